@@ -1,0 +1,2 @@
+//! The `precis` command.
+fn main() {}
