@@ -1,1 +1,35 @@
-//! Placeholder until the crate is written.
+//! The contract of Precis, in one place and without I/O.
+//!
+//! A publisher or reader in any language needs a NATS client and what this crate describes:
+//!
+//! * [`job`], [`result`], [`event`], [`dead`]: what travels on NATS, version 1;
+//! * [`rest`]: what travels over HTTP;
+//! * [`subject`] and [`topology`]: where it travels, and how the streams and consumers are set up;
+//! * [`error_code`]: every way in which a request can be refused or a job can fail;
+//! * [`migrations`]: the tables that the monitor writes;
+//! * [`json_schema`]: the same types as JSON Schema, for everybody who does not write Rust.
+//!
+//! A change on the wire is a new version module beside the old one, never an edit of a frozen snapshot
+//! in `schemas/wire/`.
+
+pub mod dead;
+pub mod error_code;
+pub mod event;
+pub mod headers;
+pub mod ids;
+pub mod job;
+pub mod json_schema;
+pub mod migrations;
+pub mod params;
+pub mod rest;
+pub mod result;
+pub mod subject;
+pub mod time;
+pub mod topology;
+
+pub use error_code::ErrorCode;
+pub use ids::{JobHandle, JobId};
+pub use job::{Channel, Job};
+pub use params::GenerationParams;
+pub use result::{JobResult, Outcome};
+pub use subject::{JobSubject, Lane, Task, Token};

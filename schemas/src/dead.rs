@@ -1,0 +1,70 @@
+//! A dead letter: a full copy of a message that could not be done, with the reason.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error_code::Refusal;
+
+/// On `dead.v1.<task>`, in the stream `DEAD`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetter {
+    /// Sequence that the message had in `JOBS`.
+    pub job_sequence: u64,
+    /// Subject on which it was published.
+    pub subject: String,
+    /// The body, when it is UTF-8; otherwise see `body_base16`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The body in hexadecimal digits, when it is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_base16: Option<String>,
+    /// Why it died.
+    pub reason: Refusal,
+    /// How often it had been delivered.
+    pub attempts: u64,
+    /// When the stream took the message.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub submitted_at: Timestamp,
+    /// When it died.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub died_at: Timestamp,
+}
+
+impl DeadLetter {
+    /// A letter with `body` as text if it can be read as text.
+    pub fn new(
+        job_sequence: u64,
+        subject: impl Into<String>,
+        body: &[u8],
+        reason: Refusal,
+        attempts: u64,
+        submitted_at: Timestamp,
+    ) -> Self {
+        let text = std::str::from_utf8(body).ok().map(str::to_owned);
+        let body_base16 = text.is_none().then(|| body.iter().map(|byte| format!("{byte:02x}")).collect());
+        Self {
+            job_sequence,
+            subject: subject.into(),
+            body: text,
+            body_base16,
+            reason,
+            attempts,
+            submitted_at,
+            died_at: crate::time::now(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error_code::ErrorCode;
+
+    #[test]
+    fn a_body_that_is_no_text_is_kept_all_the_same() {
+        let reason = Refusal::new(ErrorCode::InvalidRequest, "not JSON");
+        let letter = DeadLetter::new(3, "jobs.v1.a", b"\xff\x00", reason, 1, crate::time::now());
+        assert_eq!((letter.body, letter.body_base16.as_deref()), (None, Some("ff00")));
+    }
+}

@@ -1,0 +1,53 @@
+//! Events on core subjects, without a stream: they may be missed, and nothing is lost when they are.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::JobId;
+use crate::result::ModelRef;
+use crate::subject::{Lane, Token};
+
+/// On `progress.v1.<job_id>`: a worker has begun with the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Progress {
+    /// The job.
+    pub id: JobId,
+    /// How often the job had been delivered, this time included.
+    pub attempt: u64,
+    /// The worker.
+    pub worker: Token,
+    /// When it began.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub started_at: Timestamp,
+}
+
+/// On `workers.v1.<worker_id>`, every [`HEARTBEAT_SECONDS`]: what a worker serves, and how busy it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Heartbeat {
+    /// The worker.
+    pub worker: Token,
+    /// The model that it serves.
+    pub model: ModelRef,
+    /// Lanes that it pulls.
+    pub lanes: Vec<Lane>,
+    /// `cpu`, `cuda` or `metal`.
+    pub device: String,
+    /// Most jobs in a batch.
+    pub max_batch: u64,
+    /// Longest input that the model reads, in tokens.
+    pub max_input_tokens: u64,
+    /// Jobs that it holds at the moment.
+    pub in_flight: u64,
+    /// `true` in the last heartbeat of a worker that is going away.
+    #[serde(default)]
+    pub leaving: bool,
+    /// When it was sent.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub sent_at: Timestamp,
+}
+
+/// Seconds between two heartbeats.
+pub const HEARTBEAT_SECONDS: u64 = 2;
+/// Seconds without a heartbeat after which a worker counts as gone.
+pub const HEARTBEAT_TIMEOUT_SECONDS: u64 = 7;

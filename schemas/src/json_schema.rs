@@ -1,0 +1,22 @@
+//! The contract as JSON Schema (draft 2020-12), for publishers and readers in other languages.
+//!
+//! The files in `schemas/json/` are made from the types and checked by a test; after a change,
+//! `PRECIS_UPDATE=1 cargo test -p precis-schemas` writes them anew.
+
+use schemars::{Schema, schema_for};
+
+use crate::{dead, event, job, rest, result};
+
+/// Every document: its file name without the extension, and the schema.
+pub fn documents() -> Vec<(&'static str, Schema)> {
+    vec![
+        ("job.v1", schema_for!(job::Job)),
+        ("result.v1", schema_for!(result::JobResult)),
+        ("progress.v1", schema_for!(event::Progress)),
+        ("heartbeat.v1", schema_for!(event::Heartbeat)),
+        ("dead-letter.v1", schema_for!(dead::DeadLetter)),
+        ("rest.submit-summary.v1", schema_for!(rest::SubmitSummary)),
+        ("rest.job.v1", schema_for!(rest::JobView)),
+        ("rest.problem.v1", schema_for!(rest::Problem)),
+    ]
+}

@@ -1,0 +1,162 @@
+//! Parameters of generation, as a client writes them. Everything is optional: what is missing comes
+//! from the worker's configuration and then from the model's own `generation_config.json`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error_code::{ErrorCode, Refusal};
+
+/// Most beams that may be asked for.
+pub const MAX_BEAMS: u32 = 64;
+/// Most tokens that a summary may have.
+pub const MAX_NEW_TOKENS: u32 = 512;
+
+/// How a summary is to be generated. Names and meanings are those of `generate` in Hugging Face
+/// transformers, so that settings carry over.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GenerationParams {
+    /// Hypotheses kept at each step; 1 is greedy (or plain sampling). 1 to 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub num_beams: Option<u32>,
+    /// Draw tokens at random in proportion to their probability, instead of taking the most probable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub do_sample: Option<bool>,
+    /// Divides the logits before sampling: below 1 is sharper, above 1 flatter. Above 0, at most 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 100.0), extend("exclusiveMinimum" = 0.0))]
+    pub temperature: Option<f64>,
+    /// Sampling looks only at this many most probable tokens; 0 means all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u32>,
+    /// Sampling looks only at the most probable tokens that together have this probability. Above 0, at most 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    pub top_p: Option<f64>,
+    /// Exponent of the length by which a finished beam's score is divided: above 0 favours longer summaries.
+    /// -10 to 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -10.0, max = 10.0))]
+    pub length_penalty: Option<f64>,
+    /// Stop as soon as there are `num_beams` finished hypotheses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<bool>,
+    /// No sequence of this many tokens may occur twice; 0 allows repetition. At most 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 64))]
+    pub no_repeat_ngram_size: Option<u32>,
+    /// Makes tokens that are already there less probable: 1 changes nothing. Above 0, at most 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 10.0), extend("exclusiveMinimum" = 0.0))]
+    pub repetition_penalty: Option<f64>,
+    /// Fewest tokens of the summary before it may end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 512))]
+    pub min_new_tokens: Option<u32>,
+    /// Most tokens of the summary. 1 to 512.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 512))]
+    pub max_new_tokens: Option<u32>,
+    /// Seed of sampling. The same seed, text and parameters give the same summary whatever else is in the batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Keep only the first sentence of what the model writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_sentence: Option<bool>,
+}
+
+impl GenerationParams {
+    /// Checks bounds, and the combinations that make no sense.
+    ///
+    /// # Errors
+    /// A refusal with [`ErrorCode::InvalidParameter`] that names the field, its bounds and the value.
+    pub fn validate(&self) -> Result<(), Refusal> {
+        let within = |field: &str, value: Option<f64>, low: f64, high: f64, open_low: bool| match value {
+            Some(value)
+                if !value.is_finite() || value > high || value < low || (open_low && value <= low) =>
+            {
+                let bracket = if open_low { "above" } else { "at least" };
+                Err(Refusal::new(
+                    ErrorCode::InvalidParameter,
+                    format!("params.{field} must be {bracket} {low} and at most {high}, and is {value}"),
+                ))
+            }
+            _ => Ok(()),
+        };
+        let int = |value: Option<u32>| value.map(f64::from);
+        within("num_beams", int(self.num_beams), 1.0, f64::from(MAX_BEAMS), false)?;
+        within("temperature", self.temperature, 0.0, 100.0, true)?;
+        within("top_k", int(self.top_k), 0.0, 1_000_000.0, false)?;
+        within("top_p", self.top_p, 0.0, 1.0, true)?;
+        within("length_penalty", self.length_penalty, -10.0, 10.0, false)?;
+        within("no_repeat_ngram_size", int(self.no_repeat_ngram_size), 0.0, 64.0, false)?;
+        within("repetition_penalty", self.repetition_penalty, 0.0, 10.0, true)?;
+        within("min_new_tokens", int(self.min_new_tokens), 0.0, f64::from(MAX_NEW_TOKENS), false)?;
+        within("max_new_tokens", int(self.max_new_tokens), 1.0, f64::from(MAX_NEW_TOKENS), false)?;
+        if let (Some(min), Some(max)) = (self.min_new_tokens, self.max_new_tokens)
+            && min > max
+        {
+            return Err(Refusal::new(
+                ErrorCode::InvalidParameter,
+                format!("params.min_new_tokens ({min}) must not exceed params.max_new_tokens ({max})"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// `self`, with what it leaves open taken from `defaults`.
+    #[must_use]
+    pub fn or(&self, defaults: &Self) -> Self {
+        Self {
+            num_beams: self.num_beams.or(defaults.num_beams),
+            do_sample: self.do_sample.or(defaults.do_sample),
+            temperature: self.temperature.or(defaults.temperature),
+            top_k: self.top_k.or(defaults.top_k),
+            top_p: self.top_p.or(defaults.top_p),
+            length_penalty: self.length_penalty.or(defaults.length_penalty),
+            early_stopping: self.early_stopping.or(defaults.early_stopping),
+            no_repeat_ngram_size: self.no_repeat_ngram_size.or(defaults.no_repeat_ngram_size),
+            repetition_penalty: self.repetition_penalty.or(defaults.repetition_penalty),
+            min_new_tokens: self.min_new_tokens.or(defaults.min_new_tokens),
+            max_new_tokens: self.max_new_tokens.or(defaults.max_new_tokens),
+            seed: self.seed.or(defaults.seed),
+            first_sentence: self.first_sentence.or(defaults.first_sentence),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(json: &str) -> String {
+        serde_json::from_str::<GenerationParams>(json).unwrap().validate().unwrap_err().message
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_named_with_its_bounds() {
+        assert_eq!(
+            refused(r#"{"num_beams":65}"#),
+            "params.num_beams must be at least 1 and at most 64, and is 65"
+        );
+        assert!(refused(r#"{"temperature":0}"#).contains("temperature must be above 0"));
+        assert!(refused(r#"{"top_p":1.5}"#).contains("top_p"));
+        assert!(refused(r#"{"min_new_tokens":20,"max_new_tokens":10}"#).contains("must not exceed"));
+        assert!(GenerationParams::default().validate().is_ok());
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_an_error() {
+        let error = serde_json::from_str::<GenerationParams>(r#"{"num_beans":8}"#).unwrap_err().to_string();
+        assert!(error.contains("num_beans"), "{error}");
+    }
+
+    #[test]
+    fn what_is_left_open_comes_from_the_defaults() {
+        let defaults = GenerationParams { num_beams: Some(8), seed: Some(1), ..Default::default() };
+        let own = GenerationParams { num_beams: Some(2), ..Default::default() };
+        let merged = own.or(&defaults);
+        assert_eq!((merged.num_beams, merged.seed, merged.top_k), (Some(2), Some(1), None));
+    }
+}

@@ -1,0 +1,200 @@
+//! Bodies of the REST interface `/v1`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error_code::{ErrorCode, Refusal};
+use crate::params::GenerationParams;
+use crate::result::{ModelRef, Outcome, Sizes, Timings, WorkerRef};
+use crate::subject::Lane;
+
+/// Body of `POST /v1/summaries`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitSummary {
+    /// The text to summarize.
+    pub text: String,
+    /// A summary by a human; the model's is then scored against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// How to generate.
+    #[serde(default)]
+    pub params: GenerationParams,
+    /// Name of a served model; the deployment's default without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Priority; `normal` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Lane>,
+    /// Answer `expired` after this time. Not together with `ttl_seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub deadline: Option<Timestamp>,
+    /// The deadline, in seconds from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub ttl_seconds: Option<u64>,
+    /// Your own notes; they come back with the result.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// State of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Waiting for a worker.
+    Queued,
+    /// A worker has it.
+    Running,
+    /// There is a summary.
+    Succeeded,
+    /// There is an error.
+    Failed,
+    /// The client cancelled it.
+    Cancelled,
+    /// Its deadline passed first.
+    Expired,
+}
+
+impl Status {
+    /// True when nothing will change any more.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+impl From<Outcome> for Status {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Succeeded => Self::Succeeded,
+            Outcome::Failed => Self::Failed,
+            Outcome::Cancelled => Self::Cancelled,
+            Outcome::Expired => Self::Expired,
+        }
+    }
+}
+
+/// A job as REST shows it. What is not known yet is absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JobView {
+    /// The job's handle: give it to `GET /v1/jobs/{id}`.
+    pub id: String,
+    /// Its state.
+    pub status: Status,
+    /// The summary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// What was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<JobError>,
+    /// While queued: at most this many jobs are before it (0: it is next).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// Which delivery is running, or finished it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u64>,
+    /// The model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
+    /// The worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerRef>,
+    /// Parameters as they were used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<GenerationParams>,
+    /// Sizes of what went in and came out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<Sizes>,
+    /// Where the time went, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Timings>,
+    /// When the queue took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub submitted_at: Option<Timestamp>,
+    /// When a worker began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub finished_at: Option<Timestamp>,
+    /// Your own notes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Where to go on.
+    pub links: Links,
+}
+
+/// Paths of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Links {
+    /// The job itself.
+    #[serde(rename = "self")]
+    pub this: String,
+}
+
+impl Links {
+    /// Links of the job with this handle.
+    pub fn of(handle: &str) -> Self {
+        Self { this: format!("/v1/jobs/{handle}") }
+    }
+}
+
+/// Why a job did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JobError {
+    /// Stable code.
+    pub code: ErrorCode,
+    /// What exactly was wrong.
+    pub message: String,
+    /// Page with the remedy.
+    pub remedy: String,
+}
+
+impl From<&Refusal> for JobError {
+    fn from(refusal: &Refusal) -> Self {
+        Self { code: refusal.code, message: refusal.message.clone(), remedy: refusal.code.doc_path() }
+    }
+}
+
+/// A refusal over HTTP: RFC 9457 problem details, `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// Page that explains the code (a URI reference).
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Short and the same for every occurrence.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What exactly was wrong this time.
+    pub detail: String,
+    /// Stable code.
+    pub code: ErrorCode,
+    /// Id of the request, as in the header `x-request-id` and in the logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The job that goes on although this request was not answered with its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
+}
+
+impl From<&Refusal> for Problem {
+    fn from(refusal: &Refusal) -> Self {
+        Self {
+            kind: refusal.code.doc_path(),
+            title: refusal.code.title().to_owned(),
+            status: refusal.code.http_status(),
+            detail: refusal.message.clone(),
+            code: refusal.code,
+            request_id: None,
+            job_id: None,
+        }
+    }
+}

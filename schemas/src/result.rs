@@ -1,0 +1,151 @@
+//! The completion record of a job (version 1): the single source of truth about its end.
+//!
+//! The worker publishes it on `results.v1.<job_id>` so that the first one wins. The API shows a client
+//! its view of it, the monitor turns it into a row. Readers ignore fields that they don't know.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error_code::Refusal;
+use crate::ids::JobId;
+use crate::job::Channel;
+use crate::params::GenerationParams;
+use crate::subject::{Lane, Task, Token, named};
+
+named! {
+    /// How a job ended.
+    Outcome {
+        /// There is a summary.
+        Succeeded = "succeeded",
+        /// There is an error.
+        Failed = "failed",
+        /// The client cancelled it.
+        Cancelled = "cancelled",
+        /// Its deadline passed first.
+        Expired = "expired",
+    }
+}
+
+/// Which model wrote the summary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelRef {
+    /// Name under which it is served: the token in the job's subject.
+    pub served_as: Token,
+    /// The model's own name, such as `precis-mini` or `google/flan-t5-small`.
+    pub name: String,
+    /// Which weights: a hub commit, or the start of the weights' SHA-256.
+    pub revision: String,
+}
+
+/// Who did the work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkerRef {
+    /// The worker's id.
+    pub id: Token,
+    /// `cpu`, `cuda` or `metal`.
+    pub device: String,
+}
+
+/// Sizes of what went in and came out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Sizes {
+    /// Characters of the text.
+    pub text_chars: u64,
+    /// Tokens of the text that the model read, prompt and end token included.
+    pub text_tokens: u64,
+    /// Tokens of the text that were cut off because the model reads no more.
+    pub truncated_tokens: u64,
+    /// Characters of the summary.
+    pub summary_chars: u64,
+    /// Tokens that the model wrote.
+    pub summary_tokens: u64,
+    /// Characters of the reference; 0 without one.
+    pub reference_chars: u64,
+    /// Jobs in the batch.
+    pub batch_size: u64,
+    /// Share of the batch's encoder positions that were padding, 0 to 1.
+    pub padding_ratio: f64,
+}
+
+/// Where the time went, in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Timings {
+    /// From the stream taking the job to a worker receiving it.
+    pub queue_ms: f64,
+    /// From the worker receiving it to its batch being started.
+    pub batch_wait_ms: f64,
+    /// Text to tokens.
+    pub tokenize_ms: f64,
+    /// The encoder, for the whole batch.
+    pub encode_ms: f64,
+    /// The decoder, for the whole batch up to the end of this job.
+    pub decode_ms: f64,
+    /// From the stream taking the job to this record being written.
+    pub total_ms: f64,
+}
+
+/// How a job ended, with everything that is known about it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JobResult {
+    /// The job.
+    pub id: JobId,
+    /// Its sequence in the stream `JOBS`.
+    pub job_sequence: u64,
+    /// What was to be done.
+    pub task: Task,
+    /// With which priority.
+    pub lane: Lane,
+    /// On whose account.
+    pub tenant: Token,
+    /// By which way it came in.
+    pub channel: Channel,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The summary, when it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// What was wrong, when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Refusal>,
+    /// The text that was to be summarized; empty when the message could not be read.
+    #[serde(default)]
+    pub text: String,
+    /// The human's summary, when one came with the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The model that was asked for or used; none when no model was involved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
+    /// The worker that did it; none when it ended without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerRef>,
+    /// Parameters as they were used, defaults filled in.
+    #[serde(default)]
+    pub params: GenerationParams,
+    /// Sizes.
+    #[serde(default)]
+    pub sizes: Sizes,
+    /// Times.
+    #[serde(default)]
+    pub timings: Timings,
+    /// How often the job had been delivered, this time included.
+    pub attempt: u64,
+    /// When the stream took the job.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub submitted_at: Timestamp,
+    /// When a worker received it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub started_at: Option<Timestamp>,
+    /// When this record was written.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub finished_at: Timestamp,
+    /// The publisher's notes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+}

@@ -1,0 +1,19 @@
+//! Times on the wire: RFC 3339 in UTC with milliseconds, such as `2026-11-23T13:00:00.250Z`.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Milliseconds from `earlier` to `later`; 0 when clocks disagree and the difference is negative.
+pub fn millis_between(earlier: Timestamp, later: Timestamp) -> f64 {
+    let elapsed: SignedDuration = later.duration_since(earlier);
+    (elapsed.as_secs_f64() * 1_000.0).max(0.0)
+}
+
+/// `time` without what lies below a millisecond, so that a value read back equals the value sent.
+pub fn to_millis(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}
+
+/// The present time, cut to the millisecond.
+pub fn now() -> Timestamp {
+    to_millis(Timestamp::now())
+}

@@ -1,0 +1,55 @@
+//! The frozen contract: generated JSON Schema is up to date, and messages captured when version 1 was
+//! frozen can still be read and are still written the same way.
+
+use std::fs;
+use std::path::PathBuf;
+
+use precis_schemas::{Job, JobResult, dead::DeadLetter, event::Heartbeat, event::Progress, json_schema};
+use serde::{Serialize, de::DeserializeOwned};
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+#[test]
+fn the_json_schema_files_are_those_of_the_types() {
+    for (name, schema) in json_schema::documents() {
+        let path = folder("json").join(format!("{name}.schema.json"));
+        let fresh = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        if std::env::var_os("PRECIS_UPDATE").is_some() {
+            fs::write(&path, &fresh).unwrap();
+        }
+        let stored = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(stored, fresh, "{} is out of date: run with PRECIS_UPDATE=1", path.display());
+    }
+}
+
+/// Reads a frozen message and writes it again: both must agree with the file, value by value.
+fn unchanged<T: DeserializeOwned + Serialize>(file: &str) -> T {
+    let text = fs::read_to_string(folder("wire/v1").join(file)).unwrap();
+    let frozen: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let message: T = serde_json::from_value(frozen.clone()).unwrap_or_else(|error| panic!("{file}: {error}"));
+    assert_eq!(serde_json::to_value(&message).unwrap(), frozen, "{file} is written differently now");
+    message
+}
+
+#[test]
+fn messages_of_version_1_are_read_and_written_as_they_were() {
+    unchanged::<Job>("job.full.json");
+    unchanged::<JobResult>("result.succeeded.json");
+    unchanged::<JobResult>("result.failed.json");
+    unchanged::<Progress>("progress.json");
+    unchanged::<Heartbeat>("heartbeat.json");
+    unchanged::<DeadLetter>("dead-letter.json");
+    let least: Job = serde_json::from_slice(&fs::read(folder("wire/v1/job.least.json")).unwrap()).unwrap();
+    assert_eq!(least.text, "Rain fell on the coast.");
+}
+
+#[test]
+fn a_reader_of_results_ignores_what_a_newer_writer_adds() {
+    let mut value: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder("wire/v1/result.succeeded.json")).unwrap()).unwrap();
+    value["added_in_2031"] = serde_json::json!({"x": 1});
+    value["sizes"]["pages"] = 3.into();
+    assert!(serde_json::from_value::<JobResult>(value).is_ok());
+}
