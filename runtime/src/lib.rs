@@ -1,1 +1,17 @@
-//! Placeholder until the crate is written.
+//! What every role of Precis starts with, written once.
+//!
+//! [`boot::run`] is the life of a process: read the configuration, set up telemetry, run the role,
+//! drain when asked to stop. A role gets a [`boot::Context`] and is otherwise free of such concerns.
+
+pub mod admin;
+pub mod boot;
+pub mod config;
+pub mod liveness;
+pub mod nats;
+pub mod shutdown;
+pub mod telemetry;
+pub mod topology;
+pub mod trace_context;
+
+pub use boot::Context;
+pub use config::Config;

@@ -42,7 +42,9 @@ impl DeadLetter {
         submitted_at: Timestamp,
     ) -> Self {
         let text = std::str::from_utf8(body).ok().map(str::to_owned);
-        let body_base16 = text.is_none().then(|| body.iter().map(|byte| format!("{byte:02x}")).collect());
+        let body_base16 = text
+            .is_none()
+            .then(|| body.iter().map(|byte| format!("{byte:02x}")).collect());
         Self {
             job_sequence,
             subject: subject.into(),

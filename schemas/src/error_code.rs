@@ -110,7 +110,10 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with its message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -132,9 +135,16 @@ mod tests {
         for code in ErrorCode::ALL {
             let page = std::fs::read_to_string(format!("{folder}/{code}.md"))
                 .unwrap_or_else(|error| panic!("docs/errors/{code}.md: {error}"));
-            assert!(page.starts_with(&format!("# `{code}`")), "docs/errors/{code}.md has another title");
+            assert!(
+                page.starts_with(&format!("# `{code}`")),
+                "docs/errors/{code}.md has another title"
+            );
         }
         let pages = std::fs::read_dir(folder).unwrap().count();
-        assert_eq!(pages, ErrorCode::ALL.len() + 1, "one page per code, and README.md");
+        assert_eq!(
+            pages,
+            ErrorCode::ALL.len() + 1,
+            "one page per code, and README.md"
+        );
     }
 }

@@ -41,7 +41,9 @@ impl JobId {
 /// True for a non-empty text of at most 64 characters that are all `A-Z a-z 0-9 _ -`.
 pub(crate) fn is_token(text: &str) -> bool {
     (1..=MAX_ID_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 impl FromStr for JobId {
@@ -51,7 +53,9 @@ impl FromStr for JobId {
         if is_token(text) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidId { given: text.chars().take(80).collect() })
+            Err(InvalidId {
+                given: text.chars().take(80).collect(),
+            })
         }
     }
 }
@@ -93,14 +97,25 @@ impl FromStr for JobHandle {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let invalid = || InvalidId { given: text.chars().take(80).collect() };
+        let invalid = || InvalidId {
+            given: text.chars().take(80).collect(),
+        };
         match text.split_once('.') {
-            None => Ok(Self { id: text.parse()?, sequence: None }),
+            None => Ok(Self {
+                id: text.parse()?,
+                sequence: None,
+            }),
             Some((id, sequence)) => {
                 let id = id.parse().map_err(|_| invalid())?;
                 let canonical = !sequence.is_empty() && sequence.bytes().all(|byte| byte.is_ascii_digit());
-                let sequence = sequence.parse::<u64>().ok().filter(|number| canonical && *number > 0);
-                Ok(Self { id, sequence: Some(sequence.ok_or_else(invalid)?) })
+                let sequence = sequence
+                    .parse::<u64>()
+                    .ok()
+                    .filter(|number| canonical && *number > 0);
+                Ok(Self {
+                    id,
+                    sequence: Some(sequence.ok_or_else(invalid)?),
+                })
             }
         }
     }
@@ -121,7 +136,10 @@ mod tests {
 
     #[test]
     fn a_handle_survives_a_round_trip() {
-        let handle = JobHandle { id: JobId::generate(), sequence: Some(42) };
+        let handle = JobHandle {
+            id: JobId::generate(),
+            sequence: Some(42),
+        };
         assert_eq!(handle.to_string().parse::<JobHandle>().unwrap(), handle);
         let bare: JobHandle = "my-article_7".parse().unwrap();
         assert_eq!((bare.id.as_str(), bare.sequence), ("my-article_7", None));
@@ -129,7 +147,19 @@ mod tests {
 
     #[test]
     fn what_could_escape_its_subject_token_is_refused() {
-        for text in ["", "a b", "a.b.c", "a.*", "a.", ".1", "a.0", "a.+1", "é", "a>", &"x".repeat(65)] {
+        for text in [
+            "",
+            "a b",
+            "a.b.c",
+            "a.*",
+            "a.",
+            ".1",
+            "a.0",
+            "a.+1",
+            "é",
+            "a>",
+            &"x".repeat(65),
+        ] {
             assert!(text.parse::<JobHandle>().is_err(), "{text:?} was accepted");
         }
     }

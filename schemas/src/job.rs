@@ -77,7 +77,10 @@ pub struct JobLimits {
 
 impl Default for JobLimits {
     fn default() -> Self {
-        Self { max_text_chars: 200_000, max_reference_chars: 20_000 }
+        Self {
+            max_text_chars: 200_000,
+            max_reference_chars: 20_000,
+        }
     }
 }
 
@@ -87,8 +90,12 @@ impl Job {
     /// # Errors
     /// A refusal with [`ErrorCode::InvalidRequest`] that says where the body departs from the contract.
     pub fn from_json(body: &[u8]) -> Result<Self, Refusal> {
-        serde_json::from_slice(body)
-            .map_err(|error| Refusal::new(ErrorCode::InvalidRequest, format!("not a job of version 1: {error}")))
+        serde_json::from_slice(body).map_err(|error| {
+            Refusal::new(
+                ErrorCode::InvalidRequest,
+                format!("not a job of version 1: {error}"),
+            )
+        })
     }
 
     /// The id in a body that is otherwise not a job, so that its publisher can still be answered.
@@ -103,7 +110,10 @@ impl Job {
     /// The first refusal that applies: empty or too long text, bad parameters, too much metadata.
     pub fn validate(&self, limits: &JobLimits) -> Result<(), Refusal> {
         if self.text.trim().is_empty() {
-            return Err(Refusal::new(ErrorCode::EmptyText, "text is empty or only white space"));
+            return Err(Refusal::new(
+                ErrorCode::EmptyText,
+                "text is empty or only white space",
+            ));
         }
         longest("text", &self.text, limits.max_text_chars)?;
         if let Some(reference) = &self.reference {
@@ -138,7 +148,10 @@ fn longest(field: &str, text: &str, limit: usize) -> Result<(), Refusal> {
     if chars <= limit {
         return Ok(());
     }
-    Err(Refusal::new(ErrorCode::TextTooLong, format!("{field} has {chars} characters; {limit} are allowed")))
+    Err(Refusal::new(
+        ErrorCode::TextTooLong,
+        format!("{field} has {chars} characters; {limit} are allowed"),
+    ))
 }
 
 #[cfg(test)]
@@ -179,15 +192,27 @@ mod tests {
             assert_eq!(refusal.code, ErrorCode::InvalidRequest);
             assert!(refusal.message.contains(part) || part == "deadline", "{refusal}");
         }
-        assert_eq!(Job::salvage_id(br#"{"id":"a1","text":7}"#).unwrap().as_str(), "a1");
+        assert_eq!(
+            Job::salvage_id(br#"{"id":"a1","text":7}"#).unwrap().as_str(),
+            "a1"
+        );
         assert_eq!(Job::salvage_id(br#"{"id":"a.1"}"#), None);
     }
 
     #[test]
     fn length_is_counted_in_characters() {
-        let limits = JobLimits { max_text_chars: 4, max_reference_chars: 4 };
+        let limits = JobLimits {
+            max_text_chars: 4,
+            max_reference_chars: 4,
+        };
         assert!(job("éééé").validate(&limits).is_ok());
-        assert_eq!(job("ééééé").validate(&limits).unwrap_err().code, ErrorCode::TextTooLong);
-        assert_eq!(job(" \n\t\u{a0}").validate(&limits).unwrap_err().code, ErrorCode::EmptyText);
+        assert_eq!(
+            job("ééééé").validate(&limits).unwrap_err().code,
+            ErrorCode::TextTooLong
+        );
+        assert_eq!(
+            job(" \n\t\u{a0}").validate(&limits).unwrap_err().code,
+            ErrorCode::EmptyText
+        );
     }
 }

@@ -12,8 +12,11 @@ pub struct Migration {
 }
 
 /// Every migration, in order. A published one is never edited; a change is a new file.
-pub const ALL: &[Migration] =
-    &[Migration { version: 1, name: "predictions", sql: include_str!("../clickhouse/0001_predictions.sql") }];
+pub const ALL: &[Migration] = &[Migration {
+    version: 1,
+    name: "predictions",
+    sql: include_str!("../clickhouse/0001_predictions.sql"),
+}];
 
 /// Table that remembers which migrations have been applied, and with what text.
 pub const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations
@@ -35,7 +38,12 @@ impl Migration {
             .filter(|line| !line.trim_start().starts_with("--"))
             .flat_map(|line| [line, "\n"])
             .collect();
-        without_comments.split(";\n").map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+        without_comments
+            .split(";\n")
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -54,13 +62,27 @@ mod tests {
     #[test]
     fn every_file_in_the_folder_is_applied() {
         let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/clickhouse")).unwrap();
-        assert_eq!(files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "sql")).count(), ALL.len());
+        assert_eq!(
+            files
+                .filter(|file| file
+                    .as_ref()
+                    .unwrap()
+                    .path()
+                    .extension()
+                    .is_some_and(|e| e == "sql"))
+                .count(),
+            ALL.len()
+        );
     }
 
     #[test]
     fn comments_and_closing_semicolons_are_not_sent() {
         let statements = ALL[0].statements();
         assert_eq!(statements.len(), 2);
-        assert!(statements.iter().all(|statement| !statement.contains("--") && !statement.ends_with(';')));
+        assert!(
+            statements
+                .iter()
+                .all(|statement| !statement.contains("--") && !statement.ends_with(';'))
+        );
     }
 }

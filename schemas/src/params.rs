@@ -90,10 +90,28 @@ impl GenerationParams {
         within("top_k", int(self.top_k), 0.0, 1_000_000.0, false)?;
         within("top_p", self.top_p, 0.0, 1.0, true)?;
         within("length_penalty", self.length_penalty, -10.0, 10.0, false)?;
-        within("no_repeat_ngram_size", int(self.no_repeat_ngram_size), 0.0, 64.0, false)?;
+        within(
+            "no_repeat_ngram_size",
+            int(self.no_repeat_ngram_size),
+            0.0,
+            64.0,
+            false,
+        )?;
         within("repetition_penalty", self.repetition_penalty, 0.0, 10.0, true)?;
-        within("min_new_tokens", int(self.min_new_tokens), 0.0, f64::from(MAX_NEW_TOKENS), false)?;
-        within("max_new_tokens", int(self.max_new_tokens), 1.0, f64::from(MAX_NEW_TOKENS), false)?;
+        within(
+            "min_new_tokens",
+            int(self.min_new_tokens),
+            0.0,
+            f64::from(MAX_NEW_TOKENS),
+            false,
+        )?;
+        within(
+            "max_new_tokens",
+            int(self.max_new_tokens),
+            1.0,
+            f64::from(MAX_NEW_TOKENS),
+            false,
+        )?;
         if let (Some(min), Some(max)) = (self.min_new_tokens, self.max_new_tokens)
             && min > max
         {
@@ -131,7 +149,11 @@ mod tests {
     use super::*;
 
     fn refused(json: &str) -> String {
-        serde_json::from_str::<GenerationParams>(json).unwrap().validate().unwrap_err().message
+        serde_json::from_str::<GenerationParams>(json)
+            .unwrap()
+            .validate()
+            .unwrap_err()
+            .message
     }
 
     #[test]
@@ -148,15 +170,27 @@ mod tests {
 
     #[test]
     fn an_unknown_parameter_is_an_error() {
-        let error = serde_json::from_str::<GenerationParams>(r#"{"num_beans":8}"#).unwrap_err().to_string();
+        let error = serde_json::from_str::<GenerationParams>(r#"{"num_beans":8}"#)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("num_beans"), "{error}");
     }
 
     #[test]
     fn what_is_left_open_comes_from_the_defaults() {
-        let defaults = GenerationParams { num_beams: Some(8), seed: Some(1), ..Default::default() };
-        let own = GenerationParams { num_beams: Some(2), ..Default::default() };
+        let defaults = GenerationParams {
+            num_beams: Some(8),
+            seed: Some(1),
+            ..Default::default()
+        };
+        let own = GenerationParams {
+            num_beams: Some(2),
+            ..Default::default()
+        };
         let merged = own.or(&defaults);
-        assert_eq!((merged.num_beams, merged.seed, merged.top_k), (Some(2), Some(1), None));
+        assert_eq!(
+            (merged.num_beams, merged.seed, merged.top_k),
+            (Some(2), Some(1), None)
+        );
     }
 }

@@ -142,7 +142,9 @@ pub struct Links {
 impl Links {
     /// Links of the job with this handle.
     pub fn of(handle: &str) -> Self {
-        Self { this: format!("/v1/jobs/{handle}") }
+        Self {
+            this: format!("/v1/jobs/{handle}"),
+        }
     }
 }
 
@@ -159,7 +161,11 @@ pub struct JobError {
 
 impl From<&Refusal> for JobError {
     fn from(refusal: &Refusal) -> Self {
-        Self { code: refusal.code, message: refusal.message.clone(), remedy: refusal.code.doc_path() }
+        Self {
+            code: refusal.code,
+            message: refusal.message.clone(),
+            remedy: refusal.code.doc_path(),
+        }
     }
 }
 

@@ -55,7 +55,10 @@ impl Token {
         if is_token(text) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidToken { what, given: text.chars().take(80).collect() })
+            Err(InvalidToken {
+                what,
+                given: text.chars().take(80).collect(),
+            })
         }
     }
 
@@ -63,7 +66,13 @@ impl Token {
     pub fn sanitized(name: &str) -> Self {
         let mut text: String = name
             .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' })
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || c == '_' {
+                    c
+                } else {
+                    '-'
+                }
+            })
             .take(64)
             .collect();
         if text.is_empty() {
@@ -183,7 +192,11 @@ pub enum InvalidJobSubject {
 
 impl fmt::Display for JobSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "jobs.v1.{}.{}.{}.{}", self.model, self.lane, self.task, self.tenant)
+        write!(
+            f,
+            "jobs.v1.{}.{}.{}.{}",
+            self.model, self.lane, self.task, self.tenant
+        )
     }
 }
 
@@ -231,7 +244,11 @@ pub fn worker_of(worker: &Token) -> String {
 
 /// The job id in the subject of a result or of a progress event.
 pub fn job_id_of(subject: &str) -> Option<JobId> {
-    subject.strip_prefix("results.v1.").or_else(|| subject.strip_prefix("progress.v1."))?.parse().ok()
+    subject
+        .strip_prefix("results.v1.")
+        .or_else(|| subject.strip_prefix("progress.v1."))?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -268,7 +285,10 @@ mod tests {
 
     #[test]
     fn a_hub_name_becomes_a_token() {
-        assert_eq!(Token::sanitized("google/flan-t5.small").as_str(), "google-flan-t5-small");
+        assert_eq!(
+            Token::sanitized("google/flan-t5.small").as_str(),
+            "google-flan-t5-small"
+        );
         assert_eq!(Token::sanitized("").as_str(), "-");
     }
 

@@ -229,7 +229,10 @@ mod tests {
     #[test]
     fn no_stream_captures_what_another_captures() {
         let specs = streams(&TopologyLimits::default());
-        let prefixes: Vec<&str> = specs.iter().map(|spec| spec.subjects[0].split('.').next().unwrap()).collect();
+        let prefixes: Vec<&str> = specs
+            .iter()
+            .map(|spec| spec.subjects[0].split('.').next().unwrap())
+            .collect();
         let mut unique = prefixes.clone();
         unique.dedup();
         assert_eq!(prefixes, unique);

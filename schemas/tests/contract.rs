@@ -20,7 +20,12 @@ fn the_json_schema_files_are_those_of_the_types() {
             fs::write(&path, &fresh).unwrap();
         }
         let stored = fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(stored, fresh, "{} is out of date: run with PRECIS_UPDATE=1", path.display());
+        assert_eq!(
+            stored,
+            fresh,
+            "{} is out of date: run with PRECIS_UPDATE=1",
+            path.display()
+        );
     }
 }
 
@@ -29,7 +34,11 @@ fn unchanged<T: DeserializeOwned + Serialize>(file: &str) -> T {
     let text = fs::read_to_string(folder("wire/v1").join(file)).unwrap();
     let frozen: serde_json::Value = serde_json::from_str(&text).unwrap();
     let message: T = serde_json::from_value(frozen.clone()).unwrap_or_else(|error| panic!("{file}: {error}"));
-    assert_eq!(serde_json::to_value(&message).unwrap(), frozen, "{file} is written differently now");
+    assert_eq!(
+        serde_json::to_value(&message).unwrap(),
+        frozen,
+        "{file} is written differently now"
+    );
     message
 }
 

@@ -1,0 +1,94 @@
+//! `/healthz`, `/readyz` and `/metrics`, the same on every role.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Whether the role can do its work; shown by `/readyz`.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// Says whether the role can do its work.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    /// Whether the role can do its work.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting} = {address}: {source}{hint}")]
+pub struct BindError {
+    setting: &'static str,
+    address: SocketAddr,
+    source: std::io::Error,
+    hint: &'static str,
+}
+
+/// Binds `address`, which is the value of `setting`.
+///
+/// # Errors
+/// When the port is taken or may not be used: the error names the setting.
+pub async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| {
+        let taken = source.kind() == std::io::ErrorKind::AddrInUse;
+        let hint = if taken {
+            "; is another instance running? Set another port"
+        } else {
+            ""
+        };
+        BindError {
+            setting,
+            address,
+            source,
+            hint,
+        }
+    })
+}
+
+/// The three routes.
+pub fn routes(readiness: Readiness) -> Router {
+    let ready = move || {
+        let readiness = readiness.clone();
+        async move {
+            if readiness.get() {
+                (StatusCode::OK, "ready\n")
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+            }
+        }
+    };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+}
+
+async fn metrics() -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        crate::telemetry::render_metrics(),
+    )
+}
+
+/// Serves `router` on `listener` until `stop`, then lets open requests finish.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await
+}

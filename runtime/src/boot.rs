@@ -1,0 +1,122 @@
+//! The life of a process, written once for every role.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use async_nats::{Client, jetstream};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ConfigArgs};
+use crate::{nats, shutdown, telemetry, topology};
+
+/// What a role gets: its configuration, and the word to stop.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The configuration.
+    pub config: Config,
+    /// Cancelled when the process is to stop. What has begun is then finished or handed back.
+    pub stop: CancellationToken,
+}
+
+/// A connection to NATS with the topology in place.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// Core NATS.
+    pub client: Client,
+    /// JetStream.
+    pub jetstream: jetstream::Context,
+}
+
+impl Context {
+    /// Connects to NATS under `name` and sets up or checks the streams.
+    ///
+    /// # Errors
+    /// When the server can't be reached or the streams are not as they should be.
+    pub async fn queue(&self, name: &str) -> anyhow::Result<Queue> {
+        let settings = &self.config.nats;
+        let client = nats::connect(settings, name).await?;
+        let jetstream = jetstream::new(client.clone());
+        let limits = self.config.queue.topology_limits();
+        topology::apply(&jetstream, &limits, settings.replicas, settings.manage_topology).await?;
+        Ok(Queue { client, jetstream })
+    }
+}
+
+/// How a process is run.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct RunArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Stop when standard input ends (a supervisor holds the other end)
+    #[arg(long, hide = true)]
+    pub stop_with_parent: bool,
+}
+
+/// Exit code of a process whose configuration is wrong (`EX_CONFIG` of sysexits.h).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Runs a role to its end and tells how it went: 0, 1 when the role failed, 78 for a bad configuration.
+pub fn run<Role, Running>(args: &RunArgs, role: Role) -> ExitCode
+where
+    Role: FnOnce(Context) -> Running,
+    Running: Future<Output = anyhow::Result<()>>,
+{
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    run_with(config, args.stop_with_parent, role)
+}
+
+/// As [`run`], with a configuration that has been read already.
+pub fn run_with<Role, Running>(config: Config, stop_with_parent: bool, role: Role) -> ExitCode
+where
+    Role: FnOnce(Context) -> Running,
+    Running: Future<Output = anyhow::Result<()>>,
+{
+    if let Err(error) = telemetry::init(&config.telemetry) {
+        eprintln!("error: {error}");
+        return ExitCode::from(EXIT_CONFIG);
+    }
+    // One TLS provider for every client in the process. An earlier call has the same effect.
+    let _already_installed = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the asynchronous runtime can't start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        let stop = shutdown::on_signal()?;
+        if stop_with_parent {
+            shutdown::on_end_of_input(stop.clone());
+        }
+        tokio::spawn(upkeep(stop.clone()));
+        role(Context { config, stop }).await
+    });
+    // Blocking work that was given up must not hold the process.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn upkeep(stop: CancellationToken) {
+    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => telemetry::upkeep(),
+        }
+    }
+}

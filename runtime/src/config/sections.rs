@@ -1,0 +1,401 @@
+//! The sections of the configuration.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use precis_schemas::job::JobLimits;
+use precis_schemas::topology::TopologyLimits;
+use precis_schemas::{GenerationParams, Lane};
+use serde::{Deserialize, Serialize};
+
+use super::secret::{Secret, ServerUrl};
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// `[nats]`: how to reach the message queue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nats {
+    /// Server, or several separated by commas.
+    pub url: ServerUrl,
+    /// User name, with `password`.
+    pub user: Option<String>,
+    /// Password of `user`.
+    pub password: Option<Secret>,
+    /// Token, instead of user and password.
+    pub token: Option<Secret>,
+    /// Credentials file (JWT and seed), instead of user and password.
+    pub credentials_file: Option<PathBuf>,
+    /// Copies of each stream in a cluster, 1 to 5.
+    pub replicas: usize,
+    /// Create and change streams and consumers. Where only an administrator may do that, set it to
+    /// false: they are then only checked.
+    pub manage_topology: bool,
+    /// How long a starting process waits for the server, in seconds.
+    pub connect_timeout_seconds: u64,
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            url: ServerUrl::new("nats://127.0.0.1:4222"),
+            user: None,
+            password: None,
+            token: None,
+            credentials_file: None,
+            replicas: 1,
+            manage_topology: true,
+            connect_timeout_seconds: 30,
+        }
+    }
+}
+
+/// `[queue]`: limits of the streams.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Queue {
+    /// Most jobs that wait; beyond, a request is refused with `queue_full`.
+    pub max_jobs: u64,
+    /// Most bytes that wait.
+    pub max_bytes: u64,
+    /// How long a result can be fetched, in hours.
+    pub result_ttl_hours: u64,
+    /// Most bytes of results.
+    pub max_result_bytes: u64,
+    /// How long a dead letter is kept, in days.
+    pub dead_letter_ttl_days: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        let limits = TopologyLimits::default();
+        Self {
+            max_jobs: limits.max_queued_jobs,
+            max_bytes: limits.max_queue_bytes,
+            result_ttl_hours: limits.result_ttl.as_secs() / 3600,
+            max_result_bytes: limits.max_result_bytes,
+            dead_letter_ttl_days: limits.dead_letter_ttl.as_secs() / 86_400,
+        }
+    }
+}
+
+impl Queue {
+    /// The limits as the topology wants them.
+    pub fn topology_limits(&self) -> TopologyLimits {
+        TopologyLimits {
+            max_queued_jobs: self.max_jobs,
+            max_queue_bytes: self.max_bytes,
+            result_ttl: Duration::from_secs(self.result_ttl_hours * 3600),
+            max_result_bytes: self.max_result_bytes,
+            dead_letter_ttl: Duration::from_secs(self.dead_letter_ttl_days * 86_400),
+        }
+    }
+}
+
+/// `[limits]`: what one request may carry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Longest text, in characters.
+    pub max_text_chars: usize,
+    /// Longest reference, in characters.
+    pub max_reference_chars: usize,
+    /// Largest HTTP body, in bytes.
+    pub max_body_bytes: usize,
+    /// Longest that a client may wait for a result in one request, in seconds.
+    pub max_wait_seconds: u64,
+    /// Most articles in one call of `/article/summarize_batch`.
+    pub max_batch_texts: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let job = JobLimits::default();
+        Self {
+            max_text_chars: job.max_text_chars,
+            max_reference_chars: job.max_reference_chars,
+            max_body_bytes: 1 << 20,
+            max_wait_seconds: 120,
+            max_batch_texts: 64,
+        }
+    }
+}
+
+impl Limits {
+    /// The limits of a job.
+    pub fn job(&self) -> JobLimits {
+        JobLimits {
+            max_text_chars: self.max_text_chars,
+            max_reference_chars: self.max_reference_chars,
+        }
+    }
+}
+
+/// `[api]`: the REST gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    /// Address of the HTTP server.
+    pub listen: SocketAddr,
+    /// Name under which the model of requests without `model` is served.
+    pub default_model: String,
+    /// Deadline of a request that brings none, in seconds from its arrival.
+    pub default_ttl_seconds: u64,
+    /// How long the routes that answer with the summary itself (`/article/…`) wait, in seconds.
+    pub sync_wait_seconds: u64,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            listen: loopback(8000),
+            default_model: "default".into(),
+            default_ttl_seconds: 3600,
+            sync_wait_seconds: 60,
+        }
+    }
+}
+
+/// Which model a worker loads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum ModelChoice {
+    /// The one that is built in.
+    Embedded,
+    /// A folder in Hugging Face's layout.
+    Folder(PathBuf),
+    /// A repository of the hub, with a revision after `@` if not `main`.
+    Hub {
+        /// Such as `google/flan-t5-small`.
+        id: String,
+        /// Branch, tag or commit.
+        revision: Option<String>,
+    },
+}
+
+impl From<String> for ModelChoice {
+    fn from(text: String) -> Self {
+        let path = PathBuf::from(&text);
+        if text == "embedded" {
+            Self::Embedded
+        } else if path.is_absolute() || text.starts_with('.') || text.starts_with('~') || path.is_dir() {
+            Self::Folder(path)
+        } else {
+            match text.split_once('@') {
+                Some((id, revision)) => Self::Hub {
+                    id: id.into(),
+                    revision: Some(revision.into()),
+                },
+                None => Self::Hub {
+                    id: text,
+                    revision: None,
+                },
+            }
+        }
+    }
+}
+
+impl From<ModelChoice> for String {
+    fn from(choice: ModelChoice) -> Self {
+        match choice {
+            ModelChoice::Embedded => "embedded".into(),
+            ModelChoice::Folder(path) => path.display().to_string(),
+            ModelChoice::Hub { id, revision: None } => id,
+            ModelChoice::Hub {
+                id,
+                revision: Some(revision),
+            } => format!("{id}@{revision}"),
+        }
+    }
+}
+
+/// `[worker]`: those who run the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Worker {
+    /// Id in heartbeats and rows; by default made of the host name and a random part.
+    pub id: Option<String>,
+    /// `embedded`, a folder (absolute, or beginning with a dot), or a hub id with an optional `@revision`.
+    pub model: ModelChoice,
+    /// Name under which the model is served: the token in the subject of its jobs.
+    pub serve_as: String,
+    /// `cpu`, `cuda`, `metal` or `auto`.
+    pub device: String,
+    /// Threads of the engine; 0: one for each core.
+    pub threads: usize,
+    /// Most jobs in a batch.
+    pub max_batch: usize,
+    /// How long a batch that isn't full waits for company, in milliseconds.
+    pub linger_ms: u64,
+    /// Lanes to pull.
+    pub lanes: Vec<Lane>,
+    /// How long a stopping worker may take to finish what it has begun, in seconds.
+    pub drain_seconds: u64,
+    /// Address of `/healthz`, `/readyz` and `/metrics`.
+    pub admin_listen: SocketAddr,
+    /// Generation parameters of requests that leave them open.
+    pub params: GenerationParams,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            id: None,
+            model: ModelChoice::Embedded,
+            serve_as: "default".into(),
+            device: "auto".into(),
+            threads: 0,
+            max_batch: 8,
+            linger_ms: 10,
+            lanes: Lane::ALL.to_vec(),
+            drain_seconds: 30,
+            admin_listen: loopback(9021),
+            params: GenerationParams::default(),
+        }
+    }
+}
+
+/// `[monitor]`: what measures and keeps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Monitor {
+    /// Address of the HTTP server.
+    pub listen: SocketAddr,
+    /// Most rows in one insert.
+    pub max_block_rows: usize,
+    /// Longest that a row waits for others before the insert, in milliseconds.
+    pub max_block_wait_ms: u64,
+    /// Jobs for a model that no worker has ever served are answered `failed` after this many seconds.
+    pub unserved_grace_seconds: u64,
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        Self {
+            listen: loopback(9020),
+            max_block_rows: 1_000,
+            max_block_wait_ms: 500,
+            unserved_grace_seconds: 60,
+        }
+    }
+}
+
+/// `[clickhouse]`: the analytics database.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClickHouse {
+    /// HTTP interface.
+    pub url: ServerUrl,
+    /// Database; created if it is missing. Not `default`.
+    pub database: String,
+    /// User.
+    pub user: String,
+    /// Password.
+    pub password: Option<Secret>,
+}
+
+impl Default for ClickHouse {
+    fn default() -> Self {
+        Self {
+            url: ServerUrl::new("http://127.0.0.1:8123"),
+            database: "precis".into(),
+            user: "default".into(),
+            password: None,
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[telemetry]`: logs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Filter as in `RUST_LOG`, such as `info,precis_worker=debug`.
+    pub log: String,
+    /// How log lines look.
+    pub format: LogFormat,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            log: "info".into(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// `[standalone]`: `precis up`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Standalone {
+    /// Where NATS and ClickHouse keep their data, and the logs of all processes.
+    pub data_dir: PathBuf,
+    /// Where fetched servers are kept.
+    pub local_dir: PathBuf,
+    /// Never fetch anything.
+    pub offline: bool,
+    /// A nats-server to use instead of the one on the path or a fetched one.
+    pub nats_server: Option<PathBuf>,
+    /// A ClickHouse engine library (`libchdb.so`) or server binary to use instead.
+    pub clickhouse: Option<PathBuf>,
+    /// Start NATS; false: use `nats.url` as it is.
+    pub start_nats: bool,
+    /// Start ClickHouse; false: use `clickhouse.url` as it is.
+    pub start_clickhouse: bool,
+    /// Workers to start.
+    pub workers: usize,
+    /// Memory limit of the embedded ClickHouse engine, in bytes.
+    pub clickhouse_max_memory_bytes: u64,
+}
+
+impl Default for Standalone {
+    fn default() -> Self {
+        Self {
+            data_dir: ".local/data".into(),
+            local_dir: ".local".into(),
+            offline: false,
+            nats_server: None,
+            clickhouse: None,
+            start_nats: true,
+            start_clickhouse: true,
+            workers: 1,
+            clickhouse_max_memory_bytes: 2 << 30,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_a_folder_or_a_hub_id() {
+        let choice = |text: &str| ModelChoice::from(text.to_owned());
+        assert_eq!(choice("embedded"), ModelChoice::Embedded);
+        assert_eq!(
+            choice("./models/mine"),
+            ModelChoice::Folder("./models/mine".into())
+        );
+        assert_eq!(
+            choice("google/flan-t5-small"),
+            ModelChoice::Hub {
+                id: "google/flan-t5-small".into(),
+                revision: None
+            }
+        );
+        assert_eq!(String::from(choice("a/b@v2")), "a/b@v2");
+    }
+}

@@ -1,0 +1,88 @@
+//! Which workers are alive, learned from their heartbeats.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use async_nats::Client;
+use futures::StreamExt;
+use precis_schemas::event::{HEARTBEAT_TIMEOUT_SECONDS, Heartbeat};
+use precis_schemas::{Token, subject};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// The workers that were heard of lately. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Workers {
+    seen: Arc<RwLock<HashMap<Token, (Instant, Heartbeat)>>>,
+}
+
+impl Workers {
+    /// Listens to heartbeats until `stop`.
+    ///
+    /// # Errors
+    /// When the subscription fails.
+    pub async fn listen(
+        client: &Client,
+        stop: CancellationToken,
+    ) -> Result<Self, async_nats::SubscribeError> {
+        let workers = Self::default();
+        let mut heartbeats = client.subscribe(subject::ALL_WORKERS).await?;
+        let seen = workers.clone();
+        tokio::spawn(async move {
+            loop {
+                let message = tokio::select! {
+                    () = stop.cancelled() => return,
+                    message = heartbeats.next() => message,
+                };
+                let Some(message) = message else { return };
+                match serde_json::from_slice::<Heartbeat>(&message.payload) {
+                    Ok(heartbeat) => seen.note(heartbeat),
+                    Err(error) => tracing::debug!(%error, "a heartbeat that can't be read"),
+                }
+            }
+        });
+        Ok(workers)
+    }
+
+    fn note(&self, heartbeat: Heartbeat) {
+        // A poisoned lock still holds a usable map: the writer only inserts and removes whole entries.
+        let mut seen = self
+            .seen
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if heartbeat.leaving {
+            seen.remove(&heartbeat.worker);
+        } else {
+            seen.insert(heartbeat.worker.clone(), (Instant::now(), heartbeat));
+        }
+        let now = Instant::now();
+        seen.retain(|_, (at, _)| now.duration_since(*at) < Duration::from_secs(HEARTBEAT_TIMEOUT_SECONDS));
+    }
+
+    /// The last heartbeat of every live worker, by worker id.
+    pub fn live(&self) -> Vec<Heartbeat> {
+        let now = Instant::now();
+        let seen = self
+            .seen
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let fresh = |at: &Instant| now.duration_since(*at) < Duration::from_secs(HEARTBEAT_TIMEOUT_SECONDS);
+        let mut live: Vec<Heartbeat> = seen
+            .values()
+            .filter(|(at, _)| fresh(at))
+            .map(|(_, heartbeat)| heartbeat.clone())
+            .collect();
+        live.sort_by(|a, b| a.worker.cmp(&b.worker));
+        live
+    }
+
+    /// The name under which `model` is served: itself, or that of a live worker whose model has this name.
+    pub fn resolve(&self, model: &str) -> Option<Token> {
+        let live = self.live();
+        live.iter()
+            .find(|heartbeat| heartbeat.model.served_as.as_str() == model)
+            .or_else(|| live.iter().find(|heartbeat| heartbeat.model.name == model))
+            .map(|heartbeat| heartbeat.model.served_as.clone())
+    }
+}
