@@ -16,21 +16,17 @@ use crate::subject::named;
 
 named! {
     /// By which way a job came in.
+    #[derive(Default)]
     Channel {
         /// REST, `/v1`.
         Api = "api",
         /// The routes of the local serving component (`/article/…`).
         Local = "local",
         /// Published to NATS by a client.
+        #[default]
         Direct = "direct",
         /// From a file or a feed, by `precis-producer`.
         Batch = "batch",
-    }
-}
-
-impl Default for Channel {
-    fn default() -> Self {
-        Self::Direct
     }
 }
 

@@ -7,7 +7,6 @@
 //! | `dead.v1.<task>` | `DEAD` | a job that could not be done, with the reason |
 //! | `progress.v1.<job_id>` | none | running, partial text |
 //! | `workers.v1.<worker_id>` | none | heartbeat |
-//! | `control.v1.cancel` | none | a nudge to drop a running job |
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,8 +26,6 @@ pub const ALL_DEAD: &str = "dead.v1.*";
 pub const ALL_PROGRESS: &str = "progress.v1.*";
 /// Every worker's heartbeat.
 pub const ALL_WORKERS: &str = "workers.v1.*";
-/// Cancellation of running jobs.
-pub const CANCEL: &str = "control.v1.cancel";
 
 /// Why a text can't be one token of a subject.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

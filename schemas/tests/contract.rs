@@ -1,6 +1,8 @@
 //! The frozen contract: generated JSON Schema is up to date, and messages captured when version 1 was
 //! frozen can still be read and are still written the same way.
 
+#![allow(clippy::unwrap_used)] // a test may panic
+
 use std::fs;
 use std::path::PathBuf;
 

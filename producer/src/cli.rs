@@ -1,0 +1,155 @@
+//! The command line `precis-producer`: texts into the queue, and a look at the queue.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand};
+use precis_runtime::boot::{Context, RunArgs};
+use precis_runtime::topology;
+use precis_runtime::trace_context::TraceContext;
+use precis_schemas::topology::{DEAD, JOBS, RESULTS};
+use precis_schemas::{Channel, GenerationParams, Job, JobId, JobSubject, Lane, Task, Token};
+
+use crate::{Producer, Results, Submission};
+
+/// Publishes texts to the queue of Precis.
+#[derive(Debug, Parser)]
+#[command(name = "precis-producer", version)]
+pub struct Cli {
+    /// How the process is run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Publish one job for each file; `-` is standard input
+    Publish(PublishArgs),
+    /// Show how much stands in the queue
+    Queue,
+}
+
+/// What to publish, and where to.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PublishArgs {
+    /// Files with one article each; - for standard input
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Name under which the model is served
+    #[arg(long, default_value = "default")]
+    pub model: String,
+    /// high, normal or bulk
+    #[arg(long, default_value = "normal")]
+    pub lane: Lane,
+    /// On whose account
+    #[arg(long, default_value = "public")]
+    pub tenant: String,
+    /// Wait this many seconds for each summary and print it
+    #[arg(long, value_name = "SECONDS")]
+    pub wait: Option<u64>,
+}
+
+/// Runs the command line.
+///
+/// # Errors
+/// When the queue can't be reached or refuses a job, or a file can't be read.
+pub async fn run(context: Context, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Publish(args) => publish(&context, &args).await,
+        Command::Queue => queue(&context).await,
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("standard input")?;
+    } else {
+        text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    }
+    Ok(text)
+}
+
+async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Result<()> {
+    let subject = JobSubject {
+        model: Token::new("--model", &args.model)?,
+        lane: args.lane,
+        task: Task::Summarize,
+        tenant: Token::new("--tenant", &args.tenant)?,
+    };
+    let queue = context.queue("precis-producer").await?;
+    let producer = Producer::new(queue.jetstream.clone());
+    let results = Results::open(&queue.jetstream).await?;
+    let mut out = std::io::stdout();
+    for file in &args.files {
+        let job = Job {
+            id: JobId::generate(),
+            text: read(file)?,
+            reference: None,
+            params: GenerationParams::default(),
+            deadline: None,
+            channel: Channel::Batch,
+            metadata: Default::default(),
+        };
+        job.validate(&context.config.limits.job())
+            .with_context(|| file.display().to_string())?;
+        let id = job.id.clone();
+        let accepted = producer
+            .publish(&Submission {
+                subject: subject.clone(),
+                job,
+                trace: TraceContext::begin(),
+            })
+            .await?;
+        match args.wait {
+            None => writeln!(out, "{}\t{}", accepted.handle, file.display())?,
+            Some(seconds) => {
+                let summary = tokio::time::timeout(Duration::from_secs(seconds), wait(&results, &id));
+                writeln!(
+                    out,
+                    "{}",
+                    summary.await.context("no result in time; the job goes on")??
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn wait(results: &Results, id: &JobId) -> anyhow::Result<String> {
+    let mut pause = Duration::from_millis(10);
+    loop {
+        if let Some(stored) = results.get(id).await? {
+            return match (stored.result.summary, stored.result.error) {
+                (Some(summary), _) => Ok(summary),
+                (None, Some(error)) => bail!(error),
+                (None, None) => bail!("job {id} ended {} without a summary", stored.result.outcome),
+            };
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(250));
+    }
+}
+
+async fn queue(context: &Context) -> anyhow::Result<()> {
+    let queue = context.queue("precis-producer").await?;
+    let mut out = std::io::stdout();
+    for name in [JOBS, RESULTS, DEAD] {
+        let stream = topology::stream(&queue.jetstream, name).await?;
+        let state = &stream.cached_info().state;
+        writeln!(
+            out,
+            "{name:8} {:>8} messages {:>12} bytes",
+            state.messages, state.bytes
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! Publishing: accepted means that the stream has acknowledged the message.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, context::PublishError as NatsPublishError, message::PublishMessage};
+use async_nats::{HeaderMap, header};
+use bytes::Bytes;
+use precis_runtime::nats::{PublishFailure, classify};
+use precis_runtime::trace_context::TraceContext;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::{Job, JobHandle, JobSubject};
+
+/// Publishes of a message before a server without an answer is given up. The message id makes a
+/// repeated publish harmless.
+const ATTEMPTS: u32 = 3;
+/// Pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A job on its way to the queue.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Where it goes.
+    pub subject: JobSubject,
+    /// What it is.
+    pub job: Job,
+    /// The request that it belongs to.
+    pub trace: TraceContext,
+}
+
+/// A job that the stream has taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Id and sequence.
+    pub handle: JobHandle,
+    /// The same id was published before, within the stream's duplicate window: this is that job.
+    pub duplicate: bool,
+}
+
+/// Why a job was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The queue is at its limits.
+    #[error("the queue is full")]
+    Full(#[source] NatsPublishError),
+    /// The server or the stream can't be reached.
+    #[error("the queue can't be reached: {0}")]
+    Unavailable(#[source] NatsPublishError),
+    /// The message is larger than the server takes.
+    #[error("the job is larger than the queue takes")]
+    TooLarge(#[source] NatsPublishError),
+    /// The job can't be written as JSON.
+    #[error("the job can't be written as JSON: {0}")]
+    Encode(#[from] serde_json::Error),
+    /// Anything else.
+    #[error("publishing: {0}")]
+    Other(#[source] NatsPublishError),
+}
+
+impl From<&PublishError> for Refusal {
+    fn from(error: &PublishError) -> Self {
+        let code = match error {
+            PublishError::Full(_) => ErrorCode::QueueFull,
+            PublishError::Unavailable(_) => ErrorCode::QueueUnavailable,
+            PublishError::TooLarge(_) => ErrorCode::BodyTooLarge,
+            PublishError::Encode(_) | PublishError::Other(_) => ErrorCode::Internal,
+        };
+        Refusal::new(code, error.to_string())
+    }
+}
+
+/// Publishes jobs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    jetstream: jetstream::Context,
+}
+
+impl Producer {
+    /// A producer on this connection.
+    pub fn new(jetstream: jetstream::Context) -> Self {
+        Self { jetstream }
+    }
+
+    /// Publishes a job and waits for the stream's acknowledgement.
+    ///
+    /// # Errors
+    /// When the stream refuses the job or can't be reached; it was then not accepted, although a job
+    /// whose acknowledgement got lost may still run. The same id published again is the same job.
+    pub async fn publish(&self, submission: &Submission) -> Result<Accepted, PublishError> {
+        let body = Bytes::from(serde_json::to_vec(&submission.job)?);
+        let subject = submission.subject.to_string();
+        let mut headers = HeaderMap::new();
+        submission.trace.write_to(&mut headers);
+        headers.insert(header::NATS_MESSAGE_ID, submission.job.id.as_str());
+        let mut attempt = 1;
+        loop {
+            match self.publish_once(&subject, headers.clone(), body.clone()).await {
+                Ok(ack) => {
+                    let handle = JobHandle {
+                        id: submission.job.id.clone(),
+                        sequence: Some(ack.sequence),
+                    };
+                    return Ok(Accepted {
+                        handle,
+                        duplicate: ack.duplicate,
+                    });
+                }
+                Err(error) => match classify(&error) {
+                    PublishFailure::Unavailable if attempt < ATTEMPTS => {
+                        attempt += 1;
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    PublishFailure::Unavailable => return Err(PublishError::Unavailable(error)),
+                    PublishFailure::Full => return Err(PublishError::Full(error)),
+                    PublishFailure::TooLarge => return Err(PublishError::TooLarge(error)),
+                    PublishFailure::NotFirst | PublishFailure::Other => {
+                        return Err(PublishError::Other(error));
+                    }
+                },
+            }
+        }
+    }
+
+    async fn publish_once(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<jetstream::publish::PublishAck, NatsPublishError> {
+        let message = PublishMessage::build().headers(headers).payload(body);
+        self.jetstream
+            .send_publish(subject.to_owned(), message)
+            .await?
+            .await
+    }
+}

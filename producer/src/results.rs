@@ -1,0 +1,82 @@
+//! Reading results: one completion record per job, found by the job's id.
+
+use async_nats::jetstream;
+use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
+use precis_runtime::topology;
+use precis_schemas::topology::RESULTS;
+use precis_schemas::{JobId, JobResult, subject, time};
+
+/// Why a result could not be read. A result that does not exist is no error.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultError {
+    /// The server or the stream can't be reached.
+    #[error("results can't be read: {0}")]
+    Unavailable(#[from] jetstream::stream::DirectGetError),
+    /// The stream is not there.
+    #[error(transparent)]
+    Topology(#[from] topology::TopologyError),
+    /// The record is not of a known version.
+    #[error("the result of job {id} can't be read: {source}")]
+    Decode {
+        /// The job.
+        id: JobId,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// A result and where it stands in the stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredResult {
+    /// The completion record.
+    pub result: JobResult,
+    /// Its sequence in `RESULTS`.
+    pub sequence: u64,
+    /// When the stream took it.
+    pub stored_at: jiff::Timestamp,
+}
+
+/// Reads results. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Results {
+    stream: Stream,
+}
+
+impl Results {
+    /// A reader on this connection.
+    ///
+    /// # Errors
+    /// When the stream is not there.
+    pub async fn open(jetstream: &jetstream::Context) -> Result<Self, ResultError> {
+        Ok(Self {
+            stream: topology::stream(jetstream, RESULTS).await?,
+        })
+    }
+
+    /// The result of a job; none when there is none yet, or no longer.
+    ///
+    /// # Errors
+    /// When the stream can't be reached or the record can't be read.
+    pub async fn get(&self, id: &JobId) -> Result<Option<StoredResult>, ResultError> {
+        let message = match self
+            .stream
+            .direct_get_last_for_subject(subject::result_of(id))
+            .await
+        {
+            Ok(message) => message,
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let result = serde_json::from_slice(&message.payload).map_err(|source| ResultError::Decode {
+            id: id.clone(),
+            source,
+        })?;
+        let stored_at = jiff::Timestamp::from_nanosecond(message.time.unix_timestamp_nanos())
+            .map_or_else(|_| time::now(), time::to_millis);
+        Ok(Some(StoredResult {
+            result,
+            sequence: message.sequence,
+            stored_at,
+        }))
+    }
+}
