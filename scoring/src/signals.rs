@@ -1,0 +1,218 @@
+//! Signals of quality that need the article and the summary alone, no reference.
+//!
+//! None of them says that a summary is good. They show, over many jobs, that a model has changed its habits:
+//! copies more, invents more, repeats itself, breaks off.
+//!
+//! Words are the maximal runs of letters and digits of any script, in lower case. With `A` the words of the
+//! article and `S` those of the summary, both in order:
+//!
+//! | signal | formula | source |
+//! | --- | --- | --- |
+//! | compression ratio | `len(A) / len(S)` | Grusky et al. 2018 |
+//! | coverage | `sum(len(f)) / len(S)` over the fragments `f` of `S` shared with `A` | Grusky et al. 2018 |
+//! | density | `sum(len(f)^2) / len(S)` over the same fragments | Grusky et al. 2018 |
+//! | novel n-grams | distinct n-grams of `S` that `A` lacks / distinct n-grams of `S` | See et al. 2017; Fabbri et al. 2021 |
+//! | repetition rate | `1 - distinct / all` trigrams of `S` | Welleck et al. 2020 (`seq-rep-n`) |
+//!
+//! Grusky, Naaman and Artzi 2018: *Newsroom*. See, Liu and Manning 2017: *Get To The Point*. Fabbri et al.
+//! 2021: *SummEval*. Welleck et al. 2020: *Neural Text Generation with Unlikelihood Training*.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+
+/// The longest n-gram whose novelty is measured.
+const NOVEL_ORDERS: usize = 3;
+
+/// The length of the n-grams whose repetition is measured.
+const REPETITION_ORDER: usize = 3;
+
+/// Reference-free signals of one summary; the module describes the formulae. All figures are finite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Signals {
+    /// Length of the article in words.
+    pub article_words: u64,
+    /// Length of the summary in words.
+    pub summary_words: u64,
+    /// How many times longer the article is, from 0; under 1 when the summary is the longer one. 0 for a
+    /// summary without words.
+    pub compression_ratio: f64,
+    /// Share of the summary's distinct n-grams that the article lacks, for n = 1, 2 and 3, each 0 to 1; 0
+    /// where the summary has no n-gram. High values mean rewording, or invention.
+    pub novel_ngrams: [f64; NOVEL_ORDERS],
+    /// Share of the summary's words that lie in fragments copied from the article, 0 to 1.
+    pub coverage: f64,
+    /// Mean length, over the summary's words, of the copied fragment each lies in: 0 to the summary's length.
+    pub density: f64,
+    /// Share of the summary's trigrams that occurred before in it, from 0 to below 1. A model caught in a loop
+    /// comes close to 1.
+    pub repetition_rate: f64,
+    /// The summary has no word.
+    pub empty: bool,
+    /// The summary has words but doesn't end like a sentence: with `.`, `!`, `?` or `…`, or such a mark of
+    /// another script, and closing quotes or brackets after it. Most often the limit on its length cut it off.
+    pub truncated: bool,
+}
+
+/// Computes all signals of one summary.
+///
+/// Takes time and memory linear in the two lengths but for the fragments, which in the worst case (one word
+/// repeated all over both texts) take the product of the lengths.
+///
+/// ```
+/// use precis_scoring::signals;
+///
+/// let found = signals("The cat sat on the mat all day.", "The cat sat all day.");
+/// assert_eq!((found.coverage, found.density, found.compression_ratio), (1.0, 13.0 / 5.0, 8.0 / 5.0));
+/// assert!(!found.truncated);
+/// ```
+pub fn signals(article: &str, summary: &str) -> Signals {
+    let mut vocabulary = HashMap::new();
+    let article_words = intern(article, &mut vocabulary);
+    let summary_words = intern(summary, &mut vocabulary);
+    let words = summary_words.len();
+    let (mut covered, mut squares) = (0, 0);
+    for length in fragments(&article_words, &summary_words) {
+        covered += length;
+        squares += length * length;
+    }
+    Signals {
+        article_words: article_words.len() as u64,
+        summary_words: words as u64,
+        compression_ratio: ratio(article_words.len(), words),
+        novel_ngrams: std::array::from_fn(|at| novelty(&article_words, &summary_words, at + 1)),
+        coverage: ratio(covered, words),
+        density: ratio(squares, words),
+        repetition_rate: repetition(&summary_words, REPETITION_ORDER),
+        empty: words == 0,
+        truncated: words > 0 && !ends_like_a_sentence(summary),
+    }
+}
+
+/// Words of a text as numbers that are equal where the words are.
+fn intern(text: &str, vocabulary: &mut HashMap<String, u32>) -> Vec<u32> {
+    text.split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(|word| {
+            let next = u32::try_from(vocabulary.len()).unwrap_or(u32::MAX);
+            *vocabulary.entry(word.to_lowercase()).or_insert(next)
+        })
+        .collect()
+}
+
+/// Lengths of the fragments of the summary that occur in the article, by the greedy search of Grusky et al.
+/// 2018, figure 2: from each position the longest match, and on behind it.
+fn fragments(article: &[u32], summary: &[u32]) -> Vec<usize> {
+    let mut positions: HashMap<u32, Vec<usize>> = HashMap::new();
+    for (at, &word) in article.iter().enumerate() {
+        positions.entry(word).or_default().push(at);
+    }
+    let mut lengths = Vec::new();
+    let mut from = 0;
+    while let Some(word) = summary.get(from) {
+        let mut longest = 0;
+        // As in the paper, the search goes on behind a match, not inside it.
+        let mut behind = 0;
+        for &at in positions.get(word).map_or(&[][..], Vec::as_slice) {
+            if at >= behind {
+                let pairs = summary[from..].iter().zip(&article[at..]);
+                let length = pairs.take_while(|(ours, theirs)| ours == theirs).count();
+                longest = longest.max(length);
+                behind = at + length;
+            }
+        }
+        if longest > 0 {
+            lengths.push(longest);
+        }
+        from += longest.max(1);
+    }
+    lengths
+}
+
+fn novelty(article: &[u32], summary: &[u32], order: usize) -> f64 {
+    let ours = distinct(summary.windows(order));
+    let theirs = distinct(article.windows(order).filter(|ngram| ours.contains(ngram)));
+    ratio(ours.len() - theirs.len(), ours.len())
+}
+
+fn repetition(words: &[u32], order: usize) -> f64 {
+    let all = words.windows(order).len();
+    ratio(all - distinct(words.windows(order)).len(), all)
+}
+
+fn distinct<T: Eq + Hash>(items: impl Iterator<Item = T>) -> HashSet<T> {
+    items.collect()
+}
+
+/// The quotient, or 0 where there is nothing to divide by.
+fn ratio(part: usize, whole: usize) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+fn ends_like_a_sentence(text: &str) -> bool {
+    let closing = |c: char| {
+        matches!(
+            c,
+            '"' | '\'' | ')' | ']' | '}' | '’' | '”' | '»' | '›' | '」' | '』' | '）'
+        )
+    };
+    let bare = text.trim_end_matches(|c: char| c.is_whitespace() || closing(c));
+    bare.ends_with(['.', '!', '?', '…', '。', '！', '？', '।', '؟', '۔'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fragments_are_the_longest_matches_from_left_to_right() {
+        assert_eq!(fragments(&[1, 2, 3, 9, 1, 2, 3, 4], &[1, 2, 3, 4, 7, 9]), [4, 1]);
+        assert_eq!(fragments(&[], &[1]), [0; 0]);
+        assert_eq!(fragments(&[1], &[]), [0; 0]);
+    }
+
+    #[test]
+    fn a_copied_summary_is_covered_and_nothing_in_it_is_new() {
+        let found = signals("One two three four. Five six.", "One two three four.");
+        assert_eq!(found.novel_ngrams, [0.0; 3]);
+        assert_eq!(
+            (found.coverage, found.density, found.compression_ratio),
+            (1.0, 4.0, 1.5)
+        );
+    }
+
+    #[test]
+    fn an_invented_summary_is_all_new() {
+        let found = signals("one two three", "four five six.");
+        assert_eq!(found.novel_ngrams, [1.0; 3]);
+        assert_eq!((found.coverage, found.density), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_loop_shows_as_repetition() {
+        assert_eq!(signals("", "a b c a b c a b c").repetition_rate, 1.0 - 3.0 / 7.0);
+        assert_eq!(signals("", "a b").repetition_rate, 0.0);
+    }
+
+    #[test]
+    fn an_unfinished_summary_is_flagged_and_an_empty_one_is_not() {
+        for (summary, empty, truncated) in [
+            ("", true, false),
+            (" ... ", true, false),
+            ("The man who", false, true),
+            ("The man left", false, true),
+            ("The man left.", false, false),
+            ("He said \u{201c}go!\u{201d} ", false, false),
+            ("He left (at 5.)", false, false),
+            ("He left,", false, true),
+            ("彼は去った。", false, false),
+        ] {
+            let found = signals("The man left.", summary);
+            assert_eq!((found.empty, found.truncated), (empty, truncated), "{summary:?}");
+        }
+    }
+}
