@@ -3,7 +3,6 @@
 
 pub mod cli;
 mod publish;
-mod results;
 
 pub use publish::{Accepted, Producer, PublishError, Submission};
-pub use results::{ResultError, Results, StoredResult};
+pub use precis_runtime::results::{ResultError, Results, StoredResult};

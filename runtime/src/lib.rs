@@ -8,6 +8,7 @@ pub mod boot;
 pub mod config;
 pub mod liveness;
 pub mod nats;
+pub mod results;
 pub mod shutdown;
 pub mod telemetry;
 pub mod topology;

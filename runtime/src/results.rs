@@ -2,7 +2,7 @@
 
 use async_nats::jetstream;
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
-use precis_runtime::topology;
+use crate::topology;
 use precis_schemas::topology::RESULTS;
 use precis_schemas::{JobId, JobResult, subject, time};
 
