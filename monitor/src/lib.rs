@@ -1,1 +1,29 @@
-//! Placeholder until the crate is written.
+//! The monitor: every result becomes a row in ClickHouse, and no job is left without an answer.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`migrate`] | brings the database to the schema that this program knows |
+//! | [`row`] | one result, one row |
+//! | `sinks::clickhouse` | results in blocks into ClickHouse, acknowledged after the insert |
+//! | `reaper::dead_letters` | a job that was delivered as often as allowed goes to `DEAD` and is answered |
+//! | `reaper::unserved` | a job that no worker will ever take is answered |
+//!
+//! A sink reads with a durable consumer of its own: while ClickHouse is away it falls behind, catches up
+//! later, and hurts nobody else.
+
+mod answer;
+mod backoff;
+mod database;
+mod dead;
+mod metrics;
+pub mod migrate;
+mod reaper;
+pub mod row;
+mod score;
+mod sinks;
+mod time;
+mod wiring;
+
+pub use database::Database;
+pub use score::Scorer;
+pub use wiring::run;

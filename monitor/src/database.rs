@@ -1,0 +1,110 @@
+//! The connection to ClickHouse, and what its errors mean.
+
+use std::time::Duration;
+
+use clickhouse::Client;
+use clickhouse::error::Error;
+use precis_runtime::config::ClickHouse;
+
+/// Longest that a statement, or one step of an insert, may take before it counts as failed.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A ClickHouse server and the database on it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Without a database: for creating it.
+    pub(crate) server: Client,
+    /// With the database set.
+    pub(crate) client: Client,
+    /// Name of the database.
+    pub(crate) name: String,
+    /// Address without credentials, for people.
+    pub(crate) address: String,
+}
+
+impl Database {
+    /// What `settings` describe. Nothing is sent yet.
+    pub fn new(settings: &ClickHouse) -> Self {
+        let mut server = Client::default()
+            .with_url(settings.url.expose())
+            .with_user(&settings.user)
+            .with_product_info("precis-monitor", env!("CARGO_PKG_VERSION"));
+        if let Some(password) = &settings.password {
+            server = server.with_password(password.expose());
+        }
+        Self {
+            client: server.clone().with_database(&settings.database),
+            server,
+            name: settings.database.clone(),
+            address: settings.url.shown(),
+        }
+    }
+}
+
+/// Codes with which ClickHouse refuses what is in a row: the same rows would be refused for ever.
+///
+/// Every other failure (no connection, no memory, too many parts, no such table, no right to insert) is no
+/// fault of the rows. It passes, or an operator puts it right, and meanwhile the rows are kept.
+const REFUSED_FOR_THEIR_CONTENT: &[u32] = &[
+    6,   // CANNOT_PARSE_TEXT
+    27,  // CANNOT_PARSE_INPUT_ASSERTION_FAILED
+    33,  // CANNOT_READ_ALL_DATA
+    38,  // CANNOT_PARSE_DATE
+    41,  // CANNOT_PARSE_DATETIME
+    53,  // TYPE_MISMATCH
+    69,  // ARGUMENT_OUT_OF_BOUND
+    70,  // CANNOT_CONVERT_TYPE
+    72,  // CANNOT_PARSE_NUMBER
+    117, // INCORRECT_DATA
+    128, // TOO_LARGE_ARRAY_SIZE
+    131, // TOO_LARGE_STRING_SIZE
+    321, // VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+    349, // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+    407, // DECIMAL_OVERFLOW
+    469, // VIOLATED_CONSTRAINT
+    691, // UNKNOWN_ELEMENT_OF_ENUM
+];
+
+/// The number in `Code: 469. DB::Exception: …`.
+fn server_code(message: &str) -> Option<u32> {
+    let (_, rest) = message.split_once("Code: ")?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest.get(..digits)?.parse().ok()
+}
+
+/// Whether ClickHouse refuses the rows for what is in them.
+pub(crate) fn is_refusal_of_content(error: &Error) -> bool {
+    match error {
+        Error::BadResponse(message) => {
+            server_code(message).is_some_and(|code| REFUSED_FOR_THEIR_CONTENT.contains(&code))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_content_of_rows_is_a_reason_to_refuse_them() {
+        let refusal = |text: &str| is_refusal_of_content(&Error::BadResponse(text.into()));
+        assert!(refusal(
+            "Code: 469. DB::Exception: Constraint `c` is violated (version 26.7)"
+        ));
+        assert!(!refusal("Code: 241. DB::Exception: Memory limit exceeded"));
+        assert!(!refusal("Code: 252. DB::Exception: Too many parts"));
+        assert!(!refusal("502 Bad Gateway"));
+        assert!(!is_refusal_of_content(&Error::TimedOut));
+    }
+
+    #[test]
+    fn what_is_shown_has_no_password() {
+        let settings = ClickHouse {
+            url: precis_runtime::config::ServerUrl::new("http://me:hunter2@host:8123"),
+            password: Some(precis_runtime::config::Secret::new("hunter2")),
+            ..ClickHouse::default()
+        };
+        assert!(!format!("{:?}", Database::new(&settings)).contains("hunter2"));
+    }
+}

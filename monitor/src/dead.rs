@@ -1,0 +1,91 @@
+//! Publishing dead letters.
+
+use async_nats::jetstream::context::PublishError;
+use async_nats::jetstream::{self, message::PublishMessage};
+use precis_runtime::nats::{PublishFailure, classify};
+use precis_schemas::dead::DeadLetter;
+use precis_schemas::{Token, headers, subject};
+
+use crate::metrics;
+
+/// Stores `letter` under `dead.v1.<task>`. `message_id` keeps a repeated call from making a second letter.
+///
+/// A letter that is larger than the server takes (a body near that limit grows when it is quoted) is stored
+/// without its body, and says so.
+///
+/// # Errors
+/// When the stream does not confirm the letter.
+pub(crate) async fn publish(
+    jetstream: &jetstream::Context,
+    task: &Token,
+    message_id: &str,
+    mut letter: DeadLetter,
+) -> Result<(), PublishError> {
+    let stored = match send(jetstream, task, message_id, &letter).await {
+        Err(error) if classify(&error) == PublishFailure::TooLarge => {
+            tracing::warn!(
+                subject = letter.subject,
+                sequence = letter.job_sequence,
+                "a dead letter is too large and loses its body"
+            );
+            strip_body(&mut letter);
+            send(jetstream, task, message_id, &letter).await
+        }
+        outcome => outcome,
+    };
+    stored.inspect(|()| metrics::dead_letter(letter.reason.code))
+}
+
+fn strip_body(letter: &mut DeadLetter) {
+    let bytes = match (&letter.body, &letter.body_base16) {
+        (Some(text), _) => text.len(),
+        (None, Some(digits)) => digits.len() / 2,
+        (None, None) => 0,
+    };
+    letter.body = None;
+    letter.body_base16 = None;
+    let note = format!(" (the body, {bytes} bytes, is too large for a dead letter)");
+    letter.reason.message.push_str(&note);
+}
+
+async fn send(
+    jetstream: &jetstream::Context,
+    task: &Token,
+    message_id: &str,
+    letter: &DeadLetter,
+) -> Result<(), PublishError> {
+    let message = PublishMessage::build()
+        // A struct of texts, numbers and times always has a JSON form.
+        .payload(serde_json::to_vec(letter).unwrap_or_default().into())
+        .message_id(message_id)
+        .header(headers::ORIGINAL_SUBJECT, letter.subject.as_str())
+        .header(headers::DEAD_REASON, letter.reason.code.as_str());
+    let acknowledgement = jetstream.send_publish(subject::dead_of(task), message).await?;
+    acknowledgement.await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use precis_schemas::ErrorCode;
+    use precis_schemas::error_code::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn a_letter_without_its_body_says_how_large_it_was() {
+        let reason = Refusal::new(ErrorCode::TooManyAttempts, "delivered 5 times");
+        let now = precis_schemas::time::now();
+        for body in [&b"abc"[..], b"\xff\x00\x01"] {
+            let mut letter = DeadLetter::new(1, "jobs.v1.a", body, reason.clone(), 5, now);
+            strip_body(&mut letter);
+            assert_eq!((&letter.body, &letter.body_base16), (&None, &None));
+            assert!(
+                letter
+                    .reason
+                    .message
+                    .starts_with("delivered 5 times (the body, 3 bytes")
+            );
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Every metric of the monitor: name, unit and meaning, in one place.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use precis_schemas::ErrorCode;
+
+const ROWS: &str = "precis_monitor_rows_inserted_total";
+const BLOCKS: &str = "precis_monitor_blocks_inserted_total";
+const INSERT_SECONDS: &str = "precis_monitor_insert_seconds";
+const REFUSED: &str = "precis_monitor_rows_refused_total";
+const RETRIES: &str = "precis_monitor_insert_retries_total";
+const LAG: &str = "precis_monitor_lag_messages";
+const DEAD: &str = "precis_monitor_dead_letters_total";
+const ANSWERED: &str = "precis_monitor_jobs_answered_total";
+
+/// Describes every metric, and shows the counters from the start.
+pub(crate) fn describe() {
+    describe_counter!(ROWS, Unit::Count, "Rows that ClickHouse has taken");
+    describe_counter!(BLOCKS, Unit::Count, "Inserts that ClickHouse has confirmed");
+    describe_histogram!(
+        INSERT_SECONDS,
+        Unit::Seconds,
+        "Time of one insert, confirmed or not"
+    );
+    describe_counter!(
+        REFUSED,
+        Unit::Count,
+        "Results that became no row and went to DEAD"
+    );
+    describe_counter!(RETRIES, Unit::Count, "Inserts that failed and are tried again");
+    describe_gauge!(
+        LAG,
+        Unit::Count,
+        "Results that are not yet acknowledged by the sink"
+    );
+    describe_counter!(DEAD, Unit::Count, "Dead letters, by reason");
+    describe_counter!(
+        ANSWERED,
+        Unit::Count,
+        "Jobs answered in place of a worker, by reason"
+    );
+    for name in [ROWS, BLOCKS, REFUSED, RETRIES] {
+        counter!(name).increment(0);
+    }
+    gauge!(LAG, "sink" => "clickhouse").set(0.0);
+}
+
+/// An insert took `elapsed`, and ended well with `stored` rows or did not.
+pub(crate) fn insert(elapsed: Duration, stored: Option<usize>) {
+    histogram!(INSERT_SECONDS).record(elapsed.as_secs_f64());
+    if let Some(rows) = stored {
+        counter!(BLOCKS).increment(1);
+        counter!(ROWS).increment(rows as u64);
+    }
+}
+
+/// A result became no row.
+pub(crate) fn refused() {
+    counter!(REFUSED).increment(1);
+}
+
+/// An insert is tried again.
+pub(crate) fn retry() {
+    counter!(RETRIES).increment(1);
+}
+
+/// So many results are not acknowledged by the ClickHouse sink.
+pub(crate) fn lag(messages: u64) {
+    gauge!(LAG, "sink" => "clickhouse").set(messages as f64);
+}
+
+/// A message went to `DEAD`.
+pub(crate) fn dead_letter(reason: ErrorCode) {
+    counter!(DEAD, "reason" => reason.as_str()).increment(1);
+}
+
+/// A job was answered in place of a worker.
+pub(crate) fn answered(reason: ErrorCode) {
+    counter!(ANSWERED, "reason" => reason.as_str()).increment(1);
+}

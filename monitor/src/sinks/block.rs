@@ -1,0 +1,228 @@
+//! A block of rows on its way into the table, and the rows of it that the table refuses.
+
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+
+use crate::row::PredictionRow;
+
+/// Why rows were not inserted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InsertError {
+    /// For what is in them: trying again changes nothing.
+    #[error("{0}")]
+    Refused(String),
+    /// For a reason that passes.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What takes rows.
+pub(crate) trait Insert {
+    /// Inserts `rows` as one block. A second insert with the same `token` changes nothing.
+    fn insert(
+        &self,
+        rows: &[PredictionRow],
+        token: &str,
+    ) -> impl Future<Output = Result<(), InsertError>> + Send;
+}
+
+/// Where a row's result stands in the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Sequence in the stream.
+    pub(crate) sequence: u64,
+    /// When it was published, in nanoseconds: tells apart two streams of the same name.
+    pub(crate) published_ns: i128,
+}
+
+/// A block and how far it has come. [`Block::settle`] can be repeated until it succeeds.
+#[derive(Debug)]
+pub(crate) struct Block {
+    rows: Vec<PredictionRow>,
+    places: Vec<Place>,
+    /// Parts that are neither stored nor refused; the last is next.
+    open: Vec<Range<usize>>,
+    refused: Vec<(usize, String)>,
+}
+
+impl Block {
+    /// A block of rows with their places, of equal number.
+    pub(crate) fn new(rows: Vec<PredictionRow>, places: Vec<Place>) -> Self {
+        debug_assert_eq!(rows.len(), places.len());
+        let whole = 0..rows.len();
+        Self {
+            rows,
+            places,
+            open: if whole.is_empty() { vec![] } else { vec![whole] },
+            refused: vec![],
+        }
+    }
+
+    /// Inserts what is open. A part that is refused is halved until single rows are left, so that a row
+    /// which can't be stored hurts no other.
+    ///
+    /// # Errors
+    /// When the table can't be reached; what is stored by then is not tried again.
+    pub(crate) async fn settle(&mut self, table: &impl Insert) -> Result<(), InsertError> {
+        while let Some(part) = self.open.last().cloned() {
+            let token = token(&self.places[part.clone()]);
+            match table.insert(&self.rows[part.clone()], &token).await {
+                Ok(()) => {
+                    self.open.pop();
+                }
+                Err(InsertError::Refused(reason)) => {
+                    self.open.pop();
+                    if part.len() == 1 {
+                        self.refused.push((part.start, reason));
+                    } else {
+                        let middle = part.start + part.len() / 2;
+                        self.open.push(middle..part.end);
+                        self.open.push(part.start..middle);
+                    }
+                }
+                Err(unavailable) => return Err(unavailable),
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows that the table refuses by themselves: their index and the reason, in order.
+    pub(crate) fn refused(&self) -> &[(usize, String)] {
+        &self.refused
+    }
+}
+
+/// Names a part of the stream: the same results in the same order always get the same token.
+fn token(places: &[Place]) -> String {
+    let mut hash = Sha256::new();
+    for place in places {
+        hash.update(place.sequence.to_le_bytes());
+        hash.update(place.published_ns.to_le_bytes());
+    }
+    let digest: String = hash
+        .finalize()
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let first = places.first().map_or(0, |place| place.sequence);
+    let last = places.last().map_or(0, |place| place.sequence);
+    format!("results-{first}-{last}-{}-{digest}", places.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::score::Scorer;
+
+    /// Refuses rows with certain sequences, and fails a number of times first.
+    #[derive(Default)]
+    struct Table {
+        poison: BTreeSet<u64>,
+        failures: Mutex<u32>,
+        stored: Mutex<Vec<u64>>,
+        tokens: Mutex<Vec<String>>,
+    }
+
+    impl Insert for Table {
+        async fn insert(&self, rows: &[PredictionRow], token: &str) -> Result<(), InsertError> {
+            self.tokens.lock().unwrap().push(token.to_owned());
+            let mut failures = self.failures.lock().unwrap();
+            if *failures > 0 {
+                *failures -= 1;
+                return Err(InsertError::Unavailable("away".into()));
+            }
+            if rows.iter().any(|row| self.poison.contains(&row.result_sequence)) {
+                return Err(InsertError::Refused("poison".into()));
+            }
+            let mut stored = self.stored.lock().unwrap();
+            stored.extend(rows.iter().map(|row| row.result_sequence));
+            Ok(())
+        }
+    }
+
+    fn block(sequences: Range<u64>) -> Block {
+        let json = include_str!("../../../schemas/wire/v1/result.succeeded.json");
+        let result = serde_json::from_str(json).unwrap();
+        let now = precis_schemas::time::now();
+        let scorer = Scorer::default();
+        let rows = sequences
+            .clone()
+            .map(|sequence| crate::row::build(&result, sequence, now, &scorer));
+        Block::new(rows.collect(), sequences.map(place).collect())
+    }
+
+    fn place(sequence: u64) -> Place {
+        Place {
+            sequence,
+            published_ns: 1_000 + i128::from(sequence),
+        }
+    }
+
+    fn settle(block: &mut Block, table: &Table) -> Result<(), InsertError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(block.settle(table))
+    }
+
+    #[test]
+    fn a_block_is_one_insert_and_an_empty_one_is_none() {
+        let table = Table::default();
+        settle(&mut block(1..9), &table).unwrap();
+        settle(&mut block(1..1), &table).unwrap();
+        assert_eq!(table.tokens.lock().unwrap().len(), 1);
+        assert_eq!(*table.stored.lock().unwrap(), (1..9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_block_that_is_tried_again_keeps_its_token() {
+        let table = Table {
+            failures: Mutex::new(2),
+            ..Table::default()
+        };
+        let mut block = block(1..9);
+        assert!(settle(&mut block, &table).is_err());
+        assert!(settle(&mut block, &table).is_err());
+        settle(&mut block, &table).unwrap();
+        let tokens: BTreeSet<String> = table.tokens.into_inner().unwrap().into_iter().collect();
+        assert_eq!(tokens.len(), 1);
+    }
+
+    #[test]
+    fn a_token_names_the_results_and_the_stream() {
+        let places: Vec<Place> = [3, 5, 9].map(place).into();
+        let whole = token(&places);
+        assert!(whole.starts_with("results-3-9-3-"), "{whole}");
+        assert_eq!(whole, token(&places));
+        assert_ne!(whole, token(&[3, 4, 9].map(place)));
+        let mut other_stream = places;
+        other_stream[1].published_ns += 1;
+        assert_ne!(whole, token(&other_stream));
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_poisoned_rows_are_refused_and_the_others_stored_once(
+            count in 1_u64..40,
+            poison in proptest::collection::btree_set(0_u64..40, 0..6),
+            failures in 0_u32..4,
+        ) {
+            let table = Table { poison: poison.clone(), failures: Mutex::new(failures), ..Table::default() };
+            let mut block = block(0..count);
+            for _ in 0..failures {
+                prop_assert!(settle(&mut block, &table).is_err());
+            }
+            settle(&mut block, &table).unwrap();
+            let refused: Vec<u64> = block.refused().iter().map(|(index, _)| *index as u64).collect();
+            let expected: Vec<u64> = poison.iter().copied().filter(|sequence| *sequence < count).collect();
+            prop_assert_eq!(refused, expected);
+            let good: Vec<u64> = (0..count).filter(|sequence| !poison.contains(sequence)).collect();
+            prop_assert_eq!(table.stored.into_inner().unwrap(), good);
+        }
+    }
+}

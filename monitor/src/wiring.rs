@@ -1,0 +1,114 @@
+//! How the parts of the monitor are put together, started and stopped.
+
+use anyhow::Context as _;
+use precis_runtime::admin::{self, Readiness};
+use precis_runtime::liveness::Workers;
+use precis_runtime::{Context, boot::Queue};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::database::Database;
+use crate::migrate::{MigrateError, migrate};
+use crate::reaper::{Reaper, dead_letters, unserved};
+use crate::{metrics, sinks};
+
+/// Runs the monitor until it is told to stop.
+///
+/// `/healthz`, `/readyz` and `/metrics` are served first and last. The reapers start as soon as NATS is there;
+/// the sink waits for ClickHouse, however long it is away.
+///
+/// # Errors
+/// When the port is taken, NATS can't be reached or is not set up as it should be, or the database is not one
+/// that this program may write to.
+pub async fn run(context: Context) -> anyhow::Result<()> {
+    let listener = admin::bind("monitor.listen", context.config.monitor.listen).await?;
+    metrics::describe();
+    let readiness = Readiness::default();
+    let closing = CancellationToken::new();
+    let server = tokio::spawn(admin::serve(
+        listener,
+        admin::routes(readiness.clone()),
+        closing.clone(),
+    ));
+    tracing::info!(listen = %context.config.monitor.listen, "the monitor has started");
+    let outcome = Box::pin(work(&context, &readiness)).await;
+    readiness.set(false);
+    closing.cancel();
+    // A client that holds its connection open must not hold the process.
+    if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(2), server).await {
+        tracing::warn!(%error, "the server of monitor.listen failed");
+    }
+    outcome
+}
+
+async fn work(context: &Context, readiness: &Readiness) -> anyhow::Result<()> {
+    let config = &context.config;
+    let queue = tokio::select! {
+        () = context.stop.cancelled() => return Ok(()),
+        queue = context.queue("precis-monitor") => queue?,
+    };
+    let workers = Workers::listen(&queue.client, context.stop.clone())
+        .await
+        .context("listen to workers' heartbeats")?;
+    let reaper = Reaper::new(&queue).await?;
+    let grace = Duration::from_secs(config.monitor.unserved_grace_seconds);
+    let unserved = unserved::run(reaper.clone(), workers, grace, context.stop.clone());
+    let dead_letters = dead_letters::run(reaper, queue.clone(), config.nats.clone(), context.stop.clone());
+    let sink = sink(context, queue.clone(), readiness.clone());
+    // Each part ends by itself when it is told to stop; a failure of one ends the others where they are, which
+    // nothing is lost by: what is not acknowledged comes again.
+    tokio::try_join!(
+        Box::pin(sink),
+        Box::pin(async { dead_letters.await.map_err(anyhow::Error::from) }),
+        Box::pin(async {
+            unserved.await;
+            Ok(())
+        }),
+    )?;
+    // What was acknowledged last is on its way before the process ends.
+    queue.client.flush().await.context("send what is left to NATS")?;
+    tracing::info!("the monitor has stopped");
+    Ok(())
+}
+
+async fn sink(context: &Context, queue: Queue, readiness: Readiness) -> anyhow::Result<()> {
+    let database = Database::new(&context.config.clickhouse);
+    if !wait_for_schema(&database, &context.stop).await? {
+        return Ok(());
+    }
+    let sink = sinks::clickhouse::Sink {
+        queue,
+        nats: context.config.nats.clone(),
+        settings: context.config.monitor.clone(),
+        database,
+        readiness,
+        stop: context.stop.clone(),
+    };
+    Ok(sink.run().await?)
+}
+
+/// Tries until the database has the schema; false when the word to stop came first.
+async fn wait_for_schema(database: &Database, stop: &CancellationToken) -> Result<bool, MigrateError> {
+    let mut backoff = Backoff::default();
+    loop {
+        let outcome = tokio::select! {
+            () = stop.cancelled() => return Ok(false),
+            outcome = migrate(database) => outcome,
+        };
+        match outcome {
+            Ok(_) => return Ok(true),
+            Err(error) if error.is_final() => return Err(error),
+            Err(error) => {
+                tracing::warn!(
+                    clickhouse = database.address,
+                    %error,
+                    "waiting for ClickHouse; results wait in the stream"
+                );
+                if backoff.wait_or_stop(stop).await {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
