@@ -1,0 +1,328 @@
+//! The model's `config.json` and `generation_config.json`, in the part that the engine needs.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::error::{LoadError, Result};
+
+/// Which member of the T5 family a model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// T5 1.0, T5 1.1 and Flan-T5.
+    T5,
+    /// Multilingual T5: T5 1.1 with another vocabulary.
+    Mt5,
+    /// UMT5: every layer has its own relative position bias.
+    Umt5,
+}
+
+impl Architecture {
+    /// The `model_type` of `config.json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::T5 => "t5",
+            Self::Mt5 => "mt5",
+            Self::Umt5 => "umt5",
+        }
+    }
+}
+
+/// Activation of the feed-forward layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// max(0, x); T5 1.0.
+    Relu,
+    /// The tanh approximation of GELU (`gelu_new`); T5 1.1, Flan-T5, mT5, UMT5.
+    GeluNew,
+    /// GELU by the error function.
+    Gelu,
+    /// x · sigmoid(x).
+    Silu,
+}
+
+/// Shape of a T5 model.
+///
+/// candle-transformers has such a type too; it lacks the model type, has no default for fields that real files leave
+/// out, and takes one end token only.
+#[derive(Debug, Clone, PartialEq)]
+pub struct T5Config {
+    /// Member of the family.
+    pub architecture: Architecture,
+    /// Rows of the embedding and of the output head.
+    pub vocab_size: usize,
+    /// Width of the hidden states.
+    pub d_model: usize,
+    /// Width of one attention head's keys and values.
+    pub d_kv: usize,
+    /// Inner width of the feed-forward layers.
+    pub d_ff: usize,
+    /// Encoder layers.
+    pub num_layers: usize,
+    /// Decoder layers.
+    pub num_decoder_layers: usize,
+    /// Attention heads.
+    pub num_heads: usize,
+    /// Buckets of the relative position bias.
+    pub relative_attention_num_buckets: usize,
+    /// Distance, in tokens, from which all positions share the last bucket.
+    pub relative_attention_max_distance: usize,
+    /// Added to the mean square before its root is taken.
+    pub layer_norm_epsilon: f64,
+    /// Activation of the feed-forward layers.
+    pub activation: Activation,
+    /// Whether the activation gates a second projection (T5 1.1) or stands alone (T5 1.0).
+    pub gated: bool,
+    /// Whether the decoder's output is scaled by d_model^-0.5 before the head, as it is where the head is tied to the
+    /// embedding (T5 1.0).
+    pub scale_output: bool,
+    /// Padding id.
+    pub pad_token_id: u32,
+    /// Ids that end a sequence.
+    pub eos_token_ids: Vec<u32>,
+    /// Id that the decoder starts with.
+    pub decoder_start_token_id: u32,
+    /// Tokens of input that the model was trained for, if the file says so.
+    pub n_positions: Option<usize>,
+    /// `task_specific_params.summarization`: the prompt prefix and, in older files, generation defaults.
+    pub summarization: Map<String, Value>,
+}
+
+/// One id or a list of ids, as both occur.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Ids {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+impl Ids {
+    pub(crate) fn into_vec(self) -> Vec<u32> {
+        match self {
+            Self::One(id) => vec![id],
+            Self::Many(ids) => ids,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct RawConfig {
+    vocab_size: usize,
+    d_model: usize,
+    d_kv: usize,
+    d_ff: usize,
+    num_layers: usize,
+    num_decoder_layers: Option<usize>,
+    num_heads: usize,
+    relative_attention_num_buckets: usize,
+    #[serde(default = "default_max_distance")]
+    relative_attention_max_distance: usize,
+    #[serde(default = "default_epsilon")]
+    layer_norm_epsilon: f64,
+    feed_forward_proj: Option<String>,
+    tie_word_embeddings: Option<bool>,
+    scale_decoder_outputs: Option<bool>,
+    pad_token_id: Option<u32>,
+    eos_token_id: Option<Ids>,
+    decoder_start_token_id: Option<u32>,
+    n_positions: Option<usize>,
+    task_specific_params: Option<Map<String, Value>>,
+}
+
+fn default_max_distance() -> usize {
+    128
+}
+
+fn default_epsilon() -> f64 {
+    1e-6
+}
+
+impl T5Config {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// [`LoadError::Architecture`] for another kind of model, [`LoadError::Config`] for a file that makes no sense.
+    pub fn from_json(bytes: &[u8]) -> Result<Self> {
+        let wrong = |reason: String| LoadError::Config {
+            file: "config.json",
+            reason,
+        };
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
+        let model_type = value
+            .get("model_type")
+            .and_then(Value::as_str)
+            .unwrap_or("(none)")
+            .to_owned();
+        let architecture = match model_type.as_str() {
+            "t5" => Architecture::T5,
+            "mt5" => Architecture::Mt5,
+            "umt5" => Architecture::Umt5,
+            _ => return Err(LoadError::Architecture { found: model_type }),
+        };
+        if value.get("is_encoder_decoder").and_then(Value::as_bool) == Some(false) {
+            return Err(LoadError::Architecture {
+                found: format!("{model_type} without a decoder"),
+            });
+        }
+        let raw: RawConfig = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
+        let (activation, gated) =
+            feed_forward(raw.feed_forward_proj.as_deref(), architecture).map_err(&wrong)?;
+        let config = Self {
+            architecture,
+            vocab_size: raw.vocab_size,
+            d_model: raw.d_model,
+            d_kv: raw.d_kv,
+            d_ff: raw.d_ff,
+            num_layers: raw.num_layers,
+            num_decoder_layers: raw.num_decoder_layers.unwrap_or(raw.num_layers),
+            num_heads: raw.num_heads,
+            relative_attention_num_buckets: raw.relative_attention_num_buckets,
+            relative_attention_max_distance: raw.relative_attention_max_distance,
+            layer_norm_epsilon: raw.layer_norm_epsilon,
+            activation,
+            gated,
+            // T5 1.1 files say that nothing is tied; transformers 5 ties always and writes the scaling down apart.
+            scale_output: architecture != Architecture::Mt5
+                && raw
+                    .scale_decoder_outputs
+                    .unwrap_or(raw.tie_word_embeddings != Some(false)),
+            pad_token_id: raw.pad_token_id.unwrap_or(0),
+            eos_token_ids: raw.eos_token_id.map_or_else(|| vec![1], Ids::into_vec),
+            decoder_start_token_id: raw.decoder_start_token_id.or(raw.pad_token_id).unwrap_or(0),
+            n_positions: raw.n_positions,
+            summarization: match raw
+                .task_specific_params
+                .and_then(|mut tasks| tasks.remove("summarization"))
+            {
+                Some(Value::Object(map)) => map,
+                _ => Map::new(),
+            },
+        };
+        config.check().map_err(wrong)?;
+        Ok(config)
+    }
+
+    /// Width of all heads together.
+    pub fn inner_dim(&self) -> usize {
+        self.num_heads * self.d_kv
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let sizes = [
+            ("vocab_size", self.vocab_size, 4_000_000),
+            ("d_model", self.d_model, 65_536),
+            ("d_kv", self.d_kv, 65_536),
+            ("d_ff", self.d_ff, 1_048_576),
+            ("num_layers", self.num_layers, 512),
+            ("num_decoder_layers", self.num_decoder_layers, 512),
+            ("num_heads", self.num_heads, 4096),
+        ];
+        for (name, value, most) in sizes {
+            if value == 0 || value > most {
+                return Err(format!(
+                    "{name} must be at least 1 and at most {most}, and is {value}"
+                ));
+            }
+        }
+        let buckets = self.relative_attention_num_buckets;
+        if buckets < 4 || buckets % 2 != 0 || self.relative_attention_max_distance <= buckets / 2 {
+            return Err(format!(
+                "{buckets} buckets of relative positions up to distance {} cannot be laid out",
+                self.relative_attention_max_distance
+            ));
+        }
+        if !(self.layer_norm_epsilon > 0.0 && self.layer_norm_epsilon < 1.0) {
+            return Err(format!("layer_norm_epsilon is {}", self.layer_norm_epsilon));
+        }
+        if self.eos_token_ids.is_empty() {
+            return Err("eos_token_id is an empty list".to_owned());
+        }
+        let ids = [self.pad_token_id, self.decoder_start_token_id];
+        if let Some(id) = ids
+            .iter()
+            .chain(&self.eos_token_ids)
+            .find(|id| **id as usize >= self.vocab_size)
+        {
+            return Err(format!(
+                "token id {id} is outside the vocabulary of {}",
+                self.vocab_size
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn feed_forward(name: Option<&str>, architecture: Architecture) -> Result<(Activation, bool), String> {
+    let name = name.unwrap_or(if architecture == Architecture::T5 {
+        "relu"
+    } else {
+        "gated-gelu"
+    });
+    let (kind, gated) = match name.strip_prefix("gated-") {
+        Some(kind) => (kind, true),
+        None => (name, false),
+    };
+    let activation = match kind {
+        "relu" => Activation::Relu,
+        // "gated-gelu" has always meant the tanh approximation.
+        "gelu" if gated => Activation::GeluNew,
+        "gelu" => Activation::Gelu,
+        "gelu_new" => Activation::GeluNew,
+        "silu" | "swish" => Activation::Silu,
+        _ => return Err(format!("feed_forward_proj {name:?} is not supported")),
+    };
+    Ok((activation, gated))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = r#"{"model_type":"t5","vocab_size":32128,"d_model":512,"d_kv":64,"d_ff":2048,"num_layers":6,
+        "num_heads":8,"relative_attention_num_buckets":32,"eos_token_id":1,"pad_token_id":0}"#;
+
+    fn with(key: &str, value: Value) -> Result<T5Config> {
+        let mut config: Value = serde_json::from_str(SMALL).unwrap();
+        config[key] = value;
+        T5Config::from_json(config.to_string().as_bytes())
+    }
+
+    #[test]
+    fn the_first_t5_leaves_most_keys_out() {
+        let config = T5Config::from_json(SMALL.as_bytes()).unwrap();
+        assert_eq!(
+            (config.activation, config.gated, config.scale_output),
+            (Activation::Relu, false, true)
+        );
+        assert_eq!(
+            (config.num_decoder_layers, config.relative_attention_max_distance),
+            (6, 128)
+        );
+        assert_eq!(
+            (config.decoder_start_token_id, config.eos_token_ids),
+            (0, vec![1])
+        );
+    }
+
+    #[test]
+    fn version_1_1_is_gated_and_not_scaled() {
+        let config = with("feed_forward_proj", "gated-gelu".into()).unwrap();
+        assert_eq!((config.activation, config.gated), (Activation::GeluNew, true));
+        assert!(!with("tie_word_embeddings", false.into()).unwrap().scale_output);
+        assert!(!with("scale_decoder_outputs", false.into()).unwrap().scale_output);
+        assert!(!with("model_type", "mt5".into()).unwrap().scale_output);
+    }
+
+    #[test]
+    fn what_is_not_a_t5_or_makes_no_sense_is_refused_by_name() {
+        let text = |result: Result<T5Config>| result.unwrap_err().to_string();
+        assert!(
+            matches!(with("model_type", "bart".into()), Err(LoadError::Architecture { found }) if found == "bart")
+        );
+        assert!(text(with("is_encoder_decoder", false.into())).contains("without a decoder"));
+        assert!(text(with("feed_forward_proj", "maxout".into())).contains("maxout"));
+        assert!(text(with("num_heads", 0.into())).contains("num_heads must be at least 1"));
+        assert!(text(with("eos_token_id", 99_999.into())).contains("token id 99999"));
+        assert!(text(with("d_model", Value::Null)).contains("config.json"));
+        assert!(text(T5Config::from_json(b"{")).contains("config.json"));
+    }
+}

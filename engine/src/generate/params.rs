@@ -1,0 +1,394 @@
+//! How tokens are chosen: the parameters, their bounds and a model's defaults.
+
+use serde_json::{Map, Value};
+
+use crate::config::{Ids, T5Config};
+use crate::error::{LoadError, Result};
+
+/// Most beams of a request.
+pub const MAX_BEAMS: usize = 64;
+/// Most tokens that a request may ask for.
+pub const MAX_NEW_TOKENS: usize = 512;
+/// `top_k` of transformers where nothing else is said; it counts only when sampling.
+const DEFAULT_TOP_K: usize = 50;
+/// New tokens where neither the model nor the request says.
+const DEFAULT_NEW_TOKENS: usize = 63;
+
+/// When a beam search stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EarlyStopping {
+    /// `false`: when the best running beam, at its present length, is no better than the worst finished one.
+    #[default]
+    Heuristic,
+    /// `true`: as soon as `num_beams` hypotheses are finished.
+    FirstBeams,
+    /// `"never"`: when no running beam can become better than the worst finished one at any length.
+    Never,
+}
+
+impl From<bool> for EarlyStopping {
+    fn from(early: bool) -> Self {
+        if early { Self::FirstBeams } else { Self::Heuristic }
+    }
+}
+
+/// How the tokens of one request are chosen. Names and meaning are those of transformers' `generate`.
+///
+/// Lengths count new tokens, the end token included and the start token not: `max_length` 64 of transformers is
+/// `max_new_tokens` 63, `min_length` 10 is `min_new_tokens` 9.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerationParams {
+    /// Hypotheses kept at each step; 1 is greedy search or plain sampling. 1 to [`MAX_BEAMS`].
+    pub num_beams: usize,
+    /// Draw tokens at random in proportion to their probability, instead of taking the most probable.
+    pub do_sample: bool,
+    /// Divides the scores before sampling. Above 0, at most 100.
+    pub temperature: f64,
+    /// Sampling looks only at this many most probable tokens; 0 means all of them.
+    pub top_k: usize,
+    /// Sampling looks only at the most probable tokens that together have this probability. Above 0, at most 1.
+    pub top_p: f64,
+    /// A finished beam's score is its log-probability divided by its length to this power. -10 to 10.
+    pub length_penalty: f64,
+    /// When a beam search stops.
+    pub early_stopping: EarlyStopping,
+    /// No sequence of this many tokens may occur twice; 0 allows repetition. At most 64.
+    pub no_repeat_ngram_size: usize,
+    /// Scores of tokens that are already there are divided (if positive) or multiplied (if negative) by this; 1
+    /// changes nothing. Above 0, at most 10.
+    pub repetition_penalty: f64,
+    /// The end token is not allowed before this many new tokens. At most `max_new_tokens`.
+    pub min_new_tokens: usize,
+    /// Most new tokens. 1 to [`MAX_NEW_TOKENS`].
+    pub max_new_tokens: usize,
+    /// Seed of sampling: the same seed, input and parameters give the same result whatever else is in the batch. None
+    /// draws one, which the result names.
+    pub seed: Option<u64>,
+}
+
+impl Default for GenerationParams {
+    fn default() -> Self {
+        Self {
+            num_beams: 1,
+            do_sample: false,
+            temperature: 1.0,
+            top_k: DEFAULT_TOP_K,
+            top_p: 1.0,
+            length_penalty: 1.0,
+            early_stopping: EarlyStopping::Heuristic,
+            no_repeat_ngram_size: 0,
+            repetition_penalty: 1.0,
+            min_new_tokens: 0,
+            max_new_tokens: DEFAULT_NEW_TOKENS,
+            seed: None,
+        }
+    }
+}
+
+/// A parameter is out of its bounds.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{field} must be {bounds}, and is {value}")]
+pub struct ParamError {
+    /// The field of [`GenerationParams`].
+    pub field: &'static str,
+    /// The values that are allowed, in words.
+    pub bounds: String,
+    /// The value that was given.
+    pub value: String,
+}
+
+impl GenerationParams {
+    /// Sets the bounds of the length as transformers counts them, with the start token.
+    #[must_use]
+    pub fn with_lengths(mut self, min_length: usize, max_length: usize) -> Self {
+        self.min_new_tokens = min_length.saturating_sub(1);
+        self.max_new_tokens = max_length.saturating_sub(1);
+        self
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field that is out of its bounds.
+    pub fn validate(&self) -> Result<(), ParamError> {
+        let whole = |field, value: usize, low: usize, high: usize| match (low..=high).contains(&value) {
+            true => Ok(()),
+            false => Err(ParamError {
+                field,
+                bounds: format!("at least {low} and at most {high}"),
+                value: value.to_string(),
+            }),
+        };
+        // Not a number fails every comparison, and so each of these.
+        let above = |field, value: f64, high: f64| match value > 0.0 && value <= high {
+            true => Ok(()),
+            false => Err(ParamError {
+                field,
+                bounds: format!("above 0 and at most {high}"),
+                value: value.to_string(),
+            }),
+        };
+        whole("num_beams", self.num_beams, 1, MAX_BEAMS)?;
+        above("temperature", self.temperature, 100.0)?;
+        above("top_p", self.top_p, 1.0)?;
+        if !(-10.0..=10.0).contains(&self.length_penalty) {
+            return Err(ParamError {
+                field: "length_penalty",
+                bounds: "at least -10 and at most 10".to_owned(),
+                value: self.length_penalty.to_string(),
+            });
+        }
+        whole("no_repeat_ngram_size", self.no_repeat_ngram_size, 0, 64)?;
+        above("repetition_penalty", self.repetition_penalty, 10.0)?;
+        whole("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS)?;
+        whole("min_new_tokens", self.min_new_tokens, 0, self.max_new_tokens)
+    }
+}
+
+/// `generation_config.json`: a model's default parameters and its special tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct GenerationDefaults {
+    /// What a request gets that names nothing.
+    pub(crate) params: GenerationParams,
+    /// Id that the decoder starts with.
+    pub(crate) start: u32,
+    /// Ids that end a sequence.
+    pub(crate) eos: Vec<u32>,
+}
+
+/// Settings that would change the output and that the engine does not have, with the values that do nothing.
+const NOT_SUPPORTED: [&str; 12] = [
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+    "sequence_bias",
+    "encoder_no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "exponential_decay_length_penalty",
+    "penalty_alpha",
+    "min_p",
+    "typical_p",
+];
+
+impl GenerationDefaults {
+    /// Reads `generation_config.json`, if there is one. What it leaves out comes from the summarization task of
+    /// `config.json` (older models keep their settings there), then from transformers' defaults; the length, of which
+    /// transformers' default of 20 would cut every summary, is the 64 of the T5 summarizers.
+    pub(crate) fn from_json(bytes: Option<&[u8]>, config: &T5Config) -> Result<Self> {
+        let file: Map<String, Value> = match bytes {
+            Some(bytes) => serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?,
+            None => Map::new(),
+        };
+        for name in NOT_SUPPORTED {
+            if file
+                .get(name)
+                .is_some_and(|value| !value.is_null() && *value != 1.0 && *value != 0)
+            {
+                tracing::warn!(
+                    setting = name,
+                    "generation_config.json asks for something that this engine does not do"
+                );
+            }
+        }
+        let fields = Fields {
+            file: &file,
+            task: &config.summarization,
+        };
+        let usual = GenerationParams::default();
+        let max_new_tokens = match fields.whole("max_new_tokens")? {
+            Some(new) => new,
+            None => fields
+                .whole("max_length")?
+                .map_or(usual.max_new_tokens, |length| length.saturating_sub(1)),
+        };
+        let min_new_tokens = match fields.whole("min_new_tokens")? {
+            Some(new) => new,
+            None => fields
+                .whole("min_length")?
+                .map_or(0, |length| length.saturating_sub(1)),
+        };
+        let params = GenerationParams {
+            num_beams: fields.whole("num_beams")?.unwrap_or(usual.num_beams),
+            do_sample: fields.flag("do_sample")?.unwrap_or(usual.do_sample),
+            temperature: fields.number("temperature")?.unwrap_or(usual.temperature),
+            top_k: fields.whole("top_k")?.unwrap_or(usual.top_k),
+            top_p: fields.number("top_p")?.unwrap_or(usual.top_p),
+            length_penalty: fields.number("length_penalty")?.unwrap_or(usual.length_penalty),
+            early_stopping: match fields.get("early_stopping") {
+                Some(Value::String(never)) if never == "never" => EarlyStopping::Never,
+                _ => fields.flag("early_stopping")?.unwrap_or(false).into(),
+            },
+            no_repeat_ngram_size: fields
+                .whole("no_repeat_ngram_size")?
+                .unwrap_or(usual.no_repeat_ngram_size),
+            repetition_penalty: fields
+                .number("repetition_penalty")?
+                .unwrap_or(usual.repetition_penalty),
+            min_new_tokens: min_new_tokens.min(max_new_tokens),
+            max_new_tokens: max_new_tokens.min(MAX_NEW_TOKENS),
+            seed: None,
+        };
+        params.validate().map_err(|error| wrong(error.to_string()))?;
+        let id = |name: &str| match file.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => serde_json::from_value::<Ids>(value.clone())
+                .map(|ids| Some(ids.into_vec()))
+                .map_err(|_| wrong(format!("{name} is {value}"))),
+        };
+        let start = id("decoder_start_token_id")?.and_then(|ids| ids.first().copied());
+        let eos = id("eos_token_id")?.filter(|ids| !ids.is_empty());
+        let defaults = Self {
+            params,
+            start: start.unwrap_or(config.decoder_start_token_id),
+            eos: eos.unwrap_or_else(|| config.eos_token_ids.clone()),
+        };
+        let unknown = |id: &u32| *id as usize >= config.vocab_size;
+        let first = [defaults.start]
+            .into_iter()
+            .chain(defaults.eos.iter().copied())
+            .find(unknown);
+        if let Some(id) = first {
+            return Err(wrong(format!(
+                "token id {id} is outside the vocabulary of {}",
+                config.vocab_size
+            )));
+        }
+        Ok(defaults)
+    }
+}
+
+fn wrong(reason: String) -> LoadError {
+    LoadError::Config {
+        file: "generation_config.json",
+        reason,
+    }
+}
+
+/// A setting of `generation_config.json`, else of the summarization task. Null counts as absent.
+struct Fields<'a> {
+    file: &'a Map<String, Value>,
+    task: &'a Map<String, Value>,
+}
+
+impl Fields<'_> {
+    fn get(&self, name: &str) -> Option<&Value> {
+        let present = |map: &'_ Map<String, Value>| map.get(name).is_some_and(|value| !value.is_null());
+        if present(self.file) {
+            self.file.get(name)
+        } else {
+            self.task.get(name).filter(|value| !value.is_null())
+        }
+    }
+
+    fn read<T>(&self, name: &str, convert: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(value) => convert(value)
+                .map(Some)
+                .ok_or_else(|| wrong(format!("{name} is {value}"))),
+        }
+    }
+
+    fn whole(&self, name: &str) -> Result<Option<usize>> {
+        self.read(name, |value| {
+            value.as_u64().and_then(|whole| usize::try_from(whole).ok())
+        })
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>> {
+        self.read(name, Value::as_f64)
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>> {
+        self.read(name, Value::as_bool)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(change: impl Fn(&mut GenerationParams)) -> String {
+        let mut params = GenerationParams::default();
+        change(&mut params);
+        params.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_named_with_its_bounds() {
+        assert_eq!(
+            message(|p| p.num_beams = 0),
+            "num_beams must be at least 1 and at most 64, and is 0"
+        );
+        assert_eq!(
+            message(|p| p.temperature = 0.0),
+            "temperature must be above 0 and at most 100, and is 0"
+        );
+        assert_eq!(
+            message(|p| p.top_p = f64::NAN),
+            "top_p must be above 0 and at most 1, and is NaN"
+        );
+        assert_eq!(
+            message(|p| p.length_penalty = 11.0),
+            "length_penalty must be at least -10 and at most 10, and is 11"
+        );
+        assert_eq!(
+            message(|p| p.repetition_penalty = -1.0),
+            "repetition_penalty must be above 0 and at most 10, and is -1"
+        );
+        assert_eq!(
+            message(|p| p.max_new_tokens = 0),
+            "max_new_tokens must be at least 1 and at most 512, and is 0"
+        );
+        assert_eq!(
+            message(|p| p.min_new_tokens = 64),
+            "min_new_tokens must be at least 0 and at most 63, and is 64"
+        );
+        assert!(
+            GenerationParams::default()
+                .with_lengths(10, 64)
+                .validate()
+                .is_ok()
+        );
+    }
+
+    fn config(task: &str) -> T5Config {
+        let json = format!(
+            r#"{{"model_type":"t5","vocab_size":100,"d_model":8,"d_kv":4,"d_ff":16,"num_layers":1,"num_heads":2,
+            "relative_attention_num_buckets":32,"task_specific_params":{{"summarization":{task}}}}}"#
+        );
+        T5Config::from_json(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_generation_file_goes_before_the_task_and_both_before_the_usual() {
+        let task = config(r#"{"num_beams":4,"length_penalty":2.0,"early_stopping":true,"max_length":200}"#);
+        let file = br#"{"max_length":64,"length_penalty":null,"num_beams":2,"eos_token_id":[1,7]}"#;
+        let defaults = GenerationDefaults::from_json(Some(file), &task).unwrap();
+        assert_eq!(
+            (defaults.params.num_beams, defaults.params.max_new_tokens),
+            (2, 63)
+        );
+        assert_eq!(defaults.params.length_penalty, 2.0);
+        assert_eq!(defaults.params.early_stopping, EarlyStopping::FirstBeams);
+        assert_eq!((defaults.eos, defaults.start), (vec![1, 7], 0));
+        let usual = GenerationDefaults::from_json(None, &config("{}")).unwrap();
+        assert_eq!(usual.params, GenerationParams::default());
+    }
+
+    #[test]
+    fn a_file_with_wrong_values_is_refused() {
+        for file in [
+            r#"{"num_beams":"four"}"#,
+            r#"{"num_beams":1000}"#,
+            r#"{"eos_token_id":100}"#,
+            "[]",
+            r#"{"top_p":2}"#,
+        ] {
+            let error = GenerationDefaults::from_json(Some(file.as_bytes()), &config("{}")).unwrap_err();
+            assert!(error.to_string().contains("generation_config.json"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The scores of one row's next token, processed as transformers' logits processors do it, in their order.
+//!
+//! Everything here is f32 where transformers is, so that near ties fall to the same side.
+
+use super::params::GenerationParams;
+
+/// Processes the scores of rows of one request.
+#[derive(Debug)]
+pub(crate) struct Processors {
+    repetition_penalty: f32,
+    no_repeat_ngram_size: usize,
+    min_new_tokens: usize,
+    eos: Vec<u32>,
+    warp: Option<Warpers>,
+}
+
+/// The steps that belong to sampling only.
+#[derive(Debug)]
+struct Warpers {
+    temperature: f32,
+    top_k: usize,
+    top_p: f32,
+    /// A beam must keep one token more than there are end tokens, or it may have nothing to go on with.
+    min_tokens_to_keep: usize,
+}
+
+impl Processors {
+    /// What `params` ask for, with the end tokens `eos`.
+    pub(crate) fn new(params: &GenerationParams, eos: &[u32]) -> Self {
+        let min_tokens_to_keep = if params.num_beams > 1 { eos.len() + 1 } else { 1 };
+        Self {
+            repetition_penalty: params.repetition_penalty as f32,
+            no_repeat_ngram_size: params.no_repeat_ngram_size,
+            min_new_tokens: params.min_new_tokens,
+            eos: eos.to_vec(),
+            warp: params.do_sample.then_some(Warpers {
+                temperature: params.temperature as f32,
+                top_k: params.top_k,
+                top_p: params.top_p as f32,
+                min_tokens_to_keep,
+            }),
+        }
+    }
+
+    /// Processes `scores` (logits, or log-probabilities in a beam search) of the token after `tokens`, which begin
+    /// with the start token.
+    pub(crate) fn apply(&self, tokens: &[u32], scores: &mut [f32]) {
+        if self.repetition_penalty != 1.0 {
+            self.penalize_repetition(tokens, scores);
+        }
+        if self.no_repeat_ngram_size > 0 {
+            self.ban_repeated_ngrams(tokens, scores);
+        }
+        if tokens.len() <= self.min_new_tokens {
+            for id in &self.eos {
+                scores[*id as usize] = f32::NEG_INFINITY;
+            }
+        }
+        if let Some(warp) = &self.warp {
+            warp.apply(scores);
+        }
+    }
+
+    fn penalize_repetition(&self, tokens: &[u32], scores: &mut [f32]) {
+        let penalty = self.repetition_penalty;
+        for (index, id) in tokens.iter().enumerate() {
+            // Once for each token, however often it is there.
+            if !tokens[..index].contains(id) {
+                let score = &mut scores[*id as usize];
+                *score = if *score < 0.0 {
+                    *score * penalty
+                } else {
+                    *score / penalty
+                };
+            }
+        }
+    }
+
+    fn ban_repeated_ngrams(&self, tokens: &[u32], scores: &mut [f32]) {
+        let size = self.no_repeat_ngram_size;
+        if tokens.len() < size {
+            return;
+        }
+        let suffix = &tokens[tokens.len() + 1 - size..];
+        for window in tokens.windows(size) {
+            if let Some((last, head)) = window.split_last()
+                && head == suffix
+            {
+                scores[*last as usize] = f32::NEG_INFINITY;
+            }
+        }
+    }
+}
+
+impl Warpers {
+    fn apply(&self, scores: &mut [f32]) {
+        if self.temperature != 1.0 {
+            scores.iter_mut().for_each(|score| *score /= self.temperature);
+        }
+        if self.top_k > 0 {
+            self.keep_top_k(scores);
+        }
+        if self.top_p < 1.0 {
+            self.keep_top_p(scores);
+        }
+    }
+
+    fn keep_top_k(&self, scores: &mut [f32]) {
+        let keep = self.top_k.max(self.min_tokens_to_keep);
+        if keep >= scores.len() {
+            return;
+        }
+        let mut sorted = scores.to_vec();
+        let (_, threshold, _) = sorted.select_nth_unstable_by(keep - 1, |a, b| b.total_cmp(a));
+        let threshold = *threshold;
+        // Those that tie with the last one stay, as in transformers.
+        for score in scores.iter_mut().filter(|score| **score < threshold) {
+            *score = f32::NEG_INFINITY;
+        }
+    }
+
+    fn keep_top_p(&self, scores: &mut [f32]) {
+        let mut order: Vec<usize> = (0..scores.len())
+            .filter(|id| scores[*id] > f32::NEG_INFINITY)
+            .collect();
+        // Ascending; of equal scores the lower id is the better one, here as everywhere.
+        order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]).then(b.cmp(a)));
+        let total = log_sum_exp(scores);
+        let mut cumulative = 0f32;
+        for id in &order[..order.len().saturating_sub(self.min_tokens_to_keep)] {
+            cumulative += (scores[*id] - total).exp();
+            if cumulative > 1.0 - self.top_p {
+                break;
+            }
+            scores[*id] = f32::NEG_INFINITY;
+        }
+    }
+}
+
+/// ln Σ exp(x), without overflow.
+pub(crate) fn log_sum_exp(scores: &[f32]) -> f32 {
+    let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if most == f32::NEG_INFINITY {
+        return most;
+    }
+    // Sixteen sums side by side: exact enough, and one the compiler can keep in registers.
+    let mut sums = [0f32; 16];
+    let chunks = scores.chunks_exact(16);
+    let rest: f32 = chunks.remainder().iter().map(|score| (score - most).exp()).sum();
+    for chunk in chunks {
+        for (sum, score) in sums.iter_mut().zip(chunk) {
+            *sum += (score - most).exp();
+        }
+    }
+    most + (sums.iter().sum::<f32>() + rest).ln()
+}
+
+/// Logits to log-probabilities, in place.
+pub(crate) fn log_softmax(scores: &mut [f32]) {
+    let total = log_sum_exp(scores);
+    scores.iter_mut().for_each(|score| *score -= total);
+}
+
+/// Index of the highest score; of equal ones the first.
+pub(crate) fn arg_max(scores: &[f32]) -> usize {
+    let better = |best: usize, index: usize| if scores[index] > scores[best] { index } else { best };
+    (0..scores.len()).fold(0, better)
+}
+
+/// The `count` highest of `scores` with their indices, best first; of equal ones the first.
+pub(crate) fn top(scores: &[f32], count: usize) -> Vec<(usize, f32)> {
+    let count = count.min(scores.len());
+    let mut best: Vec<(usize, f32)> = Vec::with_capacity(count + 1);
+    for (index, score) in scores.iter().copied().enumerate() {
+        if best.len() == count && best.last().is_none_or(|(_, worst)| score <= *worst) {
+            continue;
+        }
+        let place = best.partition_point(|(_, other)| *other >= score);
+        best.insert(place, (index, score));
+        best.truncate(count);
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUT: f32 = f32::NEG_INFINITY;
+
+    fn processed(params: GenerationParams, tokens: &[u32], scores: &[f32]) -> Vec<f32> {
+        let mut scores = scores.to_vec();
+        Processors::new(&params, &[1]).apply(tokens, &mut scores);
+        scores
+    }
+
+    #[test]
+    fn repetition_is_penalized_once_on_the_side_of_its_sign() {
+        let params = GenerationParams {
+            repetition_penalty: 2.0,
+            ..Default::default()
+        };
+        assert_eq!(
+            processed(params, &[0, 2, 2, 3], &[1.0, 1.0, 4.0, -1.0, 1.0]),
+            [0.5, 1.0, 2.0, -2.0, 1.0]
+        );
+    }
+
+    #[test]
+    fn an_ngram_may_be_there_once() {
+        let pairs = GenerationParams {
+            no_repeat_ngram_size: 2,
+            ..Default::default()
+        };
+        assert_eq!(
+            processed(pairs.clone(), &[0, 2, 3, 4, 2], &[0.0; 5]),
+            [0.0, 0.0, 0.0, OUT, 0.0]
+        );
+        assert_eq!(processed(pairs, &[0], &[0.0; 5]), [0.0; 5]);
+        let single = GenerationParams {
+            no_repeat_ngram_size: 1,
+            ..Default::default()
+        };
+        assert_eq!(processed(single, &[0, 2], &[0.0; 4]), [OUT, 0.0, OUT, 0.0]);
+    }
+
+    #[test]
+    fn the_end_is_banned_until_there_are_enough() {
+        let params = GenerationParams {
+            min_new_tokens: 2,
+            ..Default::default()
+        };
+        for (tokens, banned) in [(vec![0], true), (vec![0, 5], true), (vec![0, 5, 6], false)] {
+            assert_eq!(processed(params.clone(), &tokens, &[0.0; 8])[1] == OUT, banned);
+        }
+    }
+
+    #[test]
+    fn top_k_keeps_ties_and_top_p_keeps_the_token_that_crosses() {
+        let sample = GenerationParams {
+            do_sample: true,
+            ..Default::default()
+        };
+        let params = GenerationParams {
+            top_k: 2,
+            ..sample.clone()
+        };
+        assert_eq!(
+            processed(params, &[0], &[3.0, 1.0, 2.0, 2.0]),
+            [3.0, OUT, 2.0, 2.0]
+        );
+        let params = GenerationParams {
+            top_k: 0,
+            top_p: 0.7,
+            ..sample.clone()
+        };
+        let scores = [0.5f32, 0.3, 0.15, 0.05].map(f32::ln);
+        assert_eq!(processed(params, &[0], &scores), [scores[0], scores[1], OUT, OUT]);
+        // A beam keeps two, or an end token would leave it nothing.
+        let params = GenerationParams {
+            top_k: 1,
+            top_p: 0.1,
+            num_beams: 2,
+            ..sample
+        };
+        assert_eq!(processed(params, &[0], &scores), [scores[0], scores[1], OUT, OUT]);
+    }
+
+    #[test]
+    fn the_best_come_first_and_equals_in_order() {
+        assert_eq!(top(&[1.0, 3.0, 3.0, OUT, 2.0], 3), [(1, 3.0), (2, 3.0), (4, 2.0)]);
+        assert_eq!(top(&[OUT, 1.0], 5), [(1, 1.0), (0, OUT)]);
+        assert_eq!(arg_max(&[1.0, 3.0, 3.0]), 1);
+    }
+
+    #[test]
+    fn probabilities_add_up() {
+        let mut scores: Vec<f32> = (0..100).map(|index| (index as f32 * 0.7).sin() * 30.0).collect();
+        log_softmax(&mut scores);
+        assert!((scores.iter().map(|score| f64::from(*score).exp()).sum::<f64>() - 1.0).abs() < 1e-5);
+        assert_eq!(log_sum_exp(&[OUT, OUT]), OUT);
+    }
+}

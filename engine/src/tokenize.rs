@@ -1,0 +1,102 @@
+//! Text to token ids, exactly as the model was trained, and back.
+
+use tokenizers::Tokenizer;
+
+use crate::config::T5Config;
+use crate::error::{LoadError, Result, RowError};
+
+/// The prompt prefix of a model whose configuration names none.
+pub const DEFAULT_PREFIX: &str = "summarize: ";
+
+/// A text as the model reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Token ids: the prompt prefix, the text, the end token; at most `max_input_tokens`.
+    pub ids: Vec<u32>,
+    /// Tokens before truncation, prefix and end token included.
+    pub tokens: usize,
+    /// Tokens that were cut off the end.
+    pub truncated_tokens: usize,
+}
+
+/// The tokenizer of one model with its prompt.
+pub(crate) struct TextTokenizer {
+    tokenizer: Tokenizer,
+    prefix: String,
+    max_input_tokens: usize,
+    eos: u32,
+}
+
+impl TextTokenizer {
+    /// Reads `tokenizer.json` and checks it against the model.
+    pub(crate) fn new(json: &[u8], config: &T5Config, max_input_tokens: usize) -> Result<Self> {
+        let wrong = |error: tokenizers::Error| LoadError::Tokenizer {
+            reason: error.to_string(),
+        };
+        let mut tokenizer = Tokenizer::from_bytes(json).map_err(wrong)?;
+        // A file may bring its own truncation and padding along; both are done here.
+        tokenizer.with_truncation(None).map_err(wrong)?;
+        tokenizer.with_padding(None);
+        if let Some(highest) = tokenizer.get_vocab(true).into_values().max()
+            && highest as usize >= config.vocab_size
+        {
+            return Err(LoadError::TokenizerVocabulary {
+                highest,
+                vocabulary: config.vocab_size,
+            });
+        }
+        let prefix = config
+            .summarization
+            .get("prefix")
+            .and_then(serde_json::Value::as_str);
+        Ok(Self {
+            tokenizer,
+            prefix: prefix.unwrap_or(DEFAULT_PREFIX).to_owned(),
+            max_input_tokens,
+            eos: config.eos_token_ids[0],
+        })
+    }
+
+    /// What is put before every text.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Most ids of an encoded text.
+    pub(crate) fn max_input_tokens(&self) -> usize {
+        self.max_input_tokens
+    }
+
+    /// Encodes the prefix and the text; too long a text is cut to `ids[..max - 1]` and the end token.
+    pub(crate) fn encode(&self, text: &str) -> Result<Encoded, RowError> {
+        let prompt = format!("{}{text}", self.prefix);
+        let encoding = self
+            .tokenizer
+            .encode_fast(prompt, true)
+            .map_err(|error| RowError::Tokenize(error.to_string()))?;
+        let mut ids = encoding.get_ids().to_vec();
+        // Every T5 tokenizer adds the end token; a file without that template would leave the input open.
+        if ids.last() != Some(&self.eos) {
+            ids.push(self.eos);
+        }
+        let tokens = ids.len();
+        if tokens > self.max_input_tokens {
+            ids.truncate(self.max_input_tokens - 1);
+            ids.push(self.eos);
+        }
+        Ok(Encoded {
+            truncated_tokens: tokens - ids.len(),
+            ids,
+            tokens,
+        })
+    }
+
+    /// The text of ids, without special tokens and without white space around it.
+    pub(crate) fn decode(&self, ids: &[u32]) -> Result<String, RowError> {
+        let text = self
+            .tokenizer
+            .decode(ids, true)
+            .map_err(|error| RowError::Decode(error.to_string()))?;
+        Ok(text.trim().to_owned())
+    }
+}

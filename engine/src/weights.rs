@@ -1,0 +1,101 @@
+//! Tensors by their Hugging Face names, checked and converted as they are loaded.
+
+use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::{LoadError, Result};
+use crate::mapped::map_safetensors;
+use crate::source::WeightFiles;
+
+/// An open weight file, or several.
+pub(crate) struct Weights {
+    tensors: Tensors,
+    device: Device,
+    dtype: DType,
+}
+
+enum Tensors {
+    Mapped(MmapedSafetensors),
+    Slice(SliceSafetensors<'static>),
+}
+
+impl Weights {
+    /// Opens the files; tensors will be put on `device` as `dtype`.
+    pub(crate) fn open(files: &WeightFiles, device: &Device, dtype: DType) -> Result<Self> {
+        let (tensors, file) = match files {
+            WeightFiles::Embedded(bytes) => (
+                SliceSafetensors::new(bytes).map(Tensors::Slice),
+                "the binary".to_owned(),
+            ),
+            WeightFiles::Files(paths) => {
+                let names = paths
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect::<Vec<_>>();
+                (map_safetensors(paths).map(Tensors::Mapped), names.join(", "))
+            }
+        };
+        let tensors = tensors.map_err(|error| LoadError::Weights {
+            file,
+            reason: plain(&error),
+        })?;
+        Ok(Self {
+            tensors,
+            device: device.clone(),
+            dtype,
+        })
+    }
+
+    /// Whether there is a tensor of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        match &self.tensors {
+            Tensors::Mapped(tensors) => tensors.get(name).is_ok(),
+            Tensors::Slice(tensors) => tensors.get(name).is_ok(),
+        }
+    }
+
+    /// Loads a tensor that must have this shape.
+    ///
+    /// # Errors
+    /// A missing tensor, another shape, an integer type, values that are not finite.
+    pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let view = match &self.tensors {
+            Tensors::Mapped(tensors) => tensors.get(name),
+            Tensors::Slice(tensors) => tensors.get(name),
+        };
+        let view = view.map_err(|_| LoadError::MissingTensor {
+            name: name.to_owned(),
+        })?;
+        if view.shape() != shape {
+            return Err(LoadError::Shape {
+                name: name.to_owned(),
+                expected: shape.to_vec(),
+                found: view.shape().to_vec(),
+            });
+        }
+        let stored = DType::try_from(view.dtype())
+            .ok()
+            .filter(|dtype| dtype.is_float());
+        if stored.is_none() {
+            return Err(LoadError::ElementType {
+                name: name.to_owned(),
+                found: format!("{:?}", view.dtype()),
+            });
+        }
+        let tensor = view.load(&Device::Cpu)?.to_dtype(DType::F32)?;
+        // One value that is no number makes every later one such: find it here, where the tensor has a name.
+        let sum = tensor.sqr()?.max_all()?.to_scalar::<f32>()?;
+        let total = tensor.sum_all()?.to_scalar::<f32>()?;
+        if !sum.is_finite() || !total.is_finite() {
+            return Err(LoadError::NotFinite {
+                name: name.to_owned(),
+            });
+        }
+        Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
+    }
+}
+
+/// The error without the backtrace that candle may have put around it.
+fn plain(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}

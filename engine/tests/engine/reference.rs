@@ -1,0 +1,240 @@
+//! The embedded model against `reference.jsonl`: what transformers made of the same weights.
+
+use std::collections::BTreeMap;
+
+use precis_engine::{EarlyStopping, Engine, FinishReason, GenerateRequest, GenerationParams};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::common::{alone, encoded, mini, mini_folder};
+
+#[derive(Deserialize)]
+struct Case {
+    id: String,
+    input: String,
+    n_tokens_before_truncation: usize,
+    input_ids: Vec<u32>,
+    encoder: EncoderStatistics,
+    first_step_top5: Vec<TopLogit>,
+    /// `greedy`, `beam4`, `beam8`: whatever searches the file has.
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct EncoderStatistics {
+    mean: f64,
+    abs_mean: f64,
+    first8_of_pos0: Vec<f32>,
+    first8_of_last: Vec<f32>,
+    mean_over_positions_first8: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct TopLogit {
+    id: u32,
+    logit: f32,
+}
+
+#[derive(Deserialize)]
+struct Output {
+    params: BTreeMap<String, Value>,
+    /// With the start token.
+    ids: Vec<u32>,
+    text: String,
+    score: Option<f32>,
+}
+
+fn cases() -> Vec<Case> {
+    let text = std::fs::read_to_string(mini_folder().join("reference.jsonl")).unwrap();
+    let cases: Vec<Case> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(cases.len() >= 20, "only {} cases", cases.len());
+    cases
+}
+
+impl Case {
+    /// The searches of this case by name.
+    fn outputs(&self) -> impl Iterator<Item = (&str, Output)> {
+        let searches = self.rest.iter().filter(|(_, value)| value.get("ids").is_some());
+        searches.map(|(name, value)| (name.as_str(), serde_json::from_value(value.clone()).unwrap()))
+    }
+}
+
+/// The parameters of a reference, in transformers' names.
+fn params(reference: &BTreeMap<String, Value>) -> GenerationParams {
+    let whole =
+        |name: &str, usual: u64| reference.get(name).map_or(usual, |value| value.as_u64().unwrap()) as usize;
+    let number = |name: &str| reference.get(name).map_or(1.0, |value| value.as_f64().unwrap());
+    let known = [
+        "num_beams",
+        "max_length",
+        "min_length",
+        "length_penalty",
+        "early_stopping",
+        "no_repeat_ngram_size",
+        "repetition_penalty",
+        "do_sample",
+    ];
+    assert!(
+        reference.keys().all(|name| known.contains(&name.as_str())),
+        "{reference:?}"
+    );
+    assert_ne!(reference.get("do_sample"), Some(&Value::Bool(true)));
+    GenerationParams {
+        num_beams: whole("num_beams", 1),
+        length_penalty: number("length_penalty"),
+        repetition_penalty: number("repetition_penalty"),
+        no_repeat_ngram_size: whole("no_repeat_ngram_size", 0),
+        early_stopping: match reference.get("early_stopping") {
+            Some(Value::String(_)) => EarlyStopping::Never,
+            Some(value) => value.as_bool().unwrap().into(),
+            None => EarlyStopping::Heuristic,
+        },
+        ..Default::default()
+    }
+    .with_lengths(whole("min_length", 0), whole("max_length", 64))
+}
+
+fn close(found: &[f32], expected: &[f32], tolerance: f32) -> bool {
+    found.len() == expected.len()
+        && found
+            .iter()
+            .zip(expected)
+            .all(|(a, b)| (a - b).abs() <= tolerance)
+}
+
+#[test]
+fn texts_become_the_same_ids() {
+    let engine = mini();
+    for case in cases() {
+        let encoded = engine.tokenize(&case.input).unwrap();
+        assert_eq!(encoded.ids, case.input_ids, "{}", case.id);
+        assert_eq!(encoded.tokens, case.n_tokens_before_truncation, "{}", case.id);
+        assert_eq!(
+            encoded.truncated_tokens,
+            case.n_tokens_before_truncation - case.input_ids.len(),
+            "{}",
+            case.id
+        );
+    }
+}
+
+#[test]
+fn the_encoder_and_the_first_logits_are_the_same() {
+    let engine = mini();
+    for case in cases() {
+        let input = encoded(&case.input_ids);
+        let states = engine.encoder_states(&input).unwrap();
+        let all = || states.iter().flatten().map(|value| f64::from(*value));
+        let count = all().count() as f64;
+        let mean = all().sum::<f64>() / count;
+        let abs_mean = all().map(f64::abs).sum::<f64>() / count;
+        assert!(
+            (mean - case.encoder.mean).abs() < 1e-5,
+            "{}: {mean} {}",
+            case.id,
+            case.encoder.mean
+        );
+        assert!((abs_mean - case.encoder.abs_mean).abs() < 1e-5, "{}", case.id);
+        assert!(
+            close(&states[0][..8], &case.encoder.first8_of_pos0, 1e-4),
+            "{}",
+            case.id
+        );
+        assert!(
+            close(&states[states.len() - 1][..8], &case.encoder.first8_of_last, 1e-4),
+            "{}",
+            case.id
+        );
+        let embedding = engine.embed(&input).unwrap();
+        assert!(
+            close(&embedding[..8], &case.encoder.mean_over_positions_first8, 1e-4),
+            "{}",
+            case.id
+        );
+
+        let logits = engine.first_logits(&input).unwrap();
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        for (found, expected) in order.iter().zip(&case.first_step_top5) {
+            assert_eq!(*found, expected.id as usize, "{}", case.id);
+            assert!(
+                (logits[*found] - expected.logit).abs() < 1e-3,
+                "{}: {}",
+                case.id,
+                logits[*found]
+            );
+        }
+    }
+}
+
+/// Compares one result; gives what differs.
+fn difference(engine: &Engine, name: &str, case: &Case, output: &Output) -> Option<String> {
+    let generated = alone(engine, &case.input_ids, &params(&output.params)).unwrap();
+    assert_eq!(output.ids[0], 0);
+    if generated.ids != output.ids[1..] {
+        return Some(format!(
+            "{} {name}: {:?} and not {:?}",
+            case.id, generated.text, output.text
+        ));
+    }
+    assert_eq!(generated.text, output.text.trim(), "{}", case.id);
+    assert_eq!(
+        generated.finish == FinishReason::Eos,
+        output.ids.last() == Some(&1),
+        "{}",
+        case.id
+    );
+    let score = output
+        .score
+        .filter(|score| (generated.score - score).abs() > 1e-4);
+    score.map(|score| format!("{} {name}: score {} and not {score}", case.id, generated.score))
+}
+
+#[test]
+fn every_search_gives_the_same_tokens_and_scores() {
+    let engine = mini();
+    let mut searches = BTreeMap::<String, usize>::new();
+    let mut differences = Vec::new();
+    for case in cases() {
+        for (name, output) in case.outputs() {
+            *searches.entry(name.to_owned()).or_default() += 1;
+            differences.extend(difference(&engine, name, &case, &output));
+        }
+    }
+    assert!(
+        searches.contains_key("greedy") && searches.contains_key("beam4"),
+        "{searches:?}"
+    );
+    assert!(
+        differences.is_empty(),
+        "of {searches:?}:\n{}",
+        differences.join("\n")
+    );
+}
+
+#[test]
+fn the_same_in_one_padded_batch_of_all_searches() {
+    let engine = mini();
+    let cases = cases();
+    for chunk in cases.chunks(12) {
+        let (mut requests, mut expected) = (Vec::new(), Vec::new());
+        for case in chunk {
+            for (name, output) in case.outputs() {
+                let params = params(&output.params);
+                requests.push(GenerateRequest {
+                    encoded: encoded(&case.input_ids),
+                    params,
+                });
+                expected.push((format!("{} {name}", case.id), output));
+            }
+        }
+        let results = engine.generate_batch(&requests, &mut ());
+        for (result, (name, output)) in results.into_iter().zip(expected) {
+            assert_eq!(result.unwrap().ids, output.ids[1..], "{name}");
+        }
+    }
+}
