@@ -1,0 +1,321 @@
+//! The engine and its sessions.
+//!
+//! Every request gets a connection of its own, opened for it and closed after it (0.2 ms): settings,
+//! current database and temporary tables die with it, whatever happened on it, so nothing has to be
+//! put back. How many there may be at once is limited; whoever comes then waits, but not for long.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::errors::{EngineError, code};
+use super::ffi::{self, Connection, Library};
+use super::job::{FinishedOnDrop, Job, JobState};
+use super::lock::DataLock;
+use super::{ClickHouseError, ClickHouseOptions};
+
+/// The library can hold one engine, and can't start it again after it was stopped.
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// The engine to stop if the process exits without having closed it: the library's destructors would
+/// pull the ground from under its threads.
+static RUNNING: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
+
+/// How long a process that exits waits for queries to end.
+const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the engine says about itself; clients get it in headers.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    /// Such as `26.7.2.1`.
+    pub(super) version: String,
+    /// Such as `Etc/UTC`.
+    pub(super) timezone: String,
+    /// The name of this machine.
+    pub(super) host: String,
+}
+
+/// The running engine.
+pub(super) struct Engine {
+    library: Arc<Library>,
+    arguments: Vec<CString>,
+    /// Keeps the engine alive between requests. `None` once it is closed.
+    root: Mutex<Option<Connection>>,
+    permits: Arc<Semaphore>,
+    connections: u32,
+    queue_wait: Duration,
+    identity: Identity,
+    _lock: DataLock,
+}
+
+/// What a request sets on its connection before its statement.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Setup {
+    /// The current database.
+    pub(super) database: Option<String>,
+    /// Settings, by name.
+    pub(super) settings: Vec<(String, String)>,
+    /// Only reading is allowed (settings may still be changed by the statement).
+    pub(super) readonly: bool,
+}
+
+impl Engine {
+    /// Loads the library and starts the engine. Blocks for up to a few seconds.
+    pub(super) fn start(options: &ClickHouseOptions) -> Result<Arc<Self>, ClickHouseError> {
+        let lock = DataLock::take(&options.data_dir)?;
+        let data_dir = options
+            .data_dir
+            .canonicalize()
+            .map_err(|source| ClickHouseError::DataDir {
+                path: options.data_dir.clone(),
+                source,
+            })?;
+        let library =
+            Library::load(&options.library).map_err(|error| ClickHouseError::Library(Box::new(error)))?;
+        if STARTED.swap(true, Ordering::SeqCst) {
+            return Err(ClickHouseError::AlreadyStarted);
+        }
+        let start = || -> Result<(Vec<CString>, Connection, Identity), EngineError> {
+            let mut path = b"--path=".to_vec();
+            path.extend_from_slice(data_dir.as_os_str().as_bytes());
+            let mut arguments = vec![b"clickhouse".to_vec(), path];
+            if let Some(bytes) = options.max_memory_bytes {
+                arguments.push(format!("--max_server_memory_usage={bytes}").into_bytes());
+            }
+            let arguments = arguments
+                .into_iter()
+                .map(CString::new)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|_| {
+                    EngineError::new(code::BAD_ARGUMENTS, "the data folder's path holds a NUL byte")
+                })?;
+            let mut root = library.connect(&arguments)?;
+            let identity = identify(&mut root)?;
+            Ok((arguments, root, identity))
+        };
+        let (arguments, root, identity) = start().map_err(|error| {
+            STARTED.store(false, Ordering::SeqCst);
+            ClickHouseError::Start {
+                path: options.data_dir.clone(),
+                reason: error.to_string(),
+            }
+        })?;
+        let connections = u32::try_from(options.connections).unwrap_or(u32::MAX);
+        let engine = Arc::new(Self {
+            library,
+            arguments,
+            root: Mutex::new(Some(root)),
+            permits: Arc::new(Semaphore::new(options.connections)),
+            connections,
+            queue_wait: options.queue_wait,
+            identity,
+            _lock: lock,
+        });
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&engine);
+        if !ffi::at_exit(stop_at_exit) {
+            tracing::warn!("the engine will not be stopped if the process exits without closing it");
+        }
+        Ok(engine)
+    }
+
+    /// What the engine says about itself.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Opens a connection, unless the engine is closed.
+    fn connect(&self) -> Result<Connection, EngineError> {
+        let root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
+        if root.is_none() {
+            return Err(EngineError::new(
+                code::QUERY_WAS_CANCELLED,
+                "the engine is shutting down",
+            ));
+        }
+        self.library.connect(&self.arguments)
+    }
+
+    /// Runs `work` on a connection of its own, on a thread that may block. Fails at once if no
+    /// connection becomes free in time.
+    pub(super) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        setup: Setup,
+        work: impl FnOnce(&mut Connection) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<Job<T>, EngineError> {
+        let permit = self.admit().await?;
+        let state = JobState::new();
+        let (engine, shared) = (Arc::clone(self), Arc::clone(&state));
+        let handle = tokio::task::spawn_blocking(move || {
+            let _permit: OwnedSemaphorePermit = permit;
+            let _finished = FinishedOnDrop(Arc::clone(&shared));
+            let mut connection = engine.connect()?;
+            prepare(&mut connection, &setup, &shared.tag)?;
+            shared.check()?;
+            work(&mut connection)
+        });
+        Ok(Job::new(self, &state, handle))
+    }
+
+    /// Waits for a free connection.
+    async fn admit(&self) -> Result<OwnedSemaphorePermit, EngineError> {
+        let busy = |what: &str| EngineError::new(code::TOO_MANY_SIMULTANEOUS_QUERIES, what);
+        match tokio::time::timeout(self.queue_wait, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(busy("the engine is shutting down")),
+            Err(_) => Err(busy(&format!(
+                "Too many simultaneous queries: all {} connections were busy for {} s",
+                self.connections,
+                self.queue_wait.as_secs_f32()
+            ))),
+        }
+    }
+
+    /// Tells the query with this tag, or every query, to stop.
+    pub(super) fn kill(&self, tag: Option<&str>) -> Result<(), EngineError> {
+        let filter = match tag {
+            Some(tag) => format!("Settings['log_comment'] = {}", quoted(tag)),
+            None => "query_id != queryID()".to_owned(),
+        };
+        let sql = format!("KILL QUERY WHERE {filter} ASYNC");
+        self.connect()?.query(sql.as_bytes(), "Null", &[]).map(|_| ())
+    }
+
+    /// Closes the connection that keeps the engine alive, and joins the engine's threads. Says whether
+    /// all of them ended.
+    fn stop(&self) -> bool {
+        match self.root.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(root) => {
+                drop(root);
+                self.library.shutdown()
+            }
+            None => true,
+        }
+    }
+
+    /// Stops every query and then the engine, without a runtime.
+    fn stop_in_a_hurry(&self) {
+        self.permits.close();
+        let all = usize::try_from(self.connections).unwrap_or(usize::MAX);
+        let started = std::time::Instant::now();
+        while self.permits.available_permits() < all && started.elapsed() < EXIT_PATIENCE {
+            // Fails only if the engine is closed already.
+            let _ = self.kill(None);
+            pause();
+        }
+        self.stop();
+    }
+
+    /// Waits until every query has ended, stops those that are not done after `patience`, and closes
+    /// the engine. Merges are finished or put off by the engine itself; nothing acknowledged is lost.
+    pub(super) async fn close(self: Arc<Self>, patience: Duration) {
+        let all = || Arc::clone(&self.permits).acquire_many_owned(self.connections);
+        if tokio::time::timeout(patience, all()).await.is_err() {
+            tracing::warn!(
+                "stopping ClickHouse queries that were not done {} s after the stop",
+                patience.as_secs()
+            );
+            let engine = Arc::clone(&self);
+            let _ = tokio::task::spawn_blocking(move || engine.kill(None)).await;
+            if tokio::time::timeout(Duration::from_secs(5), all()).await.is_err() {
+                tracing::warn!("a ClickHouse query doesn't stop; closing the engine without it");
+            }
+        }
+        self.permits.close();
+        let closed = tokio::task::spawn_blocking(move || self.stop());
+        if !closed.await.unwrap_or(false) {
+            tracing::warn!(
+                "the ClickHouse engine didn't stop cleanly; what was acknowledged is on disk all the same"
+            );
+        }
+    }
+}
+
+/// Waits a moment on a thread of a process that exits.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "there is no runtime any more when the process exits"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+/// Closes an engine that is still running when the process exits.
+extern "C" fn stop_at_exit() {
+    let engine = RUNNING.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+    if let Some(engine) = engine {
+        engine.stop_in_a_hurry();
+    }
+}
+
+/// Asks a connection who it is talking to.
+fn identify(connection: &mut Connection) -> Result<Identity, EngineError> {
+    let output = connection.query(
+        b"SELECT version(), timezone(), hostName()",
+        "TabSeparatedRaw",
+        &[],
+    )?;
+    let text = String::from_utf8_lossy(&output.data);
+    let mut fields = text.trim_end().split('\t').map(str::to_owned);
+    let mut next = || fields.next().unwrap_or_else(|| "unknown".to_owned());
+    Ok(Identity {
+        version: next(),
+        timezone: next(),
+        host: next(),
+    })
+}
+
+/// Sets database and settings on a fresh connection.
+fn prepare(connection: &mut Connection, setup: &Setup, tag: &str) -> Result<(), EngineError> {
+    let mut run = |sql: String| connection.query(sql.as_bytes(), "Null", &[]).map(|_| ());
+    if let Some(database) = &setup.database {
+        run(format!("USE {}", quoted_name(database)))?;
+    }
+    let mut assignments: Vec<String> = Vec::with_capacity(setup.settings.len() + 1);
+    // By this tag the query is found again when it has to be stopped.
+    if !setup.settings.iter().any(|(name, _)| name == "log_comment") {
+        assignments.push(format!("log_comment = {}", quoted(tag)));
+    }
+    // `readonly` comes last: once it is set, nothing else can be.
+    let (readonly, others): (Vec<_>, Vec<_>) =
+        setup.settings.iter().partition(|(name, _)| name == "readonly");
+    assignments.extend(
+        others
+            .iter()
+            .map(|(name, value)| format!("{name} = {}", quoted(value))),
+    );
+    if !assignments.is_empty() {
+        run(format!("SET {}", assignments.join(", ")))?;
+    }
+    match readonly.last() {
+        Some((_, value)) if value != "0" || !setup.readonly => {
+            run(format!("SET readonly = {}", quoted(value)))
+        }
+        _ if setup.readonly => run("SET readonly = 2".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// A string literal.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// A quoted name.
+fn quoted_name(text: &str) -> String {
+    format!("`{}`", text.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoting_can_not_be_left() {
+        assert_eq!(quoted(r"a'b\"), r"'a\'b\\'");
+        assert_eq!(quoted_name("a`; DROP TABLE x"), r"`a\`; DROP TABLE x`");
+    }
+}

@@ -1,0 +1,228 @@
+//! Errors the way ClickHouse reports them: a code, a text, an HTTP status.
+
+use std::fmt;
+
+use http::StatusCode;
+
+/// The ClickHouse error codes that the front raises itself.
+pub(super) mod code {
+    pub(crate) const CANNOT_READ_ALL_DATA: u32 = 33;
+    pub(crate) const BAD_ARGUMENTS: u32 = 36;
+    pub(crate) const CHECKSUM_DOESNT_MATCH: u32 = 40;
+    pub(crate) const NOT_IMPLEMENTED: u32 = 48;
+    pub(crate) const LOGICAL_ERROR: u32 = 49;
+    pub(crate) const SYNTAX_ERROR: u32 = 62;
+    pub(crate) const UNKNOWN_COMPRESSION_METHOD: u32 = 89;
+    pub(crate) const UNKNOWN_SETTING: u32 = 115;
+    pub(crate) const TOO_LARGE_SIZE_COMPRESSED: u32 = 131;
+    pub(crate) const AUTHENTICATION_FAILED: u32 = 516;
+    pub(crate) const TOO_MANY_SIMULTANEOUS_QUERIES: u32 = 202;
+    pub(crate) const SOCKET_TIMEOUT: u32 = 209;
+    pub(crate) const NETWORK_ERROR: u32 = 210;
+    pub(crate) const CANNOT_DECOMPRESS: u32 = 271;
+    pub(crate) const TOO_MANY_BYTES: u32 = 307;
+    pub(crate) const INTO_OUTFILE_NOT_ALLOWED: u32 = 358;
+    pub(crate) const QUERY_WAS_CANCELLED: u32 = 394;
+    pub(crate) const UNKNOWN_EXCEPTION: u32 = 1002;
+}
+
+/// An error of the engine, or of the front in the engine's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EngineError {
+    /// ClickHouse's error code.
+    pub(super) code: u32,
+    /// The whole text, `Code: N. DB::Exception: …`.
+    message: String,
+}
+
+impl EngineError {
+    /// An error raised by the front.
+    pub(super) fn new(code: u32, text: impl fmt::Display) -> Self {
+        let text = text.to_string();
+        let text = text.trim_end_matches('.');
+        let message = match name(code) {
+            Some(name) => format!("Code: {code}. DB::Exception: {text}. ({name})"),
+            None => format!("Code: {code}. DB::Exception: {text}."),
+        };
+        Self { code, message }
+    }
+
+    /// An error as the engine worded it.
+    pub(super) fn from_engine(text: &str) -> Self {
+        let text = text.trim();
+        match parse_code(text) {
+            Some((start, code)) => Self {
+                code,
+                message: text[start..].to_owned(),
+            },
+            None => Self::new(code::UNKNOWN_EXCEPTION, text),
+        }
+    }
+
+    /// The HTTP status that ClickHouse answers with for this code.
+    pub(super) fn status(&self) -> StatusCode {
+        status(self.code)
+    }
+
+    /// The text as it goes to a client, with the server's version and a line end.
+    pub(super) fn to_line(&self, version: &str) -> String {
+        if self.message.contains("(version ") {
+            format!("{}\n", self.message)
+        } else {
+            format!("{} (version {version} (embedded build))\n", self.message)
+        }
+    }
+
+    /// Whether the engine can't stream this kind of statement (it can still run it).
+    pub(super) fn is_not_streamable(&self) -> bool {
+        self.code == code::BAD_ARGUMENTS && self.message.contains("Streaming query is not supported")
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// Finds `Code: N` and says where it starts.
+fn parse_code(text: &str) -> Option<(usize, u32)> {
+    let start = text.find("Code: ")?;
+    let digits = &text[start + "Code: ".len()..];
+    let end = digits
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(digits.len());
+    Some((start, digits[..end].parse().ok()?))
+}
+
+/// The symbolic name of a code that the front raises.
+fn name(code: u32) -> Option<&'static str> {
+    Some(match code {
+        code::CANNOT_READ_ALL_DATA => "CANNOT_READ_ALL_DATA",
+        code::BAD_ARGUMENTS => "BAD_ARGUMENTS",
+        code::CHECKSUM_DOESNT_MATCH => "CHECKSUM_DOESNT_MATCH",
+        code::NOT_IMPLEMENTED => "NOT_IMPLEMENTED",
+        code::LOGICAL_ERROR => "LOGICAL_ERROR",
+        code::SYNTAX_ERROR => "SYNTAX_ERROR",
+        code::UNKNOWN_COMPRESSION_METHOD => "UNKNOWN_COMPRESSION_METHOD",
+        code::UNKNOWN_SETTING => "UNKNOWN_SETTING",
+        code::TOO_LARGE_SIZE_COMPRESSED => "TOO_LARGE_SIZE_COMPRESSED",
+        code::AUTHENTICATION_FAILED => "AUTHENTICATION_FAILED",
+        code::TOO_MANY_SIMULTANEOUS_QUERIES => "TOO_MANY_SIMULTANEOUS_QUERIES",
+        code::SOCKET_TIMEOUT => "SOCKET_TIMEOUT",
+        code::NETWORK_ERROR => "NETWORK_ERROR",
+        code::CANNOT_DECOMPRESS => "CANNOT_DECOMPRESS",
+        code::TOO_MANY_BYTES => "TOO_MANY_BYTES",
+        code::INTO_OUTFILE_NOT_ALLOWED => "INTO_OUTFILE_NOT_ALLOWED",
+        code::QUERY_WAS_CANCELLED => "QUERY_WAS_CANCELLED",
+        code::UNKNOWN_EXCEPTION => "UNKNOWN_EXCEPTION",
+        _ => return None,
+    })
+}
+
+/// ClickHouse's own table from error codes to HTTP statuses.
+fn status(code: u32) -> StatusCode {
+    match code {
+        // REQUIRED_PASSWORD
+        194 => StatusCode::UNAUTHORIZED,
+        // UNKNOWN_USER, WRONG_PASSWORD, ACCESS_DENIED, SET_NON_GRANTED_ROLE, AUTHENTICATION_FAILED
+        192 | 193 | 497 | 512 | 516 => StatusCode::FORBIDDEN,
+        // CANNOT_PARSE_*, bad arguments, types that don't fit, syntax
+        6 | 25 | 26 | 27 | 36 | 38 | 41 | 43 | 53 | 62 | 72 | 117 | 167 | 168 | 223 | 376 | 427 | 456
+        | 457 => StatusCode::BAD_REQUEST,
+        // UNKNOWN_FUNCTION, _IDENTIFIER, _TYPE, _STORAGE, _TABLE, _AGGREGATE_FUNCTION, _FORMAT,
+        // _TYPE_OF_QUERY, _DATABASE, _SETTING, _DATABASE_ENGINE
+        46 | 47 | 50 | 56 | 60 | 63 | 73 | 78 | 81 | 115 | 336 => StatusCode::NOT_FOUND,
+        // TIMEOUT_EXCEEDED
+        159 => StatusCode::REQUEST_TIMEOUT,
+        code::TOO_MANY_BYTES => StatusCode::PAYLOAD_TOO_LARGE,
+        code::NOT_IMPLEMENTED => StatusCode::NOT_IMPLEMENTED,
+        // CANNOT_OPEN_FILE, SOCKET_TIMEOUT, CANNOT_SCHEDULE_TASK, and no free connection
+        76 | code::SOCKET_TIMEOUT | 439 | code::TOO_MANY_SIMULTANEOUS_QUERIES => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The block that ends a response which failed after its headers were sent: clients look for it by
+/// the tag of the `X-ClickHouse-Exception-Tag` header.
+pub(super) fn exception_block(error: &EngineError, version: &str, tag: &str) -> String {
+    let line = error.to_line(version);
+    format!(
+        "\r\n__exception__\r\n{tag}\r\n{line}{} {tag}\r\n__exception__\r\n",
+        line.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engine_text_keeps_its_code() {
+        let error =
+            EngineError::from_engine("Code: 60. DB::Exception: Table a.b does not exist. (UNKNOWN_TABLE)");
+        assert_eq!(error.code, 60);
+        assert_eq!(error.status(), StatusCode::NOT_FOUND);
+        assert_eq!(
+            error.to_line("26.7.2.1"),
+            "Code: 60. DB::Exception: Table a.b does not exist. (UNKNOWN_TABLE) (version 26.7.2.1 (embedded build))\n"
+        );
+    }
+
+    #[test]
+    fn a_version_is_not_repeated() {
+        let error =
+            EngineError::from_engine("Error: Code: 73. DB::Exception: Unknown format (version 26.7.2.1)");
+        assert_eq!(error.code, 73);
+        assert_eq!(
+            error.to_line("1"),
+            "Code: 73. DB::Exception: Unknown format (version 26.7.2.1)\n"
+        );
+    }
+
+    #[test]
+    fn text_without_a_code_becomes_an_unknown_exception() {
+        let error = EngineError::from_engine("Invalid or closed connection");
+        assert_eq!(error.code, code::UNKNOWN_EXCEPTION);
+        assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(
+            error
+                .to_string()
+                .starts_with("Code: 1002. DB::Exception: Invalid or closed connection. (")
+        );
+        assert_eq!(EngineError::from_engine("Code: x").code, code::UNKNOWN_EXCEPTION);
+    }
+
+    #[test]
+    fn the_exception_block_counts_its_line_end() {
+        let error = EngineError::from_engine("Code: 395. DB::Exception: no (version 1)");
+        assert_eq!(
+            exception_block(&error, "1", "abcdefghijklmnop"),
+            "\r\n__exception__\r\nabcdefghijklmnop\r\nCode: 395. DB::Exception: no (version 1)\n\
+             41 abcdefghijklmnop\r\n__exception__\r\n"
+        );
+    }
+
+    #[test]
+    fn statuses_are_those_of_the_server() {
+        for (code, status) in [
+            (516, 403),
+            (62, 400),
+            (60, 404),
+            (81, 404),
+            (159, 408),
+            (48, 501),
+            (241, 500),
+        ] {
+            assert_eq!(
+                EngineError::new(code, "x").status().as_u16(),
+                status,
+                "code {code}"
+            );
+        }
+    }
+}

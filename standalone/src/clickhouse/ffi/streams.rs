@@ -1,0 +1,120 @@
+//! Results that are read, and inserts that are written, in chunks.
+#![allow(unsafe_code)]
+
+use super::super::errors::{EngineError, code};
+use super::{Connection, Library, Output, RawConnection, RawInsert, RawResult, RawResultGuard, error_text};
+
+/// A `SELECT` in progress. Dropped before its end, it is cancelled.
+pub(in crate::clickhouse) struct SelectStream<'a> {
+    connection: RawConnection,
+    result: RawResultGuard<'a>,
+    finished: bool,
+}
+
+impl<'a> SelectStream<'a> {
+    /// Wraps what the engine gave for a statement on `connection`.
+    pub(super) fn start(connection: &'a mut Connection, raw: RawResult) -> Result<Self, EngineError> {
+        let handle = connection.raw();
+        let result = RawResultGuard::new(&connection.library, raw)?;
+        result.check()?;
+        Ok(Self {
+            connection: handle,
+            result,
+            finished: false,
+        })
+    }
+
+    /// The next chunk, or `None` at the end.
+    pub(in crate::clickhouse) fn next(&mut self) -> Result<Option<Output>, EngineError> {
+        if self.finished {
+            return Ok(None);
+        }
+        let library = self.result.library;
+        // SAFETY: the stream borrows its connection mutably, so both are alive and nothing else
+        // runs on it.
+        let raw = unsafe { (library.functions.chdb_stream_fetch_result)(self.connection, self.result.raw) };
+        let output = library.take(raw).inspect_err(|_| self.finished = true)?;
+        if output.data.is_empty() {
+            self.finished = true;
+            return Ok(None);
+        }
+        Ok(Some(output))
+    }
+}
+
+impl Drop for SelectStream<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            // SAFETY: connection and stream are alive; the guard destroys the stream afterwards.
+            unsafe {
+                (self.result.library.functions.chdb_stream_cancel_query)(self.connection, self.result.raw);
+            }
+        }
+    }
+}
+
+/// An `INSERT` in progress. Dropped before [`InsertStream::finish`], it writes nothing of the block
+/// that isn't complete.
+pub(in crate::clickhouse) struct InsertStream<'a> {
+    library: &'a Library,
+    raw: RawInsert,
+    finished: bool,
+}
+
+impl<'a> InsertStream<'a> {
+    /// Wraps what the engine gave for an `INSERT` on `connection`.
+    pub(super) fn start(connection: &'a mut Connection, raw: RawInsert) -> Result<Self, EngineError> {
+        if raw.is_null() {
+            return Err(EngineError::new(
+                code::LOGICAL_ERROR,
+                "the engine gave no insert stream",
+            ));
+        }
+        let stream = Self {
+            library: &connection.library,
+            raw,
+            finished: false,
+        };
+        stream.error().map_or(Ok(stream), Err)
+    }
+
+    fn error(&self) -> Option<EngineError> {
+        // SAFETY: the stream is alive, and its error text lives as long as it.
+        unsafe { error_text((self.library.functions.chdb_stream_insert_error)(self.raw)) }
+    }
+
+    /// Sends a chunk of data; it blocks while the engine is behind.
+    pub(in crate::clickhouse) fn append(&mut self, data: &[u8]) -> Result<(), EngineError> {
+        // SAFETY: the stream is alive; the engine copies `data` before it returns.
+        let state = unsafe {
+            (self.library.functions.chdb_stream_append)(self.raw, data.as_ptr().cast(), data.len())
+        };
+        if state == 0 {
+            return Ok(());
+        }
+        Err(self
+            .error()
+            .unwrap_or_else(|| EngineError::new(code::LOGICAL_ERROR, "the engine refused a chunk of data")))
+    }
+
+    /// Ends the data and commits it.
+    pub(in crate::clickhouse) fn finish(mut self) -> Result<Output, EngineError> {
+        self.finished = true;
+        // SAFETY: the stream is alive and is finished only here, by value.
+        let raw = unsafe { (self.library.functions.chdb_stream_done)(self.raw) };
+        self.library.take(raw)
+    }
+}
+
+impl Drop for InsertStream<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the stream is alive; it is cancelled at most once, only when nothing was
+        // committed, and destroyed exactly once.
+        unsafe {
+            if !self.finished {
+                (self.library.functions.chdb_stream_cancel_insert)(self.raw);
+            }
+            (self.library.functions.chdb_destroy_insert_stream)(self.raw);
+        }
+    }
+}

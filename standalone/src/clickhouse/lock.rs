@@ -1,0 +1,94 @@
+//! One process per data folder: the engine doesn't notice a second one in time.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::ClickHouseError;
+
+/// The lock of a data folder, held until this is dropped or the process ends in whatever way.
+#[derive(Debug)]
+pub(super) struct DataLock {
+    _file: File,
+}
+
+impl DataLock {
+    /// Creates the folder if it isn't there and locks it; says who has it if somebody does.
+    pub(super) fn take(data_dir: &Path) -> Result<Self, ClickHouseError> {
+        let failed = |source| ClickHouseError::DataDir {
+            path: data_dir.to_owned(),
+            source,
+        };
+        create_private(data_dir).map_err(failed)?;
+        let path: PathBuf = data_dir.join("precis.lock");
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = fs::read_to_string(&path).unwrap_or_default();
+                let holder = holder.trim();
+                return Err(ClickHouseError::Locked {
+                    path: data_dir.to_owned(),
+                    holder: if holder.is_empty() {
+                        "another process".to_owned()
+                    } else {
+                        format!("process {holder}")
+                    },
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        file.set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Creates a folder that only its owner may enter.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_is_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("a/b");
+        let first = DataLock::take(&data).unwrap();
+        let second = DataLock::take(&data).unwrap_err().to_string();
+        assert!(
+            second.contains(&format!("process {}", std::process::id())),
+            "{second}"
+        );
+        drop(first);
+        DataLock::take(&data).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_made_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(
+            DataLock::take(&file.join("x")),
+            Err(ClickHouseError::DataDir { .. })
+        ));
+    }
+}

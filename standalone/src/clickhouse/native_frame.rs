@@ -1,0 +1,219 @@
+//! ClickHouse's native compressed frames, which `decompress=1` bodies and `compress=1` answers are
+//! made of.
+//!
+//! A frame is a CityHash 1.0.2 checksum (16 bytes) of all that follows it, a method byte, the size
+//! with the 9 bytes of this header, the size of the data, and the compressed data.
+
+use std::io::{self, Read};
+
+use super::errors::{EngineError, code};
+
+const CHECKSUM: usize = 16;
+const HEADER: usize = 9;
+const METHOD_NONE: u8 = 0x02;
+const METHOD_LZ4: u8 = 0x82;
+/// The largest frame accepted, compressed or not: the server's own limit.
+const MAX_FRAME: usize = 1 << 30;
+
+/// ClickHouse stores the two halves of the checksum in the opposite order.
+fn checksum(bytes: &[u8]) -> u128 {
+    cityhash_rs::cityhash_102_128(bytes).rotate_right(64)
+}
+
+/// Reads four little-endian bytes.
+fn size_at(header: &[u8; CHECKSUM + HEADER], at: usize) -> usize {
+    let bytes = [header[at], header[at + 1], header[at + 2], header[at + 3]];
+    usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX)
+}
+
+/// Reads frames from `source` and gives their data one frame at a time.
+pub(super) struct FrameReader<R> {
+    source: R,
+    frame: Vec<u8>,
+    /// No frame, packed or not, may be larger than this.
+    limit: usize,
+}
+
+impl<R: Read> FrameReader<R> {
+    /// Reads from `source`; frames whose data is larger than `limit` bytes are refused.
+    pub(super) fn new(source: R, limit: u64) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(MAX_FRAME);
+        Self {
+            source,
+            frame: Vec::new(),
+            limit,
+        }
+    }
+
+    /// The data of the next frame, or `None` at the end of the body.
+    pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, EngineError> {
+        let mut header = [0_u8; CHECKSUM + HEADER];
+        if !self.fill_header(&mut header)? {
+            return Ok(None);
+        }
+        let (packed, unpacked) = (size_at(&header, CHECKSUM + 1), size_at(&header, CHECKSUM + 5));
+        if packed < HEADER || packed > self.limit.saturating_add(HEADER) || unpacked > self.limit {
+            return Err(EngineError::new(
+                code::TOO_LARGE_SIZE_COMPRESSED,
+                format!("a compressed block claims {packed} bytes for {unpacked} bytes of data"),
+            ));
+        }
+        self.frame.clear();
+        self.frame.extend_from_slice(&header[CHECKSUM..]);
+        let wanted = u64::try_from(packed - HEADER).unwrap_or(u64::MAX);
+        // `take` and `read_to_end` grow the buffer with what really arrives: a lying header can't
+        // make it allocate a gigabyte.
+        let read = (&mut self.source)
+            .take(wanted)
+            .read_to_end(&mut self.frame)
+            .map_err(body_error)?;
+        if read < packed - HEADER {
+            return Err(truncated());
+        }
+        let stated = u128::from_le_bytes(std::array::from_fn(|index| header[index]));
+        if checksum(&self.frame) != stated {
+            return Err(EngineError::new(
+                code::CHECKSUM_DOESNT_MATCH,
+                "Checksum doesn't match: corrupted data in a compressed block",
+            ));
+        }
+        unpack(header[CHECKSUM], &self.frame[HEADER..], unpacked).map(Some)
+    }
+
+    /// Reads a frame's header; `false` at a clean end of the body.
+    fn fill_header(&mut self, header: &mut [u8]) -> Result<bool, EngineError> {
+        let mut filled = 0;
+        while filled < header.len() {
+            match self.source.read(&mut header[filled..]) {
+                Ok(0) if filled == 0 => return Ok(false),
+                Ok(0) => return Err(truncated()),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(body_error(error)),
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn truncated() -> EngineError {
+    EngineError::new(
+        code::CANNOT_READ_ALL_DATA,
+        "Cannot read all data: the body ends inside a compressed block",
+    )
+}
+
+fn unpack(method: u8, data: &[u8], size: usize) -> Result<Vec<u8>, EngineError> {
+    match method {
+        METHOD_LZ4 => {
+            let unpacked = lz4_flex::block::decompress(data, size)
+                .map_err(|error| EngineError::new(code::CANNOT_DECOMPRESS, error))?;
+            if unpacked.len() == size {
+                Ok(unpacked)
+            } else {
+                Err(EngineError::new(
+                    code::CANNOT_DECOMPRESS,
+                    "a compressed block holds less than it claims",
+                ))
+            }
+        }
+        METHOD_NONE => Ok(data.to_vec()),
+        other => Err(EngineError::new(
+            code::UNKNOWN_COMPRESSION_METHOD,
+            format!("Unknown compression method {other:#04x}: send LZ4 or uncompressed blocks"),
+        )),
+    }
+}
+
+/// Finds the front's own error inside an I/O error, where the body reader put it.
+pub(super) fn body_error(error: io::Error) -> EngineError {
+    let text = error.to_string();
+    match error.into_inner().map(|inner| inner.downcast::<EngineError>()) {
+        Some(Ok(error)) => *error,
+        _ => EngineError::new(
+            code::CANNOT_DECOMPRESS,
+            format!("the body could not be read: {text}"),
+        ),
+    }
+}
+
+/// Packs data into one LZ4 frame.
+pub(super) fn pack(data: &[u8]) -> Vec<u8> {
+    let packed = lz4_flex::block::compress(data);
+    let mut frame = Vec::with_capacity(CHECKSUM + HEADER + packed.len());
+    frame.extend_from_slice(&[0; CHECKSUM]);
+    frame.push(METHOD_LZ4);
+    for size in [packed.len() + HEADER, data.len()] {
+        frame.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
+    }
+    frame.extend_from_slice(&packed);
+    let sum = checksum(&frame[CHECKSUM..]);
+    frame[..CHECKSUM].copy_from_slice(&sum.to_le_bytes());
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(bytes: &[u8]) -> Result<Vec<Vec<u8>>, u32> {
+        let mut reader = FrameReader::new(bytes, 1 << 20);
+        let mut frames = Vec::new();
+        while let Some(frame) = reader.next().map_err(|error| error.code)? {
+            frames.push(frame);
+        }
+        Ok(frames)
+    }
+
+    #[test]
+    fn frames_come_back_as_they_were() {
+        let long = b"abc".repeat(10_000);
+        let body = [pack(b"first"), pack(&long), pack(b"")].concat();
+        assert_eq!(read_all(&body), Ok(vec![b"first".to_vec(), long, Vec::new()]));
+        assert_eq!(read_all(b""), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_frame_of_the_client_crate_is_understood() {
+        // "hello" stored uncompressed, with a checksum over method, sizes and data.
+        let mut rest = vec![METHOD_NONE, 14, 0, 0, 0, 5, 0, 0, 0];
+        rest.extend_from_slice(b"hello");
+        let body = [checksum(&rest).to_le_bytes().to_vec(), rest].concat();
+        assert_eq!(read_all(&body), Ok(vec![b"hello".to_vec()]));
+    }
+
+    #[test]
+    fn damage_is_noticed() {
+        let good = pack(b"some data that is long enough");
+        let mut flipped = good.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        assert_eq!(read_all(&flipped), Err(code::CHECKSUM_DOESNT_MATCH));
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x40;
+            assert!(read_all(&bad).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_cut_body_is_noticed() {
+        let good = pack(b"some data");
+        for length in 1..good.len() {
+            assert_eq!(
+                read_all(&good[..length]),
+                Err(code::CANNOT_READ_ALL_DATA),
+                "{length} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn lying_sizes_are_refused() {
+        let mut huge = pack(b"x");
+        huge[CHECKSUM + 5..CHECKSUM + 9].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(read_all(&huge), Err(code::TOO_LARGE_SIZE_COMPRESSED));
+        let mut tiny = pack(b"x");
+        tiny[CHECKSUM + 1..CHECKSUM + 5].copy_from_slice(&3_u32.to_le_bytes());
+        assert_eq!(read_all(&tiny), Err(code::TOO_LARGE_SIZE_COMPRESSED));
+    }
+}

@@ -1,0 +1,291 @@
+//! Reads a ClickHouse HTTP request: its URL and headers first, then, if it has them, form fields.
+
+use http::request::Parts;
+use http::{HeaderMap, Method, header};
+
+use super::auth::Credentials;
+use super::errors::{EngineError, code};
+
+/// URL parameters that steer the HTTP interface and are no settings of the engine.
+const IGNORED: &[&str] = &[
+    "buffer_size",
+    "client_protocol_version",
+    "enable_http_compression",
+    "http_zlib_compression_level",
+    "quota_key",
+    "session_check",
+    "session_timeout",
+    "stacktrace",
+];
+
+/// How the body of a request is packed by `Content-Encoding`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// As it is.
+    Plain,
+    /// `gzip`
+    Gzip,
+    /// `deflate` (with the zlib header)
+    Deflate,
+    /// `lz4`, the frame format
+    Lz4,
+}
+
+/// Everything a request says besides its body.
+#[derive(Debug)]
+pub(super) struct RequestHead {
+    /// The statement given in the URL, possibly empty.
+    pub(super) sql: String,
+    /// The database that unqualified names belong to.
+    pub(super) database: Option<String>,
+    /// The output format when the statement names none.
+    pub(super) default_format: String,
+    /// Values for `{name:Type}` placeholders.
+    pub(super) parameters: Vec<(String, String)>,
+    /// Settings of the engine for this request only.
+    pub(super) settings: Vec<(String, String)>,
+    /// The method allows reading only.
+    pub(super) readonly: bool,
+    /// The id the client gave, or a new one.
+    pub(super) query_id: String,
+    /// The body is made of native compressed frames.
+    pub(super) decompress: bool,
+    /// The answer is to be made of native compressed frames.
+    pub(super) compress: bool,
+    /// Nothing is to be sent before the query has finished.
+    pub(super) wait_end_of_query: bool,
+    /// Who asks.
+    pub(super) credentials: Credentials,
+    /// The body's `Content-Encoding`.
+    pub(super) encoding: Encoding,
+    /// The boundary of a `multipart/form-data` body.
+    pub(super) boundary: Option<String>,
+}
+
+impl RequestHead {
+    /// Reads method, URL and headers.
+    pub(super) fn parse(parts: &Parts) -> Result<Self, EngineError> {
+        let headers = &parts.headers;
+        let mut head = Self {
+            sql: String::new(),
+            database: text(headers, "x-clickhouse-database"),
+            default_format: text(headers, "x-clickhouse-format").unwrap_or_else(|| "TabSeparated".to_owned()),
+            parameters: Vec::new(),
+            settings: Vec::new(),
+            readonly: parts.method != Method::POST,
+            query_id: String::new(),
+            decompress: false,
+            compress: false,
+            wait_end_of_query: false,
+            credentials: Credentials::from_headers(headers)?,
+            encoding: encoding(headers)?,
+            boundary: boundary(headers)?,
+        };
+        for (name, value) in form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+            head.take(&name, value.into_owned())?;
+        }
+        if head.query_id.is_empty() {
+            head.query_id = uuid::Uuid::now_v7().to_string();
+        }
+        Ok(head)
+    }
+
+    /// Takes one parameter of the URL, or one field of a form.
+    pub(super) fn take(&mut self, name: &str, value: String) -> Result<(), EngineError> {
+        match name {
+            "query" => self.sql = value,
+            "database" if !value.is_empty() => self.database = Some(value),
+            "default_format" if !value.is_empty() => self.default_format = value,
+            "database" | "default_format" => {}
+            "user" => self.credentials.user = Some(value),
+            "password" => self.credentials.password = Some(value),
+            "query_id" => self.query_id = printable(name, value)?,
+            "decompress" => self.decompress = flag(&value),
+            "compress" => self.compress = flag(&value),
+            "wait_end_of_query" => self.wait_end_of_query = flag(&value),
+            "session_id" | "role" => {
+                return Err(EngineError::new(
+                    code::NOT_IMPLEMENTED,
+                    format!(
+                        "'{name}' is not available in the embedded engine: run a ClickHouse server for it"
+                    ),
+                ));
+            }
+            name if IGNORED.contains(&name) => {}
+            name => {
+                if let Some(parameter) = name.strip_prefix("param_") {
+                    self.parameters.push((parameter.to_owned(), value));
+                } else if is_setting_name(name) {
+                    self.settings.push((name.to_owned(), value));
+                } else {
+                    return Err(EngineError::new(
+                        code::UNKNOWN_SETTING,
+                        format!("Unknown setting '{name}'"),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a setting of this request, the last one if it was given twice.
+    pub(super) fn setting(&self, name: &str) -> Option<&str> {
+        self.settings
+            .iter()
+            .rev()
+            .find(|(setting, _)| setting == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// Whether a name can be a setting: it goes into a `SET` statement unquoted.
+fn is_setting_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn flag(value: &str) -> bool {
+    matches!(value, "1" | "true")
+}
+
+/// A value that is sent back in a header.
+fn printable(name: &str, value: String) -> Result<String, EngineError> {
+    if value.len() <= 256 && value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        Ok(value)
+    } else {
+        Err(EngineError::new(
+            code::BAD_ARGUMENTS,
+            format!("'{name}' must be at most 256 printable ASCII characters"),
+        ))
+    }
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?.to_str().ok()?;
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, EngineError> {
+    let Some(name) = text(headers, header::CONTENT_ENCODING.as_str()) else {
+        return Ok(Encoding::Plain);
+    };
+    match name.to_ascii_lowercase().as_str() {
+        "identity" => Ok(Encoding::Plain),
+        "gzip" | "x-gzip" => Ok(Encoding::Gzip),
+        "deflate" => Ok(Encoding::Deflate),
+        "lz4" => Ok(Encoding::Lz4),
+        other => Err(EngineError::new(
+            code::UNKNOWN_COMPRESSION_METHOD,
+            format!("Unknown Content-Encoding '{other}': the embedded engine reads gzip, deflate and lz4"),
+        )),
+    }
+}
+
+/// The boundary of a `multipart/form-data` content type.
+fn boundary(headers: &HeaderMap) -> Result<Option<String>, EngineError> {
+    let Some(value) = text(headers, header::CONTENT_TYPE.as_str()) else {
+        return Ok(None);
+    };
+    let mut pieces = value.split(';').map(str::trim);
+    if !pieces
+        .next()
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/form-data"))
+    {
+        return Ok(None);
+    }
+    pieces
+        .filter_map(|piece| piece.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("boundary"))
+        .map(|(_, boundary)| boundary.trim().trim_matches('"').to_owned())
+        .filter(|boundary| (1..=70).contains(&boundary.len()))
+        .map(Some)
+        .ok_or_else(|| {
+            EngineError::new(
+                code::BAD_ARGUMENTS,
+                "the multipart/form-data body has no usable boundary",
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<RequestHead, EngineError> {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        RequestHead::parse(&request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn parameters_settings_and_the_rest_are_told_apart() {
+        let head = parse(
+            "POST",
+            "/?query=SELECT+%7Bx%3AUInt8%7D&param_x=7&max_threads=2&database=d&default_format=JSON&query_id=abc\
+             &decompress=1&enable_http_compression=1&user=default&password=&wait_end_of_query=1",
+            &[("x-clickhouse-database", "other")],
+        )
+        .unwrap();
+        assert_eq!(head.sql, "SELECT {x:UInt8}");
+        assert_eq!(head.parameters, [("x".to_owned(), "7".to_owned())]);
+        assert_eq!(head.settings, [("max_threads".to_owned(), "2".to_owned())]);
+        assert_eq!(head.database.as_deref(), Some("d"));
+        assert_eq!(head.default_format, "JSON");
+        assert_eq!(head.query_id, "abc");
+        assert!(head.decompress && head.wait_end_of_query && !head.compress && !head.readonly);
+        assert_eq!(head.setting("max_threads"), Some("2"));
+    }
+
+    #[test]
+    fn defaults_and_headers() {
+        let head = parse(
+            "GET",
+            "/",
+            &[("X-ClickHouse-Format", "CSV"), ("X-ClickHouse-Database", "m")],
+        )
+        .unwrap();
+        assert!(head.readonly);
+        assert_eq!(head.default_format, "CSV");
+        assert_eq!(head.database.as_deref(), Some("m"));
+        assert_eq!(head.query_id.len(), 36);
+        assert_eq!(parse("POST", "/", &[]).unwrap().default_format, "TabSeparated");
+    }
+
+    #[test]
+    fn what_can_not_be_done_is_refused() {
+        let refused = |uri: &str, headers: &[(&str, &str)]| parse("POST", uri, headers).unwrap_err().code;
+        assert_eq!(refused("/?session_id=1", &[]), code::NOT_IMPLEMENTED);
+        assert_eq!(refused("/?a%3D1%2Cb=2", &[]), code::UNKNOWN_SETTING);
+        assert_eq!(refused("/?1a=2", &[]), code::UNKNOWN_SETTING);
+        assert_eq!(refused("/?query_id=a%0d%0ab", &[]), code::BAD_ARGUMENTS);
+        assert_eq!(
+            refused("/", &[("content-encoding", "br")]),
+            code::UNKNOWN_COMPRESSION_METHOD
+        );
+        assert_eq!(
+            refused("/", &[("content-type", "multipart/form-data")]),
+            code::BAD_ARGUMENTS
+        );
+    }
+
+    #[test]
+    fn the_boundary_is_found() {
+        let head = parse(
+            "POST",
+            "/",
+            &[("content-type", "multipart/form-data; boundary=\"a-b\"")],
+        )
+        .unwrap();
+        assert_eq!(head.boundary.as_deref(), Some("a-b"));
+        assert_eq!(
+            parse("POST", "/", &[("content-type", "text/plain")])
+                .unwrap()
+                .boundary,
+            None
+        );
+    }
+}

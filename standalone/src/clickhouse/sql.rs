@@ -1,0 +1,316 @@
+//! Just enough reading of SQL to route a statement: its first word, its `FORMAT`, and whether it is
+//! an `INSERT` whose data comes in the request body. The engine does the real parsing.
+
+/// A word of a statement outside of strings, quoted names and comments.
+struct Word<'a> {
+    text: &'a [u8],
+    start: usize,
+    end: usize,
+    /// How many parentheses are open around it.
+    depth: usize,
+}
+
+impl Word<'_> {
+    fn is(&self, keyword: &str) -> bool {
+        self.text.eq_ignore_ascii_case(keyword.as_bytes())
+    }
+}
+
+/// Walks over the words of a statement.
+struct Words<'a> {
+    sql: &'a [u8],
+    position: usize,
+    depth: usize,
+    /// Where the last thing that is neither space nor comment nor semicolon ended.
+    last_end: usize,
+}
+
+fn words(sql: &[u8]) -> Words<'_> {
+    Words {
+        sql,
+        position: 0,
+        depth: 0,
+        last_end: 0,
+    }
+}
+
+fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+impl Words<'_> {
+    fn seek(&self, from: usize, needle: &[u8]) -> Option<usize> {
+        self.sql
+            .get(from..)?
+            .windows(needle.len())
+            .position(|window| window == needle)
+            .map(|at| from + at)
+    }
+
+    /// The position after a quoted piece that starts at `start`.
+    fn after_quoted(&self, start: usize, quote: u8) -> usize {
+        let mut position = start + 1;
+        while let Some(&byte) = self.sql.get(position) {
+            match byte {
+                b'\\' => position += 2,
+                byte if byte == quote => {
+                    if self.sql.get(position + 1) != Some(&quote) {
+                        return position + 1;
+                    }
+                    position += 2;
+                }
+                _ => position += 1,
+            }
+        }
+        self.sql.len()
+    }
+
+    /// The position after a `$tag$…$tag$` string that starts at `start`, if one does.
+    fn after_heredoc(&self, start: usize) -> Option<usize> {
+        let tag_end = start
+            + 1
+            + self
+                .sql
+                .get(start + 1..)?
+                .iter()
+                .position(|byte| !is_word_byte(*byte))?;
+        if self.sql.get(tag_end) != Some(&b'$') {
+            return None;
+        }
+        let tag = &self.sql[start..=tag_end];
+        self.seek(tag_end + 1, tag).map(|at| at + tag.len())
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = Word<'a>;
+
+    fn next(&mut self) -> Option<Word<'a>> {
+        while let Some(&byte) = self.sql.get(self.position) {
+            let start = self.position;
+            let rest = &self.sql[start..];
+            if byte.is_ascii_whitespace() || byte == b';' {
+                self.position += 1;
+                continue;
+            }
+            if rest.starts_with(b"--") || rest.starts_with(b"# ") || rest.starts_with(b"#!") {
+                self.position = self.seek(start, b"\n").map_or(self.sql.len(), |at| at + 1);
+                continue;
+            }
+            if rest.starts_with(b"/*") {
+                self.position = self.seek(start + 2, b"*/").map_or(self.sql.len(), |at| at + 2);
+                continue;
+            }
+            self.position = match byte {
+                b'\'' | b'"' | b'`' => self.after_quoted(start, byte),
+                b'$' => self.after_heredoc(start).unwrap_or(start + 1),
+                byte if is_word_byte(byte) => {
+                    start
+                        + rest
+                            .iter()
+                            .position(|byte| !is_word_byte(*byte))
+                            .unwrap_or(rest.len())
+                }
+                _ => start + 1,
+            };
+            self.last_end = self.position;
+            match byte {
+                b'(' => self.depth += 1,
+                b')' => self.depth = self.depth.saturating_sub(1),
+                byte if is_word_byte(byte) => {
+                    let text = &self.sql[start..self.position];
+                    return Some(Word {
+                        text,
+                        start,
+                        end: self.position,
+                        depth: self.depth,
+                    });
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+/// What the front has to know about a statement that returns rows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Outline {
+    /// It starts with `SELECT` or `WITH`, so its result can be streamed.
+    pub(super) selects: bool,
+    /// The name after its own `FORMAT`, if it has one.
+    pub(super) format: Option<String>,
+    /// It asks for `WITH TOTALS`, which a streamed result would lose.
+    pub(super) totals: bool,
+    /// It writes to a file on the server with `INTO OUTFILE`.
+    pub(super) outfile: bool,
+    /// It runs several statements on purpose, with `PARALLEL WITH`.
+    pub(super) parallel: bool,
+}
+
+/// Reads the outline of a statement. An `INSERT` isn't read beyond its first word: what follows may
+/// be megabytes of data.
+pub(super) fn outline(sql: &[u8]) -> Outline {
+    let mut outline = Outline::default();
+    let mut previous: Option<Word<'_>> = None;
+    for word in words(sql) {
+        if previous.is_none() {
+            if word.is("INSERT") {
+                return outline;
+            }
+            outline.selects = word.is("SELECT") || word.is("WITH");
+        }
+        if let Some(previous) = &previous {
+            if previous.is("FORMAT") && previous.depth == 0 && word.depth == 0 {
+                outline.format = Some(String::from_utf8_lossy(word.text).into_owned());
+            }
+            outline.totals |= previous.is("WITH") && word.is("TOTALS");
+            outline.outfile |= previous.is("INTO") && word.is("OUTFILE");
+            outline.parallel |= previous.is("PARALLEL") && word.is("WITH");
+        }
+        previous = Some(word);
+    }
+    outline
+}
+
+/// Whether there is nothing in a text but spaces, comments and semicolons.
+pub(super) fn is_blank(sql: &[u8]) -> bool {
+    let mut walk = words(sql);
+    walk.next().is_none() && walk.last_end == 0
+}
+
+/// An `INSERT` whose data follows in the request body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct InsertHead {
+    /// The statement up to its `FORMAT` or `VALUES`.
+    pub(super) statement: String,
+    /// The format of the data.
+    pub(super) format: String,
+}
+
+/// Splits `INSERT INTO t (a, b) FORMAT Name` (or `… VALUES`) with nothing behind it. Anything else,
+/// `INSERT … SELECT` among it, gives `None` and is run as one text.
+pub(super) fn split_insert(sql: &str) -> Option<InsertHead> {
+    let mut walk = words(sql.as_bytes());
+    let first = walk.next()?;
+    if !first.is("INSERT") {
+        return None;
+    }
+    let (mut before_last, mut last) = (None, first);
+    for word in walk.by_ref() {
+        if word.depth == 0 && word.is("SELECT") {
+            return None;
+        }
+        before_last = Some(std::mem::replace(&mut last, word));
+    }
+    if walk.last_end != last.end {
+        return None;
+    }
+    if last.is("VALUES") {
+        return Some(InsertHead {
+            statement: sql[..last.start].trim_end().to_owned(),
+            format: "Values".to_owned(),
+        });
+    }
+    let keyword = before_last.filter(|word| word.depth == 0 && word.is("FORMAT"))?;
+    Some(InsertHead {
+        statement: sql[..keyword.start].trim_end().to_owned(),
+        format: sql[last.start..last.end].to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(statement: &str, format: &str) -> Option<InsertHead> {
+        Some(InsertHead {
+            statement: statement.to_owned(),
+            format: format.to_owned(),
+        })
+    }
+
+    #[test]
+    fn an_insert_splits_at_its_format() {
+        assert_eq!(
+            split_insert("INSERT INTO `t`(`a`,`b`) FORMAT RowBinaryWithNamesAndTypes"),
+            head("INSERT INTO `t`(`a`,`b`)", "RowBinaryWithNamesAndTypes")
+        );
+        assert_eq!(
+            split_insert(" insert into t format CSV ; -- end"),
+            head(" insert into t", "CSV")
+        );
+        assert_eq!(
+            split_insert("INSERT INTO t SETTINGS async_insert = 0 FORMAT JSONEachRow"),
+            head("INSERT INTO t SETTINGS async_insert = 0", "JSONEachRow")
+        );
+        assert_eq!(
+            split_insert("INSERT INTO t (a) VALUES"),
+            head("INSERT INTO t (a)", "Values")
+        );
+    }
+
+    #[test]
+    fn inserts_that_carry_their_data_are_not_split() {
+        for sql in [
+            "INSERT INTO t VALUES (1)",
+            "INSERT INTO t FORMAT CSV 1,2",
+            "INSERT INTO t FORMAT JSONEachRow {\"a\": 1}",
+            "INSERT INTO t SELECT 1 FORMAT CSV",
+            "INSERT INTO t SELECT 'FORMAT' AS x",
+            "INSERT INTO t",
+            "INSERT INTO `FORMAT CSV`",
+            "SELECT 1 FORMAT CSV",
+            "",
+        ] {
+            assert_eq!(split_insert(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_column_named_like_a_keyword_is_not_one() {
+        assert_eq!(
+            split_insert("INSERT INTO t (select, a) FORMAT TSV"),
+            head("INSERT INTO t (select, a)", "TSV")
+        );
+    }
+
+    #[test]
+    fn blank_is_blank() {
+        assert!(is_blank(b"") && is_blank(b" ;\n-- x\n /* y */"));
+        assert!(!is_blank(b"1") && !is_blank(b"''") && !is_blank(b"-- x\nSELECT"));
+    }
+
+    #[test]
+    fn the_outline_finds_the_format() {
+        let outline = outline(
+            b"/* FORMAT A */ SELECT 'FORMAT B', \"FORMAT C\" -- FORMAT D\nFROM t FORMAT JSON SETTINGS x = 1;",
+        );
+        assert!(outline.selects);
+        assert_eq!(outline.format.as_deref(), Some("JSON"));
+    }
+
+    #[test]
+    fn the_outline_is_not_fooled() {
+        assert_eq!(
+            outline(b"SELECT $a$ FORMAT CSV $a$, 'it''s \\' FORMAT X'").format,
+            None
+        );
+        assert_eq!(outline(b"SELECT (SELECT 1 FORMAT CSV)").format, None);
+        assert!(outline(b"SELECT a, count() FROM t GROUP BY a WITH TOTALS").totals);
+        assert!(outline(b"SELECT 1 INTO OUTFILE '/tmp/x'").outfile);
+        assert!(!outline(b"SELECT 'INTO OUTFILE'").outfile);
+        assert!(!outline(b"SHOW TABLES").selects);
+        assert_eq!(
+            outline(b"INSERT INTO t FORMAT CSV 1 INTO OUTFILE"),
+            Outline::default()
+        );
+        assert_eq!(
+            outline(b"SELECT 'never closed"),
+            Outline {
+                selects: true,
+                ..Outline::default()
+            }
+        );
+    }
+}

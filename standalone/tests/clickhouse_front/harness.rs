@@ -1,0 +1,160 @@
+//! The shared engine, and the little HTTP that the client crate doesn't show.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use clickhouse::Client;
+use precis::clickhouse::{ClickHouseOptions, serve_with};
+use precis::install::{ClickHouseBinary, InstallError, Installer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The user and the password of the shared engine.
+pub(crate) const USER: &str = "precis";
+pub(crate) const PASSWORD: &str = "it's secret";
+
+/// The engine's library, installed if need be; `None` where there is none for the platform.
+pub(crate) async fn library() -> Option<PathBuf> {
+    let mut installer = Installer::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.local"));
+    installer.clickhouse_on_path = false;
+    match installer.ensure_clickhouse().await {
+        Ok(ClickHouseBinary::Library(path)) => Some(path),
+        Ok(other) => panic!("a library was asked for, not {other:?}"),
+        Err(error @ InstallError::UnsupportedPlatform { .. }) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The options of every engine here.
+pub(crate) fn options(library: PathBuf, data_dir: PathBuf) -> ClickHouseOptions {
+    let mut options = ClickHouseOptions::new(library, data_dir, "127.0.0.1:0".parse().unwrap());
+    options.user = USER.to_owned();
+    options.password = Some(PASSWORD.to_owned());
+    options.connections = 8;
+    options.queue_wait = Duration::from_secs(60);
+    options.max_memory_bytes = Some(2 << 30);
+    options.receive_timeout = Duration::from_secs(5);
+    options
+}
+
+/// Where the shared engine listens, once it runs.
+fn shared() -> Option<SocketAddr> {
+    static SHARED: OnceLock<Option<SocketAddr>> = OnceLock::new();
+    *SHARED.get_or_init(|| {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let Some(library) = library().await else {
+                    sender.send(None).unwrap();
+                    return;
+                };
+                let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+                let options = options(library, data.path().to_owned());
+                let ready = move |address| sender.send(Some(address)).unwrap();
+                serve_with(options, ready, pending()).await.unwrap();
+            });
+        });
+        receiver.recv().expect("the engine starts")
+    })
+}
+
+/// The address of the shared engine, or `None` where tests are to be skipped.
+pub(crate) async fn address() -> Option<SocketAddr> {
+    tokio::task::spawn_blocking(shared).await.unwrap()
+}
+
+/// A client of an engine.
+pub(crate) fn client_of(address: SocketAddr) -> Client {
+    Client::default()
+        .with_url(format!("http://{address}"))
+        .with_user(USER)
+        .with_password(PASSWORD)
+}
+
+/// A client with a database of its own, empty.
+pub(crate) async fn client(database: &str) -> Option<Client> {
+    let client = client_of(address().await?);
+    client
+        .query(&format!("DROP DATABASE IF EXISTS {database}"))
+        .execute()
+        .await
+        .unwrap();
+    client
+        .query(&format!("CREATE DATABASE {database}"))
+        .execute()
+        .await
+        .unwrap();
+    Some(client.with_database(database))
+}
+
+/// What a plain HTTP request brought.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    /// A header's value, empty if it isn't there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .find(|(header, _)| header.eq_ignore_ascii_case(name))
+            .map_or("", |(_, value)| value)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// Sends a request as it is written here, and reads until the server closes the connection.
+pub(crate) async fn send(method: &str, target: &str, headers: &str, body: &[u8]) -> Option<Reply> {
+    let address = address().await?;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nX-ClickHouse-User: {USER}\r\nX-ClickHouse-Key: {PASSWORD}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n{headers}\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body).await.unwrap();
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all).await;
+    let split = all
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .expect("a response");
+    let head = String::from_utf8_lossy(&all[..split]).into_owned();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Some(Reply {
+        status,
+        head,
+        body: all[split + 4..].to_vec(),
+    })
+}
+
+/// Encodes a query parameter.
+pub(crate) fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    for _ in 0..100 {
+        if check().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{what} didn't happen in 10 s");
+}
