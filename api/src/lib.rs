@@ -1,1 +1,83 @@
-//! Placeholder until the crate is written.
+//! The REST gateway of Precis.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`router`] | which route goes where |
+//! | [`routes`] | the handlers: read the request, call what follows, write the answer |
+//! | [`submit`], [`model`] | checks a job, finds its model, publishes it |
+//! | [`lookup`], [`view`], [`depth`] | what is known of a job, and how REST shows it |
+//! | [`wait`], [`progress`] | one subscription for everybody who waits; who has begun with what |
+//! | [`queue`] | all that is asked of NATS, behind a trait |
+//! | [`extract`], [`prefer`], [`problem`] | reading requests; refusing them |
+//! | [`layers`], [`metrics`], [`serve`] | request ids, log lines, metrics; the server and its end |
+//!
+//! The gateway keeps no state of its own: any replica answers for any job.
+
+mod depth;
+mod extract;
+mod layers;
+mod lookup;
+mod metrics;
+mod model;
+mod prefer;
+mod problem;
+mod progress;
+mod queue;
+mod router;
+mod routes;
+mod serve;
+mod state;
+mod submit;
+#[cfg(test)]
+mod testing;
+mod view;
+mod wait;
+
+use std::sync::Arc;
+
+use precis_runtime::Context;
+use precis_runtime::admin::{self, Readiness};
+use precis_runtime::liveness::Workers;
+
+use crate::progress::Running;
+use crate::queue::Nats;
+use crate::state::{AppState, Parts};
+use crate::wait::Waiters;
+
+/// Serves the REST interface until the process is to stop, then lets open requests finish.
+///
+/// The port is bound before anything else, so that a taken one is noticed at once.
+///
+/// # Errors
+/// When the port can't be bound, NATS can't be reached, or the streams are not as they should be.
+pub async fn run(context: Context) -> anyhow::Result<()> {
+    let listener = admin::bind("api.listen", context.config.api.listen).await?;
+    metrics::describe();
+    let stop = context.stop.clone();
+    let connection = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        connection = context.queue("precis-api") => connection?,
+    };
+    let queue = Nats::open(connection.clone()).await?;
+    let workers = Workers::listen(&connection.client, stop.clone()).await?;
+    let waiters = Waiters::default();
+    let running = Running::default();
+    wait::listen(&connection.client, waiters.clone(), running.clone(), stop.clone()).await?;
+    progress::listen(&connection.client, running.clone(), stop.clone()).await?;
+    let readiness = Readiness::default();
+    tokio::spawn(queue::watch(queue.clone(), readiness.clone(), stop.clone()));
+
+    let state = AppState::new(Parts {
+        limits: context.config.limits.clone(),
+        api: context.config.api.clone(),
+        result_ttl_hours: context.config.queue.result_ttl_hours,
+        queue: Arc::new(queue),
+        workers,
+        waiters,
+        running,
+        stop: stop.clone(),
+    });
+    tracing::info!(address = %listener.local_addr()?, "the API listens");
+    serve::serve(listener, router::router(state, readiness), stop).await;
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! Reading requests: a JSON body, and a query, with errors that say what is wrong and where.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use http::request::Parts;
+use http::{HeaderMap, header};
+use precis_schemas::error_code::ErrorCode;
+use serde::de::DeserializeOwned;
+
+use crate::problem::ApiError;
+use crate::state::AppState;
+
+/// How long the body of a request may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A JSON object of type `T` from the body.
+#[derive(Debug)]
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let limit = state.limits().max_body_bytes;
+        check_media_type(request.headers())?;
+        check_announced_length(request.headers(), limit)?;
+        let body = tokio::time::timeout(BODY_TIMEOUT, collect(request.into_body(), limit))
+            .await
+            .map_err(|_| {
+                let seconds = BODY_TIMEOUT.as_secs();
+                invalid(format!("the body did not arrive within {seconds} seconds"))
+            })??;
+        parse(&body).map(Self)
+    }
+}
+
+fn invalid(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequest, message)
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(
+        ErrorCode::BodyTooLarge,
+        format!("the body has more than {limit} bytes"),
+    )
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let unsupported = |message: String| Err(ApiError::new(ErrorCode::UnsupportedMediaType, message));
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return unsupported("there is no content type; send application/json".into());
+    };
+    let text = value.to_str().unwrap_or_default();
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let json =
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    if !json {
+        return unsupported(format!("the content type is {text}; send application/json"));
+    }
+    for parameter in parts {
+        if let Some((name, value)) = parameter.split_once('=')
+            && name.trim().eq_ignore_ascii_case("charset")
+            && !value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        {
+            return unsupported(format!("the character set is {value}; send UTF-8"));
+        }
+    }
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            unsupported("the body is compressed; send it as it is, without content-encoding".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what is announced as too large before it is sent.
+fn check_announced_length(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match announced {
+        Some(length) if length > limit as u64 => Err(too_large(limit)),
+        _ => Ok(()),
+    }
+}
+
+async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let mut chunks = body.into_data_stream();
+    let mut all = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| invalid(format!("the body broke off: {error}")))?;
+        if all.len() + chunk.len() > limit {
+            return Err(too_large(limit));
+        }
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all.freeze())
+}
+
+/// Reads a JSON object.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| invalid(format!("the body is not UTF-8 (byte {})", error.valid_up_to())))?;
+    match text.trim_start().chars().next() {
+        None => return Err(invalid("the body is empty; send a JSON object")),
+        // A type that is read from an object can also be read from an array, in the order of its fields.
+        Some('[') => return Err(invalid("the body is a JSON array; send a JSON object")),
+        Some(_) => {}
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let cause = error.into_inner();
+        let place = format!("line {}, column {}", cause.line(), cause.column());
+        let mut message = cause.to_string();
+        if let Some(end) = message.rfind(" at line ") {
+            message.truncate(end);
+        }
+        // What is quoted may be a whole article.
+        if let Some((cut, _)) = message.char_indices().nth(300) {
+            message.truncate(cut);
+            message.push('…');
+        }
+        if cause.is_data() && path != "." && path != "?" {
+            invalid(format!("{place}: {path}: {message}"))
+        } else {
+            invalid(format!("{place}: {message}"))
+        }
+    })?;
+    reader.end().map_err(|error| {
+        invalid(format!(
+            "line {}, column {}: something follows the object",
+            error.line(),
+            error.column()
+        ))
+    })?;
+    Ok(value)
+}
+
+/// Parameters of type `T` from the query.
+#[derive(Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+        axum::extract::Query::try_from_uri(&parts.uri)
+            .map(|axum::extract::Query(query)| Self(query))
+            .map_err(|rejection| invalid(format!("the query: {}", rejection.body_text())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use precis_schemas::rest::SubmitSummary;
+
+    use super::*;
+
+    fn refused(body: &[u8]) -> String {
+        let error = parse::<SubmitSummary>(body).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidRequest);
+        format!("{error:?}")
+    }
+
+    #[test]
+    fn an_error_says_where_reading_stopped_and_at_what() {
+        for (body, parts) in [
+            (&b""[..], &["the body is empty"][..]),
+            (b"  \n", &["the body is empty"]),
+            (b"{\n\"text\": oops}", &["line 2, column 9", "expected"]),
+            (b"{\"text\": \"x\"", &["line 1, column 12", "EOF"]),
+            (b"{\"text\": \"x\"} {}", &["something follows"]),
+            (b"[\"x\"]", &["array"]),
+            (b"\"x\"", &["line 1", "invalid type: string"]),
+            (b"{\"text\": \"\xff\"}", &["not UTF-8 (byte 10)"]),
+            (b"{\"text\": \"\\ud800\"}", &["line 1"]),
+            (
+                b"{\"text\": 7}",
+                &["text: invalid type: integer `7`, expected a string"],
+            ),
+            (
+                b"{\"text\": \"x\", \"txt\": 1}",
+                &["unknown field `txt`", "`priority`"],
+            ),
+            (b"{}", &["missing field `text`"]),
+            (b"{\"text\": \"x\", \"text\": \"y\"}", &["duplicate field"]),
+            (
+                b"{\"text\": \"x\", \"params\": {\"num_beams\": \"8\"}}",
+                &["params.num_beams: invalid type"],
+            ),
+            (
+                b"{\"text\": \"x\", \"params\": {\"num_beams\": -1}}",
+                &["params.num_beams"],
+            ),
+            (
+                b"{\"text\": \"x\", \"priority\": \"urgent\"}",
+                &["priority: unknown variant `urgent`", "`high`"],
+            ),
+            (b"{\"text\": \"x\", \"deadline\": \"soon\"}", &["deadline: "]),
+        ] {
+            let message = refused(body);
+            for part in parts {
+                assert!(
+                    message.contains(part),
+                    "{}: {message}",
+                    String::from_utf8_lossy(body)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn json_by_its_other_names_is_taken_and_all_else_is_not() {
+        let check = |content_type: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+            check_media_type(&headers)
+        };
+        for fine in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/vnd.precis+json",
+        ] {
+            assert_eq!(check(fine), Ok(()), "{fine}");
+        }
+        for bad in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "",
+            "application/json; charset=latin1",
+        ] {
+            assert_eq!(
+                check(bad).unwrap_err().code(),
+                ErrorCode::UnsupportedMediaType,
+                "{bad}"
+            );
+        }
+        assert!(check_media_type(&HeaderMap::new()).is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! What happens to every request: an id, a trace, a log line, metrics, and problems as RFC 9457.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use precis_runtime::trace_context::TraceContext;
+use precis_schemas::headers::{TRACEPARENT, TRACESTATE};
+use tokio::time::Instant;
+
+use crate::metrics;
+use crate::problem::{self, ApiError};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest id that is taken over from a client.
+const MAX_REQUEST_ID: usize = 128;
+
+/// The client's id of the request if it is 1 to 128 visible ASCII characters, else a new one.
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let given = headers
+        .get(&REQUEST_ID)
+        .map(HeaderValue::as_bytes)
+        .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic))
+        .and_then(|id| std::str::from_utf8(id).ok());
+    match given {
+        Some(id) => id.into(),
+        None => uuid::Uuid::now_v7().simple().to_string().into(),
+    }
+}
+
+fn trace(headers: &HeaderMap) -> TraceContext {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    TraceContext::continue_or_begin(text(TRACEPARENT), text(TRACESTATE))
+}
+
+/// The outermost layer.
+pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = request_id(request.headers());
+    let trace = trace(request.headers());
+    let method = method_name(request.method());
+    let path = request.uri().path().to_owned();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    request.extensions_mut().insert(trace.clone());
+
+    let response = next.run(request).await;
+
+    let mut response = problem::finish(response, &id, method, &path);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let took = began.elapsed();
+    let status = response.status().as_u16();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    metrics::answered(route, method, status, took);
+    let ms = took.as_secs_f64() * 1e3;
+    let trace_id = trace.trace_id();
+    if matches!(route, "/healthz" | "/readyz" | "/metrics") {
+        tracing::debug!(method, route, status, ms, request_id = %id, trace_id, "request");
+    } else {
+        tracing::info!(method, route, status, ms, request_id = %id, trace_id, "request");
+    }
+    response
+}
+
+/// A name out of a few, so that clients can't make up metrics.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+/// The answer to a request whose handler has panicked.
+pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message");
+    ApiError::internal(message).into_response()
+}
+
+/// Says that an answer about a job is about this moment.
+pub(crate) fn no_cache() -> (HeaderName, HeaderValue) {
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_harmless_request_id_is_taken_over() {
+        let id = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(value).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(&*id(b"order-17/3"), "order-17/3");
+        for bad in [&b""[..], b"a b", b"\xc3\xa9", &[b'x'; 129]] {
+            assert_eq!(id(bad).len(), 32);
+        }
+        assert_eq!(id(&[b'x'; 128]).len(), 128);
+    }
+}

@@ -1,0 +1,56 @@
+//! Metrics of the gateway. Names and units follow Prometheus' conventions.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use precis_schemas::{Channel, Lane, Token};
+
+const REQUESTS: &str = "precis_api_http_requests_total";
+const SECONDS: &str = "precis_api_http_request_duration_seconds";
+const SUBMITTED: &str = "precis_api_jobs_submitted_total";
+const WAITERS: &str = "precis_api_waiters";
+
+/// Describes every metric of this crate; called once at the start.
+pub(crate) fn describe() {
+    describe_counter!(
+        REQUESTS,
+        Unit::Count,
+        "Requests answered, by route, method and status"
+    );
+    describe_histogram!(
+        SECONDS,
+        Unit::Seconds,
+        "From a request's head being read to its answer, by route"
+    );
+    describe_counter!(
+        SUBMITTED,
+        Unit::Count,
+        "Jobs that the queue has taken, by channel, model and lane"
+    );
+    describe_gauge!(WAITERS, Unit::Count, "Requests that wait for a result");
+    gauge!(WAITERS).set(0.0);
+}
+
+/// Counts a request that was answered. `route` is the pattern, so that there are few of them.
+pub(crate) fn answered(route: &str, method: &'static str, status: u16, took: Duration) {
+    let route = route.to_owned();
+    counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status.to_string())
+        .increment(1);
+    histogram!(SECONDS, "route" => route).record(took);
+}
+
+/// Counts a job that the queue has taken.
+pub(crate) fn submitted(channel: Channel, model: &Token, lane: Lane) {
+    counter!(
+        SUBMITTED,
+        "channel" => channel.as_str(),
+        "model" => model.to_string(),
+        "lane" => lane.as_str()
+    )
+    .increment(1);
+}
+
+/// Counts a request that begins (1) or ends (-1) to wait.
+pub(crate) fn waiters(change: f64) {
+    gauge!(WAITERS).increment(change);
+}

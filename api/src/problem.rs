@@ -1,0 +1,157 @@
+//! Refusals as HTTP answers: RFC 9457, `application/problem+json`.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::rest::Problem;
+
+/// Media type of a problem.
+pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
+/// Longest `detail`, in characters: what is quoted from a request may be long.
+const MAX_DETAIL_CHARS: usize = 500;
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiError(Problem);
+
+impl ApiError {
+    /// An error with its message.
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Refusal::new(code, message).into()
+    }
+
+    /// A defect: `message` goes to the log, and not to the client.
+    pub(crate) fn internal(message: &str) -> Self {
+        tracing::error!(error = message, "a request failed inside");
+        Self::new(
+            ErrorCode::Internal,
+            "something went wrong inside; the logs have the details under this request id",
+        )
+    }
+
+    /// Adds the job that goes on, or that failed.
+    #[must_use]
+    pub(crate) fn of_job(mut self, handle: String) -> Self {
+        self.0.job_id = Some(handle);
+        self
+    }
+
+    /// Says in front of the message which part of the request it is about.
+    #[must_use]
+    pub(crate) fn at(mut self, part: &str) -> Self {
+        self.0.detail = format!("{part}: {}", self.0.detail);
+        self
+    }
+
+    /// The code.
+    #[cfg(test)]
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.0.code
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let mut problem = Problem::from(&refusal);
+        if let Some((cut, _)) = problem.detail.char_indices().nth(MAX_DETAIL_CHARS) {
+            problem.detail.truncate(cut);
+            problem.detail.push('…');
+        }
+        Self(problem)
+    }
+}
+
+/// The problem travels in the extensions: the outermost layer, which knows the request's id, writes it.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = status.into_response();
+        if let Some(seconds) = retry_after(self.0.code) {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// After how many seconds the same request may succeed.
+fn retry_after(code: ErrorCode) -> Option<u64> {
+    match code {
+        ErrorCode::QueueFull => Some(5),
+        ErrorCode::QueueUnavailable => Some(2),
+        _ => None,
+    }
+}
+
+/// The response as it goes out: a problem is written, and what another layer has refused becomes one.
+pub(crate) fn finish(mut response: Response, request_id: &str, method: &str, path: &str) -> Response {
+    let status = response.status();
+    let error = match response.extensions_mut().remove::<ApiError>() {
+        Some(error) => error,
+        None if status.is_client_error() || status.is_server_error() => foreign(status, method, path),
+        None => return response,
+    };
+    let mut problem = error.0;
+    problem.request_id = Some(request_id.to_owned());
+    // A problem has only strings and numbers, so that writing it can't fail.
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let (mut head, _) = response.into_parts();
+    head.status = StatusCode::from_u16(problem.status).unwrap_or(status);
+    if let Some(seconds) = retry_after(problem.code) {
+        head.headers
+            .entry(header::RETRY_AFTER)
+            .or_insert(HeaderValue::from(seconds));
+    }
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    Response::from_parts(head, body.into())
+}
+
+/// A refusal that was not made here but, for example, by the router.
+fn foreign(status: StatusCode, method: &str, path: &str) -> ApiError {
+    match status {
+        StatusCode::NOT_FOUND => {
+            ApiError::new(ErrorCode::RouteNotFound, format!("there is nothing at {path}"))
+        }
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
+            ErrorCode::MethodNotAllowed,
+            format!("{method} is not allowed on {path}"),
+        ),
+        StatusCode::SERVICE_UNAVAILABLE => ApiError::new(
+            ErrorCode::QueueUnavailable,
+            "the queue can't be reached at the moment",
+        ),
+        status if status.is_client_error() => {
+            ApiError::new(ErrorCode::InvalidRequest, "the request can't be read")
+        }
+        status => ApiError::internal(&format!("unexpected status {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_is_cut() {
+        let error = ApiError::new(ErrorCode::InvalidRequest, "é".repeat(2_000));
+        assert_eq!(error.0.detail.chars().count(), MAX_DETAIL_CHARS + 1);
+    }
+
+    #[test]
+    fn a_success_goes_out_as_it_is_and_a_503_says_when_to_come_back() {
+        let fine = finish("ready\n".into_response(), "r1", "GET", "/");
+        assert_eq!(fine.status(), StatusCode::OK);
+        for response in [
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
+            ApiError::new(ErrorCode::QueueFull, "the queue is full").into_response(),
+        ] {
+            let response = finish(response, "r1", "GET", "/");
+            assert_eq!(response.headers()[header::CONTENT_TYPE], CONTENT_TYPE);
+            assert!(response.headers().contains_key(header::RETRY_AFTER));
+        }
+    }
+}

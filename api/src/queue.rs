@@ -1,0 +1,270 @@
+//! All that the gateway asks of the queue: a trait, so that everything else can be tested without a
+//! server, and its one implementation on NATS.
+
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt};
+use precis_producer::{Producer, ResultError, Results, Submission};
+use precis_runtime::admin::Readiness;
+use precis_runtime::boot;
+use precis_runtime::topology;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::topology::{JOBS, RESULTS, model_of_worker_consumer, worker_consumer_name};
+use precis_schemas::{Job, JobHandle, JobId, JobResult, JobSubject, Lane, Token, headers, subject};
+use tokio_util::sync::CancellationToken;
+
+use crate::depth::{Depth, LaneDepth};
+
+/// How long a question to NATS may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request waits for a lost connection to come back.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(2);
+/// How often the connection is looked at for `/readyz`.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// A job that stands in the queue: not done yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Its id.
+    pub(crate) id: JobId,
+    /// Where it goes.
+    pub(crate) subject: JobSubject,
+    /// When the queue took it.
+    pub(crate) submitted_at: Option<jiff::Timestamp>,
+}
+
+/// Which copy of the results is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copy {
+    /// Any: fast, and perhaps a moment behind.
+    Any,
+    /// The leader's: what was stored before is seen.
+    Leader,
+}
+
+/// What the gateway asks of the queue. Every error is one that a client can be told.
+pub(crate) trait Queue: Send + Sync {
+    /// Publishes a job.
+    fn publish<'a>(&'a self, submission: &'a Submission) -> BoxFuture<'a, Result<JobHandle, Refusal>>;
+    /// The result of a job, if there is one.
+    fn result<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>>;
+    /// The job that stands in the queue at a sequence, if there is one.
+    fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Standing>, Refusal>>;
+    /// How much waits before each group of workers.
+    fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>>;
+}
+
+/// The queue on NATS. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Nats {
+    connection: boot::Queue,
+    producer: Producer,
+    results: Results,
+    jobs_stream: Stream,
+    results_stream: Stream,
+}
+
+impl Nats {
+    /// Opens the streams on a connection.
+    pub(crate) async fn open(connection: boot::Queue) -> Result<Self, ResultError> {
+        let jetstream = &connection.jetstream;
+        Ok(Self {
+            producer: Producer::new(jetstream.clone()),
+            results: Results::open(jetstream).await?,
+            jobs_stream: topology::stream(jetstream, JOBS).await?,
+            results_stream: topology::stream(jetstream, RESULTS).await?,
+            connection,
+        })
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connection.client.connection_state() == State::Connected
+    }
+
+    /// Waits a little for a lost connection: a restart of the server is no reason to refuse.
+    async fn connected(&self) -> Result<(), Refusal> {
+        let patience = tokio::time::Instant::now() + RECONNECT_PATIENCE;
+        while !self.is_connected() {
+            if tokio::time::Instant::now() > patience {
+                return Err(unavailable());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Asks when there is a connection, and not for ever.
+    async fn ask<T>(&self, question: impl Future<Output = Result<T, Refusal>> + Send) -> Result<T, Refusal> {
+        self.connected().await?;
+        tokio::time::timeout(ANSWER_TIMEOUT, question)
+            .await
+            .unwrap_or_else(|_| Err(unavailable()))
+    }
+
+    async fn standing_at(&self, sequence: u64) -> Result<Option<Standing>, Refusal> {
+        let message = match self.jobs_stream.get_raw_message(sequence).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(None),
+            Err(error) => return Err(trouble("reading a job", &error)),
+        };
+        let id = message
+            .headers
+            .get(headers::MESSAGE_ID)
+            .and_then(|id| id.as_str().parse().ok())
+            .or_else(|| Job::salvage_id(&message.payload));
+        let (Some(id), Ok(subject)) = (id, message.subject.as_str().parse()) else {
+            return Ok(None);
+        };
+        let submitted_at = jiff::Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).ok();
+        Ok(Some(Standing {
+            id,
+            subject,
+            submitted_at: submitted_at.map(precis_schemas::time::to_millis),
+        }))
+    }
+
+    async fn result_from_leader(&self, id: &JobId) -> Result<Option<JobResult>, Refusal> {
+        let subject = subject::result_of(id);
+        match self
+            .results_stream
+            .get_last_raw_message_by_subject(&subject)
+            .await
+        {
+            Ok(message) => serde_json::from_slice(&message.payload)
+                .map(Some)
+                .map_err(|error| unreadable(id, &error)),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(trouble("reading a result", &error)),
+        }
+    }
+
+    async fn read_depth(&self) -> Result<Depth, Refusal> {
+        // In this order: everything up to the sequence read first is counted by the consumers.
+        let info = self
+            .jobs_stream
+            .get_info()
+            .await
+            .map_err(|error| trouble("looking at the queue", &error))?;
+        let consumers: Vec<_> = self
+            .jobs_stream
+            .consumers()
+            .try_collect()
+            .await
+            .map_err(|error| trouble("looking at the consumers", &error))?;
+        let lanes = consumers.iter().filter_map(|consumer| {
+            let model = model_of_worker_consumer(&consumer.name)?;
+            let lane = lane_of(&consumer.name, &model)?;
+            Some(LaneDepth {
+                model,
+                lane,
+                delivered: consumer.delivered.stream_sequence,
+                pending: consumer.num_pending,
+            })
+        });
+        Ok(Depth {
+            last_sequence: info.state.last_sequence,
+            lanes: lanes.collect(),
+        })
+    }
+}
+
+fn lane_of(consumer: &str, model: &Token) -> Option<Lane> {
+    let is_it = |lane: &&Lane| worker_consumer_name(model, **lane) == consumer;
+    Lane::ALL.iter().find(is_it).copied()
+}
+
+impl Queue for Nats {
+    fn publish<'a>(&'a self, submission: &'a Submission) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
+        async move {
+            self.connected().await?;
+            match self.producer.publish(submission).await {
+                Ok(accepted) => Ok(accepted.handle),
+                Err(error) => {
+                    let refusal = Refusal::from(&error);
+                    tracing::warn!(error = %error, code = %refusal.code, "a job was not accepted");
+                    Err(match refusal.code {
+                        ErrorCode::QueueUnavailable => unavailable(),
+                        ErrorCode::Internal => hidden(),
+                        _ => refusal,
+                    })
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn result<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>> {
+        self.ask(async move {
+            if copy == Copy::Leader {
+                return self.result_from_leader(id).await;
+            }
+            match self.results.get(id).await {
+                Ok(stored) => Ok(stored.map(|stored| stored.result)),
+                Err(ResultError::Decode { id, source }) => Err(unreadable(&id, &source)),
+                Err(error) => Err(trouble("reading a result", &error)),
+            }
+        })
+        .boxed()
+    }
+
+    fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Standing>, Refusal>> {
+        self.ask(self.standing_at(sequence)).boxed()
+    }
+
+    fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>> {
+        self.ask(self.read_depth()).boxed()
+    }
+}
+
+fn unavailable() -> Refusal {
+    Refusal::new(
+        ErrorCode::QueueUnavailable,
+        "the queue can't be reached at the moment",
+    )
+}
+
+fn hidden() -> Refusal {
+    Refusal::new(
+        ErrorCode::Internal,
+        "something went wrong inside; the logs have the details under this request id",
+    )
+}
+
+/// An error of NATS goes to the log; a client needs to know only that it may try again.
+fn trouble(what: &str, error: &dyn std::error::Error) -> Refusal {
+    tracing::warn!(%error, "{what}");
+    unavailable()
+}
+
+fn unreadable(id: &JobId, error: &serde_json::Error) -> Refusal {
+    tracing::error!(job = %id, %error, "a result can't be read");
+    hidden()
+}
+
+/// Says in `readiness` whether NATS and the streams are there, until `stop`.
+pub(crate) async fn watch(queue: Nats, readiness: Readiness, stop: CancellationToken) {
+    /// Looks at the connection between two looks at the streams.
+    const LOOKS: u32 = 10;
+    let mut streams_are_there = false;
+    let mut looks = 0;
+    let mut tick = tokio::time::interval(WATCH_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = tick.tick() => {}
+        }
+        if !queue.is_connected() {
+            streams_are_there = false;
+        } else if looks == 0 || !streams_are_there {
+            let infos = futures::future::join(queue.jobs_stream.get_info(), queue.results_stream.get_info());
+            let found = tokio::time::timeout(ANSWER_TIMEOUT, infos).await;
+            streams_are_there = matches!(found, Ok((Ok(_), Ok(_))));
+        }
+        looks = (looks + 1) % LOOKS;
+        readiness.set(streams_are_there);
+    }
+    readiness.set(false);
+}

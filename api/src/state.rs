@@ -1,0 +1,105 @@
+//! What every handler can reach.
+
+use std::sync::Arc;
+
+use precis_runtime::config::{Api, Limits};
+use precis_runtime::liveness::Workers;
+use precis_schemas::error_code::Refusal;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::depth::{Depth, DepthCache};
+use crate::progress::Running;
+use crate::queue::Queue;
+use crate::wait::Waiters;
+
+/// What the state is made of.
+pub(crate) struct Parts {
+    /// What a request may carry.
+    pub(crate) limits: Limits,
+    /// The gateway's own settings.
+    pub(crate) api: Api,
+    /// How long results are kept.
+    pub(crate) result_ttl_hours: u64,
+    /// The queue.
+    pub(crate) queue: Arc<dyn Queue>,
+    /// Live workers.
+    pub(crate) workers: Workers,
+    /// Requests that wait for a result.
+    pub(crate) waiters: Waiters,
+    /// Jobs that a worker has begun with.
+    pub(crate) running: Running,
+    /// Cancelled when the process is to stop.
+    pub(crate) stop: CancellationToken,
+}
+
+struct Inner {
+    parts: Parts,
+    depth: DepthCache,
+    started: Instant,
+}
+
+/// What every handler can reach. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct AppState(Arc<Inner>);
+
+impl AppState {
+    /// A state of these parts.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            depth: DepthCache::default(),
+            started: Instant::now(),
+        }))
+    }
+
+    /// What a request may carry.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.parts.limits
+    }
+
+    /// The gateway's own settings.
+    pub(crate) fn api(&self) -> &Api {
+        &self.0.parts.api
+    }
+
+    /// How long results are kept.
+    pub(crate) fn result_ttl_hours(&self) -> u64 {
+        self.0.parts.result_ttl_hours
+    }
+
+    /// The queue.
+    pub(crate) fn queue(&self) -> &dyn Queue {
+        &*self.0.parts.queue
+    }
+
+    /// Live workers.
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.0.parts.workers
+    }
+
+    /// Requests that wait for a result.
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.0.parts.waiters
+    }
+
+    /// Jobs that a worker has begun with.
+    pub(crate) fn running(&self) -> &Running {
+        &self.0.parts.running
+    }
+
+    /// Cancelled when the process is to stop.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.0.parts.stop
+    }
+
+    /// When this process began to listen to workers.
+    pub(crate) fn started(&self) -> Instant {
+        self.0.started
+    }
+
+    /// A look at the queue, at most a second old.
+    pub(crate) async fn depth(&self) -> Result<Depth, Refusal> {
+        self.0.depth.get(self.queue()).await
+    }
+}

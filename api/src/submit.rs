@@ -1,0 +1,169 @@
+//! From a checked request to a job that the queue has taken.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use precis_producer::Submission;
+use precis_runtime::trace_context::TraceContext;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::rest::SubmitSummary;
+use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Lane, Task, Token, time};
+
+use crate::metrics;
+use crate::model;
+use crate::state::AppState;
+
+/// Account of requests, as long as there are no keys.
+const TENANT: &str = "public";
+
+/// What a client asks for, in the terms of whichever route it used.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// By which way it came in.
+    pub(crate) channel: Channel,
+    /// What it asks for.
+    pub(crate) body: SubmitSummary,
+}
+
+impl Request {
+    /// A request for the summary of a text, with nothing else said.
+    pub(crate) fn of_text(channel: Channel, text: String, params: GenerationParams) -> Self {
+        Self {
+            channel,
+            body: SubmitSummary {
+                text,
+                reference: None,
+                params,
+                model: None,
+                priority: None,
+                deadline: None,
+                ttl_seconds: None,
+                metadata: BTreeMap::new(),
+            },
+        }
+    }
+}
+
+/// Checks everything that can be known before queueing, finds the model, and makes the job.
+///
+/// # Errors
+/// The first refusal that applies.
+pub(crate) async fn prepare(
+    state: &AppState,
+    request: Request,
+    trace: &TraceContext,
+) -> Result<Submission, Refusal> {
+    let body = request.body;
+    let deadline = deadline(
+        body.deadline,
+        body.ttl_seconds,
+        state.api().default_ttl_seconds,
+        time::now(),
+    )?;
+    let job = Job {
+        id: JobId::generate(),
+        text: body.text,
+        reference: body.reference,
+        params: body.params,
+        deadline: Some(deadline),
+        channel: request.channel,
+        metadata: body.metadata,
+    };
+    job.validate(&state.limits().job())?;
+    let subject = JobSubject {
+        model: model::resolve(state, body.model.as_deref()).await?,
+        lane: body.priority.unwrap_or(Lane::Normal),
+        task: Task::Summarize,
+        tenant: Token::sanitized(TENANT),
+    };
+    Ok(Submission {
+        subject,
+        job,
+        trace: trace.clone(),
+    })
+}
+
+/// Publishes a job; it is accepted when this returns its handle.
+///
+/// # Errors
+/// When the queue is full or can't be reached.
+pub(crate) async fn publish(state: &AppState, submission: &Submission) -> Result<JobHandle, Refusal> {
+    let handle = state.queue().publish(submission).await?;
+    let subject = &submission.subject;
+    metrics::submitted(submission.job.channel, &subject.model, subject.lane);
+    tracing::debug!(job = %handle, %subject, trace_id = submission.trace.trace_id(), "accepted a job");
+    Ok(handle)
+}
+
+/// The deadline of a request that arrived at `now`.
+fn deadline(
+    given: Option<Timestamp>,
+    ttl_seconds: Option<u64>,
+    default_ttl_seconds: u64,
+    now: Timestamp,
+) -> Result<Timestamp, Refusal> {
+    let ttl = match (given, ttl_seconds) {
+        (Some(_), Some(_)) => {
+            return Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                "deadline and ttl_seconds exclude each other; send one of them",
+            ));
+        }
+        (Some(deadline), None) if deadline <= now => {
+            return Err(Refusal::new(
+                ErrorCode::InvalidParameter,
+                format!("deadline {deadline} has passed; it is {now}"),
+            ));
+        }
+        (Some(deadline), None) => return Ok(deadline),
+        (None, ttl_seconds) => ttl_seconds.unwrap_or(default_ttl_seconds),
+    };
+    let refused = |problem: &str| {
+        Refusal::new(
+            ErrorCode::InvalidParameter,
+            format!("ttl_seconds {problem}, and is {ttl}"),
+        )
+    };
+    if ttl == 0 {
+        return Err(refused("must be at least 1"));
+    }
+    i64::try_from(ttl)
+        .ok()
+        .and_then(|seconds| now.checked_add(SignedDuration::from_secs(seconds)).ok())
+        .ok_or_else(|| refused("must lead to a time before the year 10000"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_given_or_counted_from_now() {
+        let now: Timestamp = "2026-11-23T13:00:00Z".parse().unwrap();
+        let later: Timestamp = "2026-11-23T13:01:00Z".parse().unwrap();
+        assert_eq!(deadline(None, None, 60, now), Ok(later));
+        assert_eq!(deadline(None, Some(60), 1, now), Ok(later));
+        assert_eq!(deadline(Some(later), None, 1, now), Ok(later));
+        for (given, ttl, code, part) in [
+            (
+                Some(later),
+                Some(1),
+                ErrorCode::InvalidRequest,
+                "exclude each other",
+            ),
+            (Some(now), None, ErrorCode::InvalidParameter, "has passed"),
+            (None, Some(0), ErrorCode::InvalidParameter, "at least 1"),
+            (None, Some(u64::MAX), ErrorCode::InvalidParameter, "year 10000"),
+            (
+                None,
+                Some(i64::MAX as u64),
+                ErrorCode::InvalidParameter,
+                "year 10000",
+            ),
+        ] {
+            let refusal = deadline(given, ttl, 60, now).unwrap_err();
+            assert_eq!(refusal.code, code);
+            assert!(refusal.message.contains(part), "{refusal}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Waiting for results: one subscription for the whole process, and a place in a map for each request.
+//!
+//! The publish of a result to its stream is seen by core subscribers too. What they see is only a sign
+//! to look: the stream takes the first result of a job and refuses any later one, and a moment passes
+//! before it can be read.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::Client;
+use futures::StreamExt;
+use precis_runtime::config::Limits;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::{JobId, JobResult, subject};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics;
+use crate::progress::Running;
+use crate::queue::Copy;
+use crate::state::AppState;
+
+/// Pause before the second look after a sign; doubled for each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+/// Pause between looks when there is no sign, at first; a sign may have been missed.
+const SLOW_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between looks.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often the connection is looked at for a reconnect, during which signs may have been missed.
+const RECONNECT_CHECK: Duration = Duration::from_millis(500);
+
+/// A wait of this many seconds, if it is not longer than allowed.
+///
+/// # Errors
+/// When it is.
+pub(crate) fn bounded(seconds: u64, limits: &Limits) -> Result<Duration, Refusal> {
+    let most = limits.max_wait_seconds;
+    if seconds > most {
+        return Err(Refusal::new(
+            ErrorCode::InvalidParameter,
+            format!("wait must be at most {most} seconds, and is {seconds}"),
+        ));
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+type Map = HashMap<JobId, watch::Sender<u64>>;
+
+/// Requests that wait for a result. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Waiters(Arc<Mutex<Map>>);
+
+/// A place among those who wait for one job; given up when dropped.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    id: JobId,
+    signs: watch::Receiver<u64>,
+    waiters: Waiters,
+}
+
+impl Waiters {
+    /// Takes a place: every sign from now on is noticed. Take it before looking or publishing.
+    pub(crate) fn register(&self, id: &JobId) -> Waiter {
+        let signs = self
+            .lock()
+            .entry(id.clone())
+            .or_insert_with(|| watch::channel(0).0)
+            .subscribe();
+        metrics::waiters(1.0);
+        Waiter {
+            id: id.clone(),
+            signs,
+            waiters: self.clone(),
+        }
+    }
+
+    /// Wakes those who wait for a job.
+    pub(crate) fn wake(&self, id: &JobId) {
+        if let Some(sender) = self.lock().get(id) {
+            sender.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Wakes everybody.
+    fn wake_all(&self) {
+        for sender in self.lock().values() {
+            sender.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Map> {
+        // A poisoned lock still holds a usable map: entries are inserted and removed whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        metrics::waiters(-1.0);
+        let mut map = self.waiters.lock();
+        // This receiver is still there, hence one and not zero. Receivers come and go only under the lock.
+        if map
+            .get(&self.id)
+            .is_some_and(|sender| sender.receiver_count() <= 1)
+        {
+            map.remove(&self.id);
+        }
+        // Dropped under the lock: two that leave at once would otherwise both count the other.
+        let (_, gone) = watch::channel(0);
+        drop(std::mem::replace(&mut self.signs, gone));
+    }
+}
+
+impl Waiter {
+    /// Waits until there is a result; none when `until` has come or the process is to stop before.
+    ///
+    /// A look that fails is no reason to give up: the queue may come back in time.
+    pub(crate) async fn result(&mut self, state: &AppState, until: Instant) -> Option<JobResult> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            self.signs.mark_unchanged();
+            // A look that takes long must not outlast the wait.
+            let look = timeout_at(until, state.queue().result(&self.id, Copy::Any)).await;
+            if let Ok(Ok(Some(result))) = look {
+                return Some(result);
+            }
+            if state.stop().is_cancelled() || Instant::now() >= until {
+                return None;
+            }
+            // After a sign the result is about to be readable; without one there is no hurry.
+            if *self.signs.borrow() == 0 {
+                pause = pause.max(SLOW_PAUSE);
+            }
+            let next = (Instant::now() + pause).min(until);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::select! {
+                () = state.stop().cancelled() => {}
+                // The sender lives as long as this place in the map does.
+                _ = self.signs.changed() => pause = FIRST_PAUSE,
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+}
+
+/// Listens to results until `stop`, and wakes who waits for them.
+pub(crate) async fn listen(
+    client: &Client,
+    waiters: Waiters,
+    running: Running,
+    stop: CancellationToken,
+) -> Result<(), async_nats::SubscribeError> {
+    let mut results = client.subscribe(subject::ALL_RESULTS).await?;
+    let statistics = client.statistics();
+    tokio::spawn(async move {
+        let mut connects = statistics.connects.load(Ordering::Relaxed);
+        let mut check = tokio::time::interval(RECONNECT_CHECK);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                message = results.next() => {
+                    let Some(message) = message else { return };
+                    if let Some(id) = subject::job_id_of(&message.subject) {
+                        running.forget(&id);
+                        waiters.wake(&id);
+                    }
+                }
+                _ = check.tick() => {
+                    let now = statistics.connects.load(Ordering::Relaxed);
+                    if now != connects {
+                        connects = now;
+                        waiters.wake_all();
+                    }
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::testing::{FakeQueue, result, state_of};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_waiters_are_woken_and_leave_nothing_behind() {
+        let queue = Arc::new(FakeQueue::default());
+        let state = state_of(queue.clone());
+        let until = Instant::now() + Duration::from_secs(100);
+        let waiting: Vec<_> = (0..1_000)
+            .map(|number| {
+                let state = state.clone();
+                // Two for each job.
+                let mut waiter = state
+                    .waiters()
+                    .register(&format!("job-{}", number / 2).parse().unwrap());
+                tokio::spawn(async move { waiter.result(&state, until).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        for number in 0..500 {
+            let result = result(&format!("job-{number}"), number + 1);
+            let id = result.id.clone();
+            // The sign comes first; the result can be read a moment later.
+            state.waiters().wake(&id);
+            let queue = queue.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                queue.store(result);
+            });
+        }
+        let woken = Instant::now();
+        for waiter in waiting {
+            assert!(waiter.await.unwrap().is_some());
+        }
+        assert!(woken.elapsed() < Duration::from_millis(100));
+        assert!(state.waiters().lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missed_sign_costs_a_second_and_a_stop_wakes_at_once() {
+        let queue = Arc::new(FakeQueue::default());
+        let state = state_of(queue.clone());
+        let began = Instant::now();
+        let mut waiter = state.waiters().register(&"a".parse().unwrap());
+        queue
+            .clone()
+            .store_after(Duration::from_millis(200), result("a", 1));
+        assert!(
+            waiter
+                .result(&state, began + Duration::from_secs(60))
+                .await
+                .is_some()
+        );
+        assert!(began.elapsed() < Duration::from_millis(1_100));
+
+        let mut other = state.waiters().register(&"b".parse().unwrap());
+        let stop = state.stop().clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            stop.cancel();
+        });
+        let began = Instant::now();
+        assert_eq!(other.result(&state, began + Duration::from_secs(60)).await, None);
+        assert!(began.elapsed() < Duration::from_millis(100));
+    }
+}
