@@ -72,6 +72,27 @@ fn server_code(message: &str) -> Option<u32> {
     rest.get(..digits)?.parse().ok()
 }
 
+/// Longest reason that is kept: ClickHouse repeats the values of the row, whole texts among them.
+const MAX_REASON_CHARS: usize = 400;
+
+/// The error with what caused it, in one line of bounded length.
+pub(crate) fn explain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    match text.char_indices().nth(MAX_REASON_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 /// Whether ClickHouse refuses the rows for what is in them.
 pub(crate) fn is_refusal_of_content(error: &Error) -> bool {
     match error {
@@ -96,6 +117,15 @@ mod tests {
         assert!(!refusal("Code: 252. DB::Exception: Too many parts"));
         assert!(!refusal("502 Bad Gateway"));
         assert!(!is_refusal_of_content(&Error::TimedOut));
+    }
+
+    #[test]
+    fn an_error_is_explained_with_its_cause_and_at_bounded_length() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let text = explain(&Error::Network(Box::new(refused)));
+        assert_eq!(text, "network error: connection refused");
+        let long = explain(&Error::BadResponse("é".repeat(10_000)));
+        assert_eq!(long.chars().count(), MAX_REASON_CHARS + 1);
     }
 
     #[test]

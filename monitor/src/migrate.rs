@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
-use crate::database::{Database, TIMEOUT};
+use crate::database::{Database, TIMEOUT, explain};
 
 const LEDGER_TABLE: &str = "schema_migrations";
 
@@ -19,7 +19,7 @@ const LEDGER_TABLE: &str = "schema_migrations";
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The server can't be reached, or refuses a statement.
-    #[error("ClickHouse: {0}")]
+    #[error("ClickHouse: {}", explain(.0))]
     Database(#[from] clickhouse::error::Error),
     /// The server did not answer in time.
     #[error("ClickHouse did not answer within {} seconds", TIMEOUT.as_secs())]

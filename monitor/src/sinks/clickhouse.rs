@@ -20,21 +20,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Insert, InsertError, Place};
 use crate::backoff::Backoff;
-use crate::database::{Database, TIMEOUT, is_refusal_of_content};
+use crate::database::{Database, TIMEOUT, explain, is_refusal_of_content};
 use crate::row::{self, PredictionRow, TABLE};
 use crate::score::Scorer;
 use crate::time::timestamp;
 use crate::{dead, metrics};
 
-/// Most bytes of messages in one block. Above the largest message that a NATS server may be set to take
-/// (64 MB), so that no single result is too large for a pull.
-const MAX_BLOCK_BYTES: usize = 64 << 20;
+/// Most bytes of messages in one block, unless the NATS server takes messages that are nearly as large.
+const MAX_BLOCK_BYTES: usize = 16 << 20;
 /// Shortest time that a pull stays open, whatever the configuration says: else an idle monitor is busy asking.
 const SHORTEST_PULL: Duration = Duration::from_millis(20);
 /// How often the lag is looked up.
 const LAG_EVERY: Duration = Duration::from_secs(5);
 /// After how long a result whose dead letter could not be stored is delivered again.
 const RETRY_LETTER_AFTER: Duration = Duration::from_secs(5);
+/// How long the open block is waited for after the word to stop.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// The sink.
 #[derive(Debug)]
@@ -126,10 +127,12 @@ impl Sink {
             .max_block_rows
             .min(usize::try_from(spec.max_ack_pending).unwrap_or(usize::MAX));
         let wait = Duration::from_millis(self.settings.max_block_wait_ms).max(SHORTEST_PULL);
+        // Room for two of the largest messages, so that no single result is too large for a pull.
+        let largest = self.queue.client.server_info().max_payload;
         let pull = consumer
             .batch()
             .max_messages(most)
-            .max_bytes(MAX_BLOCK_BYTES)
+            .max_bytes(MAX_BLOCK_BYTES.max(2 * largest))
             .expires(wait);
         let mut batch = match pull.messages().await {
             Ok(batch) => batch,
@@ -164,6 +167,7 @@ impl Sink {
         let stored = tokio::select! {
             stored = self.insert_all(&mut block) => stored,
             never = hold(&delivered, spec.ack_wait / 4) => match never {},
+            () = self.drained() => false,
         };
         if !stored {
             for one in delivered.iter() {
@@ -192,6 +196,12 @@ impl Sink {
                 .filter_map(|(one, done)| done.then_some(one)),
         )
         .await;
+    }
+
+    /// Comes when a stopping process can't wait for ClickHouse any longer.
+    async fn drained(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
     }
 
     /// Inserts the block however often it takes; false when the word to stop came while it could not be.
@@ -329,11 +339,11 @@ impl Insert for Database {
         metrics::insert(begun.elapsed(), outcome.is_ok().then_some(rows.len()));
         match outcome {
             Ok(()) => Ok(()),
-            Err(error) if is_refusal_of_content(&error) => Err(InsertError::Refused(error.to_string())),
+            Err(error) if is_refusal_of_content(&error) => Err(InsertError::Refused(explain(&error))),
             Err(error) => {
                 // The table may have been changed: its columns are looked up again.
                 self.client.clear_cached_metadata().await;
-                Err(InsertError::Unavailable(error.to_string()))
+                Err(InsertError::Unavailable(explain(&error)))
             }
         }
     }
