@@ -56,7 +56,7 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     let status = response.status().as_u16();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     metrics::answered(route, method, status, took);
-    let ms = took.as_secs_f64() * 1e3;
+    let ms = took.as_micros() as f64 / 1e3;
     let trace_id = trace.trace_id();
     if matches!(route, "/healthz" | "/readyz" | "/metrics") {
         tracing::debug!(method, route, status, ms, request_id = %id, trace_id, "request");
@@ -81,6 +81,7 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// The answer to a request whose handler has panicked.
+#[allow(clippy::needless_pass_by_value)] // the layer hands the panic over
 pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let message = panic
         .downcast_ref::<String>()

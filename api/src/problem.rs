@@ -12,7 +12,7 @@ const MAX_DETAIL_CHARS: usize = 500;
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ApiError(Problem);
+pub(crate) struct ApiError(Box<Problem>);
 
 impl ApiError {
     /// An error with its message.
@@ -57,7 +57,7 @@ impl From<Refusal> for ApiError {
             problem.detail.truncate(cut);
             problem.detail.push('…');
         }
-        Self(problem)
+        Self(Box::new(problem))
     }
 }
 

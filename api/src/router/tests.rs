@@ -15,6 +15,8 @@ use tower::ServiceExt;
 use super::*;
 use crate::testing::{FakeQueue, state_of};
 
+mod refusals;
+
 struct Api {
     queue: Arc<FakeQueue>,
     state: AppState,
@@ -221,113 +223,6 @@ async fn a_stop_answers_who_waits_at_once() {
     );
 }
 
-#[tokio::test]
-async fn a_job_that_is_not_there_was_never_there_or_is_gone() {
-    let api = with_worker();
-    let id = api.call(submit(&json!({"text": "x"}))).await.id();
-    let (job, sequence) = id.split_once('.').unwrap();
-    // The id of one job with the place of another.
-    api.refused(get(&format!("/v1/jobs/other.{sequence}")), 410, "job_gone")
-        .await;
-    api.refused(get("/v1/jobs/other.2"), 404, "job_not_found").await;
-    let bare = api.refused(get("/v1/jobs/other"), 404, "job_not_found").await;
-    assert!(bare.body["detail"].as_str().unwrap().contains("sequence"));
-    api.refused(get("/v1/jobs/a.b"), 400, "invalid_request").await;
-    api.refused(get("/v1/jobs/%FF"), 400, "invalid_request").await;
-    api.refused(get(&format!("/v1/jobs/{job}?wait=x")), 400, "invalid_request")
-        .await;
-    api.refused(get(&format!("/v1/jobs/{job}?weight=1")), 400, "invalid_request")
-        .await;
-    api.refused(get(&format!("/v1/jobs/{job}?wait=31")), 422, "invalid_parameter")
-        .await;
-}
-
-#[tokio::test]
-async fn a_bad_request_is_refused_before_it_is_queued() {
-    let api = api();
-    for (body, status, code) in [
-        (json!({"text": " \n"}), 422, "empty_text"),
-        (json!({"text": "x".repeat(1_001)}), 422, "text_too_long"),
-        (
-            json!({"text": "x", "params": {"num_beams": 0}}),
-            422,
-            "invalid_parameter",
-        ),
-        (
-            json!({"text": "x", "params": {"num_beans": 1}}),
-            400,
-            "invalid_request",
-        ),
-        (
-            json!({"text": "x", "deadline": "2020-01-01T00:00:00Z"}),
-            422,
-            "invalid_parameter",
-        ),
-        (
-            json!({"text": "x", "deadline": "2999-01-01T00:00:00Z", "ttl_seconds": 1}),
-            400,
-            "invalid_request",
-        ),
-        (json!({"text": "x", "ttl_seconds": 0}), 422, "invalid_parameter"),
-        (json!({"text": "x", "priority": "urgent"}), 400, "invalid_request"),
-        (
-            json!({"text": "x", "metadata": {"": "b"}}),
-            400,
-            "invalid_request",
-        ),
-        (json!({"texts": ["x"]}), 400, "invalid_request"),
-        (json!(["x"]), 400, "invalid_request"),
-        (json!({"text": "x".repeat(5_000)}), 413, "body_too_large"),
-    ] {
-        api.refused(submit(&body), status, code).await;
-    }
-    for broken in [&b"{"[..], b"", b"{\"text\":\"\xff\"}", b"null"] {
-        api.refused(post("/v1/summaries", broken.to_vec()), 400, "invalid_request")
-            .await;
-    }
-    let chunks =
-        futures::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 64]))));
-    api.refused(
-        post("/v1/summaries", Body::from_stream(chunks)),
-        413,
-        "body_too_large",
-    )
-    .await;
-    let mut form = submit(&json!({"text": "x"}));
-    form.headers_mut().remove(header::CONTENT_TYPE);
-    api.refused(form, 415, "unsupported_media_type").await;
-    assert!(api.queue.jobs.lock().unwrap().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_model_that_nobody_serves_is_refused() {
-    let api = api();
-    let answer = api
-        .refused(
-            submit(&json!({"text": "x", "model": "google/bart"})),
-            422,
-            "unknown_model",
-        )
-        .await;
-    assert!(answer.body["detail"].as_str().unwrap().contains("`google/bart`"));
-    let body = json!({"text": "x", "model": "default", "priority": "high"});
-    assert_eq!(api.call(submit(&body)).await.status, 202);
-    assert_eq!(api.queue.jobs.lock().unwrap()[0].subject.lane, Lane::High);
-}
-
-#[tokio::test]
-async fn a_queue_in_trouble_is_a_503_that_says_when_to_come_back() {
-    for code in [ErrorCode::QueueFull, ErrorCode::QueueUnavailable] {
-        let api = api();
-        // So that the model is known.
-        assert_eq!(api.call(submit(&json!({"text": "x"}))).await.status, 202);
-        *api.queue.refuses.lock().unwrap() = Some(code);
-        api.refused(submit(&json!({"text": "x"})), 503, code.as_str())
-            .await;
-        api.refused(get("/v1/jobs/a.1"), 503, code.as_str()).await;
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_old_routes_answer_with_bare_summaries() {
     let api = with_worker();
@@ -391,48 +286,6 @@ async fn the_old_routes_answer_with_bare_summaries() {
         )))
         .await;
     assert_eq!(shown.body["status"], "queued");
-}
-
-#[tokio::test]
-async fn what_is_no_route_is_a_problem_too() {
-    let api = api();
-    api.refused(get("/v1/summary"), 404, "route_not_found").await;
-    api.refused(get("/errors/oops"), 404, "route_not_found").await;
-    let wrong = api.refused(get("/v1/summaries"), 405, "method_not_allowed").await;
-    assert_eq!(wrong.header("allow"), "POST");
-    let delete = Request::delete("/v1/jobs/a.1").body(Body::empty()).unwrap();
-    assert_eq!(
-        api.refused(delete, 405, "method_not_allowed")
-            .await
-            .header("allow"),
-        "GET,HEAD"
-    );
-
-    let unready = router(api.state.clone(), Readiness::default());
-    let unready = Api {
-        router: unready,
-        ..api
-    };
-    unready.refused(get("/readyz"), 503, "queue_unavailable").await;
-}
-
-#[tokio::test]
-async fn a_panic_is_a_problem_with_a_request_id() {
-    async fn handler() {
-        panic!("on purpose");
-    }
-    let routes = Router::new().route("/", axum::routing::get(handler));
-    let api = Api {
-        router: layered(routes),
-        ..api()
-    };
-    let mut request = get("/");
-    request
-        .headers_mut()
-        .insert("x-request-id", "mine".parse().unwrap());
-    let answer = api.refused(request, 500, "internal").await;
-    assert_eq!(answer.header("x-request-id"), "mine");
-    assert!(!answer.body.to_string().contains("on purpose"));
 }
 
 #[tokio::test]
