@@ -72,7 +72,7 @@ fn server_code(message: &str) -> Option<u32> {
     rest.get(..digits)?.parse().ok()
 }
 
-/// Longest reason that is kept: ClickHouse repeats the values of the row, whole texts among them.
+/// Longest reason that is kept: errors repeat what they are about, whole texts among them.
 const MAX_REASON_CHARS: usize = 400;
 
 /// The error with what caused it, in one line of bounded length.
@@ -87,10 +87,16 @@ pub(crate) fn explain(error: &Error) -> String {
         }
         source = cause.source();
     }
-    match text.char_indices().nth(MAX_REASON_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+    cut(text)
+}
+
+/// `text` at bounded length.
+pub(crate) fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_REASON_CHARS) {
+        text.truncate(end);
+        text.push('…');
     }
+    text
 }
 
 /// Whether ClickHouse refuses the rows for what is in them.

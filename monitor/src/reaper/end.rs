@@ -1,9 +1,12 @@
 //! The end of a job without a worker, in an order that can be repeated after a crash at any point.
 
+use std::collections::BTreeMap;
+
+use async_nats::jetstream;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind, Stream};
-use async_nats::jetstream::{self};
+
 use precis_runtime::boot::Queue;
 use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::topology::{self, TopologyError};
@@ -117,10 +120,11 @@ impl Reaper {
         let code = record.error.as_ref().map(|refusal| refusal.code);
         let sent = match self.publish(message, &record).await {
             Err(error) if classify(&error) == PublishFailure::TooLarge => {
-                // The texts are what makes it large, and the publisher has them.
+                // What the publisher wrote is what makes it large, and the publisher has it.
                 let without_texts = JobResult {
                     text: String::new(),
                     reference: None,
+                    metadata: BTreeMap::new(),
                     ..record.clone()
                 };
                 self.publish(message, &without_texts).await

@@ -111,22 +111,27 @@ async fn sweep(
             live: workers.live(),
         };
         for (subject, _) in &subjects {
-            match subject.parse::<JobSubject>() {
-                Err(_) if serving.delivers(subject) => {}
+            let outcome = match subject.parse::<JobSubject>() {
+                Err(_) if serving.delivers(subject) => Ok(()),
                 Err(reason) => {
                     let ending = invalid(reason.to_string());
-                    each(reaper, subject, stop, |_| Some(ending.clone())).await?;
+                    each(reaper, subject, stop, |_| Some(ending.clone())).await
                 }
-                Ok(job) if serving.serves(&job.model, job.lane) => {}
+                Ok(job) if serving.serves(&job.model, job.lane) => Ok(()),
                 Ok(job) => {
                     let watched = watch.unserved_for(&job.model, job.lane, Instant::now());
                     unserved.insert((job.model.clone(), job.lane));
                     let now = Timestamp::now();
+                    let patience = (watched >= grace).then_some(grace);
                     each(reaper, subject, stop, |message| {
-                        verdict(&job, message, now, (watched >= grace).then_some(grace))
+                        verdict(&job, message, now, patience)
                     })
-                    .await?;
+                    .await
                 }
+            };
+            // What goes wrong with one subject must not hold up the others.
+            if let Err(error) = outcome {
+                tracing::warn!(%error, subject, "a job can't be ended now; trying again");
             }
         }
     }

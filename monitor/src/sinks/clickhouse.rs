@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Insert, InsertError, Place};
 use crate::backoff::Backoff;
-use crate::database::{Database, TIMEOUT, explain, is_refusal_of_content};
+use crate::database::{Database, TIMEOUT, cut, explain, is_refusal_of_content};
 use crate::row::{self, PredictionRow, TABLE};
 use crate::score::Scorer;
 use crate::time::timestamp;
@@ -301,7 +301,7 @@ fn read(delivered: &[Delivered]) -> (Block, Vec<usize>, Vec<(usize, String)>) {
                 });
                 kept.push(index);
             }
-            Err(error) => unreadable.push((index, format!("not a result of version 1: {error}"))),
+            Err(error) => unreadable.push((index, cut(format!("not a result of version 1: {error}")))),
         }
     }
     (Block::new(rows, places), kept, unreadable)
