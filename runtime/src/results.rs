@@ -1,8 +1,8 @@
 //! Reading results: one completion record per job, found by the job's id.
 
+use crate::topology;
 use async_nats::jetstream;
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
-use crate::topology;
 use precis_schemas::topology::RESULTS;
 use precis_schemas::{JobId, JobResult, subject, time};
 

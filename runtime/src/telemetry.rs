@@ -1,5 +1,6 @@
 //! Logs and metrics, set up once per process.
 
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -40,6 +41,7 @@ pub fn init(settings: &Telemetry) -> Result<(), TelemetryError> {
     };
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second call finds a subscriber in place; the first one stays.
     let _already_set = match settings.format {

@@ -27,14 +27,28 @@ pub const ALL_PROGRESS: &str = "progress.v1.*";
 /// Every worker's heartbeat.
 pub const ALL_WORKERS: &str = "workers.v1.*";
 
-/// Why a text can't be one token of a subject.
+/// Why a text can't be one token of a subject, or is none of a fixed set of names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} must be 1 to 64 characters of A-Z a-z 0-9 _ -, and {given:?} is not")]
+#[error("{what} must be {wanted}, and {given:?} is not")]
 pub struct InvalidToken {
     /// What the token stands for.
     pub what: &'static str,
+    /// What is allowed, in words.
+    pub wanted: String,
     /// The rejected text, cut to 80 characters.
     pub given: String,
+}
+
+impl InvalidToken {
+    /// `given` is not one of `names`.
+    pub(crate) fn not_among(what: &'static str, names: &[&str], given: &str) -> Self {
+        let given = given.chars().take(80).collect();
+        Self {
+            what,
+            wanted: format!("one of {}", names.join(", ")),
+            given,
+        }
+    }
 }
 
 /// A checked part of a subject: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
@@ -54,6 +68,7 @@ impl Token {
         } else {
             Err(InvalidToken {
                 what,
+                wanted: "1 to 64 characters of A-Z a-z 0-9 _ -".to_owned(),
                 given: text.chars().take(80).collect(),
             })
         }
@@ -132,7 +147,7 @@ macro_rules! named {
             fn from_str(text: &str) -> Result<Self, $crate::subject::InvalidToken> {
                 match text {
                     $($text => Ok(Self::$variant),)+
-                    _ => Err($crate::subject::InvalidToken { what: stringify!($name), given: text.chars().take(80).collect() }),
+                    _ => Err($crate::subject::InvalidToken::not_among(stringify!($name), &[$($text),+], text)),
                 }
             }
         }
@@ -271,7 +286,10 @@ mod tests {
         for (subject, part) in [
             ("jobs.v2.a.high.summarize.b", "jobs.v1.<model>"),
             ("jobs.v1.a.high.summarize", "jobs.v1.<model>"),
-            ("jobs.v1.a.urgent.summarize.b", "Lane"),
+            (
+                "jobs.v1.a.urgent.summarize.b",
+                "Lane must be one of high, normal, bulk",
+            ),
             ("jobs.v1.a.high.translate.b", "Task"),
             ("jobs.v1.a b.high.summarize.b", "the model"),
         ] {

@@ -161,14 +161,15 @@ pub struct ConsumerSpec {
 /// Most deliveries of a job before it goes to `DEAD`.
 pub const MAX_DELIVERIES: u64 = 5;
 
-/// The consumer from which all workers of one model pull one lane.
-pub fn worker_consumer(model: &Token, lane: Lane) -> ConsumerSpec {
+/// The consumer from which all workers of one model pull one lane; a job without a sign of progress for
+/// `ack_wait` is delivered to another worker.
+pub fn worker_consumer(model: &Token, lane: Lane, ack_wait: Duration) -> ConsumerSpec {
     ConsumerSpec {
         stream: JOBS,
         name: worker_consumer_name(model, lane),
         description: format!("Workers of {model}, lane {lane}"),
         filter: Some(subject::jobs_of(model, lane)),
-        ack_wait: Duration::from_secs(30),
+        ack_wait,
         max_deliver: Some(MAX_DELIVERIES),
         max_ack_pending: 4_096,
     }
@@ -220,7 +221,7 @@ mod tests {
     #[test]
     fn a_consumer_name_leads_back_to_its_model() {
         let model = Token::new("the model", "flan-t5-high").unwrap();
-        let spec = worker_consumer(&model, Lane::Bulk);
+        let spec = worker_consumer(&model, Lane::Bulk, Duration::from_secs(30));
         assert_eq!(spec.name, "worker-flan-t5-high-bulk");
         assert_eq!(model_of_worker_consumer(&spec.name), Some(model));
         assert_eq!(model_of_worker_consumer("monitor-clickhouse"), None);

@@ -1,1 +1,16 @@
-//! Placeholder until the crate is written.
+//! The `precis` command: the whole product on one machine.
+//!
+//! `precis up` finds or fetches the servers ([`install`]), starts every role as a supervised process
+//! ([`up`]) and stops them in order. ClickHouse is the real engine behind its own HTTP interface
+//! ([`clickhouse`]).
+
+mod cli;
+pub mod clickhouse;
+mod client;
+mod guard;
+pub mod install;
+mod status;
+mod summarize;
+pub mod up;
+
+pub use cli::main;

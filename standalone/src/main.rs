@@ -1,2 +1,7 @@
 //! The `precis` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    precis::main()
+}

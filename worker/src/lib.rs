@@ -1,1 +1,15 @@
-//! Placeholder until the crate is written.
+//! A worker: takes jobs from the queue in batches, runs T5 on them, publishes the results.
+//!
+//! The stages are the files of [`stages`], in the order in which a job passes them;
+//! [`pipeline`] wires them.
+
+mod args;
+pub mod heartbeat;
+pub mod lease;
+pub mod metrics;
+pub mod model;
+pub mod pipeline;
+pub mod stages;
+
+pub use args::WorkerArgs;
+pub use pipeline::run;

@@ -77,10 +77,10 @@ pub enum ConfigError {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ConfigArgs {
     /// Configuration file (TOML). Without it `precis.toml` is read if it is there
-    #[arg(long, value_name = "FILE", env = "PRECIS_CONFIG", global = true)]
+    #[arg(long, value_name = "FILE", env = "PRECIS_CONFIG")]
     pub config: Option<PathBuf>,
     /// Set one value, such as --set worker.max_batch=16; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", global = true)]
+    #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 }
 

@@ -232,6 +232,9 @@ pub struct Worker {
     pub linger_ms: u64,
     /// Lanes to pull.
     pub lanes: Vec<Lane>,
+    /// A job whose worker gives no sign of life for this long is delivered to another, in seconds. All
+    /// workers of a model should agree on it.
+    pub ack_wait_seconds: u64,
     /// How long a stopping worker may take to finish what it has begun, in seconds.
     pub drain_seconds: u64,
     /// Address of `/healthz`, `/readyz` and `/metrics`.
@@ -251,6 +254,7 @@ impl Default for Worker {
             max_batch: 8,
             linger_ms: 10,
             lanes: Lane::ALL.to_vec(),
+            ack_wait_seconds: 30,
             drain_seconds: 30,
             admin_listen: loopback(9021),
             params: GenerationParams::default(),
@@ -331,7 +335,7 @@ pub struct Telemetry {
 impl Default for Telemetry {
     fn default() -> Self {
         Self {
-            log: "info".into(),
+            log: "info,async_nats=warn".into(),
             format: LogFormat::Text,
         }
     }

@@ -1,0 +1,122 @@
+//! Starting and stopping the whole product.
+
+use std::fs;
+use std::time::Duration;
+
+use precis_schemas::rest::Status;
+use precis_tests::product::id_of;
+use precis_tests::{Options, Product, samples};
+use serde_json::json;
+
+use crate::{PROGRAM, shared};
+
+/// Command lines of all processes that mention `needle`.
+fn processes_with(needle: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(line) = fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(needle) {
+            found.push(line);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_restart_of_everything_keeps_the_data_and_ctrl_c_leaves_no_process() {
+    let mut product = Product::start(PROGRAM, Options::default()).await;
+    let text = samples::get("tramway-fare-free").article;
+    let before = product.summarize(&json!({"text": text})).await;
+    let id = id_of(&before.id);
+    assert_eq!(product.rows_of(&id).await.len(), 1);
+    let data = product.dir().join("data").display().to_string();
+    assert!(!processes_with(&data).is_empty());
+    product.down().await;
+    assert_eq!(processes_with(&data), Vec::<String>::new());
+
+    product.up().await;
+    let (status, view) = product.get(&format!("/v1/jobs/{}", before.id)).await;
+    assert_eq!(
+        (status, view["summary"].as_str()),
+        (200, before.summary.as_deref())
+    );
+    assert_eq!(product.rows_of(&id).await.len(), 1);
+    let after = product.summarize(&json!({"text": text})).await;
+    assert_eq!((after.status, after.summary), (Status::Succeeded, before.summary));
+    product.down().await;
+}
+
+#[tokio::test]
+async fn a_second_instance_on_the_same_data_is_refused_and_harms_nothing() {
+    let product = shared().await;
+    let mut second = product.command("up", "second", &[]);
+    let status = second.ended(Duration::from_secs(30)).await;
+    assert!(!status.success());
+    let said = second.output();
+    assert!(
+        said.contains("is used by another instance") && said.contains("--data-dir"),
+        "{said}"
+    );
+    assert_eq!(product.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named_with_its_setting() {
+    let product = shared().await;
+    let elsewhere = format!(
+        "standalone.data_dir={}",
+        product.dir().join("elsewhere").display()
+    );
+    let mut second = product.command("up", "taken", &[elsewhere]);
+    let status = second.ended(Duration::from_secs(30)).await;
+    assert!(!status.success());
+    let said = second.output();
+    assert!(said.contains("is taken") && said.contains("api.listen"), "{said}");
+}
+
+#[tokio::test]
+async fn the_command_line_summarizes_and_tells_the_state() {
+    let product = shared().await;
+    let sample = product.dir().join("sample.txt");
+    fs::write(&sample, samples::get("tramway-fare-free").article).unwrap();
+    let mut summarize = product.command_line("summarize", "summarize", &[sample.display().to_string()]);
+    assert!(
+        summarize.ended(Duration::from_secs(100)).await.success(),
+        "{}",
+        summarize.output()
+    );
+    assert!(summarize.output().trim().len() > 10, "{}", summarize.output());
+    let mut status = product.command_line("status", "status", &[]);
+    assert!(
+        status.ended(Duration::from_secs(30)).await.success(),
+        "{}",
+        status.output()
+    );
+    for part in [
+        "api",
+        "monitor",
+        "clickhouse",
+        "nats",
+        "JOBS",
+        "workers",
+        "as default",
+    ] {
+        assert!(
+            status.output().contains(part),
+            "{part} is missing:\n{}",
+            status.output()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_refused_by_name() {
+    let product = shared().await;
+    let bad = ["--set".to_owned(), "worker.max_bach=3".to_owned()];
+    let mut check = product.command_line("check-config", "check", &bad);
+    assert_eq!(check.ended(Duration::from_secs(30)).await.code(), Some(78));
+    assert!(check.output().contains("max_bach"), "{}", check.output());
+}

@@ -1,0 +1,29 @@
+//! End-to-end tests: real processes, a real nats-server, the real ClickHouse engine, the real model.
+//!
+//! Tests that only use the product share one; tests that break something start their own.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests may panic
+
+mod faults;
+mod lifecycle;
+mod nats_direct;
+mod rest;
+mod seed_routes;
+
+use precis_tests::{Options, Product};
+use tokio::sync::OnceCell;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_precis-e2e");
+
+/// The product that tests share. It ends with this process, because its standard input does.
+async fn shared() -> &'static Product {
+    static SHARED: OnceCell<Product> = OnceCell::const_new();
+    SHARED
+        .get_or_init(|| async {
+            let settings = vec![
+                "worker.linger_ms=150".into(),
+                "monitor.unserved_grace_seconds=2".into(),
+            ];
+            Product::start(PROGRAM, Options { workers: 1, settings }).await
+        })
+        .await
+}

@@ -1,0 +1,69 @@
+//! Heartbeats: every two seconds a worker says what it serves and how busy it is.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat};
+use precis_schemas::{Lane, Token, result::ModelRef, subject, time};
+use tokio_util::sync::CancellationToken;
+
+use crate::lease::Leases;
+
+/// What a worker says of itself.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The worker.
+    pub worker: Token,
+    /// What it serves.
+    pub model: ModelRef,
+    /// Lanes that it pulls.
+    pub lanes: Vec<Lane>,
+    /// `cpu`, `cuda` or `metal`.
+    pub device: String,
+    /// Most jobs in a batch.
+    pub max_batch: usize,
+    /// Longest input that the model reads, in tokens.
+    pub max_input_tokens: usize,
+}
+
+impl Identity {
+    fn beat(&self, in_flight: usize, leaving: bool) -> Heartbeat {
+        Heartbeat {
+            worker: self.worker.clone(),
+            model: self.model.clone(),
+            lanes: self.lanes.clone(),
+            device: self.device.clone(),
+            max_batch: self.max_batch as u64,
+            max_input_tokens: self.max_input_tokens as u64,
+            in_flight: in_flight as u64,
+            leaving,
+            sent_at: time::now(),
+        }
+    }
+}
+
+async fn send(client: &Client, heartbeat: &Heartbeat) {
+    let subject = subject::worker_of(&heartbeat.worker);
+    let sent = match serde_json::to_vec(heartbeat) {
+        Ok(body) => client
+            .publish(subject, body.into())
+            .await
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = sent {
+        tracing::debug!(%error, "a heartbeat could not be sent");
+    }
+}
+
+/// Sends heartbeats until `stop`, and then one that says goodbye.
+pub async fn run(client: Client, identity: Identity, leases: Leases, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = tick.tick() => send(&client, &identity.beat(leases.len(), false)).await,
+        }
+    }
+    send(&client, &identity.beat(leases.len(), true)).await;
+}

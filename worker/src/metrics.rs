@@ -1,0 +1,91 @@
+//! Metrics of a worker. Names and units follow Prometheus' conventions.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use precis_schemas::{JobResult, Lane};
+
+/// Describes every metric of this crate; called once at the start.
+pub fn describe() {
+    describe_counter!(
+        "precis_worker_jobs_total",
+        Unit::Count,
+        "Jobs answered, by outcome and error code"
+    );
+    describe_counter!(
+        "precis_worker_redeliveries_total",
+        Unit::Count,
+        "Jobs received that had been delivered before"
+    );
+    describe_counter!(
+        "precis_worker_late_results_total",
+        Unit::Count,
+        "Results that another worker had published first"
+    );
+    describe_counter!(
+        "precis_worker_fetch_errors_total",
+        Unit::Count,
+        "Pulls that failed, by lane"
+    );
+    describe_counter!(
+        "precis_worker_input_tokens_total",
+        Unit::Count,
+        "Tokens read by the model, padding not counted"
+    );
+    describe_counter!(
+        "precis_worker_output_tokens_total",
+        Unit::Count,
+        "Tokens written by the model"
+    );
+    describe_gauge!(
+        "precis_worker_jobs_in_flight",
+        Unit::Count,
+        "Jobs received and not settled"
+    );
+    describe_histogram!("precis_worker_batch_jobs", Unit::Count, "Jobs in a batch");
+    describe_histogram!(
+        "precis_worker_queue_wait_seconds",
+        Unit::Seconds,
+        "From the stream taking a job to a worker receiving it"
+    );
+    describe_histogram!(
+        "precis_worker_inference_seconds",
+        Unit::Seconds,
+        "Encoder and decoder of one batch"
+    );
+}
+
+/// Counts a job that was answered.
+pub fn answered(result: &JobResult) {
+    let code = result.error.as_ref().map_or("", |error| error.code.as_str());
+    counter!("precis_worker_jobs_total", "outcome" => result.outcome.as_str(), "code" => code).increment(1);
+    counter!("precis_worker_input_tokens_total").increment(result.sizes.text_tokens);
+    counter!("precis_worker_output_tokens_total").increment(result.sizes.summary_tokens);
+    histogram!("precis_worker_queue_wait_seconds").record(result.timings.queue_ms / 1e3);
+}
+
+/// Counts a job that was delivered before.
+pub fn redelivered() {
+    counter!("precis_worker_redeliveries_total").increment(1);
+}
+
+/// Counts a result that came second.
+pub fn late() {
+    counter!("precis_worker_late_results_total").increment(1);
+}
+
+/// Counts a pull that failed.
+pub fn fetch_failed(lane: Lane) {
+    counter!("precis_worker_fetch_errors_total", "lane" => lane.as_str()).increment(1);
+}
+
+/// Shows how many jobs are held.
+#[allow(clippy::cast_precision_loss)] // a count of jobs in memory
+pub fn in_flight(jobs: usize) {
+    gauge!("precis_worker_jobs_in_flight").set(jobs as f64);
+}
+
+/// Records a batch that was run.
+#[allow(clippy::cast_precision_loss)] // at most 1024
+pub fn batch(jobs: usize, seconds: f64) {
+    histogram!("precis_worker_batch_jobs").record(jobs as f64);
+    histogram!("precis_worker_inference_seconds").record(seconds);
+}

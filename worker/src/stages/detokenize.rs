@@ -1,0 +1,158 @@
+//! Stage 6: what the model wrote becomes the summary, and the row becomes a result.
+
+use precis_engine::Generated;
+use precis_schemas::result::{ModelRef, Sizes, Timings, WorkerRef};
+use precis_schemas::{Channel, GenerationParams, JobResult, Lane, Outcome, Task, Token, time};
+use precis_scoring::sentence::{Rules, first_sentence_by};
+
+use super::batch::Row;
+use super::decode::{Answered, Delivery};
+use super::infer::Inferred;
+use crate::model::params_as_used;
+
+/// Who this worker is, as results show it.
+#[derive(Debug, Clone)]
+pub struct Signature {
+    /// The model.
+    pub model: ModelRef,
+    /// The worker.
+    pub worker: WorkerRef,
+}
+
+fn chars(text: &str) -> u64 {
+    text.chars().count() as u64
+}
+
+/// The summary that a client gets: trimmed, and only the first sentence unless it asked for all.
+pub fn summary_of(text: &str, params: &GenerationParams) -> String {
+    let text = text.trim();
+    if params.first_sentence.unwrap_or(true) {
+        first_sentence_by(text, Rules::Extended).trim().to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+fn blank(delivery: &Delivery, signature: &Signature) -> JobResult {
+    let finished_at = time::now();
+    JobResult {
+        // Replaced by the caller: a result is only ever made for a job that has an id.
+        id: precis_schemas::JobId::generate(),
+        job_sequence: delivery.sequence,
+        task: Task::Summarize,
+        lane: Lane::Normal,
+        tenant: Token::sanitized("unknown"),
+        channel: Channel::Direct,
+        outcome: Outcome::Failed,
+        summary: None,
+        error: None,
+        text: String::new(),
+        reference: None,
+        model: Some(signature.model.clone()),
+        worker: Some(signature.worker.clone()),
+        params: GenerationParams::default(),
+        sizes: Sizes::default(),
+        timings: Timings {
+            queue_ms: time::millis_between(delivery.submitted_at, delivery.received_at),
+            total_ms: time::millis_between(delivery.submitted_at, finished_at),
+            ..Timings::default()
+        },
+        attempt: delivery.attempt,
+        submitted_at: delivery.submitted_at,
+        started_at: Some(delivery.received_at),
+        finished_at,
+        metadata: Default::default(),
+    }
+}
+
+/// The result of a job that the model has nothing to do with; none when it has no id to answer to.
+pub fn result_of_answered(answered: &Answered, signature: &Signature) -> Option<JobResult> {
+    let mut result = blank(&answered.delivery, signature);
+    result.id = answered.id.clone()?;
+    result.outcome = answered.outcome;
+    result.error = Some(answered.reason.clone());
+    if let Some(subject) = &answered.subject {
+        (result.lane, result.task, result.tenant) = (subject.lane, subject.task, subject.tenant.clone());
+    }
+    if let Some(job) = &answered.job {
+        result.text.clone_from(&job.text);
+        result.reference.clone_from(&job.reference);
+        result.params = job.params.clone();
+        result.channel = job.channel;
+        result.metadata.clone_from(&job.metadata);
+        result.sizes.text_chars = chars(&job.text);
+        result.sizes.reference_chars = job.reference.as_deref().map_or(0, chars);
+    }
+    Some(result)
+}
+
+/// The result of a row that was in a batch: `summary` or `error`, by `outcome`.
+pub fn result_of_row(
+    inferred: &Inferred,
+    outcome: Outcome,
+    generated: Option<&Generated>,
+    signature: &Signature,
+) -> JobResult {
+    let Row {
+        tokenized,
+        request,
+        wanted,
+    } = &inferred.row;
+    let accepted = &tokenized.accepted;
+    let mut result = blank(&accepted.delivery, signature);
+    let job = &accepted.job;
+    result.id = job.id.clone();
+    result.outcome = outcome;
+    let subject = &accepted.subject;
+    (result.lane, result.task, result.tenant) = (subject.lane, subject.task, subject.tenant.clone());
+    result.channel = job.channel;
+    result.text.clone_from(&job.text);
+    result.reference.clone_from(&job.reference);
+    result.metadata.clone_from(&job.metadata);
+    let seed = generated.and_then(|generated| generated.seed);
+    result.params = params_as_used(wanted, &request.params, seed);
+    result.sizes = Sizes {
+        text_chars: chars(&job.text),
+        text_tokens: tokenized.encoded.tokens as u64,
+        truncated_tokens: tokenized.encoded.truncated_tokens as u64,
+        reference_chars: job.reference.as_deref().map_or(0, chars),
+        batch_size: inferred.batch_size as u64,
+        ..Sizes::default()
+    };
+    result.timings.batch_wait_ms =
+        time::millis_between(accepted.delivery.received_at, inferred.batch_began_at);
+    result.timings.tokenize_ms = tokenized.tokenize_ms;
+    if let Some(generated) = generated {
+        let summary = summary_of(&generated.text, wanted);
+        result.sizes.summary_chars = chars(&summary);
+        result.sizes.summary_tokens = generated.ids.len() as u64;
+        result.sizes.padding_ratio = generated.padding_ratio;
+        result.timings.encode_ms = generated.timings.encode.as_secs_f64() * 1e3;
+        result.timings.decode_ms = generated.timings.decode.as_secs_f64() * 1e3;
+        result.summary = Some(summary);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_sentence_is_kept_unless_all_was_asked_for() {
+        let text = " It rained 3.5 cm on No. 5 Wharf. Nobody minded. ";
+        let all = GenerationParams {
+            first_sentence: Some(false),
+            ..Default::default()
+        };
+        assert_eq!(
+            summary_of(text, &GenerationParams::default()),
+            "It rained 3.5 cm on No. 5 Wharf."
+        );
+        assert_eq!(
+            summary_of(text, &all),
+            "It rained 3.5 cm on No. 5 Wharf. Nobody minded."
+        );
+        assert_eq!(summary_of("  ", &all), "");
+    }
+}

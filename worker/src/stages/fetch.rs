@@ -1,0 +1,275 @@
+//! Stage 1: pull messages, one task for each lane, as many as the next batch has room for.
+//!
+//! Each lane's first pull of a round asks for its share by weight, so that bulk work always moves a
+//! little; what a lane leaves free, the others get. Nothing is prefetched beyond the pulls that stand
+//! open, so that an idle worker elsewhere gets the job instead.
+
+use std::time::Duration;
+
+use async_nats::jetstream::Message;
+use async_nats::jetstream::consumer::{PullConsumer, pull};
+use futures::StreamExt;
+use jiff::Timestamp;
+use precis_schemas::{Lane, time};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::lease::{Lease, Leases};
+use crate::metrics;
+
+/// How long a pull stands open when there is nothing to do.
+const IDLE: Duration = Duration::from_secs(1);
+/// First pause after a failed pull; doubled up to a few seconds. During an election of a cluster pulls
+/// fail at once, and without the pause this would be a hot loop.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// A message that this worker holds.
+pub struct Fetched {
+    /// Subject, headers and body.
+    pub message: async_nats::Message,
+    /// The hold on it.
+    pub lease: Lease,
+    /// Sequence in `JOBS`.
+    pub sequence: u64,
+    /// How often it had been delivered, this time included.
+    pub attempt: u64,
+    /// When the stream took it.
+    pub submitted_at: Timestamp,
+    /// When it was received here.
+    pub received_at: Timestamp,
+}
+
+struct Pull {
+    count: usize,
+    expires: Duration,
+}
+
+enum Event {
+    Message(Box<Fetched>),
+    /// The lane's pull has ended.
+    Done(usize),
+}
+
+struct LaneState {
+    lane: Lane,
+    pulls: mpsc::Sender<Pull>,
+    open: bool,
+    /// Whether the lane has had its share in this round.
+    had_share: bool,
+}
+
+/// Pulls the lanes of one worker.
+pub struct Fetcher {
+    lanes: Vec<LaneState>,
+    events: mpsc::Receiver<Event>,
+    stop: CancellationToken,
+}
+
+fn weight(lane: Lane) -> usize {
+    match lane {
+        Lane::High => 8,
+        Lane::Normal => 4,
+        Lane::Bulk => 1,
+    }
+}
+
+/// `room` times the lane's part of all weights, at least 1.
+fn share(room: usize, lane: Lane, lanes: impl Iterator<Item = Lane>) -> usize {
+    let all: usize = lanes.map(weight).sum();
+    (room * weight(lane) / all.max(1)).max(1)
+}
+
+impl Fetcher {
+    /// Starts a task for each lane.
+    pub fn start(
+        consumers: Vec<(Lane, PullConsumer)>,
+        leases: &Leases,
+        hold_for: Duration,
+        stop: CancellationToken,
+    ) -> Self {
+        let (sender, events) = mpsc::channel(1024);
+        let lanes = consumers
+            .into_iter()
+            .enumerate()
+            .map(|(index, (lane, consumer))| {
+                let (pulls, requests) = mpsc::channel(1);
+                let task = LaneTask {
+                    index,
+                    lane,
+                    consumer,
+                    leases: leases.clone(),
+                    hold_for,
+                    events: sender.clone(),
+                    stop: stop.clone(),
+                };
+                tokio::spawn(task.run(requests));
+                LaneState {
+                    lane,
+                    pulls,
+                    open: false,
+                    had_share: false,
+                }
+            })
+            .collect();
+        Self { lanes, events, stop }
+    }
+
+    /// The next batch: waits for a first message, then up to `linger` for more, at most `room` in all.
+    /// None when the worker is to stop; what was pulled has then been handed back.
+    pub async fn next(&mut self, room: usize, linger: Duration) -> Option<Vec<Fetched>> {
+        let mut taken: Vec<Fetched> = Vec::with_capacity(room);
+        let mut give_up: Option<Instant> = None;
+        for lane in &mut self.lanes {
+            lane.had_share = false;
+        }
+        while taken.len() < room {
+            if self.stop.is_cancelled() {
+                self.hand_back(taken).await;
+                return None;
+            }
+            self.open_pulls(room - taken.len(), give_up).await;
+            let event = match give_up {
+                None => tokio::select! {
+                    event = self.events.recv() => event,
+                    () = self.stop.cancelled() => continue,
+                },
+                Some(at) => match tokio::time::timeout_at(at, self.events.recv()).await {
+                    Ok(event) => event,
+                    Err(_) => break,
+                },
+            };
+            match event {
+                Some(Event::Message(fetched)) => {
+                    taken.push(*fetched);
+                    give_up.get_or_insert_with(|| Instant::now() + linger);
+                }
+                Some(Event::Done(index)) => self.lanes[index].open = false,
+                None => break,
+            }
+        }
+        Some(taken)
+    }
+
+    async fn open_pulls(&mut self, room: usize, give_up: Option<Instant>) {
+        let expires = give_up.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+        // A pull that would expire at once is not worth its round trip.
+        if expires < Duration::from_millis(1) {
+            return;
+        }
+        let all: Vec<Lane> = self.lanes.iter().map(|state| state.lane).collect();
+        for state in self.lanes.iter_mut().filter(|state| !state.open) {
+            let count = if state.had_share {
+                room
+            } else {
+                share(room, state.lane, all.iter().copied())
+            };
+            state.had_share = true;
+            state.open = state.pulls.send(Pull { count, expires }).await.is_ok();
+        }
+    }
+
+    /// Waits until no pull stands open and hands back everything that was not begun.
+    async fn hand_back(&mut self, taken: Vec<Fetched>) {
+        for fetched in taken {
+            fetched.lease.hand_back(Duration::ZERO).await;
+        }
+        while self.lanes.iter().any(|state| state.open) {
+            match tokio::time::timeout(IDLE * 3, self.events.recv()).await {
+                Ok(Some(Event::Message(fetched))) => fetched.lease.hand_back(Duration::ZERO).await,
+                Ok(Some(Event::Done(index))) => self.lanes[index].open = false,
+                Ok(None) | Err(_) => return,
+            }
+        }
+        while let Ok(event) = self.events.try_recv() {
+            if let Event::Message(fetched) = event {
+                fetched.lease.hand_back(Duration::ZERO).await;
+            }
+        }
+    }
+}
+
+struct LaneTask {
+    index: usize,
+    lane: Lane,
+    consumer: PullConsumer,
+    leases: Leases,
+    hold_for: Duration,
+    events: mpsc::Sender<Event>,
+    stop: CancellationToken,
+}
+
+impl LaneTask {
+    async fn run(self, mut requests: mpsc::Receiver<Pull>) {
+        let mut pause = FIRST_PAUSE;
+        while let Some(pull) = requests.recv().await {
+            match self.pull(&pull).await {
+                Ok(()) => pause = FIRST_PAUSE,
+                Err(error) => {
+                    metrics::fetch_failed(self.lane);
+                    tracing::warn!(lane = %self.lane, %error, "a pull failed");
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = self.stop.cancelled() => {}
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+            if self.events.send(Event::Done(self.index)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn pull(&self, pull: &Pull) -> Result<(), async_nats::Error> {
+        let mut batch: pull::Batch = self
+            .consumer
+            .batch()
+            .max_messages(pull.count)
+            .expires(pull.expires)
+            .messages()
+            .await?;
+        while let Some(message) = batch.next().await {
+            let fetched = self.receive(message?)?;
+            if self.events.send(Event::Message(Box::new(fetched))).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&self, message: Message) -> Result<Fetched, async_nats::Error> {
+        let info = message.info()?;
+        let (sequence, delivered) = (info.stream_sequence, info.delivered);
+        let submitted_at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos())?;
+        let (message, acker) = message.split();
+        Ok(Fetched {
+            message,
+            lease: self.leases.hold(acker, self.hold_for),
+            sequence,
+            attempt: u64::try_from(delivered).unwrap_or(1).max(1),
+            submitted_at: time::to_millis(submitted_at),
+            received_at: time::now(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_lane_has_a_share_and_high_the_largest() {
+        let shares = |room| {
+            Lane::ALL
+                .iter()
+                .map(|lane| share(room, *lane, Lane::ALL.iter().copied()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(shares(8), [4, 2, 1]);
+        assert_eq!(shares(64), [39, 19, 4]);
+        assert_eq!(shares(1), [1, 1, 1]);
+        assert_eq!(share(8, Lane::Bulk, [Lane::Bulk].into_iter()), 8);
+    }
+}

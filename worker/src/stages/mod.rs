@@ -1,0 +1,10 @@
+//! The stages of the pipeline, in the order in which a job passes them.
+
+pub mod batch;
+pub mod decode;
+pub mod detokenize;
+pub mod fetch;
+pub mod infer;
+pub mod publish_result;
+pub mod settle;
+pub mod tokenize;
