@@ -110,8 +110,18 @@ fn digest(text: &str) -> [u8; 32] {
 }
 
 /// Refuses what a web page may send from a browser on this machine: a page of another site names
-/// itself in `Origin`, and one that rebinds its name to 127.0.0.1 names itself in `Host`.
+/// itself in `Origin`, one that rebinds its name to 127.0.0.1 names itself in `Host`, and what a page
+/// merely embeds is marked by the browser in `Sec-Fetch-Site`.
 pub(super) fn check_local(headers: &HeaderMap) -> Result<(), EngineError> {
+    if headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site != "none" && site != "same-origin")
+    {
+        return Err(EngineError::new(
+            code::AUTHENTICATION_FAILED,
+            "the embedded engine doesn't answer pages of other sites",
+        ));
+    }
     for name in [header::HOST, header::ORIGIN] {
         if let Some(value) = headers.get(&name)
             && !value.to_str().is_ok_and(is_local)

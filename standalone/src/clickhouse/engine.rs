@@ -6,8 +6,8 @@
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,12 +21,10 @@ use super::{ClickHouseError, ClickHouseOptions};
 /// The library can hold one engine, and can't start it again after it was stopped.
 static STARTED: AtomicBool = AtomicBool::new(false);
 
-/// The engine to stop if the process exits without having closed it: the library's destructors would
-/// pull the ground from under its threads.
-static RUNNING: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
-
-/// How long a process that exits waits for queries to end.
-const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+/// The engine, once started, for the rest of the process. It is never torn down: the library's own
+/// shutdown crashes now and then under its background threads, while ending the process under them is
+/// safe at any time. So its lock is held to the end, too.
+static RUNNING: OnceLock<Arc<Engine>> = OnceLock::new();
 
 /// What the engine says about itself; clients get it in headers.
 #[derive(Debug, Clone)]
@@ -43,8 +41,11 @@ pub(super) struct Identity {
 pub(super) struct Engine {
     library: Arc<Library>,
     arguments: Vec<CString>,
-    /// Keeps the engine alive between requests. `None` once it is closed.
-    root: Mutex<Option<Connection>>,
+    /// Keeps the engine alive between requests.
+    root: Mutex<Connection>,
+    /// No connections are opened any more.
+    closed: AtomicBool,
+    opened: AtomicU64,
     permits: Arc<Semaphore>,
     connections: u32,
     queue_wait: Duration,
@@ -108,17 +109,17 @@ impl Engine {
         let engine = Arc::new(Self {
             library,
             arguments,
-            root: Mutex::new(Some(root)),
+            root: Mutex::new(root),
+            closed: AtomicBool::new(false),
+            opened: AtomicU64::new(0),
             permits: Arc::new(Semaphore::new(options.connections)),
             connections,
             queue_wait: options.queue_wait,
             identity,
             _lock: lock,
         });
-        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&engine);
-        if !ffi::at_exit(stop_at_exit) {
-            tracing::warn!("the engine will not be stopped if the process exits without closing it");
-        }
+        ffi::skip_destructors_at_exit();
+        let _ = RUNNING.set(Arc::clone(&engine));
         Ok(engine)
     }
 
@@ -129,12 +130,14 @@ impl Engine {
 
     /// Opens a connection, unless the engine is closed.
     fn connect(&self) -> Result<Connection, EngineError> {
-        let root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
-        if root.is_none() {
+        if self.closed.load(Ordering::SeqCst) {
             return Err(EngineError::new(
                 code::QUERY_WAS_CANCELLED,
                 "the engine is shutting down",
             ));
+        }
+        if self.opened.fetch_add(1, Ordering::Relaxed).is_power_of_two() {
+            ffi::skip_destructors_at_exit();
         }
         self.library.connect(&self.arguments)
     }
@@ -184,33 +187,8 @@ impl Engine {
         self.connect()?.query(sql.as_bytes(), "Null", &[]).map(|_| ())
     }
 
-    /// Closes the connection that keeps the engine alive, and joins the engine's threads. Says whether
-    /// all of them ended.
-    fn stop(&self) -> bool {
-        match self.root.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(root) => {
-                drop(root);
-                self.library.shutdown()
-            }
-            None => true,
-        }
-    }
-
-    /// Stops every query and then the engine, without a runtime.
-    fn stop_in_a_hurry(&self) {
-        self.permits.close();
-        let all = usize::try_from(self.connections).unwrap_or(usize::MAX);
-        let started = std::time::Instant::now();
-        while self.permits.available_permits() < all && started.elapsed() < EXIT_PATIENCE {
-            // Fails only if the engine is closed already.
-            let _ = self.kill(None);
-            pause();
-        }
-        self.stop();
-    }
-
-    /// Waits until every query has ended, stops those that are not done after `patience`, and closes
-    /// the engine. Merges are finished or put off by the engine itself; nothing acknowledged is lost.
+    /// Waits until every query has ended and its connection is closed, stops those that are not done
+    /// after `patience`, and has the engine write what it holds back. Afterwards the process can end.
     pub(super) async fn close(self: Arc<Self>, patience: Duration) {
         let all = || Arc::clone(&self.permits).acquire_many_owned(self.connections);
         if tokio::time::timeout(patience, all()).await.is_err() {
@@ -225,29 +203,22 @@ impl Engine {
             }
         }
         self.permits.close();
-        let closed = tokio::task::spawn_blocking(move || self.stop());
-        if !closed.await.unwrap_or(false) {
+        let flushed = tokio::task::spawn_blocking(move || {
+            self.closed.store(true, Ordering::SeqCst);
+            let mut root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
+            // Merges would be thrown away when the process ends; new ones start at the next start.
+            for sql in ["SYSTEM FLUSH ASYNC INSERT QUEUE", "SYSTEM STOP MERGES"] {
+                if let Err(error) = root.query(sql.as_bytes(), "Null", &[]) {
+                    tracing::debug!(%error, sql, "the ClickHouse engine could not be quieted");
+                }
+            }
+            ffi::skip_destructors_at_exit();
+        });
+        if flushed.await.is_err() {
             tracing::warn!(
                 "the ClickHouse engine didn't stop cleanly; what was acknowledged is on disk all the same"
             );
         }
-    }
-}
-
-/// Waits a moment on a thread of a process that exits.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "there is no runtime any more when the process exits"
-)]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(20));
-}
-
-/// Closes an engine that is still running when the process exits.
-extern "C" fn stop_at_exit() {
-    let engine = RUNNING.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-    if let Some(engine) = engine {
-        engine.stop_in_a_hurry();
     }
 }
 

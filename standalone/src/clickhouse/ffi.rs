@@ -64,7 +64,6 @@ functions! {
     chdb_set_signal_handlers_enabled: unsafe extern "C" fn(c_int);
     chdb_connect: unsafe extern "C" fn(c_int, *const *const c_char) -> *mut RawConnection;
     chdb_close_conn: unsafe extern "C" fn(*mut RawConnection);
-    chdb_shutdown: unsafe extern "C" fn() -> State;
     chdb_classify_query_n:
         unsafe extern "C" fn(RawConnection, *const u8, usize, *const u8, usize, *mut RawAnalysis) -> State;
     chdb_query_with_params_n: WithParameters;
@@ -156,13 +155,6 @@ impl Library {
         }
     }
 
-    /// Joins the engine's threads once every connection is closed. Afterwards the engine can't be
-    /// started again in this process. Says whether it worked.
-    pub(super) fn shutdown(&self) -> bool {
-        // SAFETY: no arguments; with a connection still open it does nothing and says so.
-        unsafe { (self.functions.chdb_shutdown)() == 0 }
-    }
-
     /// Takes what is in a result and destroys it.
     fn take(&self, raw: RawResult) -> Result<Output, EngineError> {
         let result = RawResultGuard::new(self, raw)?;
@@ -203,16 +195,27 @@ unsafe fn error_text(text: *const c_char) -> Option<EngineError> {
     (!text.is_empty()).then(|| EngineError::from_engine(&text))
 }
 
-unsafe extern "C" {
-    /// The C library's own.
-    fn atexit(callback: extern "C" fn()) -> c_int;
-}
-
-/// Has `callback` called when the process exits, before the destructors of a library that was loaded
-/// earlier. Says whether it worked.
-pub(super) fn at_exit(callback: extern "C" fn()) -> bool {
-    // SAFETY: a plain function pointer, valid as long as the program; `atexit` is thread-safe.
-    unsafe { atexit(callback) == 0 }
+/// Has the process end without running destructors, those of the engine among them: they would pull
+/// the ground from under its threads. What is acknowledged is on disk by then.
+///
+/// What was registered last runs first, and the engine registers destructors as it goes, so this has
+/// to be repeated. Handlers that were registered before don't run any more.
+pub(super) fn skip_destructors_at_exit() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn on_exit(function: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
+            fn _exit(status: c_int) -> !;
+        }
+        extern "C" fn leave(status: c_int, _: *mut c_void) {
+            // SAFETY: ends the process at once with the status it was ending with; Rust's own output
+            // was flushed before the exit handlers.
+            unsafe { _exit(status) }
+        }
+        // SAFETY: a function pointer that is valid as long as the program, and an argument that isn't
+        // used; `on_exit` is thread-safe. If it fails, for want of memory, nothing is registered.
+        unsafe { on_exit(leave, ptr::null_mut()) };
+    }
 }
 
 /// A result that is destroyed when this goes out of scope.

@@ -161,8 +161,9 @@ pub enum ClickHouseError {
     Serve(#[source] io::Error),
 }
 
-/// Runs the engine until `shutdown` completes, then lets running requests finish, closes the
-/// connections and stops the engine.
+/// Runs the engine until `shutdown` completes, then lets running requests finish, closes their
+/// connections and quiets the engine. The engine itself, and the lock of its data folder, go with the
+/// process: once this returns, end it.
 ///
 /// # Errors
 /// See [`ClickHouseError`]; everything but [`ClickHouseError::Serve`] is found before the first

@@ -11,6 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 
 use super::engine::{Engine, Setup};
 use super::errors::{EngineError, code, exception_block};
@@ -22,6 +23,8 @@ use super::sql::Outline;
 
 /// Chunks in flight between the engine and a client that reads slowly.
 const IN_FLIGHT: usize = 4;
+/// How long a client may take nothing of its answer before its query is given up.
+const SEND_PATIENCE: Duration = Duration::from_secs(300);
 /// After an error in mid-stream, how long the connection gets to send it before it is cut.
 const FLUSH: Duration = Duration::from_millis(50);
 
@@ -96,7 +99,7 @@ pub(super) async fn run(
             .is_some_and(|value| value != "0" && value != "false")
     };
     let streamed = outline.selects
-        && !outline.totals
+        && !outline.whole
         && !head.wait_end_of_query
         && !set("extremes")
         && !set("output_format_json_array_of_rows")
@@ -117,7 +120,8 @@ pub(super) async fn run(
                 Ok(last) => last,
                 Err(error) => Event::Failed(error),
             };
-            let _ = sender.blocking_send(last);
+            // Fails if nobody listens any more, which is nothing to report to anybody.
+            let _ = send(&sender, last);
             Ok(())
         })
         .await?;
@@ -183,8 +187,8 @@ fn execute(
                 let mut header = RepeatedHeader::new(format);
                 while let Some(output) = stream.next()? {
                     let data = header.strip(output.data);
-                    if !data.is_empty() && sender.blocking_send(Event::Chunk(data)).is_err() {
-                        return Err(EngineError::new(code::QUERY_WAS_CANCELLED, "the client has left"));
+                    if !data.is_empty() {
+                        send(sender, Event::Chunk(data))?;
                     }
                 }
                 return Ok(Event::End);
@@ -195,6 +199,25 @@ fn execute(
         }
     }
     connection.query(sql, format, parameters).map(Event::Whole)
+}
+
+/// Passes an event on; waits while the client is behind, but not for ever.
+fn send(sender: &mpsc::Sender<Event>, event: Event) -> Result<(), EngineError> {
+    let sent = match sender.try_send(event) {
+        Err(TrySendError::Full(event)) => tokio::runtime::Handle::current()
+            .block_on(sender.send_timeout(event, SEND_PATIENCE))
+            .map_err(|error| matches!(error, SendTimeoutError::Timeout(_))),
+        Err(TrySendError::Closed(_)) => Err(false),
+        Ok(()) => Ok(()),
+    };
+    sent.map_err(|stuck| {
+        let why = if stuck {
+            "the client doesn't read its answer"
+        } else {
+            "the client has left"
+        };
+        EngineError::new(code::QUERY_WAS_CANCELLED, why)
+    })
 }
 
 /// The rest of a streamed answer.

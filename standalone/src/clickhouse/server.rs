@@ -77,6 +77,7 @@ async fn answer(shared: &Shared, request: Request, stamp: &mut Stamp<'_>) -> Res
     check_local(&parts.headers)?;
     let mut head = RequestHead::parse(&parts)?;
     stamp.query_id.clone_from(&head.query_id);
+    shared.account.check(&head.credentials)?;
     let buffered = BodyLimits {
         bytes: shared.limits.bytes.min(MAX_STATEMENT),
         ..shared.limits
@@ -86,11 +87,9 @@ async fn answer(shared: &Shared, request: Request, stamp: &mut Stamp<'_>) -> Res
         for (name, value) in multipart::fields(&form, &boundary)? {
             head.take(&name, value)?;
         }
-        shared.account.check(&head.credentials)?;
         let text = std::mem::take(&mut head.sql).into_bytes();
         return run(shared, &head, text, stamp).await;
     }
-    shared.account.check(&head.credentials)?;
     if head.readonly {
         let text = std::mem::take(&mut head.sql).into_bytes();
         if text.is_empty() {

@@ -140,8 +140,9 @@ pub(super) struct Outline {
     pub(super) selects: bool,
     /// The name after its own `FORMAT`, if it has one.
     pub(super) format: Option<String>,
-    /// It asks for `WITH TOTALS`, which a streamed result would lose.
-    pub(super) totals: bool,
+    /// It asks for something that a streamed result would lose: `WITH TOTALS`, or a setting that
+    /// puts something around the rows.
+    pub(super) whole: bool,
     /// It writes to a file on the server with `INTO OUTFILE`.
     pub(super) outfile: bool,
     /// It runs several statements on purpose, with `PARALLEL WITH`.
@@ -164,7 +165,8 @@ pub(super) fn outline(sql: &[u8]) -> Outline {
             if previous.is("FORMAT") && previous.depth == 0 && word.depth == 0 {
                 outline.format = Some(String::from_utf8_lossy(word.text).into_owned());
             }
-            outline.totals |= previous.is("WITH") && word.is("TOTALS");
+            outline.whole |= previous.is("WITH") && word.is("TOTALS");
+            outline.whole |= word.is("extremes") || word.is("output_format_json_array_of_rows");
             outline.outfile |= previous.is("INTO") && word.is("OUTFILE");
             outline.parallel |= previous.is("PARALLEL") && word.is("WITH");
         }
@@ -297,7 +299,8 @@ mod tests {
             None
         );
         assert_eq!(outline(b"SELECT (SELECT 1 FORMAT CSV)").format, None);
-        assert!(outline(b"SELECT a, count() FROM t GROUP BY a WITH TOTALS").totals);
+        assert!(outline(b"SELECT a, count() FROM t GROUP BY a WITH TOTALS").whole);
+        assert!(outline(b"SELECT 1 SETTINGS extremes = 1").whole);
         assert!(outline(b"SELECT 1 INTO OUTFILE '/tmp/x'").outfile);
         assert!(!outline(b"SELECT 'INTO OUTFILE'").outfile);
         assert!(!outline(b"SHOW TABLES").selects);

@@ -8,6 +8,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use tempfile::TempDir;
+
 use super::archive;
 use super::error::{InstallError, file};
 use super::pins::Artefact;
@@ -99,13 +101,13 @@ impl Places {
         Ok(false)
     }
 
-    /// A folder for downloads, empty, next to the cache. What an earlier process has left goes.
-    /// Only for the holder of the lock.
-    pub(super) fn fresh_scratch(&self) -> Result<Scratch, InstallError> {
-        let scratch = Scratch(self.scratch.clone());
-        scratch.clear()?;
+    /// A folder for downloads, empty, next to the cache. What earlier processes have left goes, as far
+    /// as it can: a killed process may have left a child that still writes. Only for the holder of the
+    /// lock.
+    pub(super) fn fresh_scratch(&self) -> Result<TempDir, InstallError> {
+        let _ = fs::remove_dir_all(&self.scratch);
         fs::create_dir_all(&self.scratch).map_err(file("create", &self.scratch))?;
-        Ok(scratch)
+        tempfile::tempdir_in(&self.scratch).map_err(file("create a folder in", &self.scratch))
     }
 
     /// Puts a file whose checksum was right into the cache.
@@ -177,28 +179,4 @@ fn make_parent(path: &Path) -> Result<&Path, InstallError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(file("create", folder))?;
     Ok(folder)
-}
-
-/// A folder that is removed when this is dropped.
-#[derive(Debug)]
-pub(super) struct Scratch(PathBuf);
-
-impl Scratch {
-    /// The folder.
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    fn clear(&self) -> Result<(), InstallError> {
-        match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(file("remove", &self.0)(error)),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = self.clear();
-    }
 }

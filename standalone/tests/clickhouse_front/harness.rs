@@ -9,6 +9,7 @@ use std::time::Duration;
 use clickhouse::Client;
 use precis::clickhouse::{ClickHouseOptions, serve_with};
 use precis::install::{ClickHouseBinary, InstallError, Installer};
+use rustix::process::{Pid, test_kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -43,6 +44,24 @@ pub(crate) fn options(library: PathBuf, data_dir: PathBuf) -> ClickHouseOptions 
     options
 }
 
+/// A folder for the shared engine, which nobody is left to remove: the next run does.
+fn shared_data() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name
+            .strip_prefix("clickhouse-of-")
+            .and_then(|process| process.parse().ok());
+        if process
+            .and_then(Pid::from_raw)
+            .is_some_and(|process| test_kill_process(process).is_err())
+        {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    folder.join(format!("clickhouse-of-{}", std::process::id()))
+}
+
 /// Where the shared engine listens, once it runs.
 fn shared() -> Option<SocketAddr> {
     static SHARED: OnceLock<Option<SocketAddr>> = OnceLock::new();
@@ -55,8 +74,7 @@ fn shared() -> Option<SocketAddr> {
                     sender.send(None).unwrap();
                     return;
                 };
-                let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-                let options = options(library, data.path().to_owned());
+                let options = options(library, shared_data());
                 let ready = move |address| sender.send(Some(address)).unwrap();
                 serve_with(options, ready, pending()).await.unwrap();
             });

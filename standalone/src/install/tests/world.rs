@@ -112,6 +112,11 @@ impl World {
         }
     }
 
+    /// How many files and folders a download has left.
+    pub(super) fn scratch_files(&self, artefact: Artefact) -> usize {
+        fs::read_dir(self.path("cache/tmp").join(artefact.sha256)).map_or(0, Iterator::count)
+    }
+
     pub(super) fn calls(&self) -> usize {
         fs::read_to_string(self.path("calls"))
             .unwrap_or_default()
