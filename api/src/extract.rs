@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -27,7 +27,13 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let limit = state.limits().max_body_bytes;
         check_media_type(request.headers())?;
-        check_announced_length(request.headers(), limit)?;
+        if announces_more_than(limit, request.headers()) {
+            // A client that asks before it sends needs only the answer.
+            if !request.headers().contains_key(header::EXPECT) {
+                discard(request.into_body().into_data_stream()).await;
+            }
+            return Err(too_large(limit));
+        }
         let body = tokio::time::timeout(BODY_TIMEOUT, collect(request.into_body(), limit))
             .await
             .map_err(|_| {
@@ -78,15 +84,32 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// Refuses what is announced as too large before it is sent.
-fn check_announced_length(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
+/// Whether the length that a request announces is above `limit`.
+fn announces_more_than(limit: usize, headers: &HeaderMap) -> bool {
     let announced = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    match announced {
-        Some(length) if length > limit as u64 => Err(too_large(limit)),
-        _ => Ok(()),
-    }
+    announced.is_some_and(|length| length > limit as u64)
+}
+
+/// Most bytes that are read only to be thrown away, and the longest that this may take.
+const MOST_DISCARDED: usize = 16 << 20;
+const LONGEST_DISCARD: Duration = Duration::from_secs(5);
+
+/// Reads on and throws away, within bounds: a client that is cut off while it still writes sees a
+/// broken connection instead of the reason (RFC 9112, 9.6).
+async fn discard(mut chunks: BodyDataStream) {
+    let read = async {
+        let mut bytes = 0;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            bytes += chunk.len();
+            if bytes > MOST_DISCARDED {
+                return;
+            }
+        }
+    };
+    // Either way the refusal is sent now.
+    let _within_time = tokio::time::timeout(LONGEST_DISCARD, read).await;
 }
 
 async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
@@ -95,6 +118,7 @@ async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| invalid(format!("the body broke off: {error}")))?;
         if all.len() + chunk.len() > limit {
+            discard(chunks).await;
             return Err(too_large(limit));
         }
         all.extend_from_slice(&chunk);

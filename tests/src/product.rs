@@ -36,6 +36,8 @@ pub struct Product {
     dir: tempfile::TempDir,
     settings: Vec<String>,
     up: Option<Process>,
+    /// How often it was started.
+    starts: usize,
     /// Address of the API.
     pub api: String,
     /// Address of the monitor.
@@ -100,6 +102,7 @@ impl Product {
             dir,
             settings,
             up: None,
+            starts: 0,
             api: format!("http://127.0.0.1:{api}"),
             monitor: format!("http://127.0.0.1:{monitor}"),
             clickhouse: format!("http://127.0.0.1:{clickhouse}"),
@@ -123,7 +126,9 @@ impl Product {
 
     /// Starts `precis up` on the same data and waits until it is up.
     pub async fn up(&mut self) {
-        let process = Process::start(&self.program, &self.arguments("up", &[]), self.dir.path(), "up");
+        self.starts += 1;
+        let name = format!("up-{}", self.starts);
+        let process = Process::start(&self.program, &self.arguments("up", &[]), self.dir.path(), &name);
         let mut process = Some(process);
         // The first start on a machine fetches the servers.
         eventually(Duration::from_secs(900), "the product is up", async || {
