@@ -224,7 +224,7 @@ impl T5Config {
             }
         }
         let buckets = self.relative_attention_num_buckets;
-        if buckets < 4 || buckets % 2 != 0 || self.relative_attention_max_distance <= buckets / 2 {
+        if buckets < 4 || !buckets.is_multiple_of(2) || self.relative_attention_max_distance <= buckets / 2 {
             return Err(format!(
                 "{buckets} buckets of relative positions up to distance {} cannot be laid out",
                 self.relative_attention_max_distance

@@ -185,7 +185,7 @@ impl Engine {
             let outcomes = self.pools.run(|| {
                 let mut outcomes = Vec::new();
                 run(&self.model, tokens, jobs, observer, |row, outcome| {
-                    outcomes.push((row, outcome))
+                    outcomes.push((row, outcome));
                 });
                 outcomes
             });

@@ -188,9 +188,9 @@ mod tests {
 
     const OUT: f32 = f32::NEG_INFINITY;
 
-    fn processed(params: GenerationParams, tokens: &[u32], scores: &[f32]) -> Vec<f32> {
+    fn processed(params: &GenerationParams, tokens: &[u32], scores: &[f32]) -> Vec<f32> {
         let mut scores = scores.to_vec();
-        Processors::new(&params, &[1]).apply(tokens, &mut scores);
+        Processors::new(params, &[1]).apply(tokens, &mut scores);
         scores
     }
 
@@ -201,7 +201,7 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(
-            processed(params, &[0, 2, 2, 3], &[1.0, 1.0, 4.0, -1.0, 1.0]),
+            processed(&params, &[0, 2, 2, 3], &[1.0, 1.0, 4.0, -1.0, 1.0]),
             [0.5, 1.0, 2.0, -2.0, 1.0]
         );
     }
@@ -213,15 +213,15 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(
-            processed(pairs.clone(), &[0, 2, 3, 4, 2], &[0.0; 5]),
+            processed(&pairs, &[0, 2, 3, 4, 2], &[0.0; 5]),
             [0.0, 0.0, 0.0, OUT, 0.0]
         );
-        assert_eq!(processed(pairs, &[0], &[0.0; 5]), [0.0; 5]);
+        assert_eq!(processed(&pairs, &[0], &[0.0; 5]), [0.0; 5]);
         let single = GenerationParams {
             no_repeat_ngram_size: 1,
             ..Default::default()
         };
-        assert_eq!(processed(single, &[0, 2], &[0.0; 4]), [OUT, 0.0, OUT, 0.0]);
+        assert_eq!(processed(&single, &[0, 2], &[0.0; 4]), [OUT, 0.0, OUT, 0.0]);
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
             ..Default::default()
         };
         for (tokens, banned) in [(vec![0], true), (vec![0, 5], true), (vec![0, 5, 6], false)] {
-            assert_eq!(processed(params.clone(), &tokens, &[0.0; 8])[1] == OUT, banned);
+            assert_eq!(processed(&params, &tokens, &[0.0; 8])[1] == OUT, banned);
         }
     }
 
@@ -241,21 +241,21 @@ mod tests {
             do_sample: true,
             ..Default::default()
         };
-        let params = GenerationParams {
-            top_k: 2,
-            ..sample.clone()
-        };
+        let params = GenerationParams { top_k: 2, ..sample };
         assert_eq!(
-            processed(params, &[0], &[3.0, 1.0, 2.0, 2.0]),
+            processed(&params, &[0], &[3.0, 1.0, 2.0, 2.0]),
             [3.0, OUT, 2.0, 2.0]
         );
         let params = GenerationParams {
             top_k: 0,
             top_p: 0.7,
-            ..sample.clone()
+            ..sample
         };
         let scores = [0.5f32, 0.3, 0.15, 0.05].map(f32::ln);
-        assert_eq!(processed(params, &[0], &scores), [scores[0], scores[1], OUT, OUT]);
+        assert_eq!(
+            processed(&params, &[0], &scores),
+            [scores[0], scores[1], OUT, OUT]
+        );
         // A beam keeps two, or an end token would leave it nothing.
         let params = GenerationParams {
             top_k: 1,
@@ -263,7 +263,10 @@ mod tests {
             num_beams: 2,
             ..sample
         };
-        assert_eq!(processed(params, &[0], &scores), [scores[0], scores[1], OUT, OUT]);
+        assert_eq!(
+            processed(&params, &[0], &scores),
+            [scores[0], scores[1], OUT, OUT]
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::weights::Weights;
 /// A projection without bias: x · Wᵀ.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    /// [inputs, outputs], a transposed view of the stored weight.
+    /// [inputs, outputs], laid out so: a product with few rows then reads it in order, and packs nothing.
     weight: Tensor,
 }
 
@@ -21,7 +21,9 @@ impl Linear {
 
     /// Takes a weight of [outputs, inputs].
     pub(crate) fn new(weight: &Tensor) -> error::Result<Self> {
-        Ok(Self { weight: weight.t()? })
+        Ok(Self {
+            weight: weight.t()?.contiguous()?,
+        })
     }
 
     /// [rows, inputs] → [rows, outputs].

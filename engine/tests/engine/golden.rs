@@ -1,1 +1,155 @@
-//! (to come)
+//! Small random models of every kind against what transformers makes of them (`tests/golden/make_golden.py`).
+
+use std::collections::BTreeMap;
+
+use precis_engine::{EarlyStopping, GenerateRequest, Generated, GenerationParams};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::common::{alone, encoded, tiny, tiny_folder};
+
+/// T5 1.0 in f32; T5 1.1 in bf16, two shards, two end tokens; mT5 and UMT5 in f16.
+const KINDS: [&str; 4] = ["t5", "t5-v1_1", "mt5", "umt5"];
+
+#[derive(Deserialize)]
+struct Line {
+    input_ids: Vec<u32>,
+    last_state: Vec<f32>,
+    first_logits: Vec<f32>,
+    searches: Vec<Expected>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Expected {
+    pub(crate) params: BTreeMap<String, Value>,
+    /// Without the start token.
+    pub(crate) ids: Vec<u32>,
+    pub(crate) score: f32,
+}
+
+fn lines(kind: &str) -> Vec<Line> {
+    let text = std::fs::read_to_string(tiny_folder(kind).join("golden.jsonl")).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Parameters in transformers' names; one that is not known here is a mistake.
+pub(crate) fn params(reference: &BTreeMap<String, Value>) -> GenerationParams {
+    let mut params = GenerationParams::default();
+    let (mut min_length, mut max_length) = (0, 64);
+    for (name, value) in reference {
+        let whole = || value.as_u64().unwrap() as usize;
+        let number = || value.as_f64().unwrap();
+        match name.as_str() {
+            "num_beams" => params.num_beams = whole(),
+            "min_length" => min_length = whole(),
+            "max_length" => max_length = whole(),
+            "length_penalty" => params.length_penalty = number(),
+            "no_repeat_ngram_size" => params.no_repeat_ngram_size = whole(),
+            "repetition_penalty" => params.repetition_penalty = number(),
+            "temperature" => params.temperature = number(),
+            "top_k" => params.top_k = whole(),
+            "top_p" => params.top_p = number(),
+            "do_sample" => params.do_sample = value.as_bool().unwrap(),
+            "early_stopping" if value == "never" => params.early_stopping = EarlyStopping::Never,
+            "early_stopping" => params.early_stopping = value.as_bool().unwrap().into(),
+            _ => panic!("the reference has a parameter {name}"),
+        }
+    }
+    params.with_lengths(min_length, max_length)
+}
+
+fn furthest(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
+}
+
+#[test]
+fn the_models_compute_the_same() {
+    for kind in KINDS {
+        let engine = tiny(kind);
+        for line in lines(kind) {
+            let input = encoded(&line.input_ids);
+            let states = engine.encoder_states(&input).unwrap();
+            let distance = furthest(states.last().unwrap(), &line.last_state);
+            assert!(
+                distance < 1e-4,
+                "{kind}: states of {} tokens differ by {distance}",
+                line.input_ids.len()
+            );
+            let distance = furthest(&engine.first_logits(&input).unwrap(), &line.first_logits);
+            assert!(
+                distance < 5e-4,
+                "{kind}: logits of {} tokens differ by {distance}",
+                line.input_ids.len()
+            );
+        }
+    }
+}
+
+fn assert_same(found: &Generated, expected: &Expected, what: &str) {
+    assert_eq!(found.ids, expected.ids, "{what}, {:?}", expected.params);
+    let tolerance = 1e-4 * expected.score.abs().max(1.0);
+    let distance = (found.score - expected.score).abs();
+    assert!(
+        distance < tolerance,
+        "{what}, {:?}: {} and not {}",
+        expected.params,
+        found.score,
+        expected.score
+    );
+}
+
+#[test]
+fn one_batch_of_all_inputs_and_searches_gives_the_same_tokens_and_scores() {
+    for kind in KINDS {
+        let engine = tiny(kind);
+        let (mut requests, mut expected) = (Vec::new(), Vec::new());
+        for line in lines(kind) {
+            for search in line.searches {
+                let params = params(&search.params);
+                requests.push(GenerateRequest {
+                    encoded: encoded(&line.input_ids),
+                    params,
+                });
+                expected.push((line.input_ids.len(), search));
+            }
+        }
+        assert!(
+            expected.len() > 100,
+            "{kind} has only {} searches",
+            expected.len()
+        );
+        for (result, (tokens, search)) in engine
+            .generate_batch(&requests, &mut ())
+            .into_iter()
+            .zip(expected)
+        {
+            assert_same(&result.unwrap(), &search, &format!("{kind}, {tokens} tokens"));
+        }
+    }
+}
+
+/// Every search with some input of every kind: alone takes longer than in a batch.
+#[test]
+fn one_at_a_time_gives_the_same_tokens_and_scores() {
+    for kind in KINDS {
+        let engine = tiny(kind);
+        let lines = lines(kind);
+        for (index, line) in lines.iter().enumerate() {
+            for expected in line.searches.iter().skip(index).step_by(lines.len()) {
+                let found = alone(&engine, &line.input_ids, &params(&expected.params)).unwrap();
+                assert_same(
+                    &found,
+                    expected,
+                    &format!("{kind}, {} tokens", line.input_ids.len()),
+                );
+            }
+        }
+    }
+}
