@@ -59,11 +59,12 @@ async fn connection(
 ) {
     // Answers are small and complete: waiting for more to send only delays them.
     let _best_effort = stream.set_nodelay(true);
-    // The timeout of the head begins with its first byte.
-    let first_byte = tokio::time::timeout(HEADER_TIMEOUT, stream.readable());
+    // The timeout of the head begins only with its first byte.
+    let mut first = [0];
+    let first_byte = tokio::time::timeout(HEADER_TIMEOUT, stream.peek(&mut first));
     tokio::select! {
         () = stop.cancelled() => return,
-        ready = first_byte => if !matches!(ready, Ok(Ok(()))) {
+        peeked = first_byte => if !matches!(peeked, Ok(Ok(1))) {
             return;
         },
     }
