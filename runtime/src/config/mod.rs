@@ -296,6 +296,20 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_shows_the_defaults() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (head, rest) = page.split_once("```toml\n").unwrap();
+        let (shown, tail) = rest.split_once("```").unwrap();
+        let fresh = Config::default().to_toml();
+        if std::env::var_os("PRECIS_UPDATE").is_some() {
+            std::fs::write(path, format!("{head}```toml\n{fresh}```{tail}")).unwrap();
+        } else {
+            assert_eq!(shown, fresh, "docs/configuration.md is out of date: run with PRECIS_UPDATE=1");
+        }
+    }
+
+    #[test]
     fn a_dump_shows_no_secret() {
         let text = "[nats]\nurl = 'nats://me:hunter2@host:4222'\npassword = 'hunter2'\n[clickhouse]\npassword = 'hunter2'";
         let config = Config::from_toml(text).unwrap();
