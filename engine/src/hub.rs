@@ -20,57 +20,62 @@ struct Revision<'a> {
     api: Option<Api>,
 }
 
-/// The files of a model on the hub: from the cache, or downloaded into it.
+/// The files of a model on the hub: from the cache, or downloaded into it. Cache, address and token are those of the
+/// environment: `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`.
 pub(crate) fn files(id: &str, revision: &str) -> Result<ModelFiles> {
-    let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !matches!(value.as_str(), "" | "0"));
     let mut repository = Revision {
         id,
         revision,
         cache: Cache::from_env(),
         api: None,
     };
-    if !offline {
+    if !std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !matches!(value.as_str(), "" | "0")) {
         let mut builder = ApiBuilder::from_env().with_progress(false).with_retries(RETRIES);
-        if let Ok(token) = std::env::var("HF_TOKEN") {
-            builder = builder.with_token(Some(token).filter(|token| !token.is_empty()));
+        if let Some(token) = std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()) {
+            builder = builder.with_token(Some(token));
         }
         let api = builder
             .build()
             .map_err(|error| repository.failed("the repository", &error.to_string()))?;
         repository.api = Some(api);
     }
-    let config = repository.required("config.json")?;
-    let tokenizer = repository.required("tokenizer.json")?;
-    let weights = match repository.optional("model.safetensors.index.json") {
-        Some(index) => {
-            let index = read(&index)?.unwrap_or_default();
-            shard_names(&index)?
-                .iter()
-                .map(|shard| repository.required(shard))
-                .collect::<Result<Vec<_>>>()?
-        }
-        None => vec![repository.required("model.safetensors")?],
-    };
-    let generation = match repository.optional("generation_config.json") {
-        Some(path) => read(&path)?,
-        None => None,
-    };
-    // The cache keeps a revision's files in `snapshots/<commit>`.
-    let commit = config.parent().and_then(|folder| folder.file_name());
-    Ok(ModelFiles {
-        name: id.rsplit('/').next().unwrap_or(id).to_owned(),
-        revision: commit.map_or_else(
-            || revision.to_owned(),
-            |commit| commit.to_string_lossy().into_owned(),
-        ),
-        config: read(&config)?.unwrap_or_default().into(),
-        generation: generation.map(Into::into),
-        tokenizer: read(&tokenizer)?.unwrap_or_default().into(),
-        weights: WeightFiles::Files(weights),
-    })
+    repository.files()
 }
 
 impl Revision<'_> {
+    fn files(&self) -> Result<ModelFiles> {
+        let config = self.required("config.json")?;
+        let tokenizer = self.required("tokenizer.json")?;
+        let weights = match self.optional("model.safetensors.index.json") {
+            Some(index) => {
+                let index = read(&index)?.unwrap_or_default();
+                shard_names(&index)?
+                    .iter()
+                    .map(|shard| self.required(shard))
+                    .collect::<Result<Vec<_>>>()?
+            }
+            None => vec![self.required("model.safetensors")?],
+        };
+        let generation = match self.optional("generation_config.json") {
+            Some(path) => read(&path)?,
+            None => None,
+        };
+        // The cache keeps a revision's files in `snapshots/<commit>`.
+        let commit = config.parent().and_then(|folder| folder.file_name());
+        let commit = commit.map_or_else(
+            || self.revision.to_owned(),
+            |commit| commit.to_string_lossy().into_owned(),
+        );
+        Ok(ModelFiles {
+            name: self.id.rsplit('/').next().unwrap_or(self.id).to_owned(),
+            revision: commit,
+            config: read(&config)?.unwrap_or_default().into(),
+            generation: generation.map(Into::into),
+            tokenizer: read(&tokenizer)?.unwrap_or_default().into(),
+            weights: WeightFiles::Files(weights),
+        })
+    }
+
     fn repo(&self) -> Repo {
         Repo::with_revision(self.id.to_owned(), RepoType::Model, self.revision.to_owned())
     }
@@ -116,5 +121,118 @@ impl Revision<'_> {
             Err(ApiError::RequestError(error)) if error.to_string().contains("404") => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::path::Path;
+
+    use super::*;
+
+    const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/");
+
+    /// Answers as the hub does for the files of a folder, at most `requests` times. Gives its address.
+    fn hub(folder: &'static str, requests: usize) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().take(requests) {
+                let mut stream = stream.unwrap();
+                let lines: Vec<String> = BufReader::new(&stream)
+                    .lines()
+                    .map_while(Result::ok)
+                    .take_while(|line| !line.is_empty())
+                    .collect();
+                let path = lines[0].split(' ').nth(1).unwrap();
+                let file = path.strip_prefix("/owner/small/resolve/main/").unwrap();
+                let Ok(bytes) = std::fs::read(Path::new(FOLDER).join(folder).join(file)) else {
+                    stream
+                        .write_all(
+                            b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                        )
+                        .unwrap();
+                    continue;
+                };
+                let first_byte_only = lines
+                    .iter()
+                    .any(|line| line.eq_ignore_ascii_case("range: bytes=0-0"));
+                let part = if first_byte_only { &bytes[..1] } else { &bytes[..] };
+                let head = format!(
+                    "HTTP/1.1 206 Partial Content\r\ncontent-length: {}\r\ncontent-range: bytes 0-{}/{}\r\n\
+                     etag: \"{file}-etag\"\r\nx-repo-commit: abc123\r\nconnection: close\r\n\r\n",
+                    part.len(),
+                    part.len() - 1,
+                    bytes.len()
+                );
+                stream.write_all(head.as_bytes()).unwrap();
+                stream.write_all(part).unwrap();
+            }
+        });
+        address
+    }
+
+    fn repository(cache: &Path, endpoint: Option<String>) -> Revision<'static> {
+        let cache = Cache::new(cache.to_owned());
+        let api = |endpoint| {
+            ApiBuilder::from_cache(cache.clone())
+                .with_endpoint(endpoint)
+                .with_progress(false)
+                .build()
+        };
+        Revision {
+            id: "owner/small",
+            revision: "main",
+            api: endpoint.map(|endpoint| api(endpoint).unwrap()),
+            cache,
+        }
+    }
+
+    #[test]
+    fn a_model_is_downloaded_once_and_then_needs_no_network() {
+        for (folder, weights) in [("t5", 1), ("t5-v1_1", 2)] {
+            let cache = tempfile::tempdir().unwrap();
+            let fetched = repository(cache.path(), Some(hub(folder, 100))).files().unwrap();
+            let again = repository(cache.path(), None).files().unwrap();
+            for files in [fetched, again] {
+                assert_eq!(
+                    (files.name.as_str(), files.revision.as_str()),
+                    ("small", "abc123")
+                );
+                assert_eq!(
+                    *files.config,
+                    std::fs::read(format!("{FOLDER}{folder}/config.json")).unwrap()
+                );
+                assert!(files.generation.is_some());
+                let WeightFiles::Files(paths) = files.weights else {
+                    panic!("not files")
+                };
+                assert_eq!(paths.len(), weights);
+                assert!(paths.iter().all(|path| path.is_file()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_repository_lacks_is_told_from_what_cannot_be_reached() {
+        let cache = tempfile::tempdir().unwrap();
+        let error = repository(cache.path(), Some(hub("no-such-model", 10)))
+            .files()
+            .unwrap_err();
+        assert!(
+            matches!(&error, LoadError::MissingFile { file, .. } if file == "config.json"),
+            "{error}"
+        );
+        let error = repository(cache.path(), Some("http://127.0.0.1:9".to_owned()))
+            .files()
+            .unwrap_err();
+        assert!(
+            matches!(&error, LoadError::Hub { id, .. } if id == "owner/small"),
+            "{error}"
+        );
+        let error = repository(cache.path(), None).files().unwrap_err();
+        assert!(error.to_string().contains("HF_HUB_OFFLINE"), "{error}");
     }
 }

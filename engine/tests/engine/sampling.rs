@@ -199,7 +199,7 @@ fn a_seed_that_was_drawn_is_told() {
     let first = alone(&engine, &input, &params).unwrap();
     let seeded = GenerationParams {
         seed: first.seed,
-        ..params.clone()
+        ..params
     };
     let again = alone(&engine, &input, &seeded).unwrap();
     assert!(first.seed.is_some());
