@@ -105,10 +105,21 @@ where
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with those of its causes that its own text does not tell already.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 async fn upkeep(stop: CancellationToken) {
@@ -118,5 +129,17 @@ async fn upkeep(stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = tick.tick() => telemetry::upkeep(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = anyhow::anyhow!("no route to host");
+        let told = cause.context("NATS: no route to host").context("starting");
+        assert_eq!(with_causes(&told), "starting: NATS: no route to host");
     }
 }

@@ -305,7 +305,10 @@ mod tests {
         if std::env::var_os("PRECIS_UPDATE").is_some() {
             std::fs::write(path, format!("{head}```toml\n{fresh}```{tail}")).unwrap();
         } else {
-            assert_eq!(shown, fresh, "docs/configuration.md is out of date: run with PRECIS_UPDATE=1");
+            assert_eq!(
+                shown, fresh,
+                "docs/configuration.md is out of date: run with PRECIS_UPDATE=1"
+            );
         }
     }
 
