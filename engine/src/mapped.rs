@@ -1,4 +1,4 @@
-//! Memory-mapped safetensors: the one place of this crate that needs `unsafe`.
+//! Memory-mapped safetensors.
 #![allow(unsafe_code)]
 
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 
+use super::product::product;
 use crate::config::{Activation, T5Config};
 use crate::error;
 use crate::weights::Weights;
@@ -28,7 +29,7 @@ impl Linear {
 
     /// [rows, inputs] → [rows, outputs].
     pub(crate) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
-        rows.matmul(&self.weight)
+        product(rows, &self.weight)
     }
 }
 
@@ -156,12 +157,12 @@ impl Attention {
 /// `query` is [batch, heads, queries, d_kv], `key` and `value` [batch, heads, keys, d_kv], `bias` anything that
 /// broadcasts to [batch, heads, queries, keys]; the result is as `query`.
 pub(crate) fn attend(query: &Tensor, key: &Tensor, value: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let scores = query.matmul(&key.transpose(D::Minus2, D::Minus1)?)?;
+    let scores = product(query, &key.transpose(D::Minus2, D::Minus1)?)?;
     let scores = match bias {
         Some(bias) => scores.broadcast_add(bias)?,
         None => scores,
     };
-    candle_nn::ops::softmax_last_dim(&scores)?.matmul(value)
+    product(&candle_nn::ops::softmax_last_dim(&scores)?, value)
 }
 
 /// [batch · tokens, heads · d_kv] → [batch, heads, tokens, d_kv], contiguous.

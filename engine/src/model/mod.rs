@@ -12,6 +12,7 @@ mod decoder;
 mod encoder;
 mod layers;
 mod position;
+mod product;
 mod state;
 
 use candle_core::{DType, Device, Result, Tensor};
