@@ -102,6 +102,8 @@ pub(crate) struct ModelFiles {
 #[derive(Debug)]
 pub(crate) enum WeightFiles {
     /// In the binary.
+    #[cfg_attr(not(feature = "embedded-model"), allow(dead_code))]
+    // only the embedded model has its bytes at hand
     Embedded(&'static [u8]),
     /// In one file or several shards, to be mapped.
     Files(Vec<PathBuf>),
@@ -193,6 +195,7 @@ pub(crate) fn shard_names(index: &[u8]) -> Result<Vec<String>> {
 }
 
 /// The first 12 hex digits of the SHA-256 of bytes.
+#[cfg_attr(not(feature = "embedded-model"), allow(dead_code))] // only the embedded model has its bytes at hand
 pub(crate) fn hash_bytes(bytes: &[u8]) -> String {
     prefix(Sha256::new().chain_update(bytes))
 }
