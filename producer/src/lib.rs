@@ -4,5 +4,5 @@
 pub mod cli;
 mod publish;
 
-pub use publish::{Accepted, Producer, PublishError, Submission};
 pub use precis_runtime::results::{ResultError, Results, StoredResult};
+pub use publish::{Accepted, Producer, PublishError, Submission};
