@@ -1,6 +1,10 @@
 //! The model's `config.json` and `generation_config.json`, in the part that the engine needs.
 
+use candle_nn::Activation;
+use candle_transformers::models::t5::deserialize_feed_forward_proj_activation;
 use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as NameError;
 use serde_json::{Map, Value};
 
 use crate::error::{LoadError, Result};
@@ -25,19 +29,6 @@ impl Architecture {
             Self::Umt5 => "umt5",
         }
     }
-}
-
-/// Activation of the feed-forward layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// max(0, x); T5 1.0.
-    Relu,
-    /// The tanh approximation of GELU (`gelu_new`); T5 1.1, Flan-T5, mT5, UMT5.
-    GeluNew,
-    /// GELU by the error function.
-    Gelu,
-    /// x · sigmoid(x).
-    Silu,
 }
 
 /// Shape of a T5 model.
@@ -257,20 +248,27 @@ fn feed_forward(name: Option<&str>, architecture: Architecture) -> Result<(Activ
     } else {
         "gated-gelu"
     });
-    let (kind, gated) = match name.strip_prefix("gated-") {
-        Some(kind) => (kind, true),
-        None => (name, false),
+    let refused = || format!("feed_forward_proj {name:?} is not supported");
+    // What "gated-gelu" means (the tanh approximation) and the plain names are known to candle-transformers.
+    let parse = |name: &str| {
+        deserialize_feed_forward_proj_activation::<serde::de::value::StrDeserializer<'_, NameError>>(
+            name.into_deserializer(),
+        )
     };
-    let activation = match kind {
-        "relu" => Activation::Relu,
-        // "gated-gelu" has always meant the tanh approximation.
-        "gelu" if gated => Activation::GeluNew,
-        "gelu" => Activation::Gelu,
-        "gelu_new" => Activation::GeluNew,
-        "silu" | "swish" => Activation::Silu,
-        _ => return Err(format!("feed_forward_proj {name:?} is not supported")),
+    let (activation, gated) = match (parse(name), name.strip_prefix("gated-")) {
+        (Ok(known), _) => (known.activation, known.gated),
+        (Err(_), Some(kind)) => (parse(kind).map_err(|_| refused())?.activation, true),
+        (Err(_), None) => return Err(refused()),
     };
-    Ok((activation, gated))
+    match activation {
+        Activation::Relu
+        | Activation::NewGelu
+        | Activation::Gelu
+        | Activation::GeluPytorchTanh
+        | Activation::Silu
+        | Activation::Swish => Ok((activation, gated)),
+        _ => Err(refused()),
+    }
 }
 
 #[cfg(test)]
@@ -306,7 +304,7 @@ mod tests {
     #[test]
     fn version_1_1_is_gated_and_not_scaled() {
         let config = with("feed_forward_proj", "gated-gelu".into()).unwrap();
-        assert_eq!((config.activation, config.gated), (Activation::GeluNew, true));
+        assert_eq!((config.activation, config.gated), (Activation::NewGelu, true));
         assert!(!with("tie_word_embeddings", false.into()).unwrap().scale_output);
         assert!(!with("scale_decoder_outputs", false.into()).unwrap().scale_output);
         assert!(!with("model_type", "mt5".into()).unwrap().scale_output);

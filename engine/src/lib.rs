@@ -33,7 +33,8 @@ mod threads;
 mod tokenize;
 mod weights;
 
-pub use config::{Activation, Architecture, T5Config};
+pub use candle_nn::Activation;
+pub use config::{Architecture, T5Config};
 pub use device::{DeviceChoice, DeviceError};
 pub use engine::{Engine, EngineOptions, ModelInfo};
 pub use error::{LoadError, Result, RowError};

@@ -1,9 +1,10 @@
 //! The layers that a T5 block is made of, on rows: [rows, width] in, [rows, width] out.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, Module, Result, Tensor};
+use candle_nn::Activation;
 
 use super::product::product;
-use crate::config::{Activation, T5Config};
+use crate::config::T5Config;
 use crate::error;
 use crate::weights::Weights;
 
@@ -91,12 +92,7 @@ impl FeedForward {
     pub(crate) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
         let normed = self.norm.forward(rows)?;
         let inner = self.inner.forward(&normed)?;
-        let inner = match self.activation {
-            Activation::Relu => inner.relu()?,
-            Activation::GeluNew => inner.gelu()?,
-            Activation::Gelu => inner.gelu_erf()?,
-            Activation::Silu => inner.silu()?,
-        };
+        let inner = self.activation.forward(&inner)?;
         let inner = match &self.gate {
             Some(gate) => (inner * gate.forward(&normed)?)?,
             None => inner,

@@ -7,6 +7,7 @@ mod batching;
 mod common;
 mod errors;
 mod golden;
+mod oracle;
 mod reference;
 mod sampling;
 mod speed;
