@@ -28,24 +28,12 @@ pub(crate) async fn publish(
                 sequence = letter.job_sequence,
                 "a dead letter is too large and loses its body"
             );
-            strip_body(&mut letter);
+            letter.strip_body();
             send(jetstream, task, message_id, &letter).await
         }
         outcome => outcome,
     };
     stored.inspect(|()| metrics::dead_letter(letter.reason.code))
-}
-
-fn strip_body(letter: &mut DeadLetter) {
-    let bytes = match (&letter.body, &letter.body_base16) {
-        (Some(text), _) => text.len(),
-        (None, Some(digits)) => digits.len() / 2,
-        (None, None) => 0,
-    };
-    letter.body = None;
-    letter.body_base16 = None;
-    let note = format!(" (the body, {bytes} bytes, is too large for a dead letter)");
-    letter.reason.message.push_str(&note);
 }
 
 async fn send(
@@ -78,7 +66,7 @@ mod tests {
         let now = precis_schemas::time::now();
         for body in [&b"abc"[..], b"\xff\x00\x01"] {
             let mut letter = DeadLetter::new(1, "jobs.v1.a", body, reason.clone(), 5, now);
-            strip_body(&mut letter);
+            letter.strip_body();
             assert_eq!((&letter.body, &letter.body_base16), (&None, &None));
             assert!(
                 letter

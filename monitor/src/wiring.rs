@@ -53,7 +53,8 @@ async fn work(context: &Context, readiness: &Readiness) -> anyhow::Result<()> {
         .context("listen to workers' heartbeats")?;
     let reaper = Reaper::new(&queue).await?;
     let grace = Duration::from_secs(config.monitor.unserved_grace_seconds);
-    let unserved = unserved::run(reaper.clone(), workers, grace, context.stop.clone());
+    let absent_grace = Duration::from_secs(config.monitor.absent_grace_seconds);
+    let unserved = unserved::run(reaper.clone(), workers, grace, absent_grace, context.stop.clone());
     let dead_letters = dead_letters::run(reaper, queue.clone(), config.nats.clone(), context.stop.clone());
     let sink = sink(context, queue.clone(), readiness.clone());
     // Each part ends by itself when it is told to stop; a failure of one ends the others where they are, which

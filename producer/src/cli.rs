@@ -50,7 +50,7 @@ pub struct PublishArgs {
     /// On whose account
     #[arg(long, default_value = "public")]
     pub tenant: String,
-    /// Wait this many seconds for each summary and print it
+    /// Wait this many seconds for the summaries and print them
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u64>,
 }
@@ -85,10 +85,11 @@ async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Result<()> {
         task: Task::Summarize,
         tenant: Token::new("--tenant", &args.tenant)?,
     };
-    let queue = context.queue("precis-producer").await?;
+    let queue = context.connect("precis-producer").await?;
     let producer = Producer::new(queue.jetstream.clone());
     let results = Results::open(&queue.jetstream).await?;
     let mut out = std::io::stdout();
+    let mut published = Vec::new();
     for file in &args.files {
         let job = Job {
             id: JobId::generate(),
@@ -102,23 +103,24 @@ async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Result<()> {
         job.validate(&context.config.limits.job())
             .with_context(|| file.display().to_string())?;
         let id = job.id.clone();
-        let accepted = producer
-            .publish(&Submission {
-                subject: subject.clone(),
-                job,
-                trace: TraceContext::begin(),
-            })
-            .await?;
-        match args.wait {
-            None => writeln!(out, "{}\t{}", accepted.handle, file.display())?,
-            Some(seconds) => {
-                let summary = tokio::time::timeout(Duration::from_secs(seconds), wait(&results, &id));
-                writeln!(
-                    out,
-                    "{}",
-                    summary.await.context("no result in time; the job goes on")??
-                )?;
-            }
+        let subject = subject.clone();
+        let submission = Submission {
+            subject,
+            job,
+            trace: TraceContext::begin(),
+        };
+        let accepted = producer.publish(&submission).await?;
+        if args.wait.is_none() {
+            writeln!(out, "{}\t{}", accepted.handle, file.display())?;
+        }
+        published.push(id);
+    }
+    // All of them are in the queue before the first is waited for, so that they share batches.
+    if let Some(seconds) = args.wait {
+        let give_up = tokio::time::Instant::now() + Duration::from_secs(seconds);
+        for id in &published {
+            let summary = tokio::time::timeout_at(give_up, wait(&results, id)).await;
+            writeln!(out, "{}", summary.with_context(|| format!("job {id} goes on"))??)?;
         }
     }
     Ok(())
@@ -140,7 +142,7 @@ async fn wait(results: &Results, id: &JobId) -> anyhow::Result<String> {
 }
 
 async fn queue(context: &Context) -> anyhow::Result<()> {
-    let queue = context.queue("precis-producer").await?;
+    let queue = context.connect("precis-producer").await?;
     let mut out = std::io::stdout();
     for name in [JOBS, RESULTS, DEAD] {
         let stream = topology::stream(&queue.jetstream, name).await?;

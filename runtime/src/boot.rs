@@ -29,14 +29,23 @@ pub struct Queue {
 }
 
 impl Context {
-    /// Connects to NATS under `name` and sets up or checks the streams.
+    /// Connects to NATS under `name`, without touching the streams: for tools that only look or publish.
+    ///
+    /// # Errors
+    /// When the server can't be reached.
+    pub async fn connect(&self, name: &str) -> anyhow::Result<Queue> {
+        let client = nats::connect(&self.config.nats, name).await?;
+        let jetstream = jetstream::new(client.clone());
+        Ok(Queue { client, jetstream })
+    }
+
+    /// Connects to NATS under `name` and sets up or checks the streams: for the roles of a deployment.
     ///
     /// # Errors
     /// When the server can't be reached or the streams are not as they should be.
     pub async fn queue(&self, name: &str) -> anyhow::Result<Queue> {
         let settings = &self.config.nats;
-        let client = nats::connect(settings, name).await?;
-        let jetstream = jetstream::new(client.clone());
+        let Queue { client, jetstream } = self.connect(name).await?;
         let limits = self.config.queue.topology_limits();
         topology::apply(&jetstream, &limits, settings.replicas, settings.manage_topology).await?;
         Ok(Queue { client, jetstream })
@@ -71,6 +80,21 @@ where
         }
     };
     run_with(config, args.stop_with_parent, role)
+}
+
+/// As [`run`], for a command that may be given up at any time: it ends when it is asked to stop.
+pub fn run_until_stopped<Role, Running>(args: &RunArgs, role: Role) -> ExitCode
+where
+    Role: FnOnce(Context) -> Running,
+    Running: Future<Output = anyhow::Result<()>>,
+{
+    run(args, |context| async {
+        let stop = context.stop.clone();
+        tokio::select! {
+            outcome = role(context) => outcome,
+            () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
+        }
+    })
 }
 
 /// As [`run`], with a configuration that has been read already.

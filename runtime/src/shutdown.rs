@@ -4,7 +4,7 @@ use std::io::Read;
 
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled at the first SIGINT or SIGTERM.
+/// A token that is cancelled at the first SIGINT or SIGTERM; the second ends the process at once.
 ///
 /// # Errors
 /// When the signal handlers can't be installed.
@@ -23,6 +23,12 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
             };
             tracing::info!(signal = name, "stopping");
             cancelled.cancel();
+            // Whoever asks twice does not want to wait for anything.
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            std::process::exit(130);
         });
     }
     #[cfg(not(unix))]

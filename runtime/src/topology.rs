@@ -154,7 +154,7 @@ async fn apply_stream(
         && found.max_messages_per_subject == wanted.max_messages_per_subject
         && found.duplicate_window == wanted.duplicate_window
         && found.allow_direct == wanted.allow_direct
-        && found.num_replicas == wanted.num_replicas;
+        && found.num_replicas >= wanted.num_replicas;
     if same {
         return Ok(());
     }
@@ -166,9 +166,18 @@ async fn apply_stream(
         return Ok(());
     }
     tracing::info!(stream = spec.name, "changing the stream's limits");
+    // Only what is ours: what an administrator set besides (placement, compression) stays, and copies
+    // are added but never taken away.
     let update = StreamConfig {
-        subjects: found.subjects.clone(),
-        ..wanted
+        discard: wanted.discard,
+        max_messages: wanted.max_messages,
+        max_bytes: wanted.max_bytes,
+        max_age: wanted.max_age,
+        max_messages_per_subject: wanted.max_messages_per_subject,
+        duplicate_window: wanted.duplicate_window,
+        allow_direct: wanted.allow_direct,
+        num_replicas: found.num_replicas.max(wanted.num_replicas),
+        ..found
     };
     jetstream
         .update_stream(update)

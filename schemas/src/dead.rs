@@ -58,6 +58,21 @@ impl DeadLetter {
     }
 }
 
+impl DeadLetter {
+    /// Gives up the body, and says so in the reason: for a letter that is larger than the server takes.
+    pub fn strip_body(&mut self) {
+        let bytes = match (&self.body, &self.body_base16) {
+            (Some(text), _) => text.len(),
+            (None, Some(digits)) => digits.len() / 2,
+            (None, None) => 0,
+        };
+        self.body = None;
+        self.body_base16 = None;
+        let note = format!(" (the body, {bytes} bytes, is too large for a dead letter)");
+        self.reason.message.push_str(&note);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -158,8 +158,11 @@ pub struct ConsumerSpec {
     pub max_ack_pending: u64,
 }
 
-/// Most deliveries of a job before it goes to `DEAD`.
-pub const MAX_DELIVERIES: u64 = 5;
+/// Most deliveries of a job before it goes to `DEAD`, whatever became of them: a worker that died, or one
+/// that handed the job back because it was going away.
+pub const MAX_DELIVERIES: u64 = 10;
+/// The delivery at which a failure of the model is the job's last: it is then answered `failed`.
+pub const LAST_FAILURE: u64 = 5;
 
 /// The consumer from which all workers of one model pull one lane; a job without a sign of progress for
 /// `ack_wait` is delivered to another worker.

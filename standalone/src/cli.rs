@@ -84,7 +84,7 @@ pub fn main() -> ExitCode {
             let run = quiet(args.up.run_args());
             boot::run(&run, move |context| summarize::run(context, args))
         }
-        Command::Status(config) => boot::run(
+        Command::Status(config) => boot::run_until_stopped(
             &quiet(RunArgs {
                 config,
                 stop_with_parent: false,
@@ -97,16 +97,16 @@ pub fn main() -> ExitCode {
         Command::Worker(args) => boot::run(&args.run_args(), precis_worker::run),
         Command::Monitor(args) => boot::run(&args, precis_monitor::run),
         Command::Producer { run, command } => {
-            boot::run(&run, move |context| precis_producer::cli::run(context, command))
+            boot::run_until_stopped(&run, move |context| precis_producer::cli::run(context, command))
         }
         Command::ClickHouse(args) => run_engine(args),
         Command::Guard(args) => guard::run(&args),
     }
 }
 
-/// What a command that speaks to people itself logs: warnings, unless something else is asked for.
+/// For a command that speaks to people itself.
 fn quiet(mut run: RunArgs) -> RunArgs {
-    run.config.overrides.insert(0, "telemetry.log=warn".into());
+    run.config.quiet = true;
     run
 }
 

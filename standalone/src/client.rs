@@ -1,11 +1,10 @@
 //! The little HTTP that the command line needs: is a role ready, and what does the API answer.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use precis_schemas::rest::{JobView, Problem, SubmitSummary};
-use reqwest::header::HeaderName;
 
 /// An HTTP client for addresses on this machine.
 pub(crate) fn http() -> anyhow::Result<reqwest::Client> {
@@ -34,31 +33,50 @@ pub(crate) async fn answers(client: &reqwest::Client, url: &str) -> bool {
     request.is_ok_and(|response| response.status().is_success())
 }
 
-/// Submits a text and waits for its summary.
+/// Longest that one request waits; a longer wait is made of several.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Submits a text and waits for its summary, at most `patience`; what comes back may not be done yet.
 ///
 /// # Errors
-/// When the API can't be reached or refuses the text, or the job does not succeed.
+/// When the API can't be reached or refuses the text.
 pub(crate) async fn summarize(
     client: &reqwest::Client,
     api: SocketAddr,
     request: &SubmitSummary,
-    wait_seconds: u64,
+    patience: Duration,
 ) -> anyhow::Result<JobView> {
-    let response = client
+    let give_up = Instant::now() + patience;
+    let slice = || {
+        give_up
+            .saturating_duration_since(Instant::now())
+            .min(LONGEST_WAIT)
+    };
+    let submit = client
         .post(format!("http://{api}/v1/summaries"))
-        .header(HeaderName::from_static("prefer"), format!("wait={wait_seconds}"))
-        .timeout(Duration::from_secs(wait_seconds + 10))
-        .json(request)
+        .header("prefer", format!("wait={}", slice().as_secs()))
+        .json(request);
+    let mut view = answer(submit, api).await?;
+    while !view.status.is_final() && slice() >= Duration::from_secs(1) {
+        let url = format!("http://{api}{}?wait={}", view.links.this, slice().as_secs());
+        view = answer(client.get(url), api).await?;
+    }
+    Ok(view)
+}
+
+async fn answer(request: reqwest::RequestBuilder, api: SocketAddr) -> anyhow::Result<JobView> {
+    let response = request
+        .timeout(LONGEST_WAIT + Duration::from_secs(10))
         .send()
         .await
         .with_context(|| format!("the API at {api}"))?;
-    if !response.status().is_success() {
-        let status = response.status();
-        let text = response.text().await.unwrap_or_default();
-        return Err(match serde_json::from_str::<Problem>(&text) {
-            Ok(problem) => anyhow::anyhow!("{}: {}", problem.code, problem.detail),
-            Err(_) => anyhow::anyhow!("the API at {api} answered {status}: {}", text.trim()),
-        });
+    let status = response.status();
+    if status.is_success() {
+        return response.json().await.context("the API's answer");
     }
-    response.json().await.context("the API's answer")
+    let text = response.text().await.unwrap_or_default();
+    Err(match serde_json::from_str::<Problem>(&text) {
+        Ok(problem) => anyhow::anyhow!("{}: {}", problem.code, problem.detail),
+        Err(_) => anyhow::anyhow!("the API at {api} answered {status}: {}", text.trim()),
+    })
 }

@@ -2,11 +2,13 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use precis_runtime::boot::Context;
 use precis_schemas::GenerationParams;
 use precis_schemas::rest::{Status, SubmitSummary};
+use tokio_util::sync::CancellationToken;
 
 use crate::client;
 use crate::up::{Running, UpArgs};
@@ -50,8 +52,12 @@ fn read(file: &Path) -> anyhow::Result<String> {
 /// # Errors
 /// When the file can't be read, the product can't be started, or the job does not succeed.
 pub(crate) async fn run(context: Context, args: SummarizeArgs) -> anyhow::Result<()> {
+    let file = args.file.clone();
+    // Standard input may take for ever, so it is read where it holds up nothing else.
+    let reading = tokio::task::spawn_blocking(move || read(&file));
+    let text = unless_stopped(&context.stop, async { reading.await? }).await?;
     let request = SubmitSummary {
-        text: read(&args.file)?,
+        text,
         reference: None,
         params: GenerationParams {
             num_beams: args.num_beams,
@@ -67,17 +73,25 @@ pub(crate) async fn run(context: Context, args: SummarizeArgs) -> anyhow::Result
     let http = client::http()?;
     let api = client::reachable(context.config.api.listen);
     if client::answers(&http, &format!("http://{api}/readyz")).await {
-        return print(&http, api, &request, &args).await;
+        return unless_stopped(&context.stop, print(&http, api, &request, &args)).await;
     }
     eprintln!("nothing is running at http://{api}; starting what is needed");
     let stop = context.stop.clone();
     let running = Box::pin(Running::start(&context, &args.up)).await?;
-    let outcome = tokio::select! {
-        outcome = print(&http, api, &request, &args) => outcome,
-        () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
-    };
+    let outcome = unless_stopped(&stop, print(&http, api, &request, &args)).await;
     running.stop().await;
     outcome
+}
+
+/// `work`, given up when the command is to stop.
+async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        outcome = work => outcome,
+        () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
+    }
 }
 
 async fn print(
@@ -86,7 +100,7 @@ async fn print(
     request: &SubmitSummary,
     args: &SummarizeArgs,
 ) -> anyhow::Result<()> {
-    let view = client::summarize(http, api, request, args.wait).await?;
+    let view = client::summarize(http, api, request, Duration::from_secs(args.wait)).await?;
     let mut out = std::io::stdout();
     match (view.status, &view.summary, &view.error) {
         (Status::Succeeded, Some(summary), _) if args.json => {

@@ -56,7 +56,7 @@ async fn send(client: &Client, heartbeat: &Heartbeat) {
     }
 }
 
-/// Sends heartbeats until `stop`, and then one that says goodbye.
+/// Sends heartbeats until `stop`, and then one that says that the worker is leaving.
 pub async fn run(client: Client, identity: Identity, leases: Leases, stop: CancellationToken) {
     let mut tick = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
     loop {
@@ -65,5 +65,6 @@ pub async fn run(client: Client, identity: Identity, leases: Leases, stop: Cance
             _ = tick.tick() => send(&client, &identity.beat(leases.len(), false)).await,
         }
     }
+    // One is enough: whoever hears it forgets this worker, and whoever misses it does so a little later.
     send(&client, &identity.beat(leases.len(), true)).await;
 }

@@ -10,11 +10,11 @@ use anyhow::Context as _;
 use async_nats::Client;
 use precis_engine::Engine;
 use precis_runtime::admin::{self, Readiness};
+use precis_runtime::boot::Queue;
 use precis_runtime::results::Results;
-use precis_runtime::{Config, Context, topology};
+use precis_runtime::{Config, Context};
 use precis_schemas::event::Progress;
 use precis_schemas::result::{ModelRef, WorkerRef};
-use precis_schemas::topology::worker_consumer;
 use precis_schemas::{Token, subject, time};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use crate::lease::Leases;
 use crate::stages::batch::Batch;
 use crate::stages::decode::{Accepted, decode};
 use crate::stages::detokenize::Signature;
-use crate::stages::fetch::{Fetched, Fetcher};
+use crate::stages::fetch::{Fetched, Fetcher, LaneQueue};
 use crate::stages::infer::infer;
 use crate::stages::publish_result::Publisher;
 use crate::stages::settle;
@@ -33,6 +33,8 @@ use crate::{metrics, model};
 
 /// Longest that a job is held before it is left to another worker.
 const LONGEST_HOLD: Duration = Duration::from_secs(600);
+/// Longest that a stopping worker waits for the server to take what is on its way.
+const LONGEST_FLUSH: Duration = Duration::from_secs(5);
 
 /// Runs a worker until it is asked to stop, and then drains it.
 ///
@@ -44,11 +46,19 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     // The cheap checks come first: a taken port or a missing queue is known before the model is read.
     let admin = admin::bind("worker.admin_listen", config.worker.admin_listen).await?;
-    let queue = context.queue("precis-worker").await?;
-    let settings = config.worker.clone();
-    let engine = tokio::task::spawn_blocking(move || model::load(&settings))
-        .await
-        .context("loading the model")??;
+    let drained = CancellationToken::new();
+    let mut helpers = JoinSet::new();
+    let (routes, server_stop) = (admin::routes(readiness.clone()), drained.clone());
+    helpers.spawn(async move {
+        if let Err(error) = admin::serve(admin, routes, server_stop).await {
+            tracing::error!(%error, "the admin server failed");
+        }
+    });
+    let prepared = tokio::select! {
+        prepared = prepare(&context) => prepared?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let (queue, engine) = prepared;
     let identity = identify(config, &engine)?;
     tracing::info!(
         worker = %identity.worker,
@@ -60,40 +70,37 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     );
 
     let leases = Leases::default();
-    let mut consumers = Vec::new();
     let ack_wait = Duration::from_secs(config.worker.ack_wait_seconds);
-    for lane in &config.worker.lanes {
-        let spec = worker_consumer(&identity.model.served_as, *lane, ack_wait);
-        let nats = &config.nats;
-        consumers.push((
-            *lane,
-            topology::consumer(&queue.jetstream, &spec, nats.replicas, nats.manage_topology).await?,
-        ));
-    }
+    let lane_queue = LaneQueue {
+        jetstream: queue.jetstream.clone(),
+        model: identity.model.served_as.clone(),
+        ack_wait,
+        limits: config.queue.topology_limits(),
+        settings: config.nats.clone(),
+    };
+    let mut fetcher = Fetcher::start(
+        &lane_queue,
+        &config.worker.lanes,
+        &leases,
+        LONGEST_HOLD,
+        stop.clone(),
+    )
+    .await?;
 
     // What helps the pipeline outlives it: progress and heartbeats go on while it drains.
-    let drained = CancellationToken::new();
     let hurry = CancellationToken::new();
-    let mut helpers = JoinSet::new();
     helpers.spawn(leases.clone().report_progress(ack_wait / 3, drained.clone()));
     helpers.spawn(heartbeat::run(
         queue.client.clone(),
         identity.clone(),
         leases.clone(),
-        drained.clone(),
+        stop.clone(),
     ));
     helpers.spawn(hurry_after(
         stop.clone(),
         Duration::from_secs(config.worker.drain_seconds),
         hurry.clone(),
     ));
-    let (routes, server_stop) = (admin::routes(readiness.clone()), drained.clone());
-    helpers.spawn(async move {
-        if let Err(error) = admin::serve(admin, routes, server_stop).await {
-            tracing::error!(%error, "the admin server failed");
-        }
-    });
-
     let pipeline = Pipeline {
         results: Results::open(&queue.jetstream).await?,
         publisher: Publisher::new(queue.jetstream.clone(), hurry.clone()),
@@ -109,16 +116,29 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         config: config.clone(),
         hurry: hurry.clone(),
     };
-    let mut fetcher = Fetcher::start(consumers, &leases, LONGEST_HOLD, stop.clone());
     readiness.set(true);
     pipeline.run(&mut fetcher).await;
     readiness.set(false);
     drained.cancel();
     hurry.cancel();
     while helpers.join_next().await.is_some() {}
-    queue.client.flush().await.context("flushing NATS")?;
+    // Without a connection there is nothing to flush to, and a flush would wait for one.
+    match tokio::time::timeout(LONGEST_FLUSH, queue.client.flush()).await {
+        Ok(flushed) => flushed.context("flushing NATS")?,
+        Err(_) => tracing::warn!("NATS can't be reached; what was not confirmed is delivered again"),
+    }
     tracing::info!("worker stopped");
     Ok(())
+}
+
+/// Connects to the queue and loads the model.
+async fn prepare(context: &Context) -> anyhow::Result<(Queue, Arc<Engine>)> {
+    let queue = context.queue("precis-worker").await?;
+    let settings = context.config.worker.clone();
+    let engine = tokio::task::spawn_blocking(move || model::load(&settings))
+        .await
+        .context("loading the model")??;
+    Ok((queue, engine))
 }
 
 /// Cancels `hurry` a while after `stop`.
@@ -219,7 +239,7 @@ impl Pipeline {
                 }
             }
             self.announce(&accepted).await;
-            match tokenize(&self.engine, accepted) {
+            match tokenize(&self.engine, accepted).await {
                 Ok(tokenized) => jobs.push(tokenized),
                 Err(failed) => {
                     let (accepted, reason) = *failed;

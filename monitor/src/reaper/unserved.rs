@@ -1,8 +1,9 @@
 //! Jobs that no worker will ever take: for a model that none serves and none has served, or on a subject
 //! that is no job's.
 //!
-//! A model counts as served on a lane when there is a worker's durable consumer for the two (it outlives the
-//! worker, which may come back) or a live worker says so. A job waits for `monitor.unserved_grace_seconds`, and
+//! A model is served on a lane when a live worker says so. When none does, a job past its deadline is answered
+//! `expired`, and any other after a grace time: `monitor.absent_grace_seconds` where there is a worker's durable
+//! consumer (it outlives the worker, which may come back), else `monitor.unserved_grace_seconds`. It also waits
 //! so long after this process first saw nobody serve it: workers that start together with the monitor have
 //! that time to load their model.
 
@@ -28,7 +29,13 @@ use crate::time::timestamp;
 const SWEEP: usize = 1_000;
 
 /// Sweeps the queue until `stop`.
-pub(crate) async fn run(reaper: Reaper, workers: Workers, grace: Duration, stop: CancellationToken) {
+pub(crate) async fn run(
+    reaper: Reaper,
+    workers: Workers,
+    grace: Duration,
+    absent_grace: Duration,
+    stop: CancellationToken,
+) {
     let every = (grace / 4).clamp(Duration::from_millis(500), Duration::from_secs(5));
     let mut watch = Watch::default();
     loop {
@@ -37,7 +44,7 @@ pub(crate) async fn run(reaper: Reaper, workers: Workers, grace: Duration, stop:
             () = tokio::time::sleep(every) => {}
         }
         // A sweep ends with the job it is at: the next one, in whatever process, goes on.
-        if let Err(error) = sweep(&reaper, &workers, grace, &mut watch, &stop).await {
+        if let Err(error) = sweep(&reaper, &workers, grace, absent_grace, &mut watch, &stop).await {
             tracing::warn!(%error, "the queue can't be swept; trying again");
         }
     }
@@ -67,12 +74,15 @@ struct Serving {
 }
 
 impl Serving {
+    /// Whether a worker is there now.
+    fn is_live(&self, model: &Token, lane: Lane) -> bool {
+        let serves = |worker: &Heartbeat| worker.model.served_as == *model && worker.lanes.contains(&lane);
+        self.live.iter().any(serves)
+    }
+
+    /// Whether a worker is there, or was there and may come back.
     fn serves(&self, model: &Token, lane: Lane) -> bool {
-        self.consumers.contains(&worker_consumer_name(model, lane))
-            || self
-                .live
-                .iter()
-                .any(|worker| worker.model.served_as == *model && worker.lanes.contains(&lane))
+        self.consumers.contains(&worker_consumer_name(model, lane)) || self.is_live(model, lane)
     }
 
     /// Whether a worker gets what is published on a subject that is no job's: a consumer takes all of its model
@@ -93,6 +103,7 @@ async fn sweep(
     reaper: &Reaper,
     workers: &Workers,
     grace: Duration,
+    absent_grace: Duration,
     watch: &mut Watch,
     stop: &CancellationToken,
 ) -> Result<(), ReapError> {
@@ -117,8 +128,10 @@ async fn sweep(
                     let ending = invalid(reason.to_string());
                     each(reaper, subject, stop, |_| Some(ending.clone())).await
                 }
-                Ok(job) if serving.serves(&job.model, job.lane) => Ok(()),
+                Ok(job) if serving.is_live(&job.model, job.lane) => Ok(()),
                 Ok(job) => {
+                    let may_come_back = serving.serves(&job.model, job.lane);
+                    let grace = if may_come_back { absent_grace } else { grace };
                     let watched = watch.unserved_for(&job.model, job.lane, Instant::now());
                     unserved.insert((job.model.clone(), job.lane));
                     let now = Timestamp::now();

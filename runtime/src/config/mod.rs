@@ -23,6 +23,7 @@ mod sections;
 use std::path::{Path, PathBuf};
 
 use config::{Config as Layers, Environment, File, FileFormat};
+use precis_schemas::Token;
 use serde::{Deserialize, Serialize};
 
 pub use secret::{Secret, ServerUrl};
@@ -82,6 +83,9 @@ pub struct ConfigArgs {
     /// Set one value, such as --set worker.max_batch=16; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
+    /// Log only warnings unless something else is asked for: for commands that speak to people themselves.
+    #[arg(skip)]
+    pub quiet: bool,
 }
 
 impl Config {
@@ -91,6 +95,9 @@ impl Config {
     /// When a source can't be read, has an unknown key, or a value makes no sense.
     pub fn load(args: &ConfigArgs) -> Result<Self, ConfigError> {
         let mut layers = Layers::builder();
+        if args.quiet {
+            layers = layers.set_default("telemetry.log", "warn")?;
+        }
         layers = match &args.config {
             Some(path) => {
                 layers.add_source(File::from(path.as_path()).format(FileFormat::Toml).required(true))
@@ -104,14 +111,13 @@ impl Config {
         layers = layers.add_source(
             Environment::with_prefix("PRECIS")
                 .prefix_separator("__")
-                .separator("__")
-                .try_parsing(true),
+                .separator("__"),
         );
         for item in &args.overrides {
             let (key, value) = item
                 .split_once('=')
                 .ok_or_else(|| ConfigError::BadOverride(item.clone()))?;
-            layers = layers.set_override(key.trim(), parsed(value))?;
+            layers = layers.set_override(key.trim(), value)?;
         }
         let config: Self = layers.build()?.try_deserialize()?;
         config.validate()?;
@@ -162,6 +168,11 @@ impl Config {
             "must be at most 10000",
         )?;
         check(
+            (2..=3_600).contains(&self.worker.ack_wait_seconds),
+            "worker.ack_wait_seconds",
+            "must be 2 to 3600",
+        )?;
+        check(
             !self.worker.lanes.is_empty(),
             "worker.lanes",
             "must name at least one lane",
@@ -191,6 +202,42 @@ impl Config {
             "monitor.max_block_rows",
             "must be 1 to 100000",
         )?;
+        let token = |key: &'static str, text: &str| match Token::new("the name", text) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(ConfigError::Invalid {
+                key,
+                problem: error.to_string(),
+            }),
+        };
+        token("worker.serve_as", &self.worker.serve_as)?;
+        if let Some(id) = &self.worker.id {
+            token("worker.id", id)?;
+        }
+        check(
+            !self.api.default_model.trim().is_empty(),
+            "api.default_model",
+            "must not be empty",
+        )?;
+        check(
+            matches!(self.worker.device.as_str(), "auto" | "cpu" | "cuda" | "metal"),
+            "worker.device",
+            "must be auto, cpu, cuda or metal",
+        )?;
+        check(
+            (1..=8_760).contains(&self.queue.result_ttl_hours),
+            "queue.result_ttl_hours",
+            "must be 1 to 8760",
+        )?;
+        check(
+            (1..=3_650).contains(&self.queue.dead_letter_ttl_days),
+            "queue.dead_letter_ttl_days",
+            "must be 1 to 3650",
+        )?;
+        check(
+            self.worker.drain_seconds <= 3_600,
+            "worker.drain_seconds",
+            "must be at most 3600",
+        )?;
         let database = &self.clickhouse.database;
         let plain = database
             .bytes()
@@ -210,29 +257,6 @@ impl Config {
     }
 }
 
-/// `value` as the type that it looks like, so that numbers and booleans needn't be quoted.
-fn parsed(value: &str) -> config::Value {
-    let value = value.trim();
-    if let Ok(flag) = value.parse::<bool>() {
-        return flag.into();
-    }
-    if let Ok(number) = value.parse::<i64>() {
-        return number.into();
-    }
-    if let Ok(number) = value.parse::<f64>() {
-        return number.into();
-    }
-    if let Some(items) = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        let items: Vec<config::Value> = items
-            .split(',')
-            .filter(|item| !item.trim().is_empty())
-            .map(parsed)
-            .collect();
-        return items.into();
-    }
-    value.trim_matches('"').into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,6 +265,7 @@ mod tests {
         Config::load(&ConfigArgs {
             config: None,
             overrides: overrides.iter().map(|text| (*text).to_owned()).collect(),
+            quiet: false,
         })
     }
 
@@ -252,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_override_is_read_as_the_type_it_looks_like() {
+    fn an_override_is_read_as_the_type_of_its_key() {
         let config = with(&[
             "worker.max_batch=3",
             "api.listen=127.0.0.1:9",
@@ -267,6 +292,21 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_looks_like_a_number_stays_as_it_is() {
+        let config = with(&[
+            "nats.user=1e5",
+            "nats.password=0123",
+            "worker.id=TRUE",
+            "clickhouse.user=007",
+        ])
+        .unwrap();
+        assert_eq!(config.nats.user.as_deref(), Some("1e5"));
+        assert_eq!(config.nats.password.unwrap().expose(), "0123");
+        assert_eq!(config.worker.id.as_deref(), Some("TRUE"));
+        assert_eq!(config.clickhouse.user, "007");
+    }
+
+    #[test]
     fn a_mistake_is_named() {
         for (item, part) in [
             ("worker.max_bach=3", "max_bach"),
@@ -274,6 +314,11 @@ mod tests {
             ("worker.max_batch=0", "worker.max_batch: must be 1 to 1024"),
             ("clickhouse.database=a;b", "clickhouse.database"),
             ("nonsense", "key=value"),
+            ("worker.serve_as=a b", "worker.serve_as"),
+            ("worker.device=tpu", "worker.device"),
+            ("worker.ack_wait_seconds=0", "worker.ack_wait_seconds"),
+            ("queue.result_ttl_hours=9999999999999", "queue.result_ttl_hours"),
+            ("worker.lanes=high,urgent", "lanes"),
             ("worker.params.num_beams=99", "num_beams"),
         ] {
             let error = with(&[item]).unwrap_err().to_string();
@@ -286,6 +331,7 @@ mod tests {
         let args = ConfigArgs {
             config: Some("no/such/file.toml".into()),
             overrides: vec![],
+            quiet: false,
         };
         assert!(
             Config::load(&args)

@@ -57,17 +57,34 @@ impl ServerUrl {
     }
 
     /// The URL (or the comma-separated URLs) without user information.
+    ///
+    /// A password may hold anything, so this is careful rather than exact: what stands before the last `@` of a
+    /// server is never shown, even where a path has an `@`.
     pub fn shown(&self) -> String {
-        let one = |url: &str| match url.split_once("://") {
-            Some((scheme, rest)) => {
-                let authority_end = rest.find('/').unwrap_or(rest.len());
-                let (authority, path) = rest.split_at(authority_end);
-                let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-                format!("{scheme}://{host}{path}")
+        if !self.0.contains('@') {
+            return self.0.clone();
+        }
+        let mut servers: Vec<String> = Vec::new();
+        for piece in self.0.split(',') {
+            match servers.last_mut() {
+                // A comma inside a password: the rest of the same server.
+                Some(server) if !piece.contains("://") && !server.contains('@') => {
+                    server.push(',');
+                    server.push_str(piece);
+                }
+                _ => servers.push(piece.to_owned()),
             }
-            None => url.rsplit_once('@').map_or(url, |(_, host)| host).to_owned(),
+        }
+        let one = |server: &String| {
+            let (scheme, rest) = server.split_once("://").unwrap_or(("", server));
+            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            if scheme.is_empty() {
+                host.to_owned()
+            } else {
+                format!("{scheme}://{host}")
+            }
         };
-        self.0.split(',').map(one).collect::<Vec<_>>().join(",")
+        servers.iter().map(one).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -110,7 +127,12 @@ mod tests {
         for (url, shown) in [
             ("nats://me:pw@host:4222", "nats://host:4222"),
             ("nats://a:b@one:1,nats://c@two:2", "nats://one:1,nats://two:2"),
-            ("http://host:8123/path@x", "http://host:8123/path@x"),
+            ("http://host:8123/path", "http://host:8123/path"),
+            ("nats://me:p/w@host:4222", "nats://host:4222"),
+            (
+                "nats://me:p,w@host:4222,nats://other:4222",
+                "nats://host:4222,nats://other:4222",
+            ),
             ("me:pw@host:4222", "host:4222"),
         ] {
             assert_eq!(ServerUrl::new(url).to_string(), shown);

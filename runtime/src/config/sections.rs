@@ -7,7 +7,8 @@ use std::time::Duration;
 use precis_schemas::job::JobLimits;
 use precis_schemas::topology::TopologyLimits;
 use precis_schemas::{GenerationParams, Lane};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::secret::{Secret, ServerUrl};
 
@@ -212,6 +213,35 @@ impl From<ModelChoice> for String {
     }
 }
 
+/// Reads lanes from a list or, where only text can be given (environment, `--set`), from `high,normal`.
+fn lanes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Lane>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        List(Vec<String>),
+        Text(String),
+    }
+    let names = match Given::deserialize(deserializer)? {
+        Given::List(names) => names,
+        Given::Text(text) => text
+            .trim_matches(['[', ']'])
+            .split(',')
+            .map(str::to_owned)
+            .collect(),
+    };
+    let named = |name: &String| {
+        name.trim()
+            .trim_matches('"')
+            .parse::<Lane>()
+            .map_err(|error| D::Error::custom(format!("lanes: {error}")))
+    };
+    names
+        .iter()
+        .filter(|name| !name.trim().is_empty())
+        .map(named)
+        .collect()
+}
+
 /// `[worker]`: those who run the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -230,7 +260,8 @@ pub struct Worker {
     pub max_batch: usize,
     /// How long a batch that isn't full waits for company, in milliseconds.
     pub linger_ms: u64,
-    /// Lanes to pull.
+    /// Lanes to pull: a list, or a text with commas between (`high,normal`).
+    #[serde(deserialize_with = "lanes")]
     pub lanes: Vec<Lane>,
     /// A job whose worker gives no sign of life for this long is delivered to another, in seconds. All
     /// workers of a model should agree on it.
@@ -274,6 +305,9 @@ pub struct Monitor {
     pub max_block_wait_ms: u64,
     /// Jobs for a model that no worker has ever served are answered `failed` after this many seconds.
     pub unserved_grace_seconds: u64,
+    /// Jobs for a model whose workers are all gone are answered `failed` after this many seconds without
+    /// one. Their deadlines are kept meanwhile.
+    pub absent_grace_seconds: u64,
 }
 
 impl Default for Monitor {
@@ -283,6 +317,7 @@ impl Default for Monitor {
             max_block_rows: 1_000,
             max_block_wait_ms: 500,
             unserved_grace_seconds: 60,
+            absent_grace_seconds: 86_400,
         }
     }
 }

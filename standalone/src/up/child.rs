@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long a process may take to stop before it is killed: longer than a worker drains.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// How long a process may take to stop before it is killed, besides the time that a worker drains.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// A process that ends this often within [`WINDOW`] can't be kept running.
 const MOST_RESTARTS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(120);
@@ -31,6 +31,10 @@ pub(super) struct ChildSpec {
     program: OsString,
     arguments: Vec<OsString>,
     log: PathBuf,
+    /// What the process needs besides its own time to stop.
+    drain: Duration,
+    /// Variables of its environment.
+    environment: Vec<(String, OsString)>,
 }
 
 impl ChildSpec {
@@ -41,7 +45,21 @@ impl ChildSpec {
             program,
             arguments,
             log: log_dir.join(format!("{name}.log")),
+            drain: Duration::ZERO,
+            environment: Vec::new(),
         }
+    }
+
+    /// The same, with time to drain.
+    pub(super) fn draining_for(mut self, drain: Duration) -> Self {
+        self.drain = drain;
+        self
+    }
+
+    /// The same, with variables of its environment.
+    pub(super) fn with_environment(mut self, environment: Vec<(String, OsString)>) -> Self {
+        self.environment = environment;
+        self
     }
 
     fn spawn(&self) -> io::Result<Process> {
@@ -65,13 +83,15 @@ impl ChildSpec {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
             // The child stops when this end of the pipe is closed, be it because we were killed.
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
             // A group of its own: Ctrl-C in the terminal reaches us alone, and we stop the rest in order.
             .process_group(0)
-            .kill_on_drop(true);
+            // It is never killed with us: it stops by itself when this end of the pipe is gone.
+            .kill_on_drop(false);
         Ok(command)
     }
 }
@@ -84,6 +104,7 @@ struct Process {
 
 /// A supervised process.
 pub(super) struct Supervised {
+    name: String,
     stop: CancellationToken,
     healthy: Arc<AtomicBool>,
     task: JoinHandle<()>,
@@ -96,10 +117,21 @@ impl Supervised {
     /// When the program can't be started at all.
     pub(super) fn start(spec: ChildSpec, failed: mpsc::Sender<String>) -> io::Result<Self> {
         let process = spec.spawn()?;
+        let name = spec.name.clone();
         let stop = CancellationToken::new();
         let healthy = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn(supervise(spec, process, stop.clone(), healthy.clone(), failed));
-        Ok(Self { stop, healthy, task })
+        Ok(Self {
+            name,
+            stop,
+            healthy,
+            task,
+        })
+    }
+
+    /// Whether this is one of the workers.
+    pub(super) fn is_worker(&self) -> bool {
+        self.name.starts_with("worker-")
     }
 
     /// From now on the process is restarted when it ends; before, its end is a failure to start.
@@ -127,16 +159,14 @@ async fn supervise(
     loop {
         let status = tokio::select! {
             status = process.child.wait() => status,
-            () = stop.cancelled() => return end(&spec.name, process).await,
+            () = stop.cancelled() => return end(&spec, process).await,
         };
         let how = describe(status);
         let now = Instant::now();
         ends.retain(|at| now.duration_since(*at) < WINDOW);
         ends.push(now);
         if !healthy.load(Ordering::Acquire) || ends.len() > MOST_RESTARTS {
-            let _nobody_listens = failed
-                .send(format!("{} {how}\n{}", spec.name, tail(&spec.log)))
-                .await;
+            let _one_reason_is_enough = failed.try_send(format!("{} {how}\n{}", spec.name, tail(&spec.log)));
             return;
         }
         tracing::warn!(process = %spec.name, log = %spec.log.display(), "{how}; starting it again");
@@ -148,16 +178,16 @@ async fn supervise(
         process = match spec.spawn() {
             Ok(process) => process,
             Err(error) => {
-                let _nobody_listens = failed
-                    .send(format!("{} can't be started: {error}", spec.name))
-                    .await;
+                let _one_reason_is_enough =
+                    failed.try_send(format!("{} can't be started: {error}", spec.name));
                 return;
             }
         };
     }
 }
 
-async fn end(name: &str, mut process: Process) {
+async fn end(spec: &ChildSpec, mut process: Process) {
+    let name = &spec.name;
     if let Some(pid) = process
         .child
         .id()
@@ -167,13 +197,13 @@ async fn end(name: &str, mut process: Process) {
         // It may have ended by itself in this moment.
         let _already_gone = kill_process(pid, Signal::TERM);
     }
-    match tokio::time::timeout(PATIENCE, process.child.wait()).await {
-        Ok(Ok(status)) => tracing::debug!(process = name, %status, "stopped"),
-        Ok(Err(error)) => tracing::warn!(process = name, %error, "waiting for its end failed"),
+    match tokio::time::timeout(spec.drain + PATIENCE, process.child.wait()).await {
+        Ok(Ok(status)) => tracing::debug!(process = %name, %status, "stopped"),
+        Ok(Err(error)) => tracing::warn!(process = %name, %error, "waiting for its end failed"),
         Err(_) => {
-            tracing::warn!(process = name, "does not stop; killing it");
+            tracing::warn!(process = %name, "does not stop; killing it");
             if let Err(error) = process.child.kill().await {
-                tracing::warn!(process = name, %error, "could not be killed");
+                tracing::warn!(process = %name, %error, "could not be killed");
             }
         }
     }

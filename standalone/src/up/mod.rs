@@ -20,6 +20,7 @@ use anyhow::Context as _;
 use precis_runtime::boot::{Context, RunArgs};
 use precis_runtime::{Config, nats};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::child::{ChildSpec, Supervised};
 use self::instance::InstanceLock;
@@ -67,13 +68,7 @@ impl UpArgs {
 /// When it can't be started, or a part of it can't be kept running.
 pub async fn run(context: Context, args: UpArgs) -> anyhow::Result<()> {
     let stop = context.stop.clone();
-    let running = tokio::select! {
-        running = Box::pin(Running::start(&context, &args)) => running?,
-        () = stop.cancelled() => {
-            eprintln!("interrupted while starting");
-            return Ok(());
-        }
-    };
+    let running = Box::pin(Running::start(&context, &args)).await?;
     running.greet(&context.config);
     let failed = tokio::select! {
         () = stop.cancelled() => None,
@@ -90,12 +85,14 @@ pub async fn run(context: Context, args: UpArgs) -> anyhow::Result<()> {
     }
 }
 
-/// The product while it runs. Dropping it kills every process; [`Running::stop`] ends them in order.
+/// The product while it runs. [`Running::stop`] ends every process in order; without it they end by
+/// themselves when this process does.
 pub struct Running {
     /// In order of starting; stopped in the opposite order.
     children: Vec<Supervised>,
     failures: tokio::sync::Mutex<tokio::sync::mpsc::Receiver<String>>,
     plan: Plan,
+    stop: CancellationToken,
     _instance: InstanceLock,
 }
 
@@ -109,14 +106,14 @@ impl Running {
     ///
     /// # Errors
     /// When a port is taken, the disk is full, another instance uses the data, a server can't be had,
-    /// or a part does not become healthy. What was started is ended then.
+    /// or a part does not become healthy, or it is to stop before that. What was started is ended then.
     pub async fn start(context: &Context, args: &UpArgs) -> anyhow::Result<Self> {
         let config = &context.config;
         let begun = Instant::now();
         let plan = Plan::make(config, &args.run_args().config)?;
         let instance = InstanceLock::take(&plan.data_dir)?;
         plan.check_disk()?;
-        plan.check_ports().await?;
+        plan.check_ports(config).await?;
         let installer = plan.installer(config);
         let nats_server = async {
             match plan.nats {
@@ -130,12 +127,16 @@ impl Running {
                 None => Ok(None),
             }
         };
-        let (nats_server, clickhouse) = tokio::try_join!(nats_server, clickhouse)?;
+        let (nats_server, clickhouse) = tokio::select! {
+            found = async { tokio::try_join!(nats_server, clickhouse) } => found?,
+            () = context.stop.cancelled() => anyhow::bail!("interrupted while fetching the servers"),
+        };
         let (report, failures) = tokio::sync::mpsc::channel(16);
         let mut running = Self {
             children: Vec::new(),
             failures: failures.into(),
             plan,
+            stop: context.stop.clone(),
             _instance: instance,
         };
         match running.start_all(config, nats_server, clickhouse, &report).await {
@@ -178,7 +179,7 @@ impl Running {
         self.wait_for("clickhouse", &http, &ping, PATIENCE).await?;
         // The monitor first, so that nothing is answered unmeasured for long; the API last, so that
         // whoever sees it can use it.
-        for role in servers::roles(&self.plan)? {
+        for role in servers::roles(&self.plan, config)? {
             self.launch(role, report)?;
         }
         for (name, url, patience) in self.plan.health(config) {
@@ -220,7 +221,7 @@ impl Running {
         .await
     }
 
-    /// `work`, given up as soon as a part has failed for good.
+    /// `work`, given up as soon as a part has failed for good or everything is to stop.
     async fn unless_failed<T>(
         &self,
         name: &str,
@@ -229,6 +230,7 @@ impl Running {
         tokio::select! {
             outcome = work => outcome.with_context(|| format!("waiting for {name}")),
             reason = self.failure() => Err(anyhow::anyhow!(reason)),
+            () = self.stop.cancelled() => Err(anyhow::anyhow!("interrupted while waiting for {name}")),
         }
     }
 
@@ -244,8 +246,14 @@ impl Running {
 
     /// Asks every part to stop, the last started first, and waits for each.
     pub async fn stop(self) {
-        for child in self.children.into_iter().rev() {
-            child.stop().await;
+        let mut children = self.children;
+        while let Some(last) = children.pop() {
+            let mut together = vec![last];
+            // Workers drain side by side.
+            while together[0].is_worker() && children.last().is_some_and(Supervised::is_worker) {
+                together.extend(children.pop());
+            }
+            futures::future::join_all(together.into_iter().map(Supervised::stop)).await;
         }
     }
 

@@ -37,6 +37,12 @@ fn on_this_machine(setting: &str, url: &str, default_port: u16) -> anyhow::Resul
         format!("nats://{url}")
     };
     let parsed: reqwest::Url = url.parse().with_context(|| format!("{setting} is no URL"))?;
+    let here = ["localhost", "127.0.0.1", "[::1]"].contains(&parsed.host_str().unwrap_or_default());
+    if here && (!parsed.username().is_empty() || parsed.password().is_some()) {
+        bail!(
+            "{setting}: for a server that is started here, give the user and password as settings of their own, not in the URL"
+        );
+    }
     let port = parsed.port().unwrap_or(default_port);
     let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let ip = match host {
@@ -109,8 +115,7 @@ impl Plan {
     }
 
     /// Refuses a port that is taken, by the name of its setting.
-    pub(super) async fn check_ports(&self) -> anyhow::Result<()> {
-        let config = Config::load(&self.config_args)?;
+    pub(super) async fn check_ports(&self, config: &Config) -> anyhow::Result<()> {
         let mut wanted = vec![
             (
                 "api.listen".to_owned(),
@@ -196,7 +201,8 @@ mod tests {
                 .map(|a| a.to_string())
         };
         assert_eq!(at("nats://127.0.0.1"), Some("127.0.0.1:4222".into()));
-        assert_eq!(at("nats://me:pw@localhost:5000"), Some("127.0.0.1:5000".into()));
+        assert_eq!(at("nats://localhost:5000"), Some("127.0.0.1:5000".into()));
+        assert!(on_this_machine("nats.url", "nats://me:pw@localhost:5000", 4222).is_err());
         assert_eq!(at("http://[::1]:8123"), Some("[::1]:8123".into()));
         assert_eq!(at("nats://queue.example:4222"), None);
         assert_eq!(at("nats://10.0.0.7:4222"), None);
@@ -207,6 +213,7 @@ mod tests {
         let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let args = ConfigArgs {
             config: None,
+            quiet: false,
             overrides: vec![
                 format!("api.listen={}", taken.local_addr().unwrap()),
                 "standalone.start_nats=false".into(),
@@ -215,8 +222,9 @@ mod tests {
                 "monitor.listen=127.0.0.1:0".into(),
             ],
         };
-        let plan = Plan::make(&Config::load(&args).unwrap(), &args).unwrap();
-        let error = plan.check_ports().await.unwrap_err().to_string();
+        let config = Config::load(&args).unwrap();
+        let plan = Plan::make(&config, &args).unwrap();
+        let error = plan.check_ports(&config).await.unwrap_err().to_string();
         assert!(
             error.contains("api.listen") && error.contains("is taken"),
             "{error}"

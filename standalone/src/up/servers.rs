@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use precis_runtime::Config;
@@ -89,6 +90,46 @@ pub(super) fn nats(
     Ok(ChildSpec::new("nats", own_program()?, arguments, &plan.log_dir()))
 }
 
+/// A text inside an XML element.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+/// Configuration of a ClickHouse server that is installed: HTTP on one address, one user, nothing else.
+fn clickhouse_config(config: &Config, address: SocketAddr, data: &Path) -> String {
+    let settings = &config.clickhouse;
+    let password = settings.password.as_ref().map_or("", |secret| secret.expose());
+    let (user, data) = (escaped(&settings.user), escaped(&data.display().to_string()));
+    format!(
+        "<!-- Written by `precis up` at every start. -->
+<clickhouse>
+  <logger><level>warning</level><console>1</console></logger>
+  <listen_host>{}</listen_host>
+  <http_port>{}</http_port>
+  <path>{data}/</path>
+  <tmp_path>{data}/tmp/</tmp_path>
+  <max_server_memory_usage>{}</max_server_memory_usage>
+  <users>
+    <{user}>
+      <password>{}</password>
+      <networks><ip>127.0.0.1</ip><ip>::1</ip></networks>
+      <profile>default</profile>
+      <quota>default</quota>
+    </{user}>
+  </users>
+  <profiles><default/></profiles>
+  <quotas><default/></quotas>
+</clickhouse>
+",
+        address.ip(),
+        address.port(),
+        config.standalone.clickhouse_max_memory_bytes,
+        escaped(password),
+    )
+}
+
 /// ClickHouse: the embedded engine, or a server that is installed.
 pub(super) fn clickhouse(
     plan: &Plan,
@@ -114,51 +155,48 @@ pub(super) fn clickhouse(
         }
         ClickHouseBinary::Server(server) => {
             fs::create_dir_all(&data).with_context(|| data.display().to_string())?;
+            let file = plan.run_dir().join("clickhouse.xml");
+            write_private(&file, &clickhouse_config(config, address, &data))?;
             let mut arguments: Vec<OsString> =
                 vec!["guard".into(), "--".into(), server.as_os_str().to_owned()];
             arguments.extend(binary.server_arguments().iter().map(OsString::from));
-            arguments.extend([
-                "--".into(),
-                format!("--path={}/", data.display()).into(),
-                format!("--listen_host={}", address.ip()).into(),
-                format!("--http_port={}", address.port()).into(),
-                format!(
-                    "--max_server_memory_usage={}",
-                    config.standalone.clickhouse_max_memory_bytes
-                )
-                .into(),
-            ]);
+            arguments.extend(["--config-file".into(), file.into_os_string()]);
             arguments
         }
     };
-    Ok(ChildSpec::new(
-        "clickhouse",
-        own_program()?,
-        arguments,
-        &plan.log_dir(),
-    ))
+    let spec = ChildSpec::new("clickhouse", own_program()?, arguments, &plan.log_dir());
+    Ok(spec.with_environment(config_environment(plan)))
 }
 
-/// Where this process has its configuration from, for a child to read the same.
+/// Where this process has its file of configuration from, for a child to read the same.
 fn config_arguments(plan: &Plan) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = Vec::new();
-    if let Some(file) = &plan.config_args.config {
-        arguments.extend(["--config".into(), file.as_os_str().to_owned()]);
+    match &plan.config_args.config {
+        Some(file) => vec!["--config".into(), file.as_os_str().to_owned()],
+        None => Vec::new(),
     }
-    for item in &plan.config_args.overrides {
-        arguments.extend(["--set".into(), item.into()]);
-    }
-    arguments
+}
+
+/// What was set on our command line, for a child's environment: command lines are for everybody to see, and a
+/// password may be among them.
+fn config_environment(plan: &Plan) -> Vec<(String, OsString)> {
+    let variable = |item: &String| {
+        let (key, value) = item.split_once('=')?;
+        let name = format!("PRECIS__{}", key.trim().to_uppercase().replace('.', "__"));
+        Some((name, OsString::from(value)))
+    };
+    plan.config_args.overrides.iter().filter_map(variable).collect()
 }
 
 /// Every role of ours, in the order in which they are started.
-pub(super) fn roles(plan: &Plan) -> anyhow::Result<Vec<ChildSpec>> {
+pub(super) fn roles(plan: &Plan, config: &Config) -> anyhow::Result<Vec<ChildSpec>> {
     let program = own_program()?;
     let role = |name: &str, role: &str, extra: Vec<OsString>| {
         let mut arguments: Vec<OsString> = vec![role.into(), "--stop-with-parent".into()];
         arguments.extend(config_arguments(plan));
         arguments.extend(extra);
         ChildSpec::new(name, program.clone(), arguments, &plan.log_dir())
+            .with_environment(config_environment(plan))
+            .draining_for(Duration::from_secs(config.worker.drain_seconds))
     };
     let mut roles = vec![role("monitor", "monitor", vec![])];
     for (index, address) in plan.workers.iter().enumerate() {

@@ -1,16 +1,19 @@
 //! Stage 1: pull messages, one task for each lane, as many as the next batch has room for.
 //!
 //! Each lane's first pull of a round asks for its share by weight, so that bulk work always moves a
-//! little; what a lane leaves free, the others get. Nothing is prefetched beyond the pulls that stand
-//! open, so that an idle worker elsewhere gets the job instead.
+//! little; what a lane leaves free, the others get. Pulls stand open for a second at most, also while a
+//! batch is in the model, so that at most the room of one batch a lane is held beyond it.
 
 use std::time::Duration;
 
-use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
+use async_nats::jetstream::{self, Message};
 use futures::StreamExt;
 use jiff::Timestamp;
-use precis_schemas::{Lane, time};
+use precis_runtime::config::Nats;
+use precis_runtime::topology::{self, TopologyError};
+use precis_schemas::topology::{TopologyLimits, worker_consumer};
+use precis_schemas::{Lane, Token, time};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -83,37 +86,43 @@ fn share(room: usize, lane: Lane, lanes: impl Iterator<Item = Lane>) -> usize {
 
 impl Fetcher {
     /// Starts a task for each lane.
-    pub fn start(
-        consumers: Vec<(Lane, PullConsumer)>,
+    ///
+    /// # Errors
+    /// When a lane's consumer can't be had.
+    pub async fn start(
+        queue: &LaneQueue,
+        lanes: &[Lane],
         leases: &Leases,
         hold_for: Duration,
         stop: CancellationToken,
-    ) -> Self {
+    ) -> Result<Self, TopologyError> {
         let (sender, events) = mpsc::channel(1024);
-        let lanes = consumers
-            .into_iter()
-            .enumerate()
-            .map(|(index, (lane, consumer))| {
-                let (pulls, requests) = mpsc::channel(1);
-                let task = LaneTask {
-                    index,
-                    lane,
-                    consumer,
-                    leases: leases.clone(),
-                    hold_for,
-                    events: sender.clone(),
-                    stop: stop.clone(),
-                };
-                tokio::spawn(task.run(requests));
-                LaneState {
-                    lane,
-                    pulls,
-                    open: false,
-                    had_share: false,
-                }
-            })
-            .collect();
-        Self { lanes, events, stop }
+        let mut states = Vec::with_capacity(lanes.len());
+        for (index, lane) in lanes.iter().copied().enumerate() {
+            let (pulls, requests) = mpsc::channel(1);
+            let task = LaneTask {
+                index,
+                lane,
+                consumer: queue.consumer(lane).await?,
+                queue: queue.clone(),
+                leases: leases.clone(),
+                hold_for,
+                events: sender.clone(),
+                stop: stop.clone(),
+            };
+            tokio::spawn(task.run(requests));
+            states.push(LaneState {
+                lane,
+                pulls,
+                open: false,
+                had_share: false,
+            });
+        }
+        Ok(Self {
+            lanes: states,
+            events,
+            stop,
+        })
     }
 
     /// The next batch: waits for a first message, then up to `linger` for more, at most `room` in all.
@@ -146,7 +155,11 @@ impl Fetcher {
                     give_up.get_or_insert_with(|| Instant::now() + linger);
                 }
                 Some(Event::Done(index)) => self.lanes[index].open = false,
-                None => break,
+                // Every lane's task has ended, which they only do when this is dropped, or by a defect.
+                None => {
+                    self.hand_back(taken).await;
+                    return None;
+                }
             }
         }
         Some(taken)
@@ -190,10 +203,50 @@ impl Fetcher {
     }
 }
 
+/// Where the lanes' consumers come from.
+#[derive(Clone)]
+pub struct LaneQueue {
+    /// JetStream.
+    pub jetstream: jetstream::Context,
+    /// The model whose jobs are pulled.
+    pub model: Token,
+    /// Time without progress after which a job is delivered again.
+    pub ack_wait: Duration,
+    /// Limits of the streams, should they have to be set up again.
+    pub limits: TopologyLimits,
+    /// How streams and consumers are set up.
+    pub settings: Nats,
+}
+
+impl LaneQueue {
+    /// The consumer of a lane, set up if needed.
+    async fn consumer(&self, lane: Lane) -> Result<PullConsumer, TopologyError> {
+        let Nats {
+            replicas,
+            manage_topology,
+            ..
+        } = self.settings;
+        let spec = worker_consumer(&self.model, lane, self.ack_wait);
+        topology::consumer(&self.jetstream, &spec, replicas, manage_topology).await
+    }
+
+    /// As [`LaneQueue::consumer`], on a server that may have lost its streams.
+    async fn consumer_again(&self, lane: Lane) -> Result<PullConsumer, TopologyError> {
+        let Nats {
+            replicas,
+            manage_topology,
+            ..
+        } = self.settings;
+        topology::apply(&self.jetstream, &self.limits, replicas, manage_topology).await?;
+        self.consumer(lane).await
+    }
+}
+
 struct LaneTask {
     index: usize,
     lane: Lane,
     consumer: PullConsumer,
+    queue: LaneQueue,
     leases: Leases,
     hold_for: Duration,
     events: mpsc::Sender<Event>,
@@ -201,7 +254,7 @@ struct LaneTask {
 }
 
 impl LaneTask {
-    async fn run(self, mut requests: mpsc::Receiver<Pull>) {
+    async fn run(mut self, mut requests: mpsc::Receiver<Pull>) {
         let mut pause = FIRST_PAUSE;
         while let Some(pull) = requests.recv().await {
             match self.pull(&pull).await {
@@ -214,6 +267,11 @@ impl LaneTask {
                         () = self.stop.cancelled() => {}
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
+                    // The consumer, or the whole stream, may be gone.
+                    match self.queue.consumer_again(self.lane).await {
+                        Ok(consumer) => self.consumer = consumer,
+                        Err(error) => tracing::warn!(lane = %self.lane, %error, "no consumer"),
+                    }
                 }
             }
             if self.events.send(Event::Done(self.index)).await.is_err() {

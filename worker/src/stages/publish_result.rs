@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, message::PublishMessage};
+use bytes::Bytes;
 use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::{JobResult, Token, headers, subject};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
@@ -15,6 +17,8 @@ use crate::metrics;
 /// First pause before a publish is tried again; doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Times that an unexplained refusal is tried again.
+const MOST_REFUSALS: u32 = 4;
 
 /// What became of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +29,7 @@ pub enum Published {
     SomebodyWasFirst,
     /// The message is larger than the server takes.
     TooLarge,
-    /// The stream could not be reached before the worker had to go.
+    /// It could not be stored: the worker has to go, or the server refuses it.
     GivenUp,
 }
 
@@ -44,73 +48,58 @@ impl Publisher {
 
     /// Publishes a result. The job is settled unless this says `GivenUp`.
     pub async fn result(&self, result: &JobResult, trace: Option<&TraceContext>) -> Published {
-        let mut published = self.result_as_it_is(result, trace).await;
+        let subject = subject::result_of(&result.id);
+        let mut published = self
+            .until_stored(&subject, encode(result), first_wins(trace))
+            .await;
         if published == Published::TooLarge {
-            // The job came through, so its answer must: without the text, which the client has.
-            tracing::warn!(job = %result.id, "the result is too large with its text; publishing it without");
-            let without_text = JobResult {
+            // The job came through, so its answer must: without what the client has anyway.
+            tracing::warn!(job = %result.id, "the result is too large with its texts; publishing it without");
+            let small = JobResult {
                 text: String::new(),
+                reference: None,
+                metadata: Default::default(),
                 ..result.clone()
             };
-            published = self.result_as_it_is(&without_text, trace).await;
+            published = self
+                .until_stored(&subject, encode(&small), first_wins(trace))
+                .await;
         }
         match published {
             Published::Stored => metrics::answered(result),
             Published::SomebodyWasFirst => metrics::late(),
-            Published::TooLarge | Published::GivenUp => {}
+            Published::TooLarge | Published::GivenUp => return Published::GivenUp,
         }
         published
     }
 
-    async fn result_as_it_is(&self, result: &JobResult, trace: Option<&TraceContext>) -> Published {
-        match serde_json::to_vec(result) {
-            Ok(body) => {
-                self.until_stored(&subject::result_of(&result.id), body, trace, true, None)
-                    .await
-            }
-            Err(error) => {
-                tracing::error!(job = %result.id, %error, "a result can't be written as JSON");
-                Published::GivenUp
-            }
-        }
-    }
-
     /// Publishes a dead letter; the same job's twice is one.
-    pub async fn dead_letter(&self, letter: &DeadLetter) -> Published {
+    pub async fn dead_letter(&self, mut letter: DeadLetter) -> Published {
         let kind = letter.subject.split('.').nth(4).unwrap_or("unknown");
         let subject = subject::dead_of(&Token::sanitized(kind));
-        match serde_json::to_vec(letter) {
-            Ok(body) => {
-                let id = format!("dead-{}", letter.job_sequence);
-                self.until_stored(&subject, body, None, false, Some(&id)).await
-            }
-            Err(error) => {
-                tracing::error!(%error, "a dead letter can't be written as JSON");
-                Published::GivenUp
-            }
+        let mut headers = HeaderMap::new();
+        headers.insert(headers::MESSAGE_ID, format!("dead-{}", letter.job_sequence));
+        // A header is one line of visible characters; a subject that is not is in the letter all the same.
+        if letter.subject.bytes().all(|byte| byte.is_ascii_graphic()) {
+            headers.insert(headers::ORIGINAL_SUBJECT, letter.subject.as_str());
+        }
+        headers.insert(headers::DEAD_REASON, letter.reason.code.as_str());
+        let published = self
+            .until_stored(&subject, encode(&letter), headers.clone())
+            .await;
+        if published != Published::TooLarge {
+            return published;
+        }
+        letter.strip_body();
+        match self.until_stored(&subject, encode(&letter), headers).await {
+            Published::TooLarge => Published::GivenUp,
+            published => published,
         }
     }
 
-    async fn until_stored(
-        &self,
-        subject: &str,
-        body: Vec<u8>,
-        trace: Option<&TraceContext>,
-        first_wins: bool,
-        message_id: Option<&str>,
-    ) -> Published {
-        let body = bytes::Bytes::from(body);
-        let mut headers = HeaderMap::new();
-        if let Some(trace) = trace {
-            trace.write_to(&mut headers);
-        }
-        if first_wins {
-            headers.insert(headers::EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
-        }
-        if let Some(id) = message_id {
-            headers.insert(headers::MESSAGE_ID, id);
-        }
+    async fn until_stored(&self, subject: &str, body: Bytes, headers: HeaderMap) -> Published {
         let mut pause = FIRST_PAUSE;
+        let mut refusals = 0;
         loop {
             let message = PublishMessage::build()
                 .headers(headers.clone())
@@ -126,7 +115,10 @@ impl Publisher {
             match classify(&error) {
                 PublishFailure::NotFirst => return Published::SomebodyWasFirst,
                 PublishFailure::TooLarge => return Published::TooLarge,
-                PublishFailure::Full | PublishFailure::Unavailable | PublishFailure::Other => {}
+                PublishFailure::Full | PublishFailure::Unavailable => {}
+                // A refusal that does not pass must not hold up everything else.
+                PublishFailure::Other if refusals == MOST_REFUSALS => return Published::GivenUp,
+                PublishFailure::Other => refusals += 1,
             }
             tracing::warn!(subject, %error, "publishing failed; trying again");
             tokio::select! {
@@ -135,4 +127,19 @@ impl Publisher {
             }
         }
     }
+}
+
+/// Headers with which a publish is refused when the subject has a message already.
+fn first_wins(trace: Option<&TraceContext>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(headers::EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+    if let Some(trace) = trace {
+        trace.write_to(&mut headers);
+    }
+    headers
+}
+
+/// A struct of texts, numbers and times always has a JSON form.
+fn encode(message: &impl Serialize) -> Bytes {
+    serde_json::to_vec(message).unwrap_or_default().into()
 }

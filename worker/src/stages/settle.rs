@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::topology::MAX_DELIVERIES;
+use precis_schemas::topology::LAST_FAILURE;
 use precis_schemas::{Outcome, time};
 
 use super::decode::{Accepted, Answered, Delivery};
@@ -40,7 +40,10 @@ pub async fn answered(answered: Answered, publisher: &Publisher, signature: &Sig
     if let Some(result) = &result
         && publisher.result(result, answered.delivery.trace.as_ref()).await == Published::GivenUp
     {
-        return answered.lease.hand_back(Duration::ZERO).await;
+        return answered
+            .lease
+            .hand_back(retry_after(answered.delivery.attempt))
+            .await;
     }
     // What could not be read is kept for whoever looks into it; what was refused has its answer.
     if answered.job.is_none() {
@@ -54,8 +57,11 @@ pub async fn answered(answered: Answered, publisher: &Publisher, signature: &Sig
             delivery.attempt,
             delivery.submitted_at,
         );
-        if publisher.dead_letter(&letter).await == Published::GivenUp {
-            return answered.lease.hand_back(Duration::ZERO).await;
+        if publisher.dead_letter(letter).await == Published::GivenUp {
+            return answered
+                .lease
+                .hand_back(retry_after(answered.delivery.attempt))
+                .await;
         }
     }
     acknowledge(answered.lease, &answered.delivery).await;
@@ -105,7 +111,7 @@ pub async fn inferred(mut inferred: Inferred, publisher: &Publisher, signature: 
                 .hand_back(Duration::ZERO)
                 .await;
         }
-        RowOutcome::Failed(refusal) if attempt < MAX_DELIVERIES => {
+        RowOutcome::Failed(refusal) if attempt < LAST_FAILURE => {
             let accepted = inferred.row.tokenized.accepted;
             tracing::warn!(job = %accepted.job.id, attempt, reason = %refusal, "a job failed; it is tried again");
             return accepted.lease.hand_back(retry_after(attempt)).await;
@@ -124,15 +130,15 @@ pub async fn inferred(mut inferred: Inferred, publisher: &Publisher, signature: 
     let accepted = inferred.row.tokenized.accepted;
     let delivery = &accepted.delivery;
     if publisher.result(&result, delivery.trace.as_ref()).await == Published::GivenUp {
-        return accepted.lease.hand_back(Duration::ZERO).await;
+        return accepted.lease.hand_back(retry_after(attempt)).await;
     }
     if let Some(reason) = keep_copy {
         let body = serde_json::to_vec(&accepted.job).unwrap_or_default();
         let subject = accepted.subject.to_string();
         let (sequence, submitted_at) = (delivery.sequence, delivery.submitted_at);
         let letter = DeadLetter::new(sequence, subject, &body, reason, delivery.attempt, submitted_at);
-        if publisher.dead_letter(&letter).await == Published::GivenUp {
-            return accepted.lease.hand_back(Duration::ZERO).await;
+        if publisher.dead_letter(letter).await == Published::GivenUp {
+            return accepted.lease.hand_back(retry_after(attempt)).await;
         }
     }
     tracing::info!(

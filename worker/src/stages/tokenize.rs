@@ -1,5 +1,6 @@
 //! Stage 3: text to tokens.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use precis_engine::{Encoded, Engine};
@@ -18,16 +19,27 @@ pub struct Tokenized {
 
 /// Turns a job's text into the tokens that the model reads, cut to what it can read.
 ///
+/// Long texts take a while, so this happens on a thread for blocking work; a panic in the tokenizer costs
+/// only this job.
+///
 /// # Errors
 /// When the tokenizer refuses the text; the job comes back with the reason.
-pub fn tokenize(engine: &Engine, accepted: Accepted) -> Result<Tokenized, Box<(Accepted, String)>> {
+pub async fn tokenize(
+    engine: &Arc<Engine>,
+    accepted: Accepted,
+) -> Result<Tokenized, Box<(Accepted, String)>> {
     let begun = Instant::now();
-    match engine.tokenize(&accepted.job.text) {
+    let (engine, text) = (engine.clone(), accepted.job.text.clone());
+    let outcome = match tokio::task::spawn_blocking(move || engine.tokenize(&text)).await {
+        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+        Err(panic) => Err(panic.to_string()),
+    };
+    match outcome {
         Ok(encoded) => Ok(Tokenized {
             accepted,
             encoded,
             tokenize_ms: begun.elapsed().as_secs_f64() * 1e3,
         }),
-        Err(error) => Err(Box::new((accepted, error.to_string()))),
+        Err(reason) => Err(Box::new((accepted, reason))),
     }
 }
