@@ -4,26 +4,10 @@ use std::fs;
 use std::time::Duration;
 
 use precis_schemas::rest::Status;
-use precis_tests::product::id_of;
-use precis_tests::{Options, Product, samples};
+use precis_tests::{Options, Product, id_of, processes, samples};
 use serde_json::json;
 
 use crate::{PROGRAM, shared};
-
-/// Command lines of all processes that mention `needle`.
-fn processes_with(needle: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(line) = fs::read(entry.path().join("cmdline")) else {
-            continue;
-        };
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(needle) {
-            found.push(line);
-        }
-    }
-    found
-}
 
 #[tokio::test]
 async fn a_restart_of_everything_keeps_the_data_and_ctrl_c_leaves_no_process() {
@@ -31,11 +15,12 @@ async fn a_restart_of_everything_keeps_the_data_and_ctrl_c_leaves_no_process() {
     let text = samples::get("tramway-fare-free").article;
     let before = product.summarize(&json!({"text": text})).await;
     let id = id_of(&before.id);
-    assert_eq!(product.rows_of(&id).await.len(), 1);
-    let data = product.dir().join("data").display().to_string();
-    assert!(!processes_with(&data).is_empty());
+    assert_eq!(product.stored_rows(&id).await.len(), 1);
+    let data = product.data();
+    assert!(!processes::mentioning(&data).is_empty());
     product.down().await;
-    assert_eq!(processes_with(&data), Vec::<String>::new());
+    let left = processes::mentioning(&data);
+    assert!(left.is_empty(), "{left:?}");
 
     product.up().await;
     let (status, view) = product.get(&format!("/v1/jobs/{}", before.id)).await;
@@ -43,9 +28,15 @@ async fn a_restart_of_everything_keeps_the_data_and_ctrl_c_leaves_no_process() {
         (status, view["summary"].as_str()),
         (200, before.summary.as_deref())
     );
-    assert_eq!(product.rows_of(&id).await.len(), 1);
+    assert_eq!(product.stored_rows(&id).await.len(), 1);
     let after = product.summarize(&json!({"text": text})).await;
-    assert_eq!((after.status, after.summary), (Status::Succeeded, before.summary));
+    assert_eq!(
+        (after.status, &after.summary),
+        (Status::Succeeded, &before.summary)
+    );
+    for view in [&before.id, &after.id] {
+        assert_eq!(product.stored_rows(&id_of(view)).await.len(), 1);
+    }
     product.down().await;
 }
 
@@ -88,7 +79,7 @@ async fn the_command_line_summarizes_and_tells_the_state() {
         "{}",
         summarize.output()
     );
-    assert!(summarize.output().trim().len() > 10, "{}", summarize.output());
+    assert!(summarize.printed().trim().len() > 10, "{}", summarize.output());
     let mut status = product.command_line("status", "status", &[]);
     assert!(
         status.ended(Duration::from_secs(30)).await.success(),
@@ -110,6 +101,25 @@ async fn the_command_line_summarizes_and_tells_the_state() {
             status.output()
         );
     }
+}
+
+#[tokio::test]
+async fn the_command_line_starts_what_it_needs_and_leaves_nothing_behind() {
+    let product = Product::new(PROGRAM, Options::default());
+    let sample = product.dir().join("sample.txt");
+    fs::write(&sample, samples::get("tramway-fare-free").article).unwrap();
+    let mut summarize = product.command_line("summarize", "summarize", &[sample.display().to_string()]);
+    // The first start on a machine fetches the servers.
+    let status = summarize.ended(Duration::from_secs(900)).await;
+    assert!(status.success(), "{}", summarize.output());
+    // Nothing but the summary is on the standard output.
+    let printed = summarize.printed();
+    assert!(
+        printed.trim().len() > 10 && printed.lines().count() == 1,
+        "{printed}"
+    );
+    let left = processes::mentioning(&product.data());
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]

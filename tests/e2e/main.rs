@@ -3,6 +3,7 @@
 //! Tests that only use the product share one; tests that break something start their own.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests may panic
 
+mod crashes;
 mod faults;
 mod lifecycle;
 mod nats_direct;
@@ -14,7 +15,8 @@ use tokio::sync::OnceCell;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_precis-e2e");
 
-/// The product that tests share. It ends with this process, because its standard input does.
+/// The product that tests share. It ends with this process, because its standard input does;
+/// the next process of tests removes its folder.
 async fn shared() -> &'static Product {
     static SHARED: OnceCell<Product> = OnceCell::const_new();
     SHARED
@@ -23,7 +25,12 @@ async fn shared() -> &'static Product {
                 "worker.linger_ms=150".into(),
                 "monitor.unserved_grace_seconds=2".into(),
             ];
-            Product::start(PROGRAM, Options { workers: 1, settings }).await
+            let options = Options {
+                workers: 1,
+                settings,
+                shared_in: Some(env!("CARGO_TARGET_TMPDIR").into()),
+            };
+            Product::start(PROGRAM, options).await
         })
         .await
 }

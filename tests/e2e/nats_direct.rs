@@ -3,23 +3,14 @@
 use std::time::Duration;
 
 use precis_schemas::{ErrorCode, JobId, JobResult, Outcome};
-use precis_tests::product::eventually;
-use precis_tests::{Product, samples};
+use precis_tests::{Product, eventually, id_of, samples};
 use serde_json::json;
 
 use crate::shared;
 
-async fn publish(product: &Product, subject: &str, body: impl Into<Vec<u8>>) {
-    let context = product.nats().await;
-    context
-        .publish(subject.to_owned(), body.into().into())
-        .await
-        .unwrap()
-        .await
-        .unwrap();
-}
+const NORMAL: &str = "jobs.v1.default.normal.summarize.acme";
 
-async fn result(product: &Product, id: &JobId) -> JobResult {
+async fn result_of(product: &Product, id: &JobId) -> JobResult {
     eventually(Duration::from_secs(60), "there is a result", async || {
         product.result(id).await
     })
@@ -31,13 +22,9 @@ async fn a_published_job_has_a_result_on_its_subject() {
     let product = shared().await;
     let id = JobId::generate();
     let text = samples::get("tramway-fare-free").article;
-    publish(
-        product,
-        "jobs.v1.default.high.summarize.acme",
-        json!({"id": id, "text": text}).to_string(),
-    )
-    .await;
-    let result = result(product, &id).await;
+    let body = json!({"id": id, "text": text}).to_string();
+    product.publish("jobs.v1.default.high.summarize.acme", body).await;
+    let result = result_of(product, &id).await;
     assert_eq!(
         (result.outcome, result.tenant.as_str()),
         (Outcome::Succeeded, "acme")
@@ -53,25 +40,54 @@ async fn a_published_job_has_a_result_on_its_subject() {
 async fn a_malformed_message_is_answered_where_possible_and_kept() {
     let product = shared().await;
     let id = JobId::generate();
-    let subject = "jobs.v1.default.normal.summarize.acme";
-    publish(product, subject, json!({"id": id, "text": 7}).to_string()).await;
-    let result = result(product, &id).await;
+    let body = json!({"id": id, "text": 7}).to_string();
+    product.publish(NORMAL, body).await;
+    let result = result_of(product, &id).await;
     assert_eq!(result.outcome, Outcome::Failed);
     assert_eq!(result.error.unwrap().code, ErrorCode::InvalidRequest);
     // Without an id nobody can be answered: it is kept as a dead letter, with the reason.
     let nonsense = format!("\u{1}nonsense {id}");
-    publish(product, subject, nonsense.clone()).await;
-    let stream = product.nats().await.get_stream("DEAD").await.unwrap();
-    let letter = eventually(Duration::from_secs(30), "the dead letter is there", async || {
-        let message = stream
-            .get_last_raw_message_by_subject("dead.v1.summarize")
-            .await
-            .ok()?;
-        let letter: precis_schemas::dead::DeadLetter = serde_json::from_slice(&message.payload).unwrap();
-        (letter.body.as_deref() == Some(&nonsense)).then_some(letter)
-    })
-    .await;
+    let before = product.last_dead_letter().await;
+    let sequence = product.publish(NORMAL, nonsense.clone()).await;
+    let letter = product
+        .dead_letter(before, |letter| letter.body.as_ref() == Some(&nonsense))
+        .await;
     assert_eq!(letter.reason.code, ErrorCode::InvalidRequest);
+    assert_eq!((letter.job_sequence, letter.subject.as_str()), (sequence, NORMAL));
+    product.left_the_queue(sequence).await;
+}
+
+#[tokio::test]
+async fn a_large_message_that_nobody_can_read_is_kept_as_a_dead_letter() {
+    let product = shared().await;
+    // In hexadecimal digits it is larger than the server's largest message.
+    let noise: Vec<u8> = (0..3_000_000_u32).map(|n| 0x80 | n.to_le_bytes()[0]).collect();
+    let before = product.last_dead_letter().await;
+    let sequence = product.publish(NORMAL, noise).await;
+    let letter = product
+        .dead_letter(before, |letter| {
+            letter.job_sequence == sequence && letter.subject == NORMAL
+        })
+        .await;
+    assert_eq!(letter.reason.code, ErrorCode::InvalidRequest);
+    product.left_the_queue(sequence).await;
+}
+
+#[tokio::test]
+async fn an_overlong_reference_is_answered() {
+    let product = shared().await;
+    let id = JobId::generate();
+    let body = json!({"id": id, "text": "a", "reference": "r".repeat(3_900_000)}).to_string();
+    let sequence = product.publish(NORMAL, body).await;
+    let result = result_of(product, &id).await;
+    assert_eq!(result.outcome, Outcome::Failed);
+    let code = result.error.unwrap().code;
+    assert!(
+        matches!(code, ErrorCode::TextTooLong | ErrorCode::InvalidRequest),
+        "{code}"
+    );
+    product.left_the_queue(sequence).await;
+    assert_eq!(product.stored_rows(&id).await.len(), 1);
 }
 
 #[tokio::test]
@@ -79,8 +95,8 @@ async fn a_job_past_its_deadline_is_answered_expired_without_the_model() {
     let product = shared().await;
     let id = JobId::generate();
     let body = json!({"id": id, "text": "Rain fell.", "deadline": "2020-01-01T00:00:00Z"});
-    publish(product, "jobs.v1.default.normal.summarize.acme", body.to_string()).await;
-    let result = result(product, &id).await;
+    product.publish(NORMAL, body.to_string()).await;
+    let result = result_of(product, &id).await;
     assert_eq!(result.outcome, Outcome::Expired);
     assert_eq!(result.error.unwrap().code, ErrorCode::DeadlineExceeded);
     assert_eq!(result.sizes.text_tokens, 0);
@@ -92,8 +108,10 @@ async fn a_job_for_a_model_that_nobody_serves_is_answered_after_a_grace_time() {
     let product = shared().await;
     let id = JobId::generate();
     let body = json!({"id": id, "text": "Rain fell."}).to_string();
-    publish(product, "jobs.v1.nobody-serves-this.normal.summarize.acme", body).await;
-    let result = result(product, &id).await;
+    product
+        .publish("jobs.v1.nobody-serves-this.normal.summarize.acme", body)
+        .await;
+    let result = result_of(product, &id).await;
     assert_eq!(result.outcome, Outcome::Failed);
     assert_eq!(result.error.unwrap().code, ErrorCode::UnknownModel);
     assert_eq!(product.rows_of(&id).await.len(), 1);
@@ -104,18 +122,34 @@ async fn the_same_id_published_twice_is_one_job() {
     let product = shared().await;
     let id = JobId::generate();
     let body = json!({"id": id, "text": samples::get("tramway-fare-free").article}).to_string();
-    let subject = "jobs.v1.default.normal.summarize.acme";
-    let first = {
-        publish(product, subject, body.clone()).await;
-        result(product, &id).await
-    };
-    publish(product, subject, body).await;
-    let stream = product.nats().await.get_stream("JOBS").await.unwrap();
-    eventually(Duration::from_secs(60), "the queue is empty", async || {
-        let info = stream.get_info().await.unwrap();
-        (info.state.messages == 0).then_some(())
-    })
-    .await;
-    assert_eq!(result(product, &id).await.finished_at, first.finished_at);
-    assert_eq!(product.rows_of(&id).await.len(), 1);
+    product.publish(NORMAL, body.clone()).await;
+    let first = result_of(product, &id).await;
+    let again = product.publish(NORMAL, body).await;
+    product.left_the_queue(again).await;
+    assert_eq!(result_of(product, &id).await.finished_at, first.finished_at);
+    assert_eq!(product.stored_rows(&id).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_result_that_is_there_already_wins_over_the_workers() {
+    let product = shared().await;
+    let text = samples::get("tramway-fare-free").article;
+    let real = product.summarize(&json!({"text": text})).await;
+    let real = product.result(&id_of(&real.id)).await.unwrap();
+    // As if a worker had died between storing its result and acknowledging the job.
+    let id = JobId::generate();
+    let mut earlier = serde_json::to_value(&real).unwrap();
+    earlier["id"] = json!(id);
+    earlier["job_sequence"] = json!(real.job_sequence + 1);
+    earlier["summary"] = json!("Written by hand.");
+    let body = earlier.to_string();
+    product.publish(&format!("results.v1.{id}"), body).await;
+    let body = json!({"id": id, "text": text}).to_string();
+    let sequence = product.publish(NORMAL, body).await;
+    product.left_the_queue(sequence).await;
+    let result = result_of(product, &id).await;
+    assert_eq!(result.summary.as_deref(), Some("Written by hand."));
+    let rows = product.stored_rows(&id).await;
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0]["summary"], "Written by hand.");
 }

@@ -3,8 +3,7 @@
 use futures::future::join_all;
 use jiff::Timestamp;
 use precis_schemas::rest::Status;
-use precis_tests::product::id_of;
-use precis_tests::samples;
+use precis_tests::{id_of, samples};
 use serde_json::{Value, json};
 
 use crate::shared;

@@ -5,38 +5,51 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
+
+use crate::processes;
 
 /// A running `precis` of some kind.
 pub struct Process {
     child: Child,
     log: PathBuf,
+    printed: PathBuf,
+}
+
+fn append(file: &Path) -> File {
+    File::options()
+        .create(true)
+        .append(true)
+        .open(file)
+        .expect("the log can be opened")
 }
 
 impl Process {
-    /// Starts `program` with `arguments`; both outputs go to `<dir>/<name>.log`. The process stops when
-    /// this one is gone (`--stop-with-parent` is among the arguments of whoever calls this).
+    /// Starts `program` with `arguments`; its errors go to `<dir>/<name>.log`, what it prints to
+    /// `<dir>/<name>.out`. The process stops when this one is gone (`--stop-with-parent` is among the
+    /// arguments of whoever calls this).
     pub fn start(program: &Path, arguments: &[String], dir: &Path, name: &str) -> Self {
         let log = dir.join(format!("{name}.log"));
-        let output = File::options()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .expect("the log can be opened");
+        let printed = dir.join(format!("{name}.out"));
         let child = Command::new(program)
             .args(arguments)
             .current_dir(dir)
             .stdin(Stdio::piped())
-            .stdout(output.try_clone().expect("the log can be opened twice"))
-            .stderr(output)
+            .stdout(append(&printed))
+            .stderr(append(&log))
             .spawn()
             .expect("the program can be started");
-        Self { child, log }
+        Self { child, log, printed }
     }
 
-    /// What the process has written.
+    /// What the process has printed on its standard output.
+    pub fn printed(&self) -> String {
+        fs::read_to_string(&self.printed).unwrap_or_default()
+    }
+
+    /// Everything that the process has written, errors first.
     pub fn output(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        fs::read_to_string(&self.log).unwrap_or_default() + &self.printed()
     }
 
     /// Its process id.
@@ -46,12 +59,7 @@ impl Process {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("a process has an id");
-        // It may have ended by itself.
-        let _already_gone = kill_process(pid, signal);
+        processes::send(self.child.id(), signal);
     }
 
     /// Kills it without a word.
@@ -80,6 +88,16 @@ impl Process {
     pub async fn interrupt(mut self) -> ExitStatus {
         self.signal(Signal::INT);
         self.ended(Duration::from_secs(60)).await
+    }
+
+    /// As [`Process::interrupt`] where nothing can be awaited; it is killed after `patience`.
+    pub(crate) fn stop_within(mut self, patience: Duration) {
+        self.signal(Signal::INT);
+        let give_up = Instant::now() + patience;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < give_up {
+            #[allow(clippy::disallowed_methods)] // called from `drop`, when a test has nothing else to do
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

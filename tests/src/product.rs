@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use precis_schemas::rest::{JobView, Status};
-use precis_schemas::{JobId, JobResult, subject};
-use serde_json::Value;
+use tempfile::TempDir;
 
+use crate::client::eventually;
+use crate::folder;
 use crate::process::Process;
 
 /// What differs from the defaults.
@@ -19,6 +19,8 @@ pub struct Options {
     pub workers: usize,
     /// More settings, as `key=value`.
     pub settings: Vec<String>,
+    /// Where the folder of a product is made that is never dropped; none: it is temporary.
+    pub shared_in: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -26,14 +28,15 @@ impl Default for Options {
         Self {
             workers: 1,
             settings: Vec::new(),
+            shared_in: None,
         }
     }
 }
 
-/// The product on free ports.
+/// The product on free ports. Dropping it stops it, and then removes its folder.
 pub struct Product {
     program: PathBuf,
-    dir: tempfile::TempDir,
+    dir: TempDir,
     settings: Vec<String>,
     up: Option<Process>,
     /// How often it was started.
@@ -77,14 +80,21 @@ fn local_dir(program: &Path) -> PathBuf {
 impl Product {
     /// Starts the product and waits until it is up. `program` is `env!("CARGO_BIN_EXE_precis-e2e")`.
     pub async fn start(program: &str, options: Options) -> Self {
+        let mut product = Self::new(program, options);
+        product.up().await;
+        product
+    }
+
+    /// A product that is not started.
+    pub fn new(program: &str, options: Options) -> Self {
         // One TLS provider for the process; an earlier test may have set it.
         let _already_installed = rustls::crypto::ring::default_provider().install_default();
         let program = PathBuf::from(program);
         let (api, monitor, clickhouse, nats) = (free_port(), free_port(), free_port(), free_port());
-        let dir = tempfile::Builder::new()
-            .prefix("precis-e2e-")
-            .tempdir()
-            .expect("a temporary folder");
+        let dir = match &options.shared_in {
+            Some(parent) => folder::shared(parent),
+            None => folder::temporary(),
+        };
         let mut settings = vec![
             format!("api.listen=127.0.0.1:{api}"),
             format!("monitor.listen=127.0.0.1:{monitor}"),
@@ -97,7 +107,7 @@ impl Product {
             "monitor.max_block_wait_ms=50".to_owned(),
         ];
         settings.extend(options.settings);
-        let mut product = Self {
+        Self {
             program,
             dir,
             settings,
@@ -109,11 +119,12 @@ impl Product {
             nats: format!("nats://127.0.0.1:{nats}"),
             http: reqwest::Client::builder()
                 .no_proxy()
+                // Every test has a runtime of its own, and a connection ends with the one that opened it:
+                // tests that share this client must not share its connections.
+                .pool_max_idle_per_host(0)
                 .build()
                 .expect("an HTTP client"),
-        };
-        product.up().await;
-        product
+        }
     }
 
     fn arguments(&self, command: &str, extra: &[String]) -> Vec<String> {
@@ -144,6 +155,11 @@ impl Product {
     pub async fn down(&mut self) {
         let status = self.up.take().expect("it is up").interrupt().await;
         assert!(status.success(), "precis up ended with {status}");
+    }
+
+    /// Kills `precis up` without a word.
+    pub fn kill(&mut self) {
+        self.up.take().expect("it is up").kill();
     }
 
     /// The process of `precis up`.
@@ -179,137 +195,28 @@ impl Product {
         self.command("worker", name, &settings)
     }
 
-    /// The folder of the product's data and logs.
+    /// The folder with all that the product and the test write.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Posts JSON to a path of the API; the status and the answer.
-    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let request = self.http.post(format!("{}{path}", self.api)).json(body);
-        answer(request.send().await.expect("the API answers")).await
-    }
-
-    /// Gets a path of the API; the status and the answer.
-    pub async fn get(&self, path: &str) -> (u16, Value) {
-        answer(
-            self.http
-                .get(format!("{}{path}", self.api))
-                .send()
-                .await
-                .expect("the API answers"),
-        )
-        .await
-    }
-
-    /// Submits a text and returns the job as accepted.
-    pub async fn submit(&self, body: &Value) -> JobView {
-        let (status, view) = self.post("/v1/summaries", body).await;
-        assert_eq!(status, 202, "{view}");
-        serde_json::from_value(view).expect("a job")
-    }
-
-    /// Submits a text and waits for its summary in the same request.
-    pub async fn summarize(&self, body: &Value) -> JobView {
-        let request = self
-            .http
-            .post(format!("{}/v1/summaries", self.api))
-            .header("prefer", "wait=100");
-        let (status, view) = answer(request.json(body).send().await.expect("the API answers")).await;
-        assert_eq!(status, 200, "{view}");
-        serde_json::from_value(view).expect("a job")
-    }
-
-    /// Polls a job until it has ended.
-    pub async fn finished(&self, id: &str) -> JobView {
-        eventually(Duration::from_secs(120), "the job has ended", async || {
-            let (status, view) = self.get(&format!("/v1/jobs/{id}")).await;
-            assert_eq!(status, 200, "{view}");
-            let view: JobView = serde_json::from_value(view).expect("a job");
-            view.status.is_final().then_some(view)
-        })
-        .await
-    }
-
-    /// Waits until a job is running.
-    pub async fn running(&self, id: &str) -> JobView {
-        eventually(Duration::from_secs(60), "the job is running", async || {
-            let (_, view) = self.get(&format!("/v1/jobs/{id}")).await;
-            let view: JobView = serde_json::from_value(view).ok()?;
-            assert!(!view.status.is_final(), "it has ended already: {view:?}");
-            (view.status == Status::Running).then_some(view)
-        })
-        .await
-    }
-
-    /// A connection to the product's NATS.
-    pub async fn nats(&self) -> async_nats::jetstream::Context {
-        async_nats::jetstream::new(async_nats::connect(&self.nats).await.expect("NATS answers"))
-    }
-
-    /// The stored result of a job, when there is one.
-    pub async fn result(&self, id: &JobId) -> Option<JobResult> {
-        let stream = self
-            .nats()
-            .await
-            .get_stream("RESULTS")
-            .await
-            .expect("the stream is there");
-        let message = stream
-            .get_last_raw_message_by_subject(&subject::result_of(id))
-            .await
-            .ok()?;
-        Some(serde_json::from_slice(&message.payload).expect("a result"))
-    }
-
-    /// Runs a query on ClickHouse; one JSON object for each row.
-    pub async fn query(&self, sql: &str) -> Vec<Value> {
-        let request = self.http.post(format!(
-            "{}/?database=precis&default_format=JSONEachRow",
-            self.clickhouse
-        ));
-        let response = request
-            .body(sql.to_owned())
-            .send()
-            .await
-            .expect("ClickHouse answers");
-        let (status, text) = (response.status(), response.text().await.expect("a text"));
-        assert!(status.is_success(), "{sql}: {text}");
-        text.lines()
-            .map(|line| serde_json::from_str(line).expect("a JSON object"))
-            .collect()
-    }
-
-    /// The rows of a job, once there is one.
-    pub async fn rows_of(&self, id: &JobId) -> Vec<Value> {
-        let sql = format!("SELECT * FROM predictions WHERE job_id = '{id}'");
-        eventually(Duration::from_secs(60), "the row is there", async || {
-            let rows = self.query(&sql).await;
-            (!rows.is_empty()).then_some(rows)
-        })
-        .await
+    /// The data folder of the product, which every process of it has in its command line.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 }
 
-async fn answer(response: reqwest::Response) -> (u16, Value) {
-    let status = response.status().as_u16();
-    let text = response.text().await.expect("a text");
-    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
-}
+/// How long dropping a product may take.
+const PATIENCE_AT_THE_END: Duration = Duration::from_secs(15);
 
-/// Tries until there is a value; panics when that takes longer than `patience`.
-pub async fn eventually<T>(patience: Duration, what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + patience;
-    loop {
-        if let Some(value) = attempt().await {
-            return value;
+impl Drop for Product {
+    fn drop(&mut self) {
+        if let Some(up) = self.up.take() {
+            up.stop_within(PATIENCE_AT_THE_END);
         }
-        assert!(Instant::now() < give_up, "waited {patience:?} until {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("data and logs are kept in {}", self.dir.path().display());
+        }
     }
-}
-
-/// The id in a job's handle.
-pub fn id_of(handle: &str) -> JobId {
-    handle.parse::<precis_schemas::JobHandle>().expect("a handle").id
 }

@@ -1,0 +1,110 @@
+//! What happens when servers or the whole product are interrupted or killed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use precis_schemas::rest::{JobView, Status};
+use precis_tests::processes::{self, Other};
+use precis_tests::{Options, Product, eventually, id_of, samples};
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::PROGRAM;
+
+/// Waits until no process of the product is left; names those that are.
+async fn nothing_is_left(data: &Path, patience: Duration) {
+    let mut left = Vec::new();
+    let gone = async {
+        loop {
+            left = processes::mentioning(data);
+            if left.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(patience, gone).await;
+    if in_time.is_err() {
+        // They would disturb the tests that come after this one.
+        left.iter().for_each(Other::kill);
+        panic!("still there after {patience:?}: {left:#?}");
+    }
+}
+
+#[tokio::test]
+async fn ctrl_c_during_the_start_leaves_no_process() {
+    let product = Product::new(PROGRAM, Options::default());
+    let mut up = product.command("up", "up", &[]);
+    let log = product.data().join("logs/nats.log");
+    // The first start on a machine fetches the servers.
+    eventually(Duration::from_secs(900), "NATS is started", async || {
+        assert!(!up.output().contains("error:"), "{}", up.output());
+        log.exists().then_some(())
+    })
+    .await;
+    up.signal(Signal::INT);
+    let status = up.ended(Duration::from_secs(60)).await;
+    assert!(status.code().is_some(), "{status}: {}", up.output());
+    assert!(!up.output().contains("Precis is up."), "{}", up.output());
+    nothing_is_left(&product.data(), Duration::from_secs(15)).await;
+}
+
+#[tokio::test]
+async fn nothing_outlives_a_product_that_is_killed() {
+    let mut product = Product::start(PROGRAM, Options::default()).await;
+    product.kill();
+    nothing_is_left(&product.data(), Duration::from_secs(30)).await;
+}
+
+/// The processes of the two servers themselves: NATS, ClickHouse.
+fn servers(data: &Path) -> Option<[Other; 2]> {
+    let store: PathBuf = data.join("clickhouse");
+    let holds_the_store = |argument: &String| {
+        let path = argument.strip_prefix("--path=").unwrap_or(argument);
+        Path::new(path) == store
+    };
+    // Those that are guarded have the server's command line in their own.
+    let mut all = processes::mentioning(data);
+    all.retain(|process| process.arguments.get(1).is_none_or(|role| role != "guard"));
+    let nats = all.iter().find(|process| process.program() == "nats-server");
+    let clickhouse = all
+        .iter()
+        .find(|process| process.arguments.iter().any(holds_the_store));
+    Some([nats?.clone(), clickhouse?.clone()])
+}
+
+#[tokio::test]
+async fn killed_servers_come_back_and_everything_goes_on() {
+    let patience = Duration::from_secs(60);
+    let product = Product::start(PROGRAM, Options::default()).await;
+    let request = json!({"text": samples::get("tramway-fare-free").article});
+    let before = product.summarize(&request).await;
+    assert_eq!(product.stored_rows(&id_of(&before.id)).await.len(), 1);
+    let data = product.data();
+    let killed = servers(&data).expect("both servers run");
+    killed.iter().for_each(Other::kill);
+
+    let accepted = eventually(patience, "the API takes jobs again", async || {
+        let (status, answer) = product.post("/v1/summaries", &request).await;
+        assert!(matches!(status, 202 | 503), "{status}: {answer}");
+        (status == 202).then(|| serde_json::from_value::<JobView>(answer).unwrap())
+    })
+    .await;
+    let view = eventually(patience, "the job has ended", async || {
+        let (status, answer) = product.get(&format!("/v1/jobs/{}", accepted.id)).await;
+        assert!(matches!(status, 200 | 503), "{status}: {answer}");
+        let view = (status == 200).then(|| serde_json::from_value::<JobView>(answer).unwrap())?;
+        view.status.is_final().then_some(view)
+    })
+    .await;
+    assert_eq!((view.status, &view.summary), (Status::Succeeded, &before.summary));
+    let rows = product.rows_of(&id_of(&view.id)).await;
+    assert_eq!(rows[0]["outcome"], "succeeded");
+    let back = servers(&data).expect("both servers run again");
+    for (old, new) in killed.iter().zip(&back) {
+        assert_ne!(old.id, new.id, "it was not killed: {old:?}");
+    }
+    for id in [&before.id, &view.id] {
+        assert_eq!(product.stored_rows(&id_of(id)).await.len(), 1);
+    }
+}
