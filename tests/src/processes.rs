@@ -27,7 +27,7 @@ impl Other {
     }
 }
 
-/// All processes with `needle` in their command lines.
+/// All processes with `needle` in their command lines or environments.
 pub fn mentioning(needle: &Path) -> Vec<Other> {
     let needle = needle.to_str().expect("a readable path");
     let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
@@ -38,7 +38,9 @@ pub fn mentioning(needle: &Path) -> Vec<Other> {
             let line = fs::read(entry.path().join("cmdline")).ok()?;
             let line = String::from_utf8_lossy(&line);
             let arguments = line.trim_end_matches('\0').split('\0').map(str::to_owned);
-            line.contains(needle).then(|| Other {
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            let mentions = line.contains(needle) || String::from_utf8_lossy(&environment).contains(needle);
+            (mentions && !line.is_empty()).then(|| Other {
                 id,
                 arguments: arguments.collect(),
             })
