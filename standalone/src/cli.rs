@@ -96,9 +96,9 @@ pub fn main() -> ExitCode {
         Command::Api(args) => boot::run(&args, precis_api::run),
         Command::Worker(args) => boot::run(&args.run_args(), precis_worker::run),
         Command::Monitor(args) => boot::run(&args, precis_monitor::run),
-        Command::Producer { run, command } => {
-            boot::run_until_stopped(&run, move |context| precis_producer::cli::run(context, command))
-        }
+        Command::Producer { run, command } => boot::run_until_stopped(&quiet(run), move |context| {
+            precis_producer::cli::run(context, command)
+        }),
         Command::ClickHouse(args) => run_engine(args),
         Command::Guard(args) => guard::run(&args),
     }
