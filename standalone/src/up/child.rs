@@ -21,8 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// A process that ends this often within [`WINDOW`] can't be kept running.
 const MOST_RESTARTS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(120);
-/// Logs are moved aside at a start when they have grown beyond this.
+/// A log that has grown beyond this becomes `<name>.log.1`, and begins anew.
 const MOST_LOG_BYTES: u64 = 16 << 20;
+/// Time between two looks at its size.
+const LOG_CHECK: Duration = Duration::from_secs(30);
 
 /// How a process is started.
 pub(super) struct ChildSpec {
@@ -75,9 +77,6 @@ impl ChildSpec {
     fn command(&self) -> io::Result<Command> {
         if let Some(folder) = self.log.parent() {
             fs::create_dir_all(folder)?;
-        }
-        if fs::metadata(&self.log).is_ok_and(|meta| meta.len() > MOST_LOG_BYTES) {
-            fs::rename(&self.log, self.log.with_extension("log.1"))?;
         }
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.program);
@@ -156,10 +155,15 @@ async fn supervise(
     failed: mpsc::Sender<String>,
 ) {
     let mut ends: Vec<Instant> = Vec::new();
+    let mut look_at_log = tokio::time::interval(LOG_CHECK);
     loop {
         let status = tokio::select! {
             status = process.child.wait() => status,
             () = stop.cancelled() => return end(&spec, process).await,
+            _ = look_at_log.tick() => {
+                keep_small(&spec.log).await;
+                continue;
+            }
         };
         let how = describe(status);
         let now = Instant::now();
@@ -209,6 +213,24 @@ async fn end(spec: &ChildSpec, mut process: Process) {
     }
 }
 
+/// Copies a log that has become large and empties it. The process appends, so it writes on in the empty file;
+/// what it writes between the two steps is lost.
+async fn keep_small(log: &Path) {
+    let log = log.to_owned();
+    let rotation = tokio::task::spawn_blocking(move || rotate(&log, MOST_LOG_BYTES)).await;
+    if let Ok(Err(error)) = rotation {
+        tracing::warn!(%error, "a log can't be rotated");
+    }
+}
+
+fn rotate(log: &Path, most_bytes: u64) -> io::Result<()> {
+    if fs::metadata(log)?.len() > most_bytes {
+        fs::copy(log, log.with_extension("log.1"))?;
+        OpenOptions::new().write(true).open(log)?.set_len(0)?;
+    }
+    Ok(())
+}
+
 fn describe(status: io::Result<ExitStatus>) -> String {
     match status {
         Ok(status) => format!("ended ({status})"),
@@ -227,6 +249,8 @@ fn tail(log: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn shell(dir: &Path, script: &str) -> ChildSpec {
@@ -259,6 +283,23 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         child.stop().await;
+    }
+
+    #[test]
+    fn a_large_log_begins_anew_and_its_past_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("child.log");
+        let mut writer = OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        writer.write_all(b"the past\n").unwrap();
+        rotate(&log, 100).unwrap();
+        assert_eq!(fs::read_to_string(&log).unwrap(), "the past\n");
+        rotate(&log, 3).unwrap();
+        writer.write_all(b"now\n").unwrap();
+        assert_eq!(fs::read_to_string(&log).unwrap(), "now\n");
+        assert_eq!(
+            fs::read_to_string(dir.path().join("child.log.1")).unwrap(),
+            "the past\n"
+        );
     }
 
     #[tokio::test]
