@@ -60,8 +60,6 @@ codes! {
     DeadlineExceeded = "deadline_exceeded", 504, "The deadline has passed", false;
     /// The client cancelled the job.
     Cancelled = "cancelled", 409, "The job was cancelled", false;
-    /// Another job with the same id was accepted before.
-    DuplicateId = "duplicate_id", 409, "A job with this id exists", false;
     /// There is no job of that id.
     JobNotFound = "job_not_found", 404, "There is no such job", false;
     /// There was such a job, and its result is kept no longer.

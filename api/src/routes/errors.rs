@@ -27,7 +27,6 @@ pages! {
     "unknown_model"
     "deadline_exceeded"
     "cancelled"
-    "duplicate_id"
     "job_not_found"
     "job_gone"
     "route_not_found"
