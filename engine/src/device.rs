@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use candle_core::{DType, Device};
 
+use crate::kernels::Precision;
+
 /// The device that a model is asked to run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
@@ -44,12 +46,60 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+/// The numbers that products are computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PrecisionChoice {
+    /// f32 on the CPU, bf16 on CUDA, f16 on Metal.
+    #[default]
+    Auto,
+    /// 32-bit floating point: the same tokens as transformers.
+    F32,
+    /// bfloat16 products with f32 sums: half the memory, and faster on processors with AVX512-BF16.
+    Bf16,
+    /// 8-bit integer products of weights scaled by output and activations scaled by row; attention in bfloat16. CPU only.
+    Int8,
+}
+
+impl FromStr for PrecisionChoice {
+    type Err = DeviceError;
+
+    fn from_str(name: &str) -> Result<Self, DeviceError> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            "int8" => Ok(Self::Int8),
+            _ => Err(DeviceError::UnknownPrecision(name.to_owned())),
+        }
+    }
+}
+
+/// What a model runs on.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// Our kernels.
+    Kernels(Precision),
+    /// candle's tensors.
+    Tensors(Device, DType),
+}
+
 /// Why a device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// No such device name.
     #[error("{0:?} is not a device: it is one of cpu, cuda, metal, auto")]
     Unknown(String),
+    /// No such precision.
+    #[error("{0:?} is not a precision: it is one of f32, bf16, int8, auto")]
+    UnknownPrecision(String),
+    /// The device cannot compute in this precision.
+    #[error("device {device} does not compute in {precision}")]
+    Precision {
+        /// The device.
+        device: &'static str,
+        /// The precision that was asked for.
+        precision: &'static str,
+    },
     /// The binary has no back end for it.
     #[error("this binary was built without the cargo feature `{0}`: it can run on cpu or auto")]
     NotBuilt(DeviceChoice),
@@ -64,29 +114,46 @@ pub enum DeviceError {
 }
 
 impl DeviceChoice {
-    /// Opens the device and chooses the precision that the model is computed in there: f32 on the CPU, bf16 on CUDA,
-    /// f16 on Metal.
+    /// Opens the device. `reference` asks for candle's own operations on the CPU too.
     ///
     /// # Errors
-    /// A device that the binary has no back end for, or that is not there.
-    pub(crate) fn open(self) -> Result<(Device, DType), DeviceError> {
-        match self {
-            Self::Cpu => Ok((Device::Cpu, DType::F32)),
-            Self::Cuda if !cfg!(feature = "cuda") => Err(DeviceError::NotBuilt(self)),
-            Self::Metal if !cfg!(feature = "metal") => Err(DeviceError::NotBuilt(self)),
-            Self::Cuda => Ok((
-                Device::new_cuda(0).map_err(|error| self.unusable(&error))?,
-                DType::BF16,
-            )),
-            Self::Metal => Ok((
-                Device::new_metal(0).map_err(|error| self.unusable(&error))?,
-                DType::F16,
-            )),
-            Self::Auto => Ok(match Self::Cuda.open().or_else(|_| Self::Metal.open()) {
-                Ok(gpu) => gpu,
-                Err(_) => (Device::Cpu, DType::F32),
-            }),
-        }
+    /// A device that the binary has no back end for, or that is not there; a precision that it doesn't have.
+    pub(crate) fn open(self, precision: PrecisionChoice, reference: bool) -> Result<Target, DeviceError> {
+        let device = match self {
+            Self::Cpu => Device::Cpu,
+            Self::Cuda if !cfg!(feature = "cuda") => return Err(DeviceError::NotBuilt(self)),
+            Self::Metal if !cfg!(feature = "metal") => return Err(DeviceError::NotBuilt(self)),
+            Self::Cuda => Device::new_cuda(0).map_err(|error| self.unusable(&error))?,
+            Self::Metal => Device::new_metal(0).map_err(|error| self.unusable(&error))?,
+            Self::Auto => {
+                let gpu = Self::Cuda
+                    .open(precision, reference)
+                    .or_else(|_| Self::Metal.open(precision, reference));
+                return gpu.or_else(|_| Self::Cpu.open(precision, reference));
+            }
+        };
+        let missing = |precision| DeviceError::Precision {
+            device: device_name(&device),
+            precision,
+        };
+        let dtype = match (precision, &device) {
+            (PrecisionChoice::Auto | PrecisionChoice::F32, Device::Cpu) if !reference => {
+                return Ok(Target::Kernels(Precision::F32));
+            }
+            (PrecisionChoice::Bf16, Device::Cpu) if !reference => {
+                return Ok(Target::Kernels(Precision::Bf16));
+            }
+            (PrecisionChoice::Int8, Device::Cpu) if !reference => {
+                return Ok(Target::Kernels(Precision::Int8));
+            }
+            (PrecisionChoice::Int8, _) => return Err(missing("int8")),
+            // candle's matrix products on the CPU refuse it.
+            (PrecisionChoice::Bf16, Device::Cpu) => return Err(missing("bf16")),
+            (PrecisionChoice::F32, _) | (PrecisionChoice::Auto, Device::Cpu) => DType::F32,
+            (PrecisionChoice::Bf16, _) | (PrecisionChoice::Auto, Device::Cuda(_)) => DType::BF16,
+            (PrecisionChoice::Auto, Device::Metal(_)) => DType::F16,
+        };
+        Ok(Target::Tensors(device, dtype))
     }
 
     fn unusable(self, error: &candle_core::Error) -> DeviceError {
@@ -123,11 +190,24 @@ mod tests {
 
     #[test]
     fn auto_finds_something_and_a_missing_back_end_is_named() {
-        assert!(DeviceChoice::Auto.open().is_ok());
+        let auto = PrecisionChoice::Auto;
+        assert!(DeviceChoice::Auto.open(auto, false).is_ok());
         if !cfg!(feature = "cuda") {
-            let error = DeviceChoice::Cuda.open().unwrap_err();
+            let error = DeviceChoice::Cuda.open(auto, false).unwrap_err();
             assert_eq!(error, DeviceError::NotBuilt(DeviceChoice::Cuda));
             assert!(error.to_string().contains("cargo feature `cuda`"));
         }
+    }
+
+    #[test]
+    fn a_precision_that_a_device_has_not_is_named() {
+        let open = |precision: &str, reference| DeviceChoice::Cpu.open(precision.parse().unwrap(), reference);
+        for precision in ["auto", "f32", "bf16", "int8"] {
+            assert!(matches!(open(precision, false), Ok(Target::Kernels(_))));
+        }
+        assert!(matches!(open("f32", true), Ok(Target::Tensors(..))));
+        let error = open("int8", true).unwrap_err();
+        assert_eq!(error.to_string(), "device cpu does not compute in int8");
+        assert!("fp4".parse::<PrecisionChoice>().is_err());
     }
 }

@@ -1,31 +1,81 @@
 //! The engine: a model, its tokenizer and its threads behind a few calls.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
+use futures::channel::mpsc::unbounded;
+
+use crate::batching::{Batcher, Drafting, Event, Generation, Load, Settings, Subscriber, Threads};
 use crate::config::T5Config;
-use crate::device::{DeviceChoice, device_name};
+use crate::device::{DeviceChoice, PrecisionChoice, Target};
 use crate::error::{LoadError, Result, RowError};
 use crate::generate::{
-    BatchObserver, GenerateRequest, Generated, GenerationDefaults, GenerationParams, Job, Outcome, run,
+    BatchObserver, GenerateRequest, Generated, GenerationDefaults, GenerationParams, RowDecision,
 };
-use crate::model::T5Model;
+use crate::kernels::Isa;
+use crate::model::{Backend, Cpu, T5Model, Tensors};
 use crate::source::{ModelFiles, ModelSource, find};
-use crate::threads::ComputePools;
 use crate::tokenize::{Encoded, TextTokenizer};
 use crate::weights::Weights;
 
 /// Input tokens of a model that doesn't say how many it was trained for.
 const DEFAULT_INPUT_TOKENS: usize = 512;
 
+/// Decoder rows of a compute thread where nothing else is said: beyond it a row costs as much as the one before.
+const CPU_ROWS: usize = 128;
+/// The same on a GPU.
+const GPU_ROWS: usize = 1024;
+/// Input tokens that are read at once: a longer product is no faster on a CPU, and others wait meanwhile.
+const CPU_PREFILL_TOKENS: usize = 512;
+/// The same on a GPU.
+const GPU_PREFILL_TOKENS: usize = 16_384;
+/// Bytes of the caches of all requests in hand where nothing else is said.
+const CACHE_BYTES: usize = 1 << 30;
+/// Bytes of texts that are kept after their requests.
+const TEXT_BYTES: usize = 64 << 20;
+
 /// How to run a model.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Where.
     pub device: DeviceChoice,
-    /// Compute threads of one batch; 0 is one for each CPU that the process may use.
+    /// In which numbers.
+    pub precision: PrecisionChoice,
+    /// Compute threads, each of which decodes requests of its own; 0 is one for each CPU that the process may use. A
+    /// GPU has one.
     pub threads: usize,
     /// Most tokens of an input, prefix and end token included; nothing takes the model's own (512 for T5).
     pub max_input_tokens: Option<usize>,
+    /// Most decoder rows (beams) that a compute thread has in hand; 0 is a good number for the device.
+    pub max_rows: usize,
+    /// Bytes that the caches of all requests in hand may take, at their longest; 0 is 1 GiB. One request is always taken.
+    pub cache_bytes: usize,
+    /// Bytes of texts whose encoder states are kept for requests with other parameters.
+    pub text_bytes: usize,
+    /// Whether greedy search guesses its next tokens from the text: the result is the same.
+    pub drafting: Drafting,
+    /// Whether equal requests in flight are decoded once. Samples without a seed are never equal.
+    pub share_equal_requests: bool,
+    /// Compute with candle's operations on the CPU too: slow, and what the kernels are tested against.
+    pub reference: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            device: DeviceChoice::Auto,
+            precision: PrecisionChoice::Auto,
+            threads: 0,
+            max_input_tokens: None,
+            max_rows: 0,
+            cache_bytes: 0,
+            text_bytes: TEXT_BYTES,
+            drafting: Drafting::Adaptive,
+            share_equal_requests: true,
+            reference: false,
+        }
+    }
 }
 
 /// What is known of a loaded model.
@@ -49,20 +99,24 @@ pub struct ModelInfo {
     pub prompt_prefix: String,
     /// Where it runs: `cpu`, `cuda`, `metal`.
     pub device: &'static str,
-    /// What it computes in: `f32`, `bf16`, `f16`.
+    /// What it computes in: `f32`, `bf16`, `f16`, `int8`.
     pub precision: &'static str,
-    /// Compute threads of one batch.
+    /// Instructions that the CPU's kernels use: `avx512`, `avx2`, `portable`, with what they have besides.
+    pub instructions: &'static str,
+    /// Compute threads.
     pub threads: usize,
+    /// Most decoder rows (beams) that all threads have in hand together.
+    pub max_rows: usize,
 }
 
-/// A loaded model, ready for any number of threads at the same time: share it by `Arc`.
+/// A loaded model with its compute threads: share it by `Arc`. Requests of all callers are decoded together. When the
+/// last owner is gone the threads finish what they have been given, and end: to replace a model, load the other one,
+/// give it the new requests, and drop this one.
 pub struct Engine {
-    model: T5Model,
-    tokenizer: TextTokenizer,
+    batcher: Box<dyn Batcher>,
+    tokenizer: Arc<TextTokenizer>,
     defaults: GenerationDefaults,
-    pools: ComputePools,
     info: ModelInfo,
-    batches: AtomicU64,
 }
 
 impl std::fmt::Debug for Engine {
@@ -79,54 +133,54 @@ impl Engine {
     /// # Errors
     /// A [`LoadError`] that names the file, tensor or setting that is missing or wrong.
     pub fn load(source: &ModelSource, options: &EngineOptions) -> Result<Self> {
-        let (device, dtype) = options.device.open()?;
+        let target = options.device.open(options.precision, options.reference)?;
         let files = find(source)?;
+        match target {
+            Target::Kernels(precision) => Self::load_on(&Cpu::new(Isa::detect(), precision), files, options),
+            Target::Tensors(device, dtype) => Self::load_on(&Tensors::new(device, dtype), files, options),
+        }
+    }
+
+    fn load_on<B: Backend>(backend: &B, files: ModelFiles, options: &EngineOptions) -> Result<Self> {
         let config = T5Config::from_json(&files.config)?;
         let defaults = GenerationDefaults::from_json(files.generation.as_deref(), &config)?;
         let max_input_tokens = max_input_tokens(options, &config)?;
-        let tokenizer = TextTokenizer::new(&files.tokenizer, &config, max_input_tokens)?;
-        let ModelFiles {
-            name,
-            revision,
-            weights,
-            ..
-        } = files;
-        let pools = ComputePools::new(options.threads)?;
-        let load = || {
-            T5Model::load(
-                &Weights::open(&weights, &device, dtype)?,
-                config,
-                device.clone(),
-                dtype,
-            )
-        };
-        let model = pools.run(load)?;
+        let tokenizer = Arc::new(TextTokenizer::new(&files.tokenizer, &config, max_input_tokens)?);
+        let settings = settings(options, backend, &config);
+        let weights = Weights::open(&files.weights)?;
+        let model = T5Model::load(backend, &weights, config, max_input_tokens)?;
+        let config = model.config();
         let info = ModelInfo {
-            name,
-            revision,
-            architecture: model.config().architecture.as_str(),
+            name: files.name,
+            revision: files.revision,
+            architecture: config.architecture.as_str(),
             parameters: model.parameters(),
-            vocabulary: model.config().vocab_size,
-            d_model: model.config().d_model,
+            vocabulary: config.vocab_size,
+            d_model: config.d_model,
             max_input_tokens,
             prompt_prefix: tokenizer.prefix().to_owned(),
-            device: device_name(model.device()),
-            precision: model.dtype().as_str(),
-            threads: pools.threads(),
+            device: backend.device(),
+            precision: backend.precision(),
+            instructions: Isa::detect().name(),
+            threads: settings.threads,
+            max_rows: settings.threads * settings.rows,
         };
+        let tokens = (defaults.start, defaults.eos.clone());
+        let batcher = Threads::start(model, backend, tokenizer.clone(), tokens, settings)?;
         tracing::info!(
             model = info.name,
             revision = info.revision,
             parameters = info.parameters,
+            precision = info.precision,
+            instructions = info.instructions,
+            threads = info.threads,
             "model loaded"
         );
         Ok(Self {
-            model,
+            batcher: Box::new(batcher),
             tokenizer,
             defaults,
-            pools,
             info,
-            batches: AtomicU64::new(0),
         })
     }
 
@@ -157,66 +211,78 @@ impl Engine {
         self.tokenizer.decode(ids)
     }
 
-    /// Generates for a batch, and blocks until the last row is done: call it from a thread that may. Results are in
-    /// the order of the requests; a row that fails doesn't touch the others. Rows may have different parameters.
+    /// How busy the compute threads are.
+    pub fn load_now(&self) -> Load {
+        self.batcher.load()
+    }
+
+    /// Gives the engine a request, and returns at once. It joins those that are being decoded as soon as there is room.
+    ///
+    /// # Errors
+    /// Parameters out of their bounds, and ids that are not this engine's.
+    pub fn submit(&self, request: &GenerateRequest) -> Result<Generation, RowError> {
+        self.check(request)?;
+        let (sender, events) = unbounded();
+        let dropped = Arc::<AtomicBool>::default();
+        let sink = Box::new(move |event| {
+            // Nobody listens any more: the request is taken out before its next step.
+            let _ = sender.unbounded_send(event);
+        });
+        self.batcher
+            .submit(request, Subscriber::new(sink, dropped.clone()));
+        Ok(Generation { events, dropped })
+    }
+
+    /// Generates for several requests, and blocks until the last is done: call it from a thread that may. Results are in
+    /// the order of the requests; one that fails doesn't touch the others. They may have different parameters, and are
+    /// decoded together with those of other callers.
     pub fn generate_batch(
         &self,
         requests: &[GenerateRequest],
         observer: &mut dyn BatchObserver,
     ) -> Vec<Result<Generated, RowError>> {
-        let batch = self.batches.fetch_add(1, Ordering::Relaxed);
-        let _span = tracing::debug_span!("generate_batch", batch, rows = requests.len()).entered();
         let mut results: Vec<Option<Result<Generated, RowError>>> = vec![None; requests.len()];
-        let mut jobs = Vec::with_capacity(requests.len());
+        let mut dropped: Vec<Arc<AtomicBool>> = Vec::with_capacity(requests.len());
+        let (sender, events) = mpsc::channel();
         for (row, request) in requests.iter().enumerate() {
-            match self.check(request) {
-                Ok(()) => jobs.push(Job {
-                    row,
-                    ids: &request.encoded.ids,
-                    params: &request.params,
-                    seed: request.params.seed.unwrap_or_else(rand::random),
-                }),
-                Err(error) => results[row] = Some(Err(error)),
+            let gone = Arc::<AtomicBool>::default();
+            dropped.push(gone.clone());
+            let refused = self.check(request).and_then(|()| keep(observer, row, &[]));
+            if let Err(error) = refused {
+                results[row] = Some(Err(error));
+                continue;
             }
-        }
-        let seeds: Vec<(usize, u64)> = jobs.iter().map(|job| (job.row, job.seed)).collect();
-        if !jobs.is_empty() {
-            let tokens = (self.defaults.start, self.defaults.eos.as_slice());
-            let outcomes = self.pools.run(|| {
-                let mut outcomes = Vec::new();
-                run(&self.model, tokens, jobs, observer, |row, outcome| {
-                    outcomes.push((row, outcome));
-                });
-                outcomes
+            let sender = sender.clone();
+            let sink = Box::new(move |event| {
+                // The receiver is there until the last row has ended.
+                let _ = sender.send((row, event));
             });
-            for (row, outcome) in outcomes {
-                results[row] = Some(outcome.and_then(|outcome| self.generated(outcome)));
+            self.batcher.submit(request, Subscriber::new(sink, gone));
+        }
+        drop(sender);
+        while results.iter().any(Option::is_none) {
+            // All senders gone: the threads that had the rest have ended, which only a defect brings about.
+            let Ok((row, event)) = events.recv() else { break };
+            if results[row].is_some() {
+                continue;
+            }
+            match event {
+                Event::Started => {}
+                Event::Tokens(tokens) => {
+                    if let Err(error) = keep(observer, row, &tokens) {
+                        dropped[row].store(true, Ordering::Relaxed);
+                        results[row] = Some(Err(error));
+                    }
+                }
+                Event::Finished(generated) => results[row] = Some(Ok(*generated)),
+                Event::Failed(error) => results[row] = Some(Err(error)),
             }
         }
-        for (row, seed) in seeds {
-            if let Some(Ok(generated)) = &mut results[row]
-                && requests[row].params.do_sample
-            {
-                generated.seed = Some(seed);
-            }
-        }
-        let missing = || Err(RowError::Compute("the batch ended without this row".to_owned()));
+        let missing = || Err(RowError::Compute("the engine ended without this row".to_owned()));
         results
             .into_iter()
             .map(|result| result.unwrap_or_else(missing))
             .collect()
-    }
-
-    fn generated(&self, outcome: Outcome) -> Result<Generated, RowError> {
-        Ok(Generated {
-            text: self.tokenizer.decode(&outcome.ids)?,
-            ids: outcome.ids,
-            score: outcome.score,
-            finish: outcome.finish,
-            seed: None,
-            timings: outcome.timings,
-            padding_ratio: outcome.padding_ratio,
-        })
     }
 
     fn check(&self, request: &GenerateRequest) -> Result<(), RowError> {
@@ -240,16 +306,45 @@ impl Engine {
         }
     }
 
-    pub(crate) fn model(&self) -> &T5Model {
-        &self.model
+    pub(crate) fn batcher(&self) -> &dyn Batcher {
+        &*self.batcher
     }
+}
 
-    pub(crate) fn start_token(&self) -> u32 {
-        self.defaults.start
+/// Asks an observer about a row; its panic is the row's end.
+fn keep(observer: &mut dyn BatchObserver, row: usize, tokens: &[u32]) -> Result<(), RowError> {
+    match catch_unwind(AssertUnwindSafe(|| observer.keep(row, tokens.len(), tokens))) {
+        Ok(RowDecision::Continue) => Ok(()),
+        Ok(RowDecision::Cancel(reason)) => Err(RowError::Cancelled { reason }),
+        Err(panic) => Err(RowError::panicked(panic.as_ref())),
     }
+}
 
-    pub(crate) fn pools(&self) -> &ComputePools {
-        &self.pools
+fn settings<B: Backend>(options: &EngineOptions, backend: &B, config: &T5Config) -> Settings {
+    let on_cpu = backend.device() == "cpu" && !options.reference;
+    let or = |value: usize, default: usize| if value == 0 { default } else { value };
+    let threads = match on_cpu {
+        true => or(
+            options.threads,
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        ),
+        false => 1,
+    };
+    // Caches are in bf16 where products are less exact than f32.
+    let bytes_per_number = if backend.precision() == "f32" { 4 } else { 2 };
+    Settings {
+        threads,
+        rows: or(options.max_rows, if on_cpu { CPU_ROWS } else { GPU_ROWS }),
+        bytes: or(options.cache_bytes, CACHE_BYTES) / threads,
+        prefill_tokens: if on_cpu {
+            CPU_PREFILL_TOKENS
+        } else {
+            GPU_PREFILL_TOKENS
+        },
+        text_bytes: options.text_bytes,
+        bytes_per_token: config.num_decoder_layers * 2 * config.inner_dim() * bytes_per_number,
+        drafting: options.drafting,
+        share_equal: options.share_equal_requests,
     }
 }
 

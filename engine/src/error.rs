@@ -179,3 +179,12 @@ pub enum RowError {
     #[error("internal error: {0}")]
     Panicked(String),
 }
+
+impl RowError {
+    /// What a caught panic says.
+    pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::Panicked(message.unwrap_or_else(|| "a panic without a message".to_owned()))
+    }
+}

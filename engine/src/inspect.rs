@@ -1,8 +1,6 @@
 //! A look inside the model: encoder states, and the first logits. For embeddings and for checks against other
 //! implementations.
 
-use candle_core::DType;
-
 use crate::engine::Engine;
 use crate::error::RowError;
 use crate::tokenize::Encoded;
@@ -14,11 +12,11 @@ impl Engine {
     /// Ids that are not this engine's; a failed computation.
     pub fn encoder_states(&self, encoded: &Encoded) -> Result<Vec<Vec<f32>>, RowError> {
         self.check_ids(&encoded.ids)?;
-        let states = self.pools().run(|| {
-            let states = self.model().encode(&[&encoded.ids])?;
-            states.to_dtype(DType::F32)?.to_vec2()
-        });
-        states.map_err(|error| RowError::Compute(error.to_string()))
+        let states = self.batcher().encode(&encoded.ids)?;
+        Ok(states
+            .chunks_exact(self.info().d_model)
+            .map(<[f32]>::to_vec)
+            .collect())
     }
 
     /// A vector of `d_model` that stands for the meaning of the input: the mean of its encoder states.
@@ -41,10 +39,6 @@ impl Engine {
     /// As [`Engine::encoder_states`].
     pub fn first_logits(&self, encoded: &Encoded) -> Result<Vec<f32>, RowError> {
         self.check_ids(&encoded.ids)?;
-        let logits = self.pools().run(|| {
-            let mut prefill = self.model().prefill(&[&encoded.ids], &[1])?;
-            self.model().step(&[self.start_token()], &mut prefill.state)
-        });
-        logits.map_err(|error: candle_core::Error| RowError::Compute(error.to_string()))
+        self.batcher().first_logits(&encoded.ids)
     }
 }

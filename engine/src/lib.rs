@@ -8,16 +8,17 @@
 //! let engine = Engine::load(&ModelSource::Path("models/t5-small".into()), &EngineOptions::default())?;
 //! let encoded = engine.tokenize("The city will close its bridge next spring, the mayor said on Tuesday.")?;
 //! let params = precis_engine::GenerationParams { num_beams: 4, ..engine.default_params().clone() };
-//! for result in engine.generate_batch(&[GenerateRequest { encoded, params }], &mut ()) {
-//!     println!("{}", result?.text);
-//! }
+//! let generation = engine.submit(&GenerateRequest::new(encoded, params))?;
+//! println!("{}", generation.wait()?.text);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The parts, from the outside in: `engine` (the public calls), `tokenize`, `generate` (how tokens are chosen),
-//! `model` (the T5 graph), `weights` and `source` (where they come from).
+//! The parts, from the outside in: `engine` (the public calls), `tokenize`, `batching` (who is decoded when),
+//! `generate` (how tokens are chosen), `model` (the T5 graph), `kernels` (what it computes with on a CPU), `weights`
+//! and `source` (where the numbers come from).
 
+mod batching;
 mod config;
 mod device;
 mod embedded;
@@ -26,21 +27,24 @@ mod error;
 mod generate;
 mod hub;
 mod inspect;
+/// For benchmarks and tests; not for other use.
+#[doc(hidden)]
+pub mod kernels;
 mod mapped;
 mod model;
 mod source;
-mod threads;
 mod tokenize;
 mod weights;
 
+pub use batching::{Drafting, Event, Generation, Load};
 pub use candle_nn::Activation;
 pub use config::{Architecture, T5Config};
-pub use device::{DeviceChoice, DeviceError};
+pub use device::{DeviceChoice, DeviceError, PrecisionChoice};
 pub use engine::{Engine, EngineOptions, ModelInfo};
 pub use error::{LoadError, Result, RowError};
 pub use generate::{
-    BatchObserver, EarlyStopping, FinishReason, GenerateRequest, Generated, GenerationParams, MAX_BEAMS,
-    MAX_NEW_TOKENS, ParamError, RowDecision, Timings,
+    Alternative, BatchObserver, EarlyStopping, FinishReason, GenerateRequest, Generated, GenerationParams,
+    MAX_BEAMS, MAX_NEW_TOKENS, ParamError, RowDecision, StopRule, Timings,
 };
 pub use source::{ModelSource, SourceError};
 pub use tokenize::{DEFAULT_PREFIX, Encoded};

@@ -1,4 +1,4 @@
-//! Tensors by their Hugging Face names, checked and converted as they are loaded.
+//! Tensors by their Hugging Face names, checked as they are loaded.
 
 use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
@@ -10,8 +10,6 @@ use crate::source::WeightFiles;
 /// An open weight file, or several.
 pub(crate) struct Weights {
     tensors: Tensors,
-    device: Device,
-    dtype: DType,
 }
 
 enum Tensors {
@@ -20,8 +18,8 @@ enum Tensors {
 }
 
 impl Weights {
-    /// Opens the files; tensors will be put on `device` as `dtype`.
-    pub(crate) fn open(files: &WeightFiles, device: &Device, dtype: DType) -> Result<Self> {
+    /// Opens the files.
+    pub(crate) fn open(files: &WeightFiles) -> Result<Self> {
         let (tensors, file) = match files {
             WeightFiles::Embedded(bytes) => (
                 SliceSafetensors::new(bytes).map(Tensors::Slice),
@@ -39,11 +37,7 @@ impl Weights {
             file,
             reason: plain(&error),
         })?;
-        Ok(Self {
-            tensors,
-            device: device.clone(),
-            dtype,
-        })
+        Ok(Self { tensors })
     }
 
     /// Whether there is a tensor of this name.
@@ -54,7 +48,7 @@ impl Weights {
         }
     }
 
-    /// Loads a tensor that must have this shape.
+    /// Loads a tensor that must have this shape, as f32 on the CPU.
     ///
     /// # Errors
     /// A missing tensor, another shape, an integer type, values that are not finite.
@@ -91,7 +85,7 @@ impl Weights {
                 name: name.to_owned(),
             });
         }
-        Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
+        Ok(tensor)
     }
 }
 

@@ -80,6 +80,7 @@ pub fn engine_params(wanted: &GenerationParams, defaults: &EngineParams) -> Engi
             None => defaults.min_new_tokens.min(max_new_tokens),
         },
         max_new_tokens,
+        num_return_sequences: 1,
         seed: wanted.seed.or(defaults.seed),
     }
 }

@@ -1,8 +1,9 @@
 //! Beam search and beam sampling of one request, as `_beam_search` of transformers 5 does it.
 
+use super::logits::{RowLogits, Wanted};
 use super::params::{EarlyStopping, GenerationParams};
 use super::random::RowRng;
-use super::scores::{Processors, log_softmax, top};
+use super::scores::Processors;
 
 /// Stands for "not possible" in sums; finite, so that what is not possible still has an order.
 const IMPOSSIBLE: f32 = -1e9;
@@ -70,16 +71,30 @@ impl BeamSearch {
         }
     }
 
-    /// The last token of every running beam.
-    pub(crate) fn last_tokens(&self) -> impl Iterator<Item = u32> {
-        self.running
-            .iter()
-            .filter_map(|(tokens, _)| tokens.last().copied())
+    /// Continuations that a step looks at: so many that `beams` are left to go on with even if every end token is
+    /// among them.
+    fn count(&self) -> usize {
+        (1 + self.eos.len()).max(2) * self.beams
     }
 
-    /// Takes the logits of a step, [beams, vocab_size]. Gives the beam that each beam goes on from, or nothing when the
-    /// search is done.
-    pub(crate) fn advance(&mut self, logits: &mut [f32]) -> Option<Vec<usize>> {
+    /// Decoder rows of the next step. At the first one all beams would be the same, and only one of them counts.
+    pub(crate) fn rows(&self, vocabulary: usize) -> usize {
+        let first = self.running[0].0.len() == 1;
+        match first && self.processors.has_at_least(self.count(), vocabulary) {
+            true => 1,
+            false => self.beams,
+        }
+    }
+
+    /// What is needed of a row's logits, and which ids may not follow.
+    pub(crate) fn wanted(&self, row: usize, vocabulary: usize) -> (Wanted, Vec<u32>) {
+        let banned = self.processors.banned(&self.running[row].0);
+        (self.processors.wanted(self.count(), vocabulary), banned)
+    }
+
+    /// Takes the logits of a step, by row. Gives the row that each beam goes on from, or nothing when the search is
+    /// done.
+    pub(crate) fn advance(&mut self, logits: &[RowLogits]) -> Option<Vec<usize>> {
         let candidates = self.candidates(logits);
         let new_tokens = self.running[0].0.len();
         self.finish(&candidates, new_tokens);
@@ -106,30 +121,32 @@ impl BeamSearch {
     }
 
     /// The continuations that are looked at, best first (or in the order of drawing).
-    fn candidates(&mut self, logits: &mut [f32]) -> Vec<Candidate> {
-        let vocabulary = logits.len() / self.beams;
-        for (scores, (tokens, sum)) in logits.chunks_mut(vocabulary).zip(&self.running) {
-            log_softmax(scores);
-            self.processors.apply(tokens, scores);
-            scores.iter_mut().for_each(|score| *score += sum);
-        }
-        // So many that `beams` are left to go on with even if every end token is among them.
-        let count = (1 + self.eos.len()).max(2) * self.beams;
-        let chosen = match &mut self.rng {
-            Some(rng) => rng.draw_several(logits, count),
-            None => top(logits, count),
-        };
+    fn candidates(&mut self, logits: &[RowLogits]) -> Vec<Candidate> {
+        let count = self.count();
         let at_limit = self.running[0].0.len() >= self.max_new_tokens;
-        let candidate = |(index, score): (usize, f32)| {
-            let token = (index % vocabulary) as u32;
-            Candidate {
-                beam: index / vocabulary,
+        let mut all: Vec<Candidate> = Vec::new();
+        for (beam, (row, (tokens, sum))) in logits.iter().zip(&self.running).enumerate() {
+            let own = self.processors.candidates(tokens, row, true, count);
+            all.extend(own.into_iter().map(|(token, score)| Candidate {
+                beam,
                 token,
-                score,
+                score: score + sum,
                 ends: at_limit || self.eos.contains(&token),
+            }));
+        }
+        match &mut self.rng {
+            Some(rng) => {
+                let scores: Vec<f32> = all.iter().map(|candidate| candidate.score).collect();
+                let drawn = rng.draw_several(&scores, count);
+                drawn.into_iter().map(|(index, _)| all[index]).collect()
             }
-        };
-        chosen.into_iter().map(candidate).collect()
+            None => {
+                // Rows come in order, and so do equal scores of a row: a stable sort keeps the lower id first.
+                all.sort_by(|a, b| b.score.total_cmp(&a.score));
+                all.truncate(count);
+                all
+            }
+        }
     }
 
     /// Puts candidates that end, and are among the first `beams`, where they belong among the best. `new_tokens` is
@@ -181,13 +198,14 @@ impl BeamSearch {
             .any(|best| hope > if best.finished { worst } else { IMPOSSIBLE })
     }
 
-    /// The best sequence so far, start token included, and its score.
-    pub(crate) fn result(&self) -> (&[u32], f32) {
-        (&self.best[0].tokens, self.best[0].score)
+    /// The `count` best sequences so far, best first, start token included, with their scores.
+    pub(crate) fn results(&self, count: usize) -> impl Iterator<Item = (&[u32], f32)> {
+        let best = self.best.iter().take(count);
+        best.map(|best| (best.tokens.as_slice(), best.score))
     }
 
-    /// The best running sequence, for those who watch.
-    pub(crate) fn tokens_so_far(&self) -> &[u32] {
-        &self.running[0].0
+    /// A running sequence, start token included; the first is the best.
+    pub(crate) fn running(&self, beam: usize) -> &[u32] {
+        &self.running[beam].0
     }
 }

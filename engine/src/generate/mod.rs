@@ -1,35 +1,50 @@
-//! From encoded texts to token ids: greedy search, sampling, beam search and beam sampling, as transformers'
-//! `generate` does them.
-//!
-//! One batch is one decoder loop in lockstep: rows with different parameters and numbers of beams take their step
-//! together, a row that is finished or taken out leaves at once, and no row sees another's numbers.
+//! How tokens are chosen: greedy search, sampling, beam search and beam sampling, as transformers' `generate` does
+//! them. A search sees the logits of its own rows and nothing else.
 
-mod batch;
 mod beam;
+mod logits;
 mod params;
 mod random;
 mod scores;
 mod search;
 mod single;
+mod stop;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use batch::{Job, Outcome, run};
+pub(crate) use logits::{RowLogits, Wanted};
 pub(crate) use params::GenerationDefaults;
 pub use params::{EarlyStopping, GenerationParams, MAX_BEAMS, MAX_NEW_TOKENS, ParamError};
+pub(crate) use search::Search;
+pub use stop::StopRule;
 
 use crate::tokenize::Encoded;
 
-/// One row of a batch: an encoded text and how to go on from it.
+/// An encoded text and how to go on from it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateRequest {
     /// The text, as [`Engine::tokenize`](crate::Engine::tokenize) gives it.
     pub encoded: Encoded,
     /// How the tokens are chosen.
     pub params: GenerationParams,
+    /// When a text is long enough, for a search with one sequence (greedy search, plain sampling). Beams run to their
+    /// end: which of them is best shows only there.
+    pub stop: Option<StopRule>,
 }
 
-/// What one row of a batch came to.
+impl GenerateRequest {
+    /// A request that runs to its end.
+    pub fn new(encoded: Encoded, params: GenerationParams) -> Self {
+        Self {
+            encoded,
+            params,
+            stop: None,
+        }
+    }
+}
+
+/// What a request came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
     /// The text, without special tokens and without white space around it.
@@ -41,12 +56,31 @@ pub struct Generated {
     pub score: f32,
     /// Why it ended.
     pub finish: FinishReason,
+    /// The next best sequences, if `num_return_sequences` asked for more than one; best first.
+    pub alternatives: Vec<Alternative>,
     /// The seed that was sampled with; nothing if no sampling was asked for.
     pub seed: Option<u64>,
+    /// A vector of `d_model` that stands for the meaning of the input: the mean of its encoder states.
+    pub embedding: Arc<[f32]>,
     /// How long it took.
     pub timings: Timings,
-    /// Share of the encoder's work for the whole batch that was padding, 0 to 1.
-    pub padding_ratio: f64,
+    /// Decode steps that it was part of. Fewer than tokens where guesses were right.
+    pub steps: usize,
+    /// Whether the encoder had read the text already, for another request.
+    pub reused_encoder: bool,
+}
+
+/// Another sequence of the same request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alternative {
+    /// As [`Generated::text`].
+    pub text: String,
+    /// As [`Generated::ids`].
+    pub ids: Vec<u32>,
+    /// As [`Generated::score`].
+    pub score: f32,
+    /// As [`Generated::finish`].
+    pub finish: FinishReason,
 }
 
 /// Why a sequence ended.
@@ -56,33 +90,37 @@ pub enum FinishReason {
     Eos,
     /// It came to `max_new_tokens`.
     Length,
+    /// Its [`StopRule`] found the text long enough.
+    Stop,
 }
 
 impl FinishReason {
-    /// `eos` or `length`.
+    /// `eos`, `length` or `stop`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Eos => "eos",
             Self::Length => "length",
+            Self::Stop => "stop",
         }
     }
 }
 
-/// Wall-clock time of the parts of the work. A batch does its parts together, so that the rows of a batch share the
-/// first, and have the second up to their own end.
+/// Wall-clock time of the parts of the work. Requests are decoded together, so that their times overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timings {
-    /// The encoder and the cross-attention caches of the whole batch (prefill).
+    /// From submission until a compute thread took it up.
+    pub wait: Duration,
+    /// The encoder and the cross-attention caches (prefill), of all texts that were read together with this one.
     pub encode: Duration,
-    /// From the first decode step of the batch to the last of this row.
+    /// From the first decode step to the last.
     pub decode: Duration,
 }
 
-/// Watches a batch between decode steps, and takes rows out of it.
+/// Watches the requests of one call between decode steps, and takes some of them out.
 pub trait BatchObserver: Send {
-    /// Called for every row before anything is computed (`step` 0), and after every decode step for every row that
-    /// would go on. `row` is the index of the request in the batch, `step` the number of steps done, and `tokens` the
-    /// new tokens of the sequence that is best so far.
+    /// Called for every row before anything is computed (`step` 0), and after decode steps for every row that would go
+    /// on. `row` is the index of the request in the call, `step` the number of its new tokens, and `tokens` those of the
+    /// sequence that is best so far.
     fn keep(&mut self, row: usize, step: usize, tokens: &[u32]) -> RowDecision;
 }
 

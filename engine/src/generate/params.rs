@@ -61,6 +61,8 @@ pub struct GenerationParams {
     pub min_new_tokens: usize,
     /// Most new tokens. 1 to [`MAX_NEW_TOKENS`].
     pub max_new_tokens: usize,
+    /// How many of the sequences are returned, best first. 1 to `num_beams`.
+    pub num_return_sequences: usize,
     /// Seed of sampling: the same seed, input and parameters give the same result whatever else is in the batch. None
     /// draws one, which the result names.
     pub seed: Option<u64>,
@@ -80,6 +82,7 @@ impl Default for GenerationParams {
             repetition_penalty: 1.0,
             min_new_tokens: 0,
             max_new_tokens: DEFAULT_NEW_TOKENS,
+            num_return_sequences: 1,
             seed: None,
         }
     }
@@ -129,6 +132,12 @@ impl GenerationParams {
             }),
         };
         whole("num_beams", self.num_beams, 1, MAX_BEAMS)?;
+        whole(
+            "num_return_sequences",
+            self.num_return_sequences,
+            1,
+            self.num_beams,
+        )?;
         above("temperature", self.temperature, 100.0)?;
         above("top_p", self.top_p, 1.0)?;
         if !(-10.0..=10.0).contains(&self.length_penalty) {
@@ -228,6 +237,7 @@ impl GenerationDefaults {
                 .unwrap_or(usual.repetition_penalty),
             min_new_tokens: min_new_tokens.min(max_new_tokens),
             max_new_tokens: max_new_tokens.min(MAX_NEW_TOKENS),
+            num_return_sequences: fields.whole("num_return_sequences")?.unwrap_or(1),
             seed: None,
         };
         params.validate().map_err(|error| wrong(error.to_string()))?;

@@ -2,7 +2,11 @@
 //!
 //! Everything here is f32 where transformers is, so that near ties fall to the same side.
 
+use super::logits::{RowLogits, Wanted};
 use super::params::GenerationParams;
+
+/// More highest scores than this are not kept in order: the search takes all of them.
+const MOST_HIGHEST: usize = 256;
 
 /// Processes the scores of rows of one request.
 #[derive(Debug)]
@@ -42,19 +46,78 @@ impl Processors {
         }
     }
 
+    /// What a search over `vocabulary` tokens that wants `count` candidates of a row needs to see of it.
+    pub(crate) fn wanted(&self, count: usize, vocabulary: usize) -> Wanted {
+        let count = match &self.warp {
+            Some(warp) if warp.top_k == 0 => return Wanted::All,
+            Some(warp) => warp.top_k.max(warp.min_tokens_to_keep),
+            None => count,
+        };
+        match self.repetition_penalty != 1.0 || count > MOST_HIGHEST || 2 * count > vocabulary {
+            true => Wanted::All,
+            false => Wanted::Highest(count),
+        }
+    }
+
+    /// Whether the first token of a search is sure to have this many candidates.
+    pub(crate) fn has_at_least(&self, count: usize, vocabulary: usize) -> bool {
+        match &self.warp {
+            Some(warp) => warp.top_k >= count && warp.top_p >= 1.0 && 2 * warp.top_k < vocabulary,
+            None => 2 * count < vocabulary,
+        }
+    }
+
+    /// Ids that may not follow `tokens`.
+    pub(crate) fn banned(&self, tokens: &[u32]) -> Vec<u32> {
+        let mut banned = Vec::new();
+        if self.no_repeat_ngram_size > 0 {
+            banned.extend(self.repeating(tokens));
+        }
+        if tokens.len() <= self.min_new_tokens {
+            banned.extend(&self.eos);
+        }
+        banned
+    }
+
+    /// The ids that may follow `tokens`, with their processed scores, best first where no draw is made. Scores are
+    /// logits, or log-probabilities if `normalize`. `count` is how many a search without sampling looks at.
+    pub(crate) fn candidates(
+        &self,
+        tokens: &[u32],
+        logits: &RowLogits,
+        normalize: bool,
+        count: usize,
+    ) -> Vec<(u32, f32)> {
+        let total = if normalize { logits.log_sum_exp() } else { 0.0 };
+        match (logits.highest(), &self.warp) {
+            (Some(highest), warp) => {
+                let mut kept: Vec<(u32, f32)> =
+                    highest.iter().map(|(score, id)| (*id, score - total)).collect();
+                if let Some(warp) = warp {
+                    warp.apply_to_highest(&mut kept);
+                }
+                kept
+            }
+            (None, warp) => {
+                let mut scores: Vec<f32> = logits.all().iter().map(|score| score - total).collect();
+                self.apply(tokens, &mut scores);
+                let with_id = |(id, score): (usize, f32)| (id as u32, score);
+                match warp {
+                    Some(_) => scores.into_iter().enumerate().map(with_id).collect(),
+                    None => top(&scores, count).into_iter().map(with_id).collect(),
+                }
+            }
+        }
+    }
+
     /// Processes `scores` (logits, or log-probabilities in a beam search) of the token after `tokens`, which begin
     /// with the start token.
-    pub(crate) fn apply(&self, tokens: &[u32], scores: &mut [f32]) {
+    fn apply(&self, tokens: &[u32], scores: &mut [f32]) {
         if self.repetition_penalty != 1.0 {
             self.penalize_repetition(tokens, scores);
         }
-        if self.no_repeat_ngram_size > 0 {
-            self.ban_repeated_ngrams(tokens, scores);
-        }
-        if tokens.len() <= self.min_new_tokens {
-            for id in &self.eos {
-                scores[*id as usize] = f32::NEG_INFINITY;
-            }
+        for id in self.banned(tokens) {
+            scores[id as usize] = f32::NEG_INFINITY;
         }
         if let Some(warp) = &self.warp {
             warp.apply(scores);
@@ -76,23 +139,33 @@ impl Processors {
         }
     }
 
-    fn ban_repeated_ngrams(&self, tokens: &[u32], scores: &mut [f32]) {
+    /// The ids that would make a sequence of `no_repeat_ngram_size` tokens occur twice.
+    fn repeating(&self, tokens: &[u32]) -> Vec<u32> {
         let size = self.no_repeat_ngram_size;
         if tokens.len() < size {
-            return;
+            return Vec::new();
         }
         let suffix = &tokens[tokens.len() + 1 - size..];
-        for window in tokens.windows(size) {
-            if let Some((last, head)) = window.split_last()
-                && head == suffix
-            {
-                scores[*last as usize] = f32::NEG_INFINITY;
-            }
-        }
+        let windows = tokens.windows(size).filter_map(|window| window.split_last());
+        windows
+            .filter(|(_, head)| *head == suffix)
+            .map(|(last, _)| *last)
+            .collect()
     }
 }
 
 impl Warpers {
+    /// [`Warpers::apply`] where only the highest scores are known, best first: those that are left out are so here too.
+    fn apply_to_highest(&self, kept: &mut [(u32, f32)]) {
+        let mut scores: Vec<f32> = kept.iter().map(|(_, score)| score / self.temperature).collect();
+        if self.top_p < 1.0 {
+            self.keep_top_p(&mut scores);
+        }
+        kept.iter_mut()
+            .zip(scores)
+            .for_each(|((_, kept), score)| *kept = score);
+    }
+
     fn apply(&self, scores: &mut [f32]) {
         if self.temperature != 1.0 {
             scores.iter_mut().for_each(|score| *score /= self.temperature);
@@ -155,18 +228,6 @@ pub(crate) fn log_sum_exp(scores: &[f32]) -> f32 {
     most + (sums.iter().sum::<f32>() + rest).ln()
 }
 
-/// Logits to log-probabilities, in place.
-pub(crate) fn log_softmax(scores: &mut [f32]) {
-    let total = log_sum_exp(scores);
-    scores.iter_mut().for_each(|score| *score -= total);
-}
-
-/// Index of the highest score; of equal ones the first.
-pub(crate) fn arg_max(scores: &[f32]) -> usize {
-    let better = |best: usize, index: usize| if scores[index] > scores[best] { index } else { best };
-    (0..scores.len()).fold(0, better)
-}
-
 /// The `count` highest of `scores` with their indices, best first; of equal ones the first.
 pub(crate) fn top(scores: &[f32], count: usize) -> Vec<(usize, f32)> {
     let count = count.min(scores.len());
@@ -185,6 +246,7 @@ pub(crate) fn top(scores: &[f32], count: usize) -> Vec<(usize, f32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Isa;
 
     const OUT: f32 = f32::NEG_INFINITY;
 
@@ -273,14 +335,46 @@ mod tests {
     fn the_best_come_first_and_equals_in_order() {
         assert_eq!(top(&[1.0, 3.0, 3.0, OUT, 2.0], 3), [(1, 3.0), (2, 3.0), (4, 2.0)]);
         assert_eq!(top(&[OUT, 1.0], 5), [(1, 1.0), (0, OUT)]);
-        assert_eq!(arg_max(&[1.0, 3.0, 3.0]), 1);
     }
 
     #[test]
-    fn probabilities_add_up() {
-        let mut scores: Vec<f32> = (0..100).map(|index| (index as f32 * 0.7).sin() * 30.0).collect();
-        log_softmax(&mut scores);
-        assert!((scores.iter().map(|score| f64::from(*score).exp()).sum::<f64>() - 1.0).abs() < 1e-5);
+    fn the_highest_alone_give_the_same_candidates_as_all() {
+        let logits: Vec<f32> = (0..300).map(|index| (index as f32 * 0.7).sin() * 9.0).collect();
+        let sampling = GenerationParams {
+            do_sample: true,
+            temperature: 0.7,
+            top_k: 12,
+            top_p: 0.8,
+            ..Default::default()
+        };
+        let beams = GenerationParams {
+            num_beams: 4,
+            no_repeat_ngram_size: 1,
+            min_new_tokens: 9,
+            ..Default::default()
+        };
+        for params in [sampling, beams] {
+            let processors = Processors::new(&params, &[1]);
+            let tokens = [0, 2, 11, 12];
+            let read = |wanted| {
+                let mut row = RowLogits::new(Isa::detect());
+                row.begin(wanted, processors.banned(&tokens));
+                logits
+                    .chunks(64)
+                    .enumerate()
+                    .for_each(|(index, block)| row.feed(index * 64, block));
+                let mut found = processors.candidates(&tokens, &row, true, 12);
+                found.retain(|(_, score)| *score > OUT);
+                found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                found
+            };
+            assert_eq!(processors.wanted(12, 300), Wanted::Highest(12));
+            assert_eq!(read(Wanted::Highest(12)), read(Wanted::All));
+        }
+    }
+
+    #[test]
+    fn a_sum_of_nothing_is_nothing() {
         assert_eq!(log_sum_exp(&[OUT, OUT]), OUT);
     }
 }

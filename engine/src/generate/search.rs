@@ -1,6 +1,7 @@
 //! The search of one request, whatever its kind.
 
 use super::beam::BeamSearch;
+use super::logits::{RowLogits, Wanted};
 use super::params::GenerationParams;
 use super::random::RowRng;
 use super::single::SingleSearch;
@@ -25,20 +26,53 @@ impl Search {
         }
     }
 
-    /// The last token of every row.
-    pub(crate) fn push_last_tokens(&self, tokens: &mut Vec<u32>) {
+    /// Decoder rows of the next step.
+    pub(crate) fn rows(&self, vocabulary: usize) -> usize {
         match self {
-            Self::Single(search) => tokens.extend(search.result().0.last()),
-            Self::Beam(search) => tokens.extend(search.last_tokens()),
+            Self::Single(_) => 1,
+            Self::Beam(search) => search.rows(vocabulary),
         }
     }
 
-    /// Takes the logits of a step, [rows, vocab_size]. Gives the row that each row goes on from, or nothing when the
-    /// search is done.
-    pub(crate) fn advance(&mut self, logits: &mut [f32]) -> Option<Vec<usize>> {
+    /// The last token of a row.
+    pub(crate) fn last_token(&self, row: usize) -> u32 {
+        let tokens = match self {
+            Self::Single(search) => search.result().0,
+            Self::Beam(search) => search.running(row),
+        };
+        tokens[tokens.len() - 1]
+    }
+
+    /// What is needed of a row's logits, and which ids may not follow. `drafts` stand for tokens that may come to be.
+    pub(crate) fn wanted(&self, row: usize, drafts: &[u32], vocabulary: usize) -> (Wanted, Vec<u32>) {
         match self {
-            Self::Single(search) => search.advance(logits).then(|| vec![0]),
+            Self::Single(search) => search.wanted(drafts, vocabulary),
+            Self::Beam(search) => search.wanted(row, vocabulary),
+        }
+    }
+
+    /// Takes the logits of a step, by row. Gives the row that each row of the next step goes on from, or nothing when
+    /// the search is done.
+    pub(crate) fn advance(&mut self, logits: &[RowLogits]) -> Option<Vec<usize>> {
+        match self {
+            Self::Single(search) => search.advance(&logits[0]).then(|| vec![0]),
             Self::Beam(search) => search.advance(logits),
+        }
+    }
+
+    /// Tokens that may still follow a greedy search, whose next ones can be guessed; nothing for other searches.
+    pub(crate) fn draft_room(&self) -> Option<usize> {
+        match self {
+            Self::Single(search) if search.is_greedy() => Some(search.room()),
+            Self::Single(_) | Self::Beam(_) => None,
+        }
+    }
+
+    /// [`Search::advance`] of a search with one row. Tells whether it goes on.
+    pub(crate) fn advance_one(&mut self, logits: &RowLogits) -> bool {
+        match self {
+            Self::Single(search) => search.advance(logits),
+            Self::Beam(search) => search.advance(std::slice::from_ref(logits)).is_some(),
         }
     }
 
@@ -46,16 +80,16 @@ impl Search {
     pub(crate) fn tokens_so_far(&self) -> &[u32] {
         match self {
             Self::Single(search) => &search.result().0[1..],
-            Self::Beam(search) => &search.tokens_so_far()[1..],
+            Self::Beam(search) => &search.running(0)[1..],
         }
     }
 
-    /// The result without the start token, and its score.
-    pub(crate) fn result(&self) -> (&[u32], f32) {
-        let (tokens, score) = match self {
-            Self::Single(search) => search.result(),
-            Self::Beam(search) => search.result(),
-        };
-        (&tokens[1..], score)
+    /// The results without the start token, and their scores, best first.
+    pub(crate) fn results(&self, count: usize) -> Vec<(Vec<u32>, f32)> {
+        let without_start = |(tokens, score): (&[u32], f32)| (tokens[1..].to_vec(), score);
+        match self {
+            Self::Single(search) => vec![without_start(search.result())],
+            Self::Beam(search) => search.results(count).map(without_start).collect(),
+        }
     }
 }

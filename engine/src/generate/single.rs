@@ -1,8 +1,9 @@
 //! Greedy search and plain sampling: one sequence per request.
 
+use super::logits::{RowLogits, Wanted};
 use super::params::GenerationParams;
 use super::random::RowRng;
-use super::scores::{Processors, arg_max, log_sum_exp};
+use super::scores::Processors;
 
 /// The sequence of one request.
 #[derive(Debug)]
@@ -33,18 +34,51 @@ impl SingleSearch {
         }
     }
 
-    /// Takes the logits of a step, [vocab_size]. Tells whether to go on.
-    pub(crate) fn advance(&mut self, logits: &mut [f32]) -> bool {
-        let original = logits.to_vec();
-        self.processors.apply(&self.tokens, logits);
-        let chosen = match &mut self.rng {
-            Some(rng) => rng.draw(logits),
-            None => arg_max(logits),
+    /// Whether its tokens are those of highest score, and so known as soon as the logits are.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.rng.is_none()
+    }
+
+    /// What is needed of the logits after the tokens so far and `drafts`, and which ids may not follow.
+    pub(crate) fn wanted(&self, drafts: &[u32], vocabulary: usize) -> (Wanted, Vec<u32>) {
+        let wanted = self.processors.wanted(1, vocabulary);
+        let banned = match drafts {
+            [] => self.processors.banned(&self.tokens),
+            drafts => self.processors.banned(&[&self.tokens, drafts].concat()),
         };
-        self.log_probability += f64::from(original[chosen] - log_sum_exp(&original));
-        let token = chosen as u32;
+        (wanted, banned)
+    }
+
+    /// Takes the logits of a step. Tells whether to go on.
+    pub(crate) fn advance(&mut self, logits: &RowLogits) -> bool {
+        let candidates = self.processors.candidates(&self.tokens, logits, false, 1);
+        let chosen = match &mut self.rng {
+            Some(rng) => {
+                let scores: Vec<f32> = candidates.iter().map(|(_, score)| *score).collect();
+                candidates.get(rng.draw(&scores))
+            }
+            None => candidates.first(),
+        };
+        // Every id is banned: nothing can follow.
+        let Some((token, score)) = chosen.copied() else {
+            return false;
+        };
+        // What the model itself gave, before processing.
+        let original = match logits.highest() {
+            Some(highest) => highest
+                .iter()
+                .find(|(_, id)| *id == token)
+                .map_or(score, |(score, _)| *score),
+            None => logits.all()[token as usize],
+        };
+        self.log_probability += f64::from(original - logits.log_sum_exp());
         self.tokens.push(token);
         !self.eos.contains(&token) && self.tokens.len() <= self.max_new_tokens
+    }
+
+    /// Most tokens that can still follow.
+    pub(crate) fn room(&self) -> usize {
+        (self.max_new_tokens + 1).saturating_sub(self.tokens.len())
     }
 
     /// The sequence so far, start token included, and its score: log-probability / length^length_penalty, as a beam's.

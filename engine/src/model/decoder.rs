@@ -1,121 +1,130 @@
-//! The decoder: one step for every row of the batch at a time.
+//! The decoder: one step for every row at a time.
 
-use candle_core::{Result, Tensor};
+use std::sync::Arc;
 
-use super::encoder::load_bias;
-use super::layers::{Attention, FeedForward, RmsNorm, attend, join_heads, split_heads};
-use super::position::PositionBias;
-use super::state::{CrossCache, DecoderState};
-use crate::config::T5Config;
+use candle_core::Result;
+
+use super::backend::{Backend, FeedForward, StepRows};
+use super::load::{self, AttentionNames};
+use crate::config::{Architecture, T5Config};
 use crate::error;
 use crate::weights::Weights;
 
 #[derive(Debug)]
-struct Block {
-    self_attention: Attention,
-    cross_attention: Attention,
-    feed_forward: FeedForward,
-    /// UMT5 only; the others share the first layer's.
-    bias: Option<PositionBias>,
+struct Block<B: Backend> {
+    self_norm: B::Norm,
+    /// [d_model → 3 · heads · d_kv]
+    query_key_value: B::Linear,
+    self_output: B::Linear,
+    cross_norm: B::Norm,
+    cross_query: B::Linear,
+    /// [d_model → 2 · heads · d_kv], of the encoder's states.
+    cross_key_value: B::Linear,
+    cross_output: B::Linear,
+    feed_forward: FeedForward<B>,
 }
 
 /// The decoder stack.
 #[derive(Debug)]
-pub(crate) struct Decoder {
-    blocks: Vec<Block>,
-    norm: RmsNorm,
+pub(crate) struct Decoder<B: Backend> {
+    blocks: Vec<Block<B>>,
+    /// One for all layers; for UMT5 one for each.
+    bias: Vec<B::Bias>,
     heads: usize,
 }
 
-impl Decoder {
-    /// Loads `decoder.*`.
-    pub(crate) fn load(weights: &Weights, config: &T5Config) -> error::Result<Self> {
-        let mut blocks = Vec::with_capacity(config.num_decoder_layers);
+/// Memory that a step works in.
+#[derive(Debug, Default)]
+pub(crate) struct DecoderScratch<R> {
+    projected: R,
+    attended: R,
+}
+
+/// Keys and values of one text's encoder states, by decoder layer: computed once for a text, shared by the beams of
+/// its request and by any other request for the same text.
+pub(crate) type Cross<B> = Arc<Vec<<B as Backend>::KeysValues>>;
+
+impl<B: Backend> Decoder<B> {
+    /// Loads `decoder.*`. `max_tokens` is the most that a sequence can have.
+    pub(crate) fn load(
+        backend: &B,
+        weights: &Weights,
+        config: &T5Config,
+        max_tokens: usize,
+    ) -> error::Result<Self> {
+        let (mut blocks, mut bias) = (Vec::new(), Vec::new());
         for index in 0..config.num_decoder_layers {
-            let block = format!("decoder.block.{index}.layer");
+            let layer = |part: usize| format!("decoder.block.{index}.layer.{part}");
+            let own = AttentionNames::new(&layer(0), "SelfAttention");
+            let cross = AttentionNames::new(&layer(1), "EncDecAttention");
             blocks.push(Block {
-                self_attention: Attention::load(weights, &format!("{block}.0"), "SelfAttention", config)?,
-                cross_attention: Attention::load(weights, &format!("{block}.1"), "EncDecAttention", config)?,
-                feed_forward: FeedForward::load(weights, &format!("{block}.2"), config)?,
-                // The decoder sees only what is before it: its buckets are unidirectional.
-                bias: load_bias(weights, &format!("{block}.0"), index, config, false)?,
+                self_norm: load::norm(backend, weights, &layer(0), config)?,
+                query_key_value: own.query_key_value(backend, weights, config)?,
+                self_output: own.output(backend, weights, config)?,
+                cross_norm: load::norm(backend, weights, &layer(1), config)?,
+                cross_query: cross.query(backend, weights, config)?,
+                cross_key_value: cross.key_value(backend, weights, config)?,
+                cross_output: cross.output(backend, weights, config)?,
+                feed_forward: load::feed_forward(backend, weights, &layer(2), config)?,
             });
+            if index == 0 || config.architecture == Architecture::Umt5 {
+                // The decoder sees only what is before it: its buckets are unidirectional.
+                let table = own.position_bias(weights, config)?;
+                bias.push(backend.bias(table.by_distance(1 - max_tokens as i64..1, false))?);
+            }
         }
-        let norm = RmsNorm::load(weights, "decoder.final_layer_norm", config)?;
         Ok(Self {
             blocks,
-            norm,
+            bias,
             heads: config.num_heads,
         })
     }
 
-    /// Keys and values of the cross-attention, one pair per layer: computed once for a request, shared by its beams.
-    ///
-    /// `states` is [batch · tokens, d_model]; each result is [batch, heads, tokens, d_kv].
-    pub(crate) fn cross_keys_values(&self, states: &Tensor, batch: usize) -> Result<Vec<(Tensor, Tensor)>> {
-        let project = |block: &Block| {
-            let (key, value) = block.cross_attention.keys_values(states)?;
-            Ok((
-                split_heads(&key, batch, self.heads)?,
-                split_heads(&value, batch, self.heads)?,
-            ))
-        };
-        self.blocks.iter().map(project).collect()
+    /// What cross-attention reads of each text; `states` is as [`Encoder::forward`](super::encoder::Encoder::forward)
+    /// gives it.
+    pub(crate) fn cross(
+        &self,
+        backend: &mut B,
+        states: &B::Rows,
+        lengths: &[usize],
+        scratch: &mut DecoderScratch<B::Rows>,
+    ) -> Result<Vec<Cross<B>>> {
+        let mut texts: Vec<Vec<B::KeysValues>> = lengths.iter().map(|_| Vec::new()).collect();
+        for block in &self.blocks {
+            backend.project(states, None, &block.cross_key_value, &mut scratch.projected)?;
+            let layers = backend.keys_values(&scratch.projected, lengths, self.heads)?;
+            texts
+                .iter_mut()
+                .zip(layers)
+                .for_each(|(text, layer)| text.push(layer));
+        }
+        Ok(texts.into_iter().map(Arc::new).collect())
     }
 
-    /// One decode step: `embedded` is the last token of every row, [rows, d_model]; the result is what the output head
-    /// reads, of the same shape. Keys and values of this step are added to the state's cache.
-    pub(crate) fn step(&self, embedded: &Tensor, state: &mut DecoderState) -> Result<Tensor> {
-        let count = embedded.dim(0)?;
-        let mut rows = embedded.clone();
-        let keys = state.begin_step()?;
-        let mut bias = None;
-        for (layer, block) in self.blocks.iter().enumerate() {
-            if let Some(own) = &block.bias {
-                bias = Some(own.get(1, keys)?);
-            }
-            let normed = block.self_attention.normed(&rows)?;
-            let (key, value) = block.self_attention.keys_values(&normed)?;
-            // One token per row: [rows, heads, 1, d_kv] is the same memory as [rows, heads · d_kv].
-            let query = block
-                .self_attention
-                .queries(&normed)?
-                .reshape((count, self.heads, 1, ()))?;
-            let (key, value) = state.append(layer, &key, &value)?;
-            let attended = attend(&query, &key, &value, bias.as_ref())?.reshape((count, ()))?;
-            rows = block.self_attention.output(&attended, &rows)?;
+    /// One decode step. `rows` holds the embeddings of the last tokens, [rows, d_model], and after it what the output
+    /// head reads. Keys and values of this step are stored in the cache.
+    pub(crate) fn step(
+        &self,
+        backend: &mut B,
+        rows: &mut B::Rows,
+        step: StepRows<'_>,
+        cross: &B::CrossBatch,
+        cache: &mut B::Cache,
+        scratch: &mut DecoderScratch<B::Rows>,
+    ) -> Result<()> {
+        let DecoderScratch { projected, attended } = scratch;
+        for (index, block) in self.blocks.iter().enumerate() {
+            let bias = &self.bias[index.min(self.bias.len() - 1)];
+            backend.project(rows, Some(&block.self_norm), &block.query_key_value, projected)?;
+            backend.self_attention(projected, cache, index, step, bias, attended)?;
+            backend.project_onto(rows, attended, &block.self_output)?;
 
-            let normed = block.cross_attention.normed(&rows)?;
-            let queries = block.cross_attention.queries(&normed)?;
-            let attended = self.cross_attend(&queries, layer, state.cross())?;
-            rows = block.cross_attention.output(&attended, &rows)?;
+            backend.project(rows, Some(&block.cross_norm), &block.cross_query, projected)?;
+            backend.cross_attention(projected, cross, index, step.rows, attended)?;
+            backend.project_onto(rows, attended, &block.cross_output)?;
 
-            rows = block.feed_forward.forward(&rows)?;
+            backend.feed_forward(rows, &block.feed_forward)?;
         }
-        state.end_step();
-        self.norm.forward(&rows)
-    }
-
-    /// Cross-attention: the beams of a request are so many queries against the one set of keys and values.
-    fn cross_attend(&self, queries: &Tensor, layer: usize, cross: &CrossCache) -> Result<Tensor> {
-        let (key, value) = cross.layer(layer);
-        let mut attended = Vec::new();
-        for run in cross.runs() {
-            // [requests · beams, heads · d_kv] → [requests, heads, beams, d_kv]
-            let query = queries.narrow(0, run.first_row, run.requests * run.beams)?;
-            let query = split_heads(&query.contiguous()?, run.requests, self.heads)?;
-            let part = |tensor: &Tensor| tensor.narrow(0, run.first_request, run.requests);
-            let mask = cross.mask().map(part).transpose()?;
-            attended.push(join_heads(&attend(
-                &query,
-                &part(key)?,
-                &part(value)?,
-                mask.as_ref(),
-            )?)?);
-        }
-        match attended.as_slice() {
-            [only] => Ok(only.clone()),
-            several => Tensor::cat(several, 0),
-        }
+        Ok(())
     }
 }

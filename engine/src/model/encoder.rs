@@ -1,115 +1,106 @@
-//! The encoder: token ids of a text to one state per token.
+//! The encoder: token ids of texts to one state per token.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::Result;
 
-use super::layers::{Attention, FeedForward, RmsNorm, attend, join_heads, split_heads};
-use super::position::PositionBias;
+use super::backend::{Backend, DistanceTable, FeedForward};
+use super::load::{self, AttentionNames};
 use crate::config::{Architecture, T5Config};
 use crate::error;
 use crate::weights::Weights;
 
 #[derive(Debug)]
-struct Block {
-    attention: Attention,
-    feed_forward: FeedForward,
-    /// UMT5 only; the others share the first layer's.
-    bias: Option<PositionBias>,
+struct Block<B: Backend> {
+    norm: B::Norm,
+    /// [d_model → 3 · heads · d_kv]
+    query_key_value: B::Linear,
+    output: B::Linear,
+    feed_forward: FeedForward<B>,
 }
 
 /// The encoder stack.
 #[derive(Debug)]
-pub(crate) struct Encoder {
-    blocks: Vec<Block>,
-    norm: RmsNorm,
+pub(crate) struct Encoder<B: Backend> {
+    blocks: Vec<Block<B>>,
+    /// One for all layers; for UMT5 one for each.
+    bias: Vec<B::Bias>,
+    norm: B::Norm,
     heads: usize,
 }
 
-impl Encoder {
+/// Memory that a pass through the encoder works in.
+#[derive(Debug, Default)]
+pub(crate) struct EncoderScratch<R> {
+    rows: R,
+    projected: R,
+    attended: R,
+}
+
+impl<B: Backend> Encoder<B> {
     /// Loads `encoder.*`.
-    pub(crate) fn load(weights: &Weights, config: &T5Config) -> error::Result<Self> {
-        let mut blocks = Vec::with_capacity(config.num_layers);
+    pub(crate) fn load(
+        backend: &B,
+        weights: &Weights,
+        config: &T5Config,
+        max_tokens: usize,
+    ) -> error::Result<Self> {
+        let (mut blocks, mut bias) = (Vec::new(), Vec::new());
         for index in 0..config.num_layers {
-            let block = format!("encoder.block.{index}.layer");
+            let layer = |part: usize| format!("encoder.block.{index}.layer.{part}");
+            let names = AttentionNames::new(&layer(0), "SelfAttention");
             blocks.push(Block {
-                attention: Attention::load(weights, &format!("{block}.0"), "SelfAttention", config)?,
-                feed_forward: FeedForward::load(weights, &format!("{block}.1"), config)?,
-                bias: load_bias(weights, &format!("{block}.0"), index, config, true)?,
+                norm: load::norm(backend, weights, &layer(0), config)?,
+                query_key_value: names.query_key_value(backend, weights, config)?,
+                output: names.output(backend, weights, config)?,
+                feed_forward: load::feed_forward(backend, weights, &layer(1), config)?,
             });
+            if index == 0 || config.architecture == Architecture::Umt5 {
+                let table = names.position_bias(weights, config)?;
+                bias.push(backend.bias(table.both_ways(max_tokens))?);
+            }
         }
-        let norm = RmsNorm::load(weights, "encoder.final_layer_norm", config)?;
         Ok(Self {
             blocks,
-            norm,
+            bias,
+            norm: backend.norm(
+                &weights.get("encoder.final_layer_norm.weight", &[config.d_model])?,
+                config.layer_norm_epsilon as f32,
+            )?,
             heads: config.num_heads,
         })
     }
 
-    /// States of a padded batch: `embedded` is [batch · tokens, d_model], and so is the result. `mask` is
-    /// [batch, 1, 1, tokens] as [`padding_mask`] makes it, or nothing if no row is padded.
-    pub(crate) fn forward(&self, embedded: &Tensor, batch: usize, mask: Option<&Tensor>) -> Result<Tensor> {
-        let tokens = embedded.dim(0)? / batch;
-        let mut rows = embedded.clone();
-        let mut bias = None;
-        for block in &self.blocks {
-            if let Some(own) = &block.bias {
-                let positions = own.get(tokens, tokens)?;
-                bias = Some(match mask {
-                    Some(mask) => positions.broadcast_add(mask)?,
-                    None => positions,
-                });
-            }
-            let normed = block.attention.normed(&rows)?;
-            let query = split_heads(&block.attention.queries(&normed)?, batch, self.heads)?;
-            let (key, value) = block.attention.keys_values(&normed)?;
-            let (key, value) = (
-                split_heads(&key, batch, self.heads)?,
-                split_heads(&value, batch, self.heads)?,
-            );
-            let attended = join_heads(&attend(&query, &key, &value, bias.as_ref())?)?;
-            rows = block.attention.output(&attended, &rows)?;
-            rows = block.feed_forward.forward(&rows)?;
+    /// States of texts, [tokens of all texts, d_model], in `states`. `ids` are those of all texts, one after the
+    /// other, and `lengths` their numbers of tokens: there is no padding, and no text sees another.
+    pub(crate) fn forward(
+        &self,
+        backend: &mut B,
+        embedding: &B::Embedding,
+        ids: &[u32],
+        lengths: &[usize],
+        scratch: &mut EncoderScratch<B::Rows>,
+        states: &mut B::Rows,
+    ) -> Result<()> {
+        let EncoderScratch {
+            rows,
+            projected,
+            attended,
+        } = scratch;
+        backend.embed(embedding, ids, rows)?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            let bias = &self.bias[index.min(self.bias.len() - 1)];
+            backend.project(rows, Some(&block.norm), &block.query_key_value, projected)?;
+            backend.encoder_attention(projected, lengths, self.heads, bias, attended)?;
+            backend.project_onto(rows, attended, &block.output)?;
+            backend.feed_forward(rows, &block.feed_forward)?;
         }
-        self.norm.forward(&rows)
+        backend.normed(rows, &self.norm, states)
     }
 }
 
-/// The position bias of a layer: the first one's, for UMT5 each one's.
-pub(super) fn load_bias(
-    weights: &Weights,
-    layer: &str,
-    index: usize,
-    config: &T5Config,
-    bidirectional: bool,
-) -> error::Result<Option<PositionBias>> {
-    if index > 0 && config.architecture != Architecture::Umt5 {
-        return Ok(None);
+impl load::BiasTable {
+    /// The bias between any two of `tokens` tokens: a text is read in both directions.
+    fn both_ways(&self, tokens: usize) -> DistanceTable {
+        let center = tokens as i64 - 1;
+        self.by_distance(-center..center + 1, true)
     }
-    let name = format!("{layer}.SelfAttention.relative_attention_bias.weight");
-    let table = weights.get(&name, &[config.relative_attention_num_buckets, config.num_heads])?;
-    Ok(Some(PositionBias::new(
-        &table,
-        config.relative_attention_max_distance,
-        bidirectional,
-    )?))
-}
-
-/// 0 where a row of [batch, 1, 1, tokens] has a token, and a number whose exponential is 0 where it is padded; nothing
-/// if no row is padded.
-pub(super) fn padding_mask(
-    lengths: &[usize],
-    tokens: usize,
-    dtype: DType,
-    device: &Device,
-) -> Result<Option<Tensor>> {
-    if lengths.iter().all(|length| *length == tokens) {
-        return Ok(None);
-    }
-    let hidden = if dtype == DType::F16 { -6e4 } else { -1e9 };
-    let mut mask = vec![0f32; lengths.len() * tokens];
-    for (row, length) in mask.chunks_mut(tokens).zip(lengths) {
-        row[*length..].fill(hidden);
-    }
-    Tensor::from_vec(mask, (lengths.len(), 1, 1, tokens), device)?
-        .to_dtype(dtype)
-        .map(Some)
 }

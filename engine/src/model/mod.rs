@@ -1,70 +1,88 @@
-//! The T5 graph on candle tensors.
+//! The T5 graph: what a model computes, on whatever computes it.
 //!
-//! Linear layers work on rows, [rows, width]: in the encoder a row is a token of the (padded) batch, in the decoder it
-//! is one beam of one request. What generation needs of a model is three calls: [`T5Model::prefill`] encodes a batch and
-//! fills the cross-attention caches, [`T5Model::step`] decodes one token per row, and
-//! [`DecoderState::select`] moves and drops rows between steps.
+//! Two calls are all that generation needs: [`T5Model::prefill`] reads texts, [`T5Model::step`] decodes one token of any
+//! number of rows, which belong to requests of any lengths, ages and numbers of beams.
 //!
 //! Rules of the architecture: Raffel et al. 2020, <https://arxiv.org/abs/1910.10683>; details as in `modeling_t5.py` of
 //! transformers, against which the golden tests compare.
 
+mod backend;
+mod cpu;
 mod decoder;
 mod encoder;
-mod layers;
+mod load;
 mod position;
-mod product;
-mod state;
+mod tensors;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::Result;
 
-use crate::config::T5Config;
+use crate::config::{Architecture, T5Config};
 use crate::error;
+use crate::generate::MAX_NEW_TOKENS;
 use crate::weights::Weights;
-use decoder::Decoder;
-use encoder::{Encoder, padding_mask};
-use layers::Linear;
-use state::CrossCache;
-pub(crate) use state::DecoderState;
+pub(crate) use backend::{Backend, StepRows};
+pub(crate) use cpu::Cpu;
+pub(crate) use decoder::Cross;
+use decoder::{Decoder, DecoderScratch};
+use encoder::{Encoder, EncoderScratch};
+pub(crate) use tensors::Tensors;
 
-/// Tokens, with padding, that the encoder takes at once on the CPU, where a longer product is no faster and padding
-/// costs time.
-const CPU_ENCODER_TOKENS: usize = 512;
-/// The same on a GPU.
-const GPU_ENCODER_TOKENS: usize = 16_384;
+/// Most tokens of a sequence in the decoder: the start token, the new ones, and drafts that are not yet accepted.
+const DECODER_TOKENS: usize = MAX_NEW_TOKENS + 64;
 
-/// A loaded model. It is never changed: any number of batches may use it at the same time.
+/// A loaded model. It is never changed: any number of threads may use it at the same time.
 #[derive(Debug)]
-pub(crate) struct T5Model {
+pub(crate) struct T5Model<B: Backend> {
     config: T5Config,
     /// [vocab_size, d_model]
-    embedding: Tensor,
-    encoder: Encoder,
-    decoder: Decoder,
-    head: Linear,
-    device: Device,
-    dtype: DType,
+    embedding: B::Embedding,
+    encoder: Encoder<B>,
+    decoder: Decoder<B>,
+    /// The decoder's final normalization.
+    norm: B::Norm,
+    head: B::Linear,
     parameters: u64,
 }
 
-/// The result of [`T5Model::prefill`].
-#[derive(Debug)]
-pub(crate) struct Prefill {
-    /// Ready for the first step.
-    pub(crate) state: DecoderState,
-    /// Share of what the encoder computed that was padding, 0 to 1.
-    pub(crate) padding_ratio: f64,
+/// A thread's memory for working with a model.
+pub(crate) struct Workspace<B: Backend> {
+    /// What computes.
+    pub(crate) backend: B,
+    encoder: EncoderScratch<B::Rows>,
+    decoder: DecoderScratch<B::Rows>,
+    rows: B::Rows,
 }
 
-impl T5Model {
-    /// Loads the tensors that the configuration asks for.
+impl<B: Backend> Workspace<B> {
+    /// An empty one.
+    pub(crate) fn new(backend: B) -> Self {
+        Self {
+            backend,
+            encoder: EncoderScratch::default(),
+            decoder: DecoderScratch::default(),
+            rows: B::Rows::default(),
+        }
+    }
+}
+
+/// A text that was read.
+pub(crate) struct Prefilled<B: Backend> {
+    /// What the decoder reads of it.
+    pub(crate) cross: Cross<B>,
+    /// Mean of the encoder's states, [d_model].
+    pub(crate) embedding: Vec<f32>,
+}
+
+impl<B: Backend> T5Model<B> {
+    /// Loads the tensors that the configuration asks for. Texts may have up to `max_input_tokens` tokens.
     ///
     /// # Errors
     /// Missing tensors, other shapes or types than expected, values that are not finite.
     pub(crate) fn load(
+        backend: &B,
         weights: &Weights,
         config: T5Config,
-        device: Device,
-        dtype: DType,
+        max_input_tokens: usize,
     ) -> error::Result<Self> {
         let shape = [config.vocab_size, config.d_model];
         // The embedding has four names in the wild; they are one tensor.
@@ -83,13 +101,13 @@ impl T5Model {
             true => weights.get("lm_head.weight", &shape)?,
             false => embedding.clone(),
         };
+        let norm = weights.get("decoder.final_layer_norm.weight", &[config.d_model])?;
         Ok(Self {
-            encoder: Encoder::load(weights, &config)?,
-            decoder: Decoder::load(weights, &config)?,
-            head: Linear::new(&head)?,
-            embedding,
-            device,
-            dtype,
+            encoder: Encoder::load(backend, weights, &config, max_input_tokens)?,
+            decoder: Decoder::load(backend, weights, &config, DECODER_TOKENS)?,
+            norm: backend.norm(&norm, config.layer_norm_epsilon as f32)?,
+            head: backend.linear(&[head])?,
+            embedding: backend.embedding(&embedding)?,
             parameters: parameters(&config, untied),
             config,
         })
@@ -105,108 +123,86 @@ impl T5Model {
         self.parameters
     }
 
-    /// Where it runs.
-    pub(crate) fn device(&self) -> &Device {
-        &self.device
+    /// A cache for generated tokens.
+    pub(crate) fn cache(&self, backend: &B) -> Result<B::Cache> {
+        backend.cache(
+            self.config.num_decoder_layers,
+            self.config.num_heads,
+            self.config.d_kv,
+        )
     }
 
-    /// What it computes in.
-    pub(crate) fn dtype(&self) -> DType {
-        self.dtype
-    }
-
-    /// Encodes the inputs and fills the cross-attention caches; `beams` is the number of decoder rows of each input.
-    pub(crate) fn prefill(&self, inputs: &[&[u32]], beams: &[usize]) -> Result<Prefill> {
-        let longest = inputs.iter().map(|ids| ids.len()).max().unwrap_or(0);
-        let mut order: Vec<usize> = (0..inputs.len()).collect();
-        order.sort_by_key(|index| std::cmp::Reverse(inputs[*index].len()));
-        let mut chunks = Vec::new();
-        let (mut computed, mut real) = (0, 0);
-        let mut rest = order.as_slice();
-        while let Some(first) = rest.first() {
-            let tokens = inputs[*first].len();
-            let (chunk, others) = rest.split_at(self.encoder_rows(tokens).min(rest.len()));
-            let ids: Vec<&[u32]> = chunk.iter().map(|index| inputs[*index]).collect();
-            let states = self.encode(&ids)?;
-            let layers = self.decoder.cross_keys_values(&states, ids.len())?;
-            // Chunks of shorter inputs are padded to the longest of all.
-            let pad = |tensor: Tensor| tensor.pad_with_zeros(2, 0, longest - tokens);
-            let pad_both = |(key, value)| Ok((pad(key)?, pad(value)?));
-            chunks.push(layers.into_iter().map(pad_both).collect::<Result<Vec<_>>>()?);
-            computed += tokens * ids.len();
-            real += ids.iter().map(|ids| ids.len()).sum::<usize>();
-            rest = others;
-        }
-        // Back to the order of the inputs: `place[i]` is where input `i` stands in `order`.
-        let mut place = vec![0u32; inputs.len()];
-        for (position, index) in (0..).zip(&order) {
-            place[*index] = position;
-        }
-        let place = Tensor::from_vec(place, inputs.len(), &self.device)?;
-        let gather = |tensors: Vec<&Tensor>| Tensor::cat(&tensors, 0)?.index_select(&place, 0);
-        let layer = |index: usize| {
-            let keys = gather(
-                chunks
-                    .iter()
-                    .map(|chunk: &Vec<(Tensor, Tensor)>| &chunk[index].0)
-                    .collect(),
-            )?;
-            let values = gather(chunks.iter().map(|chunk| &chunk[index].1).collect())?;
-            Ok((keys, values))
-        };
-        let layers = (0..self.config.num_decoder_layers)
-            .map(layer)
-            .collect::<Result<Vec<_>>>()?;
-        let lengths = inputs.iter().map(|ids| ids.len()).collect();
-        let cross = CrossCache::new(layers, lengths, beams, self.dtype, &self.device)?;
-        let state = DecoderState::new(&self.config, cross, self.dtype, &self.device)?;
-        Ok(Prefill {
-            state,
-            padding_ratio: 1.0 - real as f64 / computed.max(1) as f64,
-        })
-    }
-
-    fn encoder_rows(&self, tokens: usize) -> usize {
-        let most = if self.device.is_cpu() {
-            CPU_ENCODER_TOKENS
-        } else {
-            GPU_ENCODER_TOKENS
-        };
-        (most / tokens.max(1)).max(1)
-    }
-
-    /// States of inputs, padded to the longest of them: [inputs · tokens, d_model].
-    pub(crate) fn encode(&self, inputs: &[&[u32]]) -> Result<Tensor> {
-        let tokens = inputs.iter().map(|ids| ids.len()).max().unwrap_or(0);
-        let mut ids = vec![self.config.pad_token_id; inputs.len() * tokens];
-        for (row, input) in ids.chunks_mut(tokens).zip(inputs) {
-            row[..input.len()].copy_from_slice(input);
-        }
+    /// Reads texts.
+    pub(crate) fn prefill(&self, work: &mut Workspace<B>, inputs: &[&[u32]]) -> Result<Vec<Prefilled<B>>> {
         let lengths: Vec<usize> = inputs.iter().map(|ids| ids.len()).collect();
-        let mask = padding_mask(&lengths, tokens, self.dtype, &self.device)?;
+        self.read(work, inputs, &lengths)?;
+        let cross = self
+            .decoder
+            .cross(&mut work.backend, &work.rows, &lengths, &mut work.decoder)?;
+        let states = work.backend.to_host(&work.rows)?;
+        let mut rest = states.as_slice();
+        let prefilled = cross.into_iter().zip(&lengths).map(|(cross, length)| {
+            let (own, others) = rest.split_at(length * self.config.d_model);
+            rest = others;
+            Prefilled {
+                cross,
+                embedding: mean(own, self.config.d_model),
+            }
+        });
+        Ok(prefilled.collect())
+    }
+
+    /// States of one text: [tokens, d_model].
+    pub(crate) fn encode(&self, work: &mut Workspace<B>, ids: &[u32]) -> Result<Vec<f32>> {
+        self.read(work, &[ids], &[ids.len()])?;
+        work.backend.to_host(&work.rows)
+    }
+
+    fn read(&self, work: &mut Workspace<B>, inputs: &[&[u32]], lengths: &[usize]) -> Result<()> {
+        let Workspace {
+            backend,
+            encoder,
+            rows,
+            ..
+        } = work;
         self.encoder
-            .forward(&self.embed(&ids)?, inputs.len(), mask.as_ref())
+            .forward(backend, &self.embedding, &inputs.concat(), lengths, encoder, rows)
     }
 
-    /// One decode step: the last token of every row in, the logits of the next out, [rows, vocab_size] in row order,
-    /// f32 on the host.
-    pub(crate) fn step(&self, last: &[u32], state: &mut DecoderState) -> Result<Vec<f32>> {
-        let mut rows = self.decoder.step(&self.embed(last)?, state)?;
-        if self.config.scale_output {
-            rows = (rows * (self.config.d_model as f64).powf(-0.5))?;
-        }
-        self.head
-            .forward(&rows)?
-            .to_dtype(DType::F32)?
-            .flatten_all()?
-            .to_vec1()
+    /// One decode step. `take` gets the logits some columns at a time: the first column, and [rows, columns].
+    pub(crate) fn step(
+        &self,
+        work: &mut Workspace<B>,
+        step: StepRows<'_>,
+        cross: &B::CrossBatch,
+        cache: &mut B::Cache,
+        take: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        let Workspace {
+            backend,
+            decoder,
+            rows,
+            ..
+        } = work;
+        backend.embed(&self.embedding, step.tokens, rows)?;
+        self.decoder.step(backend, rows, step, cross, cache, decoder)?;
+        let scale = match self.config.scale_output {
+            true => (self.config.d_model as f32).powf(-0.5),
+            false => 1.0,
+        };
+        backend.logits(rows, &self.norm, scale, &self.head, take)
     }
+}
 
-    /// [ids, d_model]
-    fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        self.embedding
-            .index_select(&Tensor::from_slice(ids, ids.len(), &self.device)?, 0)
+/// Mean of rows of this width.
+fn mean(rows: &[f32], width: usize) -> Vec<f32> {
+    let mut mean = vec![0f32; width];
+    for row in rows.chunks_exact(width) {
+        mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
     }
+    let count = (rows.len() / width).max(1) as f32;
+    mean.iter_mut().for_each(|sum| *sum /= count);
+    mean
 }
 
 /// Numbers in a model of this shape.
@@ -216,7 +212,7 @@ fn parameters(config: &T5Config, untied: bool) -> u64 {
     let feed_forward = (if config.gated { 3 } else { 2 }) * model * wide + model;
     let bias = config.relative_attention_num_buckets * config.num_heads;
     let biases = |layers| {
-        if config.architecture == crate::config::Architecture::Umt5 {
+        if config.architecture == Architecture::Umt5 {
             layers * bias
         } else {
             bias

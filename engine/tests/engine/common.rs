@@ -52,9 +52,6 @@ pub(crate) fn encoded(ids: &[u32]) -> Encoded {
 
 /// Generates for one input alone.
 pub(crate) fn alone(engine: &Engine, ids: &[u32], params: &GenerationParams) -> Result<Generated, RowError> {
-    let request = GenerateRequest {
-        encoded: encoded(ids),
-        params: params.clone(),
-    };
+    let request = GenerateRequest::new(encoded(ids), params.clone());
     engine.generate_batch(&[request], &mut ()).remove(0)
 }

@@ -116,6 +116,7 @@ fn one_batch_of_all_inputs_and_searches_gives_the_same_tokens_and_scores() {
                 requests.push(GenerateRequest {
                     encoded: encoded(&line.input_ids),
                     params,
+                    stop: None,
                 });
                 expected.push((line.input_ids.len(), search));
             }

@@ -176,6 +176,7 @@ fn padded_batches_of_all_searches_give_the_same_tokens_and_scores() {
                 requests.push(GenerateRequest {
                     encoded: encoded(&case.input_ids),
                     params: params(&output.params),
+                    stop: None,
                 });
                 expected.push((format!("{} {name}", case.id), output));
             }

@@ -45,6 +45,7 @@ fn draw(engine: &Engine, ids: &[u32], params: &GenerationParams, count: u64) -> 
                 seed: Some(*seed),
                 ..params.clone()
             },
+            stop: None,
         };
         let requests: Vec<GenerateRequest> = seeds.iter().map(request).collect();
         let results = engine.generate_batch(&requests, &mut ());
@@ -173,6 +174,7 @@ fn a_seed_gives_the_same_whatever_else_is_in_the_batch() {
             requests.push(GenerateRequest {
                 encoded: encoded(&input[..length]),
                 params: sample(beams, seed),
+                stop: None,
             });
         }
     }

@@ -28,13 +28,7 @@ fn time_per_article() {
                 min_new_tokens: 63,
                 ..Default::default()
             };
-            let requests = vec![
-                GenerateRequest {
-                    encoded: encoded(&ids),
-                    params
-                };
-                batch
-            ];
+            let requests = vec![GenerateRequest::new(encoded(&ids), params); batch];
             let mut best = (f64::INFINITY, 0.0, 0.0);
             for _ in 0..3 {
                 let begin = Instant::now();

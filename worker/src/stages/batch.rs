@@ -35,6 +35,7 @@ impl Batch {
                 let request = GenerateRequest {
                     encoded: tokenized.encoded.clone(),
                     params,
+                    stop: None,
                 };
                 Row {
                     tokenized,

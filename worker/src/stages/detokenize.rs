@@ -126,7 +126,7 @@ pub fn result_of_row(
         let summary = summary_of(&generated.text, wanted);
         result.sizes.summary_chars = chars(&summary);
         result.sizes.summary_tokens = generated.ids.len() as u64;
-        result.sizes.padding_ratio = generated.padding_ratio;
+        result.timings.batch_wait_ms += generated.timings.wait.as_secs_f64() * 1e3;
         result.timings.encode_ms = generated.timings.encode.as_secs_f64() * 1e3;
         result.timings.decode_ms = generated.timings.decode.as_secs_f64() * 1e3;
         result.summary = Some(summary);

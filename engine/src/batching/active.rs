@@ -1,0 +1,285 @@
+//! A request that is being decoded.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::draft::Drafter;
+use super::queue::Ticket;
+use super::slots::Slots;
+use super::texts::Text;
+use super::{Drafting, Event};
+use crate::error::RowError;
+use crate::generate::{Alternative, FinishReason, Generated, RowLogits, Search, Timings};
+use crate::model::Backend;
+use crate::tokenize::TextTokenizer;
+
+/// The rows of the next step, of all requests.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) tokens: Vec<u32>,
+    pub(super) slots: Vec<u32>,
+    pub(super) lengths: Vec<usize>,
+    /// Rows of each request.
+    pub(super) rows: Vec<usize>,
+}
+
+impl Plan {
+    pub(super) fn clear(&mut self) {
+        self.tokens.clear();
+        self.slots.clear();
+        self.lengths.clear();
+        self.rows.clear();
+    }
+}
+
+/// What there is besides a request itself.
+pub(super) struct Context<'a> {
+    pub(super) tokenizer: &'a TextTokenizer,
+    pub(super) start: u32,
+    pub(super) eos: &'a [u32],
+    pub(super) vocabulary: usize,
+    pub(super) drafting: Drafting,
+}
+
+/// A request in the decoder.
+pub(super) struct Active<B: Backend> {
+    pub(super) ticket: Ticket,
+    pub(super) text: Text<B>,
+    search: Search,
+    /// Slots of the tokens of each row so far.
+    lines: Vec<Vec<u32>>,
+    /// All slots of the request.
+    owned: Vec<u32>,
+    /// Drafts of this step, and their slots.
+    drafts: Vec<u32>,
+    draft_slots: Vec<u32>,
+    drafter: Drafter,
+    encode: Duration,
+    /// Whether the encoder had read the text before.
+    reused_encoder: bool,
+    began: Instant,
+    steps: usize,
+    rows: usize,
+    stopped: bool,
+}
+
+impl<B: Backend> Active<B> {
+    /// Begins to decode.
+    pub(super) fn new(
+        ticket: Ticket,
+        text: Text<B>,
+        encode: Duration,
+        reused_encoder: bool,
+        context: &Context<'_>,
+    ) -> Self {
+        let search = Search::new(&ticket.params, context.start, context.eos, ticket.seed);
+        Self {
+            lines: vec![Vec::new(); search.rows(context.vocabulary)],
+            search,
+            ticket,
+            text,
+            owned: Vec::new(),
+            drafts: Vec::new(),
+            draft_slots: Vec::new(),
+            drafter: Drafter::default(),
+            encode,
+            reused_encoder,
+            began: Instant::now(),
+            steps: 0,
+            rows: 0,
+            stopped: false,
+        }
+    }
+
+    /// Adds its rows to the next step. `others` is the number of rows that other requests are sure to have.
+    pub(super) fn plan(
+        &mut self,
+        plan: &mut Plan,
+        slots: &mut Slots,
+        logits: &mut [RowLogits],
+        others: usize,
+        context: &Context<'_>,
+    ) {
+        let first = plan.tokens.len();
+        for (row, line) in self.lines.iter_mut().enumerate() {
+            let slot = slots.take();
+            self.owned.push(slot);
+            line.push(slot);
+            plan.tokens.push(self.search.last_token(row));
+            plan.slots.extend_from_slice(line);
+            plan.lengths.push(line.len());
+        }
+        self.drafts.clear();
+        if let (Drafting::Adaptive, Some(room)) = (context.drafting, self.search.draft_room()) {
+            let so_far = self.search.tokens_so_far();
+            let drafts = self
+                .drafter
+                .draft(&self.ticket.ids, so_far, room.saturating_sub(1), others);
+            self.drafts.extend_from_slice(drafts);
+        }
+        self.draft_slots.clear();
+        for draft in &self.drafts {
+            self.draft_slots.push(slots.take());
+            plan.tokens.push(*draft);
+            plan.slots.extend_from_slice(&self.lines[0]);
+            plan.slots.extend_from_slice(&self.draft_slots);
+            plan.lengths.push(self.lines[0].len() + self.draft_slots.len());
+        }
+        self.rows = self.lines.len() + self.drafts.len();
+        plan.rows.push(self.rows);
+        for (row, logits) in logits[first..first + self.rows].iter_mut().enumerate() {
+            let drafts = &self.drafts[..row.min(self.drafts.len())];
+            let (wanted, banned) = self.search.wanted(row, drafts, context.vocabulary);
+            logits.begin(wanted, banned);
+        }
+    }
+
+    /// Rows that it has in the step.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Rows that it has at least in the next step.
+    pub(super) fn sure_rows(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Takes the logits of its rows. Tells whether it goes on.
+    pub(super) fn advance(
+        &mut self,
+        logits: &[RowLogits],
+        slots: &mut Slots,
+        context: &Context<'_>,
+    ) -> Result<bool, RowError> {
+        let step = self.steps;
+        self.steps += 1;
+        let goes_on = match self.search.draft_room() {
+            Some(_) => self.advance_greedy(logits, slots, step)?,
+            None => self.advance_lines(logits, slots, step)?,
+        };
+        if let Some(stop) = &self.ticket.stop
+            && goes_on
+            && self.lines.len() == 1
+        {
+            let text = context.tokenizer.decode(self.search.tokens_so_far())?;
+            self.stopped = stop.is_end(&text);
+        }
+        Ok(goes_on && !self.stopped)
+    }
+
+    /// One token, and one more for every draft that was right.
+    fn advance_greedy(
+        &mut self,
+        logits: &[RowLogits],
+        slots: &mut Slots,
+        step: usize,
+    ) -> Result<bool, RowError> {
+        let mut accepted = 0;
+        let goes_on = loop {
+            finite(&logits[accepted..=accepted], step)?;
+            if !self.search.advance_one(&logits[accepted]) {
+                break false;
+            }
+            match self.drafts.get(accepted) {
+                Some(draft) if *draft == self.search.last_token(0) => {
+                    let slot = self.draft_slots[accepted];
+                    self.lines[0].push(slot);
+                    self.owned.push(slot);
+                    accepted += 1;
+                }
+                _ => break true,
+            }
+        };
+        self.drafter.learn(self.drafts.len(), accepted);
+        slots.release(self.draft_slots.drain(accepted..));
+        // The others are owned now.
+        self.draft_slots.clear();
+        Ok(goes_on)
+    }
+
+    fn advance_lines(
+        &mut self,
+        logits: &[RowLogits],
+        slots: &mut Slots,
+        step: usize,
+    ) -> Result<bool, RowError> {
+        finite(logits, step)?;
+        let Some(parents) = self.search.advance(logits) else {
+            return Ok(false);
+        };
+        let same = parents.len() == self.lines.len() && parents.iter().zip(0..).all(|(a, b)| *a == b);
+        if !same {
+            self.lines = parents.iter().map(|parent| self.lines[*parent].clone()).collect();
+            slots.sweep(&mut self.owned, self.lines.iter().map(Vec::as_slice));
+        }
+        Ok(true)
+    }
+
+    /// Tells whoever listens what there is so far.
+    pub(super) fn tell(&self) {
+        let subscribers = self.ticket.subscribers.lock();
+        if !subscribers.is_empty() {
+            let tokens: Arc<[u32]> = self.search.tokens_so_far().into();
+            subscribers
+                .iter()
+                .for_each(|subscriber| subscriber.send(Event::Tokens(tokens.clone())));
+        }
+    }
+
+    /// Gives back its slots.
+    pub(super) fn release(&mut self, slots: &mut Slots) {
+        slots.release(self.owned.drain(..));
+        slots.release(self.draft_slots.drain(..));
+    }
+
+    /// What it came to.
+    pub(super) fn result(&self, context: &Context<'_>) -> Result<Generated, RowError> {
+        let results = self.search.results(self.ticket.params.num_return_sequences);
+        let mut all = results
+            .into_iter()
+            .map(|(ids, score)| {
+                Ok(Alternative {
+                    text: context.tokenizer.decode(&ids)?,
+                    finish: match ids.last() {
+                        Some(last) if context.eos.contains(last) => FinishReason::Eos,
+                        _ if self.stopped => FinishReason::Stop,
+                        _ => FinishReason::Length,
+                    },
+                    ids,
+                    score,
+                })
+            })
+            .collect::<Result<Vec<_>, RowError>>()?
+            .into_iter();
+        let best = all
+            .next()
+            .ok_or_else(|| RowError::Compute("a search without a result".to_owned()))?;
+        Ok(Generated {
+            text: best.text,
+            ids: best.ids,
+            score: best.score,
+            finish: best.finish,
+            alternatives: all.collect(),
+            seed: self.ticket.params.do_sample.then_some(self.ticket.seed),
+            embedding: self.text.embedding.as_slice().into(),
+            timings: Timings {
+                wait: self
+                    .began
+                    .duration_since(self.ticket.submitted)
+                    .saturating_sub(self.encode),
+                encode: self.encode,
+                decode: self.began.elapsed(),
+            },
+            steps: self.steps,
+            reused_encoder: self.reused_encoder,
+        })
+    }
+}
+
+/// A number that is none anywhere in a row's logits makes their sum none.
+fn finite(logits: &[RowLogits], step: usize) -> Result<(), RowError> {
+    match logits.iter().all(|row| row.log_sum_exp().is_finite()) {
+        true => Ok(()),
+        false => Err(RowError::NotANumber { step }),
+    }
+}

@@ -1,0 +1,336 @@
+//! Requests that wait for a compute thread, and which of them goes next.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::Subscriber;
+use crate::generate::{GenerationParams, StopRule};
+use crate::model::{Backend, T5Model, Workspace};
+
+/// A cheaper request may go before others this often until the one that waits longest has its turn.
+const MOST_PASSES: u32 = 8;
+/// Waiting requests that are compared.
+const WINDOW: usize = 16;
+
+/// What a request takes while it is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Cost {
+    /// Decoder rows: its beams.
+    pub(super) rows: usize,
+    /// Bytes of its caches when it is longest.
+    pub(super) bytes: usize,
+}
+
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Whoever waits for one request, or for several equal ones that are decoded once.
+#[derive(Default)]
+pub(super) struct Subscribers(pub(super) Mutex<Vec<Subscriber>>);
+
+impl Subscribers {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Subscriber>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody waits any more.
+    pub(super) fn all_gone(&self) -> bool {
+        self.lock().iter().all(Subscriber::is_gone)
+    }
+}
+
+/// What makes requests equal: the ids and everything that has a say in the result.
+pub(super) type Key = (Arc<[u32]>, String);
+
+/// A request that waits, or is decoded.
+pub(super) struct Ticket {
+    pub(super) ids: Arc<[u32]>,
+    pub(super) params: GenerationParams,
+    /// Seed of sampling.
+    pub(super) seed: u64,
+    pub(super) stop: Option<StopRule>,
+    pub(super) key: Option<Key>,
+    pub(super) subscribers: Arc<Subscribers>,
+    pub(super) cost: Cost,
+    pub(super) submitted: Instant,
+    /// How often another went before it.
+    pub(super) passed: u32,
+}
+
+/// Something to compute besides: a look into the model.
+pub(super) type Task<B> = Box<dyn FnOnce(&T5Model<B>, &mut Workspace<B>) + Send>;
+
+/// Bounds of what a compute thread has in hand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) cost: Cost,
+    /// Input tokens that are read at once.
+    pub(super) prefill_tokens: usize,
+}
+
+/// What a thread is to do next.
+pub(super) enum Next<B: Backend> {
+    /// Go on with what it has, and with these.
+    Decode(Vec<Ticket>),
+    /// This first.
+    Task(Task<B>),
+    /// Nothing is left, and nothing will come.
+    Stop,
+}
+
+/// How busy an engine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Requests that no compute thread has taken up yet.
+    pub waiting: usize,
+    /// Decoder rows (beams) of all requests that are being decoded.
+    pub rows: usize,
+    /// Bytes that those may come to take for their caches.
+    pub bytes: usize,
+}
+
+struct State<B: Backend> {
+    waiting: VecDeque<Ticket>,
+    tasks: VecDeque<Task<B>>,
+    /// What each thread has in hand; nothing if it waits for work.
+    threads: Vec<Option<Cost>>,
+    stopped: bool,
+}
+
+/// The queue of an engine.
+pub(super) struct Queue<B: Backend> {
+    state: Mutex<State<B>>,
+    changed: Condvar,
+    limits: Limits,
+}
+
+impl<B: Backend> Queue<B> {
+    /// For so many threads with these limits each.
+    pub(super) fn new(threads: usize, limits: Limits) -> Self {
+        Self {
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                tasks: VecDeque::new(),
+                threads: vec![Some(Cost::default()); threads],
+                stopped: false,
+            }),
+            changed: Condvar::new(),
+            limits,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<B>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a request.
+    pub(super) fn push(&self, ticket: Ticket) {
+        self.lock().waiting.push_back(ticket);
+        self.changed.notify_all();
+    }
+
+    /// Adds a task; the next thread that looks does it.
+    pub(super) fn push_task(&self, task: Task<B>) {
+        self.lock().tasks.push_back(task);
+        self.changed.notify_all();
+    }
+
+    /// No more will come: threads end when everything is done.
+    pub(super) fn stop(&self) {
+        self.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// How busy the threads are.
+    pub(super) fn load(&self) -> Load {
+        let state = self.lock();
+        let mut load = Load {
+            waiting: state.waiting.len(),
+            ..Load::default()
+        };
+        for cost in state.threads.iter().flatten() {
+            load.rows += cost.rows;
+            load.bytes += cost.bytes;
+        }
+        load
+    }
+
+    /// What `thread`, which has `used` in hand, is to do next. Waits only if it has nothing.
+    pub(super) fn next(&self, thread: usize, used: Cost) -> Next<B> {
+        let mut state = self.lock();
+        state.threads[thread] = Some(used);
+        loop {
+            if let Some(task) = state.tasks.pop_front() {
+                return Next::Task(task);
+            }
+            let tickets = self.take(&mut state, thread);
+            if used.rows > 0 || !tickets.is_empty() {
+                return Next::Decode(tickets);
+            }
+            if state.stopped && state.waiting.is_empty() {
+                return Next::Stop;
+            }
+            state.threads[thread] = None;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.threads[thread] = Some(used);
+        }
+    }
+
+    /// Takes what fits, up to the input tokens that are read at once.
+    fn take(&self, state: &mut State<B>, thread: usize) -> Vec<Ticket> {
+        let mut taken = Vec::new();
+        let mut tokens = 0;
+        // Nobody waits for these any more: whoever takes them next will find that out and drop them.
+        while tokens < self.limits.prefill_tokens {
+            let used = state.threads[thread].unwrap_or_default();
+            let Some(place) = self.choose(&state.waiting, used) else {
+                break;
+            };
+            let ticket = &state.waiting[place];
+            let others = || {
+                let others = state.threads.iter().enumerate();
+                others.filter(|(other, _)| *other != thread).map(|(_, used)| used)
+            };
+            // Another thread that would still have less than this one takes it as soon as it looks.
+            let rather = |other: &Option<Cost>| match other {
+                None => used.rows > 0,
+                Some(other) => other.rows + ticket.cost.rows <= used.rows && self.fits(*other, ticket.cost),
+            };
+            if others().any(rather) {
+                break;
+            }
+            state
+                .waiting
+                .iter_mut()
+                .take(place)
+                .for_each(|ticket| ticket.passed += 1);
+            let Some(ticket) = state.waiting.remove(place) else {
+                break;
+            };
+            tokens += ticket.ids.len();
+            if let Some(used) = &mut state.threads[thread] {
+                *used += ticket.cost;
+            }
+            taken.push(ticket);
+        }
+        taken
+    }
+
+    /// The cheapest of the requests that wait longest, unless the first of them was passed too often already.
+    fn choose(&self, waiting: &VecDeque<Ticket>, used: Cost) -> Option<usize> {
+        let first = waiting.front()?;
+        if first.passed >= MOST_PASSES {
+            return self.fits(used, first.cost).then_some(0);
+        }
+        let window = waiting.iter().take(WINDOW).enumerate();
+        let fitting = window.filter(|(_, ticket)| self.fits(used, ticket.cost));
+        fitting
+            .min_by_key(|(place, ticket)| (ticket.cost.bytes, *place))
+            .map(|(place, _)| place)
+    }
+
+    /// A thread that has nothing takes anything: a request that is too large for the limits must be done too.
+    fn fits(&self, mut used: Cost, cost: Cost) -> bool {
+        if used.rows == 0 {
+            return true;
+        }
+        used += cost;
+        used.rows <= self.limits.cost.rows && used.bytes <= self.limits.cost.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Cpu;
+
+    fn ticket(rows: usize, bytes: usize) -> Ticket {
+        Ticket {
+            ids: [1].into(),
+            params: GenerationParams::default(),
+            seed: 0,
+            stop: None,
+            key: None,
+            subscribers: Arc::default(),
+            cost: Cost { rows, bytes },
+            submitted: Instant::now(),
+            passed: 0,
+        }
+    }
+
+    fn queue(threads: usize) -> Queue<Cpu> {
+        let cost = Cost {
+            rows: 16,
+            bytes: 1000,
+        };
+        Queue::new(
+            threads,
+            Limits {
+                cost,
+                prefill_tokens: 1,
+            },
+        )
+    }
+
+    fn bytes(next: Next<Cpu>) -> Vec<usize> {
+        match next {
+            Next::Decode(tickets) => tickets.iter().map(|ticket| ticket.cost.bytes).collect(),
+            Next::Task(_) | Next::Stop => panic!("nothing to decode"),
+        }
+    }
+
+    #[test]
+    fn cheap_ones_go_first_and_the_dear_one_does_not_wait_for_ever() {
+        let queue = queue(1);
+        queue.push(ticket(8, 900));
+        (0..20).for_each(|index| queue.push(ticket(1, 10 + index)));
+        let order: Vec<usize> = (0..12)
+            .flat_map(|_| bytes(queue.next(0, Cost::default())))
+            .collect();
+        assert_eq!(order.iter().position(|bytes| *bytes == 900), Some(8), "{order:?}");
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_until_there_is_room() {
+        let queue = queue(1);
+        queue.push(ticket(12, 100));
+        let used = Cost { rows: 8, bytes: 800 };
+        assert!(bytes(queue.next(0, used)).is_empty());
+        queue.push(ticket(4, 300));
+        assert!(bytes(queue.next(0, used)).is_empty());
+        queue.push(ticket(4, 150));
+        assert_eq!(bytes(queue.next(0, used)), [150]);
+        assert_eq!(bytes(queue.next(0, Cost::default())), [100]);
+        // Larger than everything: a thread without work takes it.
+        queue.push(ticket(64, 5000));
+        assert_eq!(bytes(queue.next(0, Cost::default())), [300]);
+        assert_eq!(bytes(queue.next(0, Cost::default())), [5000]);
+    }
+
+    #[test]
+    fn the_thread_with_less_in_hand_gets_the_next() {
+        let queue = queue(2);
+        let (much, little) = (Cost { rows: 8, bytes: 10 }, Cost { rows: 2, bytes: 10 });
+        queue.next(0, much);
+        queue.next(1, little);
+        queue.push(ticket(4, 1));
+        assert!(bytes(queue.next(0, much)).is_empty());
+        assert_eq!(bytes(queue.next(1, little)), [1]);
+        queue.push(ticket(4, 1));
+        assert_eq!(bytes(queue.next(0, much)), [1]);
+    }
+
+    #[test]
+    fn a_stopped_queue_is_emptied_first() {
+        let queue = queue(1);
+        queue.push(ticket(1, 7));
+        queue.stop();
+        assert_eq!(bytes(queue.next(0, Cost::default())), [7]);
+        assert!(matches!(queue.next(0, Cost::default()), Next::Stop));
+    }
+}

@@ -1,0 +1,323 @@
+//! A compute thread: it takes requests, decodes all it has one step at a time, and hands out what happens.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::active::{Active, Context, Plan};
+use super::queue::{Cost, Key, Next, Queue, Subscribers, Ticket};
+use super::slots::Slots;
+use super::texts::{Text, Texts};
+use super::{Drafting, Event};
+use crate::error::RowError;
+use crate::generate::{Generated, RowLogits};
+use crate::kernels::Isa;
+use crate::model::{Backend, StepRows, T5Model, Workspace};
+use crate::tokenize::TextTokenizer;
+
+/// How an engine batches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// Compute threads.
+    pub(crate) threads: usize,
+    /// Most decoder rows of a thread.
+    pub(crate) rows: usize,
+    /// Most bytes of caches of a thread.
+    pub(crate) bytes: usize,
+    /// Input tokens that are read at once.
+    pub(crate) prefill_tokens: usize,
+    /// Most bytes of texts that are kept after their requests.
+    pub(crate) text_bytes: usize,
+    /// Bytes that one token takes in the caches of all layers.
+    pub(crate) bytes_per_token: usize,
+    /// Whether requests are decoded with drafts.
+    pub(crate) drafting: Drafting,
+    /// Whether equal requests in flight are decoded once.
+    pub(crate) share_equal: bool,
+}
+
+/// What the threads of an engine share.
+pub(super) struct Shared<B: Backend> {
+    pub(super) model: T5Model<B>,
+    pub(super) tokenizer: Arc<TextTokenizer>,
+    pub(super) start: u32,
+    pub(super) eos: Vec<u32>,
+    pub(super) settings: Settings,
+    pub(super) queue: Queue<B>,
+    pub(super) texts: Texts<B>,
+    /// Requests that an equal one may join.
+    pub(super) in_flight: Mutex<HashMap<Key, Arc<Subscribers>>>,
+}
+
+impl<B: Backend> Shared<B> {
+    fn context(&self) -> Context<'_> {
+        Context {
+            tokenizer: &self.tokenizer,
+            start: self.start,
+            eos: &self.eos,
+            vocabulary: self.model.config().vocab_size,
+            drafting: self.settings.drafting,
+        }
+    }
+
+    /// Tells everybody who waits how it ended.
+    fn finish(&self, ticket: &Ticket, result: &Result<Generated, RowError>) {
+        // From now on nobody can join.
+        if let Some(key) = &ticket.key {
+            let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+            in_flight.remove(key);
+        }
+        for subscriber in ticket.subscribers.lock().drain(..) {
+            subscriber.send(match result {
+                Ok(generated) => Event::Finished(Box::new(generated.clone())),
+                Err(error) => Event::Failed(error.clone()),
+            });
+        }
+    }
+
+    /// Whether nobody waits for it; if so, nobody can join it any more.
+    fn is_abandoned(&self, ticket: &Ticket) -> bool {
+        let Some(key) = &ticket.key else {
+            return ticket.subscribers.all_gone();
+        };
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = ticket.subscribers.all_gone();
+        if gone {
+            in_flight.remove(key);
+        }
+        gone
+    }
+}
+
+/// One of the threads.
+pub(super) struct Runner<B: Backend> {
+    thread: usize,
+    shared: Arc<Shared<B>>,
+    work: Workspace<B>,
+    cache: B::Cache,
+    slots: Slots,
+    active: Vec<Active<B>>,
+    /// Of the active requests, in their order; nothing if some have come or gone.
+    cross: Option<B::CrossBatch>,
+    plan: Plan,
+    logits: Vec<RowLogits>,
+}
+
+impl<B: Backend> Runner<B> {
+    /// Thread number `thread`.
+    pub(super) fn new(thread: usize, shared: Arc<Shared<B>>, backend: B) -> candle_core::Result<Self> {
+        Ok(Self {
+            cache: shared.model.cache(&backend)?,
+            work: Workspace::new(backend),
+            thread,
+            shared,
+            slots: Slots::default(),
+            active: Vec::new(),
+            cross: None,
+            plan: Plan::default(),
+            logits: Vec::new(),
+        })
+    }
+
+    /// Works until the engine is gone and all it had to do is done.
+    pub(super) fn run(mut self) {
+        loop {
+            self.drop_abandoned();
+            match self.shared.clone().queue.next(self.thread, self.used()) {
+                Next::Stop => return,
+                Next::Task(task) => {
+                    let shared = self.shared.clone();
+                    // Whoever asked sees that no answer comes.
+                    let _ = catch_unwind(AssertUnwindSafe(|| task(&shared.model, &mut self.work)));
+                }
+                Next::Decode(tickets) => {
+                    let came = !tickets.is_empty();
+                    self.admit(tickets);
+                    // While there is much room, reading comes first: steps of few rows are dear.
+                    if !(came && 2 * self.used().rows < self.shared.settings.rows) && !self.active.is_empty()
+                    {
+                        self.step();
+                    }
+                }
+            }
+        }
+    }
+
+    fn used(&self) -> Cost {
+        let mut used = Cost::default();
+        self.active.iter().for_each(|active| used += active.ticket.cost);
+        used
+    }
+
+    fn drop_abandoned(&mut self) {
+        let (shared, slots) = (&self.shared, &mut self.slots);
+        let before = self.active.len();
+        self.active.retain_mut(|active| {
+            let gone = shared.is_abandoned(&active.ticket);
+            if gone {
+                active.release(slots);
+            }
+            !gone
+        });
+        if self.active.len() != before {
+            self.cross = None;
+        }
+    }
+
+    /// Reads the texts of new requests, and puts them among the active ones.
+    fn admit(&mut self, tickets: Vec<Ticket>) {
+        let shared = self.shared.clone();
+        let (mut known, mut unread): (Vec<(Ticket, Text<B>)>, Vec<Ticket>) = (Vec::new(), Vec::new());
+        for ticket in tickets {
+            if shared.is_abandoned(&ticket) {
+                continue;
+            }
+            let started = |subscriber: &super::Subscriber| subscriber.send(Event::Started);
+            ticket.subscribers.lock().iter().for_each(started);
+            match shared.texts.get(&ticket.ids) {
+                Some(text) => known.push((ticket, text)),
+                None => unread.push(ticket),
+            }
+        }
+        for (ticket, text) in known {
+            self.begin(ticket, text, Duration::ZERO, true);
+        }
+        if unread.is_empty() {
+            return;
+        }
+        let begin = Instant::now();
+        let inputs: Vec<&[u32]> = unread.iter().map(|ticket| &*ticket.ids).collect();
+        let texts = compute(|| shared.model.prefill(&mut self.work, &inputs));
+        let encode = begin.elapsed();
+        match texts {
+            Ok(texts) => {
+                for (ticket, text) in unread.into_iter().zip(texts) {
+                    let text = Arc::new(text);
+                    let bytes = ticket.ids.len() * shared.settings.bytes_per_token;
+                    shared.texts.put(ticket.ids.clone(), text.clone(), bytes);
+                    self.begin(ticket, text, encode, false);
+                }
+            }
+            Err(error) => {
+                self.renew();
+                let failed = Err(error);
+                unread.iter().for_each(|ticket| shared.finish(ticket, &failed));
+            }
+        }
+    }
+
+    fn begin(&mut self, ticket: Ticket, text: Text<B>, encode: Duration, reused: bool) {
+        let active = Active::new(ticket, text, encode, reused, &self.shared.context());
+        self.active.push(active);
+        self.cross = None;
+    }
+
+    /// One decode step of everything in hand.
+    fn step(&mut self) {
+        let shared = self.shared.clone();
+        if let Err(error) = self.compute_step() {
+            let failed = Err(error);
+            for active in self.active.drain(..) {
+                shared.finish(&active.ticket, &failed);
+            }
+            self.renew();
+            return;
+        }
+        let context = shared.context();
+        let (slots, mut first) = (&mut self.slots, 0);
+        let logits = &self.logits;
+        let before = self.active.len();
+        self.active.retain_mut(|active| {
+            let own = &logits[first..first + active.rows()];
+            first += active.rows();
+            let advanced = catch_unwind(AssertUnwindSafe(|| active.advance(own, slots, &context)));
+            let result = match advanced {
+                Ok(Ok(true)) => {
+                    active.tell();
+                    return true;
+                }
+                Ok(Ok(false)) => active.result(&context),
+                Ok(Err(error)) => Err(error),
+                Err(panic) => Err(RowError::panicked(panic.as_ref())),
+            };
+            active.release(slots);
+            shared.finish(&active.ticket, &result);
+            false
+        });
+        if self.active.len() != before {
+            self.cross = None;
+        }
+    }
+
+    fn compute_step(&mut self) -> Result<(), RowError> {
+        let shared = self.shared.clone();
+        let context = shared.context();
+        let sure: usize = self.active.iter().map(Active::sure_rows).sum();
+        self.plan.clear();
+        let most = sure + self.active.len() * 16;
+        if self.logits.len() < most {
+            let isa = Isa::detect();
+            self.logits.resize_with(most, || RowLogits::new(isa));
+        }
+        for active in &mut self.active {
+            // Drafts of requests before this one count as well.
+            let others = sure.max(self.plan.tokens.len()) - active.sure_rows().min(sure);
+            active.plan(
+                &mut self.plan,
+                &mut self.slots,
+                &mut self.logits,
+                others,
+                &context,
+            );
+        }
+        compute(|| {
+            let (backend, plan) = (&mut self.work.backend, &self.plan);
+            backend.reserve(&mut self.cache, self.slots.count())?;
+            let cross = match &mut self.cross {
+                Some(cross) => cross,
+                none => {
+                    let texts = self.active.iter().map(|active| active.text.cross.clone());
+                    none.insert(backend.cross_batch(texts.collect())?)
+                }
+            };
+            let step = StepRows {
+                tokens: &plan.tokens,
+                slots: &plan.slots,
+                lengths: &plan.lengths,
+                rows: &plan.rows,
+            };
+            let (count, logits) = (plan.tokens.len(), &mut self.logits);
+            let mut take = |first: usize, block: &[f32]| {
+                let width = block.len() / count;
+                for (row, block) in logits.iter_mut().zip(block.chunks_exact(width)) {
+                    row.feed(first, block);
+                }
+            };
+            shared
+                .model
+                .step(&mut self.work, step, cross, &mut self.cache, &mut take)
+        })
+    }
+
+    /// Starts anew after a failure that may have left anything half done.
+    fn renew(&mut self) {
+        self.work = Workspace::new(self.work.backend.fork());
+        self.cross = None;
+        if self.active.is_empty() {
+            self.slots = Slots::default();
+            match self.shared.model.cache(&self.work.backend) {
+                Ok(cache) => self.cache = cache,
+                Err(error) => tracing::error!(%error, "cannot renew the cache"),
+            }
+        }
+    }
+}
+
+/// A computation: its error, or its panic, is that of everything it was for.
+fn compute<T>(work: impl FnOnce() -> candle_core::Result<T>) -> Result<T, RowError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| RowError::Compute(error.to_string())),
+        Err(panic) => Err(RowError::panicked(panic.as_ref())),
+    }
+}

@@ -1,0 +1,179 @@
+//! The door: requests come in here, join an equal one that is in flight, or are queued.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Instant;
+
+use super::Subscriber;
+use super::queue::{Cost, Limits, Load, Queue, Subscribers, Task, Ticket};
+use super::runner::{Runner, Settings, Shared};
+use super::texts::Texts;
+use crate::error::{LoadError, Result, RowError};
+use crate::generate::{GenerateRequest, RowLogits, Wanted};
+use crate::kernels::Isa;
+use crate::model::{Backend, StepRows, T5Model, Workspace};
+use crate::tokenize::TextTokenizer;
+
+/// An engine's batching, whatever computes.
+pub(crate) trait Batcher: Send + Sync {
+    /// Takes a request that was checked.
+    fn submit(&self, request: &GenerateRequest, subscriber: Subscriber);
+    /// The encoder's states of a text, [tokens, d_model].
+    fn encode(&self, ids: &[u32]) -> Result<Vec<f32>, RowError>;
+    /// The logits of the first token that would be generated.
+    fn first_logits(&self, ids: &[u32]) -> Result<Vec<f32>, RowError>;
+    /// How busy it is.
+    fn load(&self) -> Load;
+}
+
+/// A model with its compute threads.
+pub(crate) struct Threads<B: Backend> {
+    shared: Arc<Shared<B>>,
+}
+
+impl<B: Backend> Threads<B> {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// Threads that cannot be started.
+    pub(crate) fn start(
+        model: T5Model<B>,
+        backend: &B,
+        tokenizer: Arc<TextTokenizer>,
+        (start, eos): (u32, Vec<u32>),
+        settings: Settings,
+    ) -> Result<Self> {
+        let cost = Cost {
+            rows: settings.rows,
+            bytes: settings.bytes,
+        };
+        let limits = Limits {
+            cost,
+            prefill_tokens: settings.prefill_tokens,
+        };
+        let shared = Arc::new(Shared {
+            model,
+            tokenizer,
+            start,
+            eos,
+            settings,
+            queue: Queue::new(settings.threads, limits),
+            texts: Texts::new(settings.text_bytes),
+            in_flight: Mutex::new(HashMap::new()),
+        });
+        let threads = Self { shared };
+        for thread in 0..settings.threads {
+            let runner = Runner::new(thread, threads.shared.clone(), backend.fork())?;
+            std::thread::Builder::new()
+                .name(format!("engine-{thread}"))
+                .spawn(move || runner.run())
+                .map_err(|error| LoadError::Threads {
+                    threads: settings.threads,
+                    reason: error.to_string(),
+                })?;
+        }
+        Ok(threads)
+    }
+
+    /// Has a thread compute something, and waits for it.
+    fn ask<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&T5Model<B>, &mut Workspace<B>) -> candle_core::Result<T> + Send + 'static,
+    ) -> Result<T, RowError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let task: Task<B> = Box::new(move |model, work| {
+            // Whoever asked waits for it, so that the channel is open.
+            let _ = sender.send(task(model, work));
+        });
+        self.shared.queue.push_task(task);
+        match receiver.recv() {
+            Ok(answer) => answer.map_err(|error| RowError::Compute(error.to_string())),
+            Err(_) => Err(RowError::Panicked("the computation gave no answer".to_owned())),
+        }
+    }
+}
+
+impl<B: Backend> Drop for Threads<B> {
+    /// Threads finish what they have, and what waits, and then end: a model may be replaced while it works.
+    fn drop(&mut self) {
+        self.shared.queue.stop();
+    }
+}
+
+impl<B: Backend> Batcher for Threads<B> {
+    fn submit(&self, request: &GenerateRequest, subscriber: Subscriber) {
+        let (ids, params) = (&request.encoded.ids, &request.params);
+        let ids: Arc<[u32]> = ids.as_slice().into();
+        let settings = &self.shared.settings;
+        // Without a seed two samples are two samples.
+        let equal_is_same = !params.do_sample || params.seed.is_some();
+        let key = (settings.share_equal && equal_is_same).then(|| {
+            let stop = request.stop.as_ref().map(|stop| stop.address());
+            (ids.clone(), format!("{params:?} {stop:?}"))
+        });
+        let subscribers = Arc::<Subscribers>::default();
+        subscribers.lock().push(subscriber);
+        if let Some(key) = &key {
+            let in_flight = &self.shared.in_flight;
+            let mut in_flight = in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+            match in_flight.entry(key.clone()) {
+                Entry::Occupied(equal) => {
+                    let mut joined = equal.get().lock();
+                    joined.append(&mut subscribers.lock());
+                    return;
+                }
+                Entry::Vacant(place) => {
+                    place.insert(subscribers.clone());
+                }
+            }
+        }
+        let tokens = ids.len() + params.num_beams * (params.max_new_tokens + 1);
+        self.shared.queue.push(Ticket {
+            ids,
+            params: params.clone(),
+            seed: params.seed.unwrap_or_else(rand::random),
+            stop: request.stop.clone(),
+            key,
+            subscribers,
+            cost: Cost {
+                rows: params.num_beams,
+                bytes: tokens * settings.bytes_per_token,
+            },
+            submitted: Instant::now(),
+            passed: 0,
+        });
+    }
+
+    fn encode(&self, ids: &[u32]) -> Result<Vec<f32>, RowError> {
+        let ids = ids.to_vec();
+        self.ask(move |model, work| model.encode(work, &ids))
+    }
+
+    fn first_logits(&self, ids: &[u32]) -> Result<Vec<f32>, RowError> {
+        let (ids, start) = (ids.to_vec(), self.shared.start);
+        self.ask(move |model, work| {
+            let texts = model.prefill(work, &[&ids])?;
+            let cross = texts.iter().map(|text| text.cross.clone()).collect();
+            let cross = work.backend.cross_batch(cross)?;
+            let mut cache = model.cache(&work.backend)?;
+            work.backend.reserve(&mut cache, 1)?;
+            let step = StepRows {
+                tokens: &[start],
+                slots: &[0],
+                lengths: &[1],
+                rows: &[1],
+            };
+            let mut logits = RowLogits::new(Isa::detect());
+            logits.begin(Wanted::All, Vec::new());
+            model.step(work, step, &cross, &mut cache, &mut |first, block| {
+                logits.feed(first, block);
+            })?;
+            Ok(logits.all().to_vec())
+        })
+    }
+
+    fn load(&self) -> Load {
+        self.shared.queue.load()
+    }
+}

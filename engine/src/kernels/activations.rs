@@ -1,0 +1,201 @@
+//! The left side of a product: rows of activations, converted once for however many products.
+
+use super::lanes::{LANES, fold, sum, to_bf16, versions};
+use super::weights::group;
+use super::{Isa, Precision};
+
+/// Converted rows, [count, width].
+#[derive(Debug)]
+pub struct Activations {
+    precision: Precision,
+    count: usize,
+    width: usize,
+    /// Numbers from one row to the next: `width`, and room for whole groups.
+    stride: usize,
+    f32: Vec<f32>,
+    bf16: Vec<u16>,
+    int8: Vec<u8>,
+    /// int8: a number x stands as x / scale + zero.
+    scales: Vec<f32>,
+    zeros: Vec<i32>,
+    normed: Vec<f32>,
+}
+
+impl Default for Activations {
+    fn default() -> Self {
+        Self {
+            precision: Precision::F32,
+            count: 0,
+            width: 0,
+            stride: 0,
+            f32: Vec::new(),
+            bf16: Vec::new(),
+            int8: Vec::new(),
+            scales: Vec::new(),
+            zeros: Vec::new(),
+            normed: Vec::new(),
+        }
+    }
+}
+
+impl Activations {
+    /// Takes rows of `width`, one after the other. int8 spreads the range of each row, and 0, over 256 steps.
+    ///
+    /// # Panics
+    /// If `rows` is not whole rows.
+    pub fn fill(&mut self, isa: Isa, precision: Precision, rows: &[f32], width: usize) {
+        self.shape(precision, rows.len(), width);
+        for (index, row) in rows.chunks_exact(width).enumerate() {
+            self.convert(isa, index, row);
+        }
+    }
+
+    /// Takes x / √(mean(x²) + ε) · weight · scale of each row x: T5's normalization with the conversion behind it.
+    ///
+    /// # Panics
+    /// If `rows` is not whole rows of as many numbers as `weight`.
+    pub fn fill_normed(
+        &mut self,
+        isa: Isa,
+        precision: Precision,
+        rows: &[f32],
+        weight: &[f32],
+        epsilon: f32,
+        scale: f32,
+    ) {
+        self.shape(precision, rows.len(), weight.len());
+        let mut normed = std::mem::take(&mut self.normed);
+        normed.resize(weight.len(), 0.0);
+        for (index, row) in rows.chunks_exact(weight.len()).enumerate() {
+            norm_row(isa, row, weight, epsilon, scale, &mut normed);
+            self.convert(isa, index, &normed);
+        }
+        self.normed = normed;
+    }
+
+    fn shape(&mut self, precision: Precision, numbers: usize, width: usize) {
+        assert!(
+            width > 0 && numbers.is_multiple_of(width),
+            "{numbers} numbers are not whole rows of {width}"
+        );
+        self.precision = precision;
+        self.width = width;
+        self.count = numbers / width;
+        self.stride = width.next_multiple_of(group(precision));
+        let padded = self.count * self.stride;
+        match precision {
+            Precision::F32 => self.f32.resize(padded, 0.0),
+            Precision::Bf16 => self.bf16.resize(padded, 0),
+            Precision::Int8 => {
+                self.int8.resize(padded, 0);
+                self.scales.resize(self.count, 0.0);
+                self.zeros.resize(self.count, 0);
+            }
+        }
+    }
+
+    fn convert(&mut self, isa: Isa, index: usize, row: &[f32]) {
+        let place = index * self.stride..(index + 1) * self.stride;
+        match self.precision {
+            Precision::F32 => self.f32[place].copy_from_slice(row),
+            Precision::Bf16 => bf16_row(isa, row, &mut self.bf16[place]),
+            Precision::Int8 => {
+                let (scale, zero) = int8_row(isa, row, &mut self.int8[place]);
+                (self.scales[index], self.zeros[index]) = (scale, zero);
+            }
+        }
+    }
+
+    /// Number of rows.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Width of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// What they were converted to.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    pub(super) fn f32(&self) -> &[f32] {
+        &self.f32[..self.count * self.stride]
+    }
+
+    pub(super) fn bf16(&self) -> &[u16] {
+        &self.bf16[..self.count * self.stride]
+    }
+
+    /// The integers, the scale and the zero of each row.
+    pub(super) fn int8(&self) -> (&[u8], &[f32], &[i32]) {
+        (
+            &self.int8[..self.count * self.stride],
+            &self.scales[..self.count],
+            &self.zeros[..self.count],
+        )
+    }
+}
+
+versions! {
+    /// x / √(mean(x²) + ε) · weight · scale.
+    pub(super) fn norm_row(row: &[f32], weight: &[f32], epsilon: f32, scale: f32, out: &mut [f32]) = norm_row_body
+}
+
+#[inline(always)]
+fn norm_row_body(row: &[f32], weight: &[f32], epsilon: f32, scale: f32, out: &mut [f32]) {
+    let squares = sum(fold(row, 0.0, |sum, value| sum + value * value));
+    let factor = scale / (squares / row.len() as f32 + epsilon).sqrt();
+    for ((out, value), weight) in out.iter_mut().zip(row).zip(weight) {
+        *out = value * factor * weight;
+    }
+}
+
+versions! {
+    /// Rounds a row to bfloat16; what `out` has beyond it becomes 0.
+    pub(super) fn bf16_row(row: &[f32], out: &mut [u16]) = bf16_row_body
+}
+
+#[inline(always)]
+fn bf16_row_body(row: &[f32], out: &mut [u16]) {
+    let (out, beyond) = out.split_at_mut(row.len());
+    for (out, value) in out.iter_mut().zip(row) {
+        *out = to_bf16(*value);
+    }
+    beyond.fill(0);
+}
+
+versions! {
+    /// Spreads a row over 0..=255; gives the worth of a step and the place of 0.
+    fn int8_row(row: &[f32], out: &mut [u8]) -> (f32, i32) = int8_row_body
+}
+
+#[inline(always)]
+fn int8_row_body(row: &[f32], out: &mut [u8]) -> (f32, i32) {
+    let lows: [f32; LANES] = fold(row, 0.0, |low, value| if value < low { value } else { low });
+    let highs: [f32; LANES] = fold(row, 0.0, |high, value| if value > high { value } else { high });
+    let low = lows.into_iter().fold(0.0, f32::min);
+    let high = highs.into_iter().fold(0.0, f32::max);
+    let range = high - low;
+    let scale = if range > 0.0 { range / 255.0 } else { 1.0 };
+    let inverse = 1.0 / scale;
+    // 1.5 · 2^23: what is added to it is rounded to a whole number, ties to even, in its low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let zero = (-low * inverse + ROUND) - ROUND;
+    let offset = zero + ROUND;
+    let (out, beyond) = out.split_at_mut(row.len());
+    for (out, value) in out.iter_mut().zip(row) {
+        let step = value * inverse + offset - ROUND;
+        let step = if step > 0.0 { step } else { 0.0 };
+        let step = if step < 255.0 { step } else { 255.0 };
+        *out = ((step + ROUND).to_bits() & 0xFF) as u8;
+    }
+    beyond.fill(0);
+    (scale, zero as i32)
+}

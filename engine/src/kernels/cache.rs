@@ -1,0 +1,269 @@
+//! Keys and values of generated tokens, and attention to them.
+
+use super::attention::AttentionScratch;
+use super::elementwise::softmax;
+use super::lanes::{LANES, from_bf16, sum, to_bf16, versions};
+use super::weights::Lines;
+use super::{Isa, Precision};
+
+/// Slots of a chunk of memory.
+const CHUNK: usize = 64;
+/// Numbers of a head that are summed side by side.
+const WIDE: usize = 64;
+
+/// Keys and values of many generated tokens in all layers, one slot each. In f32 or, where products are less exact, in
+/// bf16. Grows by chunks, which stay where they are.
+#[derive(Debug)]
+pub struct SlotCache {
+    half: bool,
+    layers: usize,
+    heads: usize,
+    d_kv: usize,
+    /// [layers, CHUNK, keys | values] each.
+    chunks: Vec<Lines>,
+}
+
+impl SlotCache {
+    /// An empty cache.
+    pub fn new(precision: Precision, layers: usize, heads: usize, d_kv: usize) -> Self {
+        Self {
+            half: precision != Precision::F32,
+            layers,
+            heads,
+            d_kv,
+            chunks: Vec::new(),
+        }
+    }
+
+    /// Makes room for `slots` slots in all.
+    pub fn reserve(&mut self, slots: usize) {
+        let numbers = self.layers * CHUNK * 2 * self.heads * self.d_kv;
+        while self.chunks.len() * CHUNK < slots {
+            self.chunks.push(match self.half {
+                true => Lines::zeros::<u16>(numbers),
+                false => Lines::zeros::<f32>(numbers),
+            });
+        }
+    }
+
+    /// Slots that there is room for.
+    pub fn slots(&self) -> usize {
+        self.chunks.len() * CHUNK
+    }
+
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        self.chunks.iter().map(Lines::bytes).sum()
+    }
+
+    /// First number of a slot in its chunk, and the length of its keys and values.
+    fn place(&self, layer: usize, slot: u32) -> (usize, usize, usize) {
+        let length = 2 * self.heads * self.d_kv;
+        let (chunk, slot) = (slot as usize / CHUNK, slot as usize % CHUNK);
+        (chunk, (layer * CHUNK + slot) * length, length)
+    }
+
+    fn slot<T: bytemuck::Pod>(&self, layer: usize, slot: u32) -> &[T] {
+        let (chunk, first, length) = self.place(layer, slot);
+        &self.chunks[chunk].get::<T>()[first..first + length]
+    }
+
+    /// Stores a token's keys and values, [heads · d_kv] each.
+    ///
+    /// # Panics
+    /// If there is no room for the slot, or the numbers are not as many.
+    pub fn store(&mut self, isa: Isa, layer: usize, slot: u32, keys: &[f32], values: &[f32]) {
+        let (chunk, first, length) = self.place(layer, slot);
+        assert_eq!(2 * keys.len(), length, "keys of another width");
+        assert_eq!(2 * values.len(), length, "values of another width");
+        let chunk = &mut self.chunks[chunk];
+        if self.half {
+            store_half(
+                isa,
+                keys,
+                values,
+                &mut chunk.get_mut::<u16>()[first..first + length],
+            );
+        } else {
+            let (to_keys, to_values) = chunk.get_mut::<f32>()[first..first + length].split_at_mut(keys.len());
+            to_keys.copy_from_slice(keys);
+            to_values.copy_from_slice(values);
+        }
+    }
+}
+
+versions! {
+    fn store_half(keys: &[f32], values: &[f32], out: &mut [u16]) = store_half_body
+}
+
+#[inline(always)]
+fn store_half_body(keys: &[f32], values: &[f32], out: &mut [u16]) {
+    for (out, number) in out.iter_mut().zip(keys.iter().chain(values)) {
+        *out = to_bf16(*number);
+    }
+}
+
+/// Attention of one query, [heads · d_kv], to the cached tokens in `slots`, in their order. The bias of a head is at
+/// `bias[head · length + distance]`, where the last token has distance 0. `out` is [heads · d_kv].
+///
+/// # Panics
+/// If the numbers do not fit together, or there are more slots than biases.
+#[allow(clippy::too_many_arguments)]
+pub fn attend_slots(
+    isa: Isa,
+    scratch: &mut AttentionScratch,
+    query: &[f32],
+    cache: &SlotCache,
+    layer: usize,
+    slots: &[u32],
+    bias: &[f32],
+    length: usize,
+    out: &mut [f32],
+) {
+    let inner = cache.heads * cache.d_kv;
+    assert!(
+        query.len() == inner && out.len() == inner,
+        "a query of another width"
+    );
+    assert!(
+        slots.len() <= length && bias.len() >= cache.heads * length,
+        "more tokens than biases"
+    );
+    let scores = scratch.scores(cache.heads * slots.len());
+    let shape = (cache.heads, cache.d_kv);
+    if cache.half {
+        let slots: Vec<&[u16]> = slots.iter().map(|slot| cache.slot(layer, *slot)).collect();
+        half_scores(isa, query, &slots, shape, bias, length, scores);
+        shares(isa, scores, slots.len());
+        half_values(isa, &slots, shape, scores, out);
+    } else {
+        let slots: Vec<&[f32]> = slots.iter().map(|slot| cache.slot(layer, *slot)).collect();
+        single_scores(isa, query, &slots, shape, bias, length, scores);
+        shares(isa, scores, slots.len());
+        single_values(isa, &slots, shape, scores, out);
+    }
+}
+
+fn shares(isa: Isa, scores: &mut [f32], tokens: usize) {
+    for scores in scores.chunks_exact_mut(tokens.max(1)) {
+        softmax(isa, scores, tokens, None);
+    }
+}
+
+versions! {
+    fn half_scores(query: &[f32], slots: &[&[u16]], shape: (usize, usize), bias: &[f32], length: usize, scores: &mut [f32])
+        = half_scores_body
+}
+
+#[inline(always)]
+fn half_scores_body(
+    query: &[f32],
+    slots: &[&[u16]],
+    shape: (usize, usize),
+    bias: &[f32],
+    length: usize,
+    scores: &mut [f32],
+) {
+    scores_body(query, slots, shape, bias, length, scores, from_bf16);
+}
+
+versions! {
+    fn single_scores(query: &[f32], slots: &[&[f32]], shape: (usize, usize), bias: &[f32], length: usize, scores: &mut [f32])
+        = single_scores_body
+}
+
+#[inline(always)]
+fn single_scores_body(
+    query: &[f32],
+    slots: &[&[f32]],
+    shape: (usize, usize),
+    bias: &[f32],
+    length: usize,
+    scores: &mut [f32],
+) {
+    scores_body(query, slots, shape, bias, length, scores, |number| number);
+}
+
+/// Token after token, since a token's keys of all heads stand together.
+#[inline(always)]
+fn scores_body<T: Copy>(
+    query: &[f32],
+    slots: &[&[T]],
+    (heads, d_kv): (usize, usize),
+    bias: &[f32],
+    length: usize,
+    scores: &mut [f32],
+    number: impl Fn(T) -> f32,
+) {
+    let tokens = slots.len();
+    for (token, slot) in slots.iter().enumerate() {
+        let distance = tokens - 1 - token;
+        for head in 0..heads {
+            let query = &query[head * d_kv..(head + 1) * d_kv];
+            let key = &slot[head * d_kv..(head + 1) * d_kv];
+            let mut lanes = [0f32; LANES];
+            let (chunks, keys) = (query.chunks_exact(LANES), key.chunks_exact(LANES));
+            let rest = chunks.remainder().iter().zip(keys.remainder());
+            for (query, key) in chunks.zip(keys) {
+                for ((lane, query), key) in lanes.iter_mut().zip(query).zip(key) {
+                    *lane += query * number(*key);
+                }
+            }
+            for (lane, (query, key)) in lanes.iter_mut().zip(rest) {
+                *lane += query * number(*key);
+            }
+            scores[head * tokens + token] = sum(lanes) + bias[head * length + distance];
+        }
+    }
+}
+
+versions! {
+    fn half_values(slots: &[&[u16]], shape: (usize, usize), shares: &[f32], out: &mut [f32]) = half_values_body
+}
+
+#[inline(always)]
+fn half_values_body(slots: &[&[u16]], shape: (usize, usize), shares: &[f32], out: &mut [f32]) {
+    values_body(slots, shape, shares, out, from_bf16);
+}
+
+versions! {
+    fn single_values(slots: &[&[f32]], shape: (usize, usize), shares: &[f32], out: &mut [f32]) = single_values_body
+}
+
+#[inline(always)]
+fn single_values_body(slots: &[&[f32]], shape: (usize, usize), shares: &[f32], out: &mut [f32]) {
+    values_body(slots, shape, shares, out, |number| number);
+}
+
+/// Head after head, since a head's sums then stay in registers.
+#[inline(always)]
+fn values_body<T: Copy>(
+    slots: &[&[T]],
+    (heads, d_kv): (usize, usize),
+    shares: &[f32],
+    out: &mut [f32],
+    number: impl Fn(T) -> f32,
+) {
+    let (tokens, inner) = (slots.len(), heads * d_kv);
+    for head in 0..heads {
+        let shares = &shares[head * tokens..(head + 1) * tokens];
+        for first in (0..d_kv).step_by(WIDE) {
+            let place = head * d_kv + first;
+            let width = (d_kv - first).min(WIDE);
+            let mut sums = [0f32; WIDE];
+            for (share, slot) in shares.iter().zip(slots) {
+                let values = &slot[inner + place..][..width];
+                if let Ok(values) = <&[T; WIDE]>::try_from(values) {
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        *sum += share * number(*value);
+                    }
+                } else {
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        *sum += share * number(*value);
+                    }
+                }
+            }
+            out[place..place + width].copy_from_slice(&sums[..width]);
+        }
+    }
+}

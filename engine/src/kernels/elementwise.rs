@@ -1,0 +1,75 @@
+//! What is done to numbers one by one, or row by row.
+
+use super::Isa;
+use super::activations::norm_row;
+use super::lanes::{exp, fold, larger, largest, sum, versions};
+
+/// x / √(mean(x²) + ε) · weight of each row x: T5's normalization. No mean is taken off and there is no bias.
+///
+/// # Panics
+/// If `rows` and `out` are not as many whole rows of as many numbers as `weight`.
+pub fn rms_norm(isa: Isa, rows: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    assert_eq!(rows.len(), out.len(), "a place of another size");
+    assert!(rows.len().is_multiple_of(weight.len()), "no whole rows");
+    for (row, out) in rows
+        .chunks_exact(weight.len())
+        .zip(out.chunks_exact_mut(weight.len()))
+    {
+        norm_row(isa, row, weight, epsilon, 1.0, out);
+    }
+}
+
+/// gelu(gate) · linear of rows [gate | linear], `width` each: [count, 2 · width] → [count, width]. In the form with tanh,
+/// as `NewGELUActivation` of transformers.
+///
+/// # Panics
+/// If `rows` and `out` don't fit together.
+pub fn gelu_gate(isa: Isa, rows: &[f32], width: usize, out: &mut [f32]) {
+    assert_eq!(rows.len(), 2 * out.len(), "a place of another size");
+    for (row, out) in rows.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
+        let (gate, linear) = row.split_at(width);
+        gelu_gate_row(isa, gate, linear, out);
+    }
+}
+
+versions! {
+    fn gelu_gate_row(gate: &[f32], linear: &[f32], out: &mut [f32]) = gelu_gate_body
+}
+
+#[inline(always)]
+fn gelu_gate_body(gate: &[f32], linear: &[f32], out: &mut [f32]) {
+    const SQRT_2_OVER_PI: f32 = 0.797_884_56;
+    for ((out, x), linear) in out.iter_mut().zip(gate).zip(linear) {
+        let inner = SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x);
+        // 0.5 · (1 + tanh y) = 1 / (1 + exp(-2y)), written so that no large number is exponentiated.
+        let small = exp(-2.0 * inner.abs());
+        let upper = 1.0 / (1.0 + small);
+        let half_plus = if inner > 0.0 { upper } else { small * upper };
+        *out = x * half_plus * linear;
+    }
+}
+
+versions! {
+    /// softmax of the first `count` scores, with `bias` (as many, or none) added first; what is behind them becomes 0.
+    pub(super) fn softmax(scores: &mut [f32], count: usize, bias: Option<&[f32]>) = softmax_body
+}
+
+#[inline(always)]
+fn softmax_body(scores: &mut [f32], count: usize, bias: Option<&[f32]>) {
+    let (scores, beyond) = scores.split_at_mut(count);
+    beyond.fill(0.0);
+    if let Some(bias) = bias {
+        for (score, bias) in scores.iter_mut().zip(&bias[..count]) {
+            *score += bias;
+        }
+    }
+    let most = largest(scores);
+    for score in scores.iter_mut() {
+        *score = exp(*score - most);
+    }
+    let total = sum(fold(scores, 0.0, |sum, value| sum + value));
+    let factor = 1.0 / larger(total, f32::MIN_POSITIVE);
+    for score in scores.iter_mut() {
+        *score *= factor;
+    }
+}

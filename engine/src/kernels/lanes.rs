@@ -1,0 +1,128 @@
+//! One source, several instruction sets; and sums in a fixed order that vector instructions can keep.
+//!
+//! A function made by `versions!` is compiled three times from the same portable body: for any processor, for AVX2, and
+//! for AVX-512. Bodies work on arrays of [`LANES`] numbers, which the compiler turns into the registers that there are;
+//! their results are the same bits everywhere, since nothing is contracted and every order is written down.
+#![allow(unsafe_code)]
+
+/// Numbers that are worked on side by side.
+pub(super) const LANES: usize = 16;
+
+/// Makes `name(isa, …)` out of the portable, `#[inline(always)]` function `body(…)`.
+macro_rules! versions {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? = $body:path) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments, unsafe_code)]
+        $vis fn $name(isa: $crate::kernels::Isa, $($arg: $type),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+                fn avx512($($arg: $type),*) $(-> $ret)? {
+                    $body($($arg),*)
+                }
+                #[target_feature(enable = "avx2")]
+                fn avx2($($arg: $type),*) $(-> $ret)? {
+                    $body($($arg),*)
+                }
+                match isa.level {
+                    // SAFETY: an `Isa` of this level is made only where the processor was found to have these features.
+                    $crate::kernels::isa::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::kernels::isa::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::kernels::isa::Level::Portable => {}
+                }
+            }
+            $body($($arg),*)
+        }
+    };
+}
+pub(super) use versions;
+
+/// Sum of lanes, halves first.
+#[inline(always)]
+pub(super) fn sum(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for index in 0..width {
+            lanes[index] += lanes[index + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Folds values into lanes: lane `i` gets those at `i`, `i + LANES`, …
+#[inline(always)]
+pub(super) fn fold(values: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    let mut lanes = [start; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = f(*lane, *value);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane = f(*lane, *value);
+    }
+    lanes
+}
+
+/// The larger, the second where the first is no number.
+#[inline(always)]
+pub(super) fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// The largest of values; what `larger` makes of those that are no numbers.
+#[inline(always)]
+pub(super) fn largest(values: &[f32]) -> f32 {
+    fold(values, f32::NEG_INFINITY, larger)
+        .into_iter()
+        .fold(f32::NEG_INFINITY, larger)
+}
+
+/// exp(x) for x ≤ 0 (and a little above), relative error below 3e-7; 0 below -87. By Cody and Waite: x = n·ln 2 + r, a
+/// polynomial of r, and the exponent's bits.
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    /// 1.5 · 2^23: a number added to it is rounded to a whole one, which stands in its low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = if x > -87.0 { x } else { -87.0 };
+    let clamped = if clamped < 88.0 { clamped } else { 88.0 };
+    let shifted = clamped * LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 5.000_000_1e-1;
+    let y = p * (r * r) + r + 1.0;
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3F80_0000));
+    if x > -87.0 { y * power } else { 0.0 }
+}
+
+/// Rounds to bfloat16, ties to even; what is no number stays none.
+#[inline(always)]
+pub(super) fn to_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = (bits.wrapping_add(0x7FFF + ((bits >> 16) & 1))) >> 16;
+    let quiet = (bits >> 16) | 0x40;
+    let chosen = if bits & 0x7FFF_FFFF > 0x7F80_0000 {
+        quiet
+    } else {
+        rounded
+    };
+    chosen as u16
+}
+
+/// The number that a bfloat16 stands for.
+#[inline(always)]
+pub(super) fn from_bf16(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}

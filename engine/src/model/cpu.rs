@@ -1,0 +1,456 @@
+//! The graph's operations with our own kernels, on one thread of the CPU.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Module, Result, Tensor};
+use candle_nn::Activation;
+
+use super::backend::{Backend, DistanceTable, FeedForward, StepRows};
+use crate::kernels::{
+    Activations, AttentionScratch, DistanceBias, Epilogue, Isa, PackedKeysValues, PackedWeights, Precision,
+    SlotCache, attend, attend_slots, gelu_gate, product, product_columns, rms_norm,
+};
+
+/// Rows of a feed-forward layer that are computed together: their inner activations stay in the second-level cache.
+const FEED_FORWARD_ROWS: usize = 96;
+/// Columns of the output head whose logits are handed on together, while they are in the cache.
+const HEAD_COLUMNS: usize = 1024;
+
+/// Computes with kernels for this processor.
+#[derive(Debug)]
+pub(crate) struct Cpu {
+    isa: Isa,
+    precision: Precision,
+    activations: Activations,
+    inner: Activations,
+    wide: Vec<f32>,
+    gated: Vec<f32>,
+    attention: AttentionScratch,
+    keys_values: Option<PackedKeysValues>,
+}
+
+impl Cpu {
+    /// Products are computed in `precision`, with what `isa` has.
+    pub(crate) fn new(isa: Isa, precision: Precision) -> Self {
+        Self {
+            isa,
+            precision,
+            activations: Activations::default(),
+            inner: Activations::default(),
+            wide: Vec::new(),
+            gated: Vec::new(),
+            attention: AttentionScratch::default(),
+            keys_values: None,
+        }
+    }
+}
+
+/// [rows, width]
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    values: Vec<f32>,
+    width: usize,
+}
+
+impl Rows {
+    fn count(&self) -> usize {
+        self.values.len().checked_div(self.width).unwrap_or(0)
+    }
+
+    /// [count, width] of anything.
+    fn shape(&mut self, count: usize, width: usize) -> &mut [f32] {
+        self.width = width;
+        self.values.resize(count * width, 0.0);
+        &mut self.values
+    }
+}
+
+/// The weight of a normalization.
+#[derive(Debug)]
+pub(crate) struct Norm {
+    weight: Vec<f32>,
+    epsilon: f32,
+}
+
+/// A vector for each token id.
+#[derive(Debug)]
+pub(crate) struct Embedding {
+    vectors: Vectors,
+    width: usize,
+}
+
+/// Where products are less exact than f32, so may be what goes into them.
+#[derive(Debug)]
+enum Vectors {
+    F32(Vec<f32>),
+    Bf16(Vec<half::bf16>),
+}
+
+/// A position bias.
+#[derive(Debug)]
+pub(crate) struct Bias {
+    table: DistanceTable,
+    /// [heads, center + 1]: the numbers of the distances back from a query, nearest first.
+    back: Vec<f32>,
+}
+
+fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.flatten_all()?.to_vec1()
+}
+
+/// Width of a head.
+fn head_width(inner: usize, heads: usize) -> usize {
+    inner / heads.max(1)
+}
+
+impl Backend for Cpu {
+    type Rows = Rows;
+    type Linear = PackedWeights;
+    type Norm = Norm;
+    type Embedding = Embedding;
+    type Bias = Bias;
+    type KeysValues = PackedKeysValues;
+    type CrossBatch = Vec<Arc<Vec<PackedKeysValues>>>;
+    type Cache = (SlotCache, usize);
+
+    fn fork(&self) -> Self {
+        Self::new(self.isa, self.precision)
+    }
+
+    fn device(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn precision(&self) -> &'static str {
+        match self.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
+        }
+    }
+
+    fn linear(&self, parts: &[Tensor]) -> Result<PackedWeights> {
+        let inputs = match parts.first() {
+            Some(part) => part.dim(1)?,
+            None => candle_core::bail!("a projection of nothing"),
+        };
+        let values: Result<Vec<Vec<f32>>> = parts.iter().map(numbers).collect();
+        let values = values?;
+        let parts: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+        Ok(PackedWeights::pack(self.precision, inputs, &parts))
+    }
+
+    fn norm(&self, weight: &Tensor, epsilon: f32) -> Result<Norm> {
+        Ok(Norm {
+            weight: numbers(weight)?,
+            epsilon,
+        })
+    }
+
+    fn embedding(&self, table: &Tensor) -> Result<Embedding> {
+        let values = numbers(table)?;
+        Ok(Embedding {
+            vectors: match self.precision {
+                Precision::F32 => Vectors::F32(values),
+                Precision::Bf16 | Precision::Int8 => {
+                    Vectors::Bf16(values.into_iter().map(half::bf16::from_f32).collect())
+                }
+            },
+            width: table.dim(1)?,
+        })
+    }
+
+    fn bias(&self, table: DistanceTable) -> Result<Bias> {
+        let of_head = |head: &[f32]| head[..=table.center].iter().rev().copied().collect::<Vec<_>>();
+        let back = table
+            .values
+            .chunks_exact(table.length)
+            .flat_map(of_head)
+            .collect();
+        Ok(Bias { table, back })
+    }
+
+    fn cache(&self, layers: usize, heads: usize, d_kv: usize) -> Result<Self::Cache> {
+        Ok((SlotCache::new(self.precision, layers, heads, d_kv), heads * d_kv))
+    }
+
+    fn reserve(&mut self, (cache, _): &mut Self::Cache, slots: usize) -> Result<()> {
+        cache.reserve(slots);
+        Ok(())
+    }
+
+    fn embed(&mut self, table: &Embedding, ids: &[u32], out: &mut Rows) -> Result<()> {
+        let width = table.width;
+        let rows = out.shape(ids.len(), width).chunks_exact_mut(width);
+        for (row, id) in rows.zip(ids) {
+            let place = *id as usize * width..(*id as usize + 1) * width;
+            match &table.vectors {
+                Vectors::F32(vectors) => row.copy_from_slice(&vectors[place]),
+                Vectors::Bf16(vectors) => {
+                    let vector = &vectors[place];
+                    row.iter_mut()
+                        .zip(vector)
+                        .for_each(|(value, own)| *value = own.to_f32());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn normed(&mut self, rows: &Rows, norm: &Norm, out: &mut Rows) -> Result<()> {
+        let out = out.shape(rows.count(), rows.width);
+        rms_norm(self.isa, &rows.values, &norm.weight, norm.epsilon, out);
+        Ok(())
+    }
+
+    fn project(
+        &mut self,
+        rows: &Rows,
+        norm: Option<&Norm>,
+        linear: &PackedWeights,
+        out: &mut Rows,
+    ) -> Result<()> {
+        let activations = &mut self.activations;
+        match norm {
+            Some(norm) => activations.fill_normed(
+                self.isa,
+                self.precision,
+                &rows.values,
+                &norm.weight,
+                norm.epsilon,
+                1.0,
+            ),
+            None => activations.fill(self.isa, self.precision, &rows.values, rows.width),
+        }
+        let out = out.shape(rows.count(), linear.outputs());
+        product(self.isa, activations, linear, Epilogue::Store, out);
+        Ok(())
+    }
+
+    fn project_onto(&mut self, rows: &mut Rows, input: &Rows, linear: &PackedWeights) -> Result<()> {
+        self.activations
+            .fill(self.isa, self.precision, &input.values, input.width);
+        product(
+            self.isa,
+            &self.activations,
+            linear,
+            Epilogue::Add,
+            &mut rows.values,
+        );
+        Ok(())
+    }
+
+    fn feed_forward(&mut self, rows: &mut Rows, layer: &FeedForward<Self>) -> Result<()> {
+        let (isa, precision, width) = (self.isa, self.precision, rows.width);
+        for rows in rows.values.chunks_mut(FEED_FORWARD_ROWS * width) {
+            let count = rows.len() / width;
+            self.activations
+                .fill_normed(isa, precision, rows, &layer.norm.weight, layer.norm.epsilon, 1.0);
+            let epilogue = match (layer.gated, layer.activation) {
+                (false, Activation::Relu) => Epilogue::Relu,
+                _ => Epilogue::Store,
+            };
+            self.wide.resize(count * layer.inner.outputs(), 0.0);
+            product(isa, &self.activations, &layer.inner, epilogue, &mut self.wide);
+            let activated = match (layer.gated, layer.activation) {
+                (false, Activation::Relu) => &self.wide,
+                (true, Activation::NewGelu) => {
+                    self.gated.resize(count * layer.d_ff, 0.0);
+                    gelu_gate(isa, &self.wide, layer.d_ff, &mut self.gated);
+                    &self.gated
+                }
+                (gated, activation) => {
+                    // Rare in practice, and exact: candle's own.
+                    let inner = Tensor::from_slice(&self.wide, (count, layer.inner.outputs()), &Device::Cpu)?;
+                    let part = |index: usize| inner.narrow(1, index * layer.d_ff, layer.d_ff)?.contiguous();
+                    let activated = activation.forward(&part(0)?)?;
+                    self.gated = numbers(&if gated { (activated * part(1)?)? } else { activated })?;
+                    &self.gated
+                }
+            };
+            self.inner.fill(isa, precision, activated, layer.d_ff);
+            product(isa, &self.inner, &layer.outer, Epilogue::Add, rows);
+        }
+        Ok(())
+    }
+
+    fn encoder_attention(
+        &mut self,
+        qkv: &Rows,
+        lengths: &[usize],
+        heads: usize,
+        bias: &Bias,
+        out: &mut Rows,
+    ) -> Result<()> {
+        let (isa, stride, inner) = (self.isa, qkv.width, qkv.width / 3);
+        let out = out.shape(qkv.count(), inner);
+        let mut first = 0;
+        for length in lengths {
+            let source = &qkv.values[first * stride..(first + length) * stride];
+            let pack = (*length, heads, head_width(inner, heads));
+            let kv = match &mut self.keys_values {
+                Some(kv) => {
+                    kv.repack(
+                        isa,
+                        self.precision,
+                        source,
+                        stride,
+                        inner,
+                        2 * inner,
+                        pack.0,
+                        pack.1,
+                        pack.2,
+                    );
+                    kv
+                }
+                none => none.insert(PackedKeysValues::pack(
+                    isa,
+                    self.precision,
+                    source,
+                    stride,
+                    inner,
+                    2 * inner,
+                    pack.0,
+                    pack.1,
+                    pack.2,
+                )),
+            };
+            let bias = DistanceBias {
+                values: &bias.table.values,
+                length: bias.table.length,
+                center: bias.table.center,
+            };
+            attend(
+                isa,
+                &mut self.attention,
+                source,
+                stride,
+                0,
+                *length,
+                kv,
+                Some(bias),
+                &mut out[first * inner..(first + length) * inner],
+            );
+            first += length;
+        }
+        Ok(())
+    }
+
+    fn keys_values(&mut self, kv: &Rows, lengths: &[usize], heads: usize) -> Result<Vec<PackedKeysValues>> {
+        let (stride, inner) = (kv.width, kv.width / 2);
+        let mut first = 0;
+        let text = |length: &usize| {
+            let source = &kv.values[first * stride..(first + length) * stride];
+            first += length;
+            PackedKeysValues::pack(
+                self.isa,
+                self.precision,
+                source,
+                stride,
+                0,
+                inner,
+                *length,
+                heads,
+                head_width(inner, heads),
+            )
+        };
+        Ok(lengths.iter().map(text).collect())
+    }
+
+    fn cross_batch(&mut self, texts: Vec<Arc<Vec<PackedKeysValues>>>) -> Result<Self::CrossBatch> {
+        Ok(texts)
+    }
+
+    fn cross_attention(
+        &mut self,
+        queries: &Rows,
+        batch: &Self::CrossBatch,
+        layer: usize,
+        rows: &[usize],
+        out: &mut Rows,
+    ) -> Result<()> {
+        let width = queries.width;
+        let out = out.shape(queries.count(), width);
+        let mut first = 0;
+        for (text, count) in batch.iter().zip(rows) {
+            let place = first * width..(first + count) * width;
+            first += count;
+            attend(
+                self.isa,
+                &mut self.attention,
+                &queries.values[place.clone()],
+                width,
+                0,
+                *count,
+                &text[layer],
+                None,
+                &mut out[place],
+            );
+        }
+        Ok(())
+    }
+
+    fn self_attention(
+        &mut self,
+        qkv: &Rows,
+        (cache, inner): &mut Self::Cache,
+        layer: usize,
+        step: StepRows<'_>,
+        bias: &Bias,
+        out: &mut Rows,
+    ) -> Result<()> {
+        let inner = *inner;
+        let rows = || qkv.values.chunks_exact(3 * inner).zip(step.ancestries());
+        for (row, slots) in rows() {
+            if let Some(slot) = slots.last() {
+                let (keys, values) = row[inner..].split_at(inner);
+                cache.store(self.isa, layer, *slot, keys, values);
+            }
+        }
+        let out = out.shape(step.lengths.len(), inner);
+        for ((row, slots), out) in rows().zip(out.chunks_exact_mut(inner)) {
+            attend_slots(
+                self.isa,
+                &mut self.attention,
+                &row[..inner],
+                cache,
+                layer,
+                slots,
+                &bias.back,
+                bias.table.center + 1,
+                out,
+            );
+        }
+        Ok(())
+    }
+
+    fn logits(
+        &mut self,
+        rows: &Rows,
+        norm: &Norm,
+        scale: f32,
+        head: &PackedWeights,
+        take: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        let (isa, vocabulary) = (self.isa, head.outputs());
+        self.activations.fill_normed(
+            isa,
+            self.precision,
+            &rows.values,
+            &norm.weight,
+            norm.epsilon,
+            scale,
+        );
+        for first in (0..vocabulary).step_by(HEAD_COLUMNS) {
+            let columns = first..(first + HEAD_COLUMNS).min(vocabulary);
+            self.wide.resize(rows.count() * columns.len(), 0.0);
+            product_columns(isa, &self.activations, head, columns, &mut self.wide);
+            take(first, &self.wide);
+        }
+        Ok(())
+    }
+
+    fn to_host(&mut self, rows: &Rows) -> Result<Vec<f32>> {
+        Ok(rows.values.clone())
+    }
+}

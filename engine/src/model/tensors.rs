@@ -1,0 +1,471 @@
+//! The graph's operations on candle's tensors: for GPUs, and as the reference of the kernels.
+
+use std::sync::Arc;
+
+use candle_core::{D, DType, Device, Module, Result, Tensor};
+
+use super::backend::{Backend, DistanceTable, FeedForward, StepRows};
+
+/// Scores of what may not be seen: their exponential is 0.
+const HIDDEN: f32 = -1e9;
+/// The same where the largest number is 65504.
+const HIDDEN_F16: f32 = -6e4;
+/// Slots by which a cache grows.
+const GROWTH: usize = 1024;
+
+/// Computes with candle, on its device, in one type of numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Tensors {
+    device: Device,
+    dtype: DType,
+}
+
+impl Tensors {
+    /// On this device, in this type.
+    pub(crate) fn new(device: Device, dtype: DType) -> Self {
+        Self { device, dtype }
+    }
+
+    fn put(&self, tensor: &Tensor) -> Result<Tensor> {
+        tensor.to_dtype(self.dtype)?.to_device(&self.device)
+    }
+
+    fn index(&self, values: &[u32]) -> Result<Tensor> {
+        Tensor::from_slice(values, values.len(), &self.device)
+    }
+
+    /// 0 where row `i` of [rows, 1, 1, most] has one of its `lengths[i]` values, a very low number where not; nothing
+    /// if all rows are full.
+    fn mask(&self, lengths: &[usize], most: usize) -> Result<Option<Tensor>> {
+        if lengths.iter().all(|length| *length == most) {
+            return Ok(None);
+        }
+        let hidden = if self.dtype == DType::F16 {
+            HIDDEN_F16
+        } else {
+            HIDDEN
+        };
+        let mut mask = vec![0f32; lengths.len() * most];
+        for (row, length) in mask.chunks_mut(most).zip(lengths) {
+            row[*length..].fill(hidden);
+        }
+        let mask = Tensor::from_vec(mask, (lengths.len(), 1, 1, most), &self.device)?;
+        mask.to_dtype(self.dtype).map(Some)
+    }
+}
+
+/// [rows, width]; nothing before the first use.
+#[derive(Debug, Default)]
+pub(crate) struct Rows(Option<Tensor>);
+
+impl Rows {
+    fn get(&self) -> Result<&Tensor> {
+        match &self.0 {
+            Some(tensor) => Ok(tensor),
+            None => candle_core::bail!("rows that nothing was computed for"),
+        }
+    }
+}
+
+/// x · Wᵀ.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    /// [inputs, outputs], laid out so.
+    weight: Tensor,
+}
+
+impl Linear {
+    fn forward(&self, rows: &Tensor) -> Result<Tensor> {
+        rows.matmul(&self.weight)
+    }
+}
+
+/// x / √(mean(x²) + ε) · weight.
+#[derive(Debug)]
+pub(crate) struct Norm {
+    weight: Tensor,
+    epsilon: f32,
+}
+
+impl Norm {
+    fn forward(&self, rows: &Tensor) -> Result<Tensor> {
+        candle_nn::ops::rms_norm(&rows.contiguous()?, &self.weight, self.epsilon)
+    }
+}
+
+/// A position bias on the device.
+#[derive(Debug)]
+pub(crate) struct Bias {
+    /// [length, heads]
+    table: Tensor,
+    center: usize,
+}
+
+impl Bias {
+    /// The bias of queries at `queries` to keys at 0..keys, [1, heads, queries, keys].
+    fn between(
+        &self,
+        backend: &Tensors,
+        queries: impl Iterator<Item = usize>,
+        keys: usize,
+    ) -> Result<Tensor> {
+        let (length, heads) = self.table.dims2()?;
+        let mut places = Vec::new();
+        let mut count = 0;
+        for query in queries {
+            // Keys after the last that there is a number for are padding.
+            let place = |key: usize| (self.center + key).saturating_sub(query).min(length - 1) as u32;
+            places.extend((0..keys).map(place));
+            count += 1;
+        }
+        let bias = self.table.index_select(&backend.index(&places)?, 0)?;
+        bias.reshape((1, count, keys, heads))?
+            .permute((0, 3, 1, 2))?
+            .contiguous()
+    }
+}
+
+/// Keys and values of a text in a layer, [heads, tokens, d_kv] each.
+#[derive(Debug)]
+pub(crate) struct KeysValues {
+    keys: Tensor,
+    values: Tensor,
+}
+
+/// Texts side by side, padded to the longest.
+#[derive(Debug)]
+pub(crate) struct CrossBatch {
+    /// By layer: [texts, heads, tokens, d_kv] each.
+    layers: Vec<(Tensor, Tensor)>,
+    /// [texts, 1, 1, tokens]
+    mask: Option<Tensor>,
+}
+
+/// By layer, keys and values of all slots: [slots, heads, d_kv] each.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    layers: Vec<(Tensor, Tensor)>,
+    heads: usize,
+    d_kv: usize,
+    slots: usize,
+}
+
+/// softmax(Q · Kᵀ + bias) · V. T5 doesn't scale the scores: that is in its weights.
+///
+/// `query` is [batch, heads, queries, d_kv], `key` and `value` [batch, heads, keys, d_kv], `bias` anything that
+/// broadcasts to [batch, heads, queries, keys]; the result is as `query`.
+fn attend(query: &Tensor, key: &Tensor, value: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let scores = query.matmul(&key.transpose(D::Minus2, D::Minus1)?)?;
+    let scores = match bias {
+        Some(bias) => scores.broadcast_add(bias)?,
+        None => scores,
+    };
+    candle_nn::ops::softmax_last_dim(&scores)?.matmul(value)
+}
+
+/// [batch · tokens, heads · d_kv] → [batch, heads, tokens, d_kv], contiguous.
+fn split_heads(rows: &Tensor, batch: usize, heads: usize) -> Result<Tensor> {
+    let (count, width) = rows.dims2()?;
+    rows.contiguous()?
+        .reshape((batch, count / batch, heads, width / heads))?
+        .transpose(1, 2)?
+        .contiguous()
+}
+
+/// [batch, heads, tokens, d_kv] → [batch · tokens, heads · d_kv].
+fn join_heads(heads: &Tensor) -> Result<Tensor> {
+    let (batch, count, tokens, width) = heads.dims4()?;
+    heads.transpose(1, 2)?.reshape((batch * tokens, count * width))
+}
+
+impl Backend for Tensors {
+    type Rows = Rows;
+    type Linear = Linear;
+    type Norm = Norm;
+    type Embedding = Tensor;
+    type Bias = Bias;
+    type KeysValues = KeysValues;
+    type CrossBatch = CrossBatch;
+    type Cache = Cache;
+
+    fn fork(&self) -> Self {
+        self.clone()
+    }
+
+    fn device(&self) -> &'static str {
+        crate::device::device_name(&self.device)
+    }
+
+    fn precision(&self) -> &'static str {
+        self.dtype.as_str()
+    }
+
+    fn linear(&self, parts: &[Tensor]) -> Result<Linear> {
+        let weight = self.put(&Tensor::cat(parts, 0)?.t()?.contiguous()?)?;
+        Ok(Linear { weight })
+    }
+
+    fn norm(&self, weight: &Tensor, epsilon: f32) -> Result<Norm> {
+        Ok(Norm {
+            weight: self.put(weight)?,
+            epsilon,
+        })
+    }
+
+    fn embedding(&self, table: &Tensor) -> Result<Tensor> {
+        self.put(table)
+    }
+
+    fn bias(&self, table: DistanceTable) -> Result<Bias> {
+        let values = Tensor::from_vec(table.values, (table.heads, table.length), &Device::Cpu)?;
+        Ok(Bias {
+            table: self.put(&values.t()?.contiguous()?)?,
+            center: table.center,
+        })
+    }
+
+    fn cache(&self, layers: usize, heads: usize, d_kv: usize) -> Result<Cache> {
+        let empty = || Tensor::zeros((0, heads, d_kv), self.dtype, &self.device);
+        let layers: Result<Vec<_>> = (0..layers).map(|_| Ok((empty()?, empty()?))).collect();
+        Ok(Cache {
+            layers: layers?,
+            heads,
+            d_kv,
+            slots: 0,
+        })
+    }
+
+    fn reserve(&mut self, cache: &mut Cache, slots: usize) -> Result<()> {
+        if slots <= cache.slots {
+            return Ok(());
+        }
+        let grown = slots.next_multiple_of(GROWTH);
+        let shape = (grown - cache.slots, cache.heads, cache.d_kv);
+        let room = Tensor::zeros(shape, self.dtype, &self.device)?;
+        for (keys, values) in &mut cache.layers {
+            // An empty tensor is nothing that can be put beside another.
+            let grow = |tensor: &Tensor| match cache.slots {
+                0 => room.copy(),
+                _ => Tensor::cat(&[tensor, &room], 0),
+            };
+            (*keys, *values) = (grow(keys)?, grow(values)?);
+        }
+        cache.slots = grown;
+        Ok(())
+    }
+
+    fn embed(&mut self, table: &Tensor, ids: &[u32], out: &mut Rows) -> Result<()> {
+        out.0 = Some(table.index_select(&self.index(ids)?, 0)?);
+        Ok(())
+    }
+
+    fn normed(&mut self, rows: &Rows, norm: &Norm, out: &mut Rows) -> Result<()> {
+        out.0 = Some(norm.forward(rows.get()?)?);
+        Ok(())
+    }
+
+    fn project(&mut self, rows: &Rows, norm: Option<&Norm>, linear: &Linear, out: &mut Rows) -> Result<()> {
+        out.0 = Some(match norm {
+            Some(norm) => linear.forward(&norm.forward(rows.get()?)?)?,
+            None => linear.forward(rows.get()?)?,
+        });
+        Ok(())
+    }
+
+    fn project_onto(&mut self, rows: &mut Rows, input: &Rows, linear: &Linear) -> Result<()> {
+        rows.0 = Some((rows.get()? + linear.forward(input.get()?)?)?);
+        Ok(())
+    }
+
+    fn feed_forward(&mut self, rows: &mut Rows, layer: &FeedForward<Self>) -> Result<()> {
+        let own = rows.get()?;
+        let inner = layer.inner.forward(&layer.norm.forward(own)?)?;
+        let inner = match layer.gated {
+            true => {
+                let part = |index: usize| inner.narrow(1, index * layer.d_ff, layer.d_ff)?.contiguous();
+                (layer.activation.forward(&part(0)?)? * part(1)?)?
+            }
+            false => layer.activation.forward(&inner)?,
+        };
+        let added = (own + layer.outer.forward(&inner)?)?;
+        rows.0 = Some(added);
+        Ok(())
+    }
+
+    fn encoder_attention(
+        &mut self,
+        qkv: &Rows,
+        lengths: &[usize],
+        heads: usize,
+        bias: &Bias,
+        out: &mut Rows,
+    ) -> Result<()> {
+        let (_, width) = qkv.get()?.dims2()?;
+        let inner = width / 3;
+        let (mut attended, mut first) = (Vec::with_capacity(lengths.len()), 0);
+        for length in lengths {
+            let own = qkv.get()?.narrow(0, first, *length)?;
+            let part = |index: usize| split_heads(&own.narrow(1, index * inner, inner)?, 1, heads);
+            let bias = bias.between(self, 0..*length, *length)?;
+            attended.push(join_heads(&attend(
+                &part(0)?,
+                &part(1)?,
+                &part(2)?,
+                Some(&bias),
+            )?)?);
+            first += length;
+        }
+        out.0 = Some(Tensor::cat(&attended, 0)?);
+        Ok(())
+    }
+
+    fn keys_values(&mut self, kv: &Rows, lengths: &[usize], heads: usize) -> Result<Vec<KeysValues>> {
+        let (_, width) = kv.get()?.dims2()?;
+        let inner = width / 2;
+        let mut first = 0;
+        let text = |length: &usize| {
+            let own = kv.get()?.narrow(0, first, *length)?;
+            first += length;
+            let part =
+                |index: usize| split_heads(&own.narrow(1, index * inner, inner)?, 1, heads)?.squeeze(0);
+            Ok(KeysValues {
+                keys: part(0)?,
+                values: part(1)?,
+            })
+        };
+        lengths.iter().map(text).collect()
+    }
+
+    fn cross_batch(&mut self, texts: Vec<Arc<Vec<KeysValues>>>) -> Result<CrossBatch> {
+        let lengths: Result<Vec<usize>> = texts
+            .iter()
+            .map(|text| text.first().map_or(Ok(0), |layer| layer.keys.dim(1)))
+            .collect();
+        let lengths = lengths?;
+        let most = lengths.iter().copied().max().unwrap_or(0);
+        let stack = |pick: &dyn Fn(usize) -> Tensor| {
+            let padded: Result<Vec<Tensor>> = (0..texts.len())
+                .map(|text| pick(text).pad_with_zeros(1, 0, most - lengths[text]))
+                .collect();
+            Tensor::stack(&padded?, 0)
+        };
+        let count = texts.first().map_or(0, |layers| layers.len());
+        let layers: Result<Vec<(Tensor, Tensor)>> = (0..count)
+            .map(|layer| {
+                Ok((
+                    stack(&|text| texts[text][layer].keys.clone())?,
+                    stack(&|text| texts[text][layer].values.clone())?,
+                ))
+            })
+            .collect();
+        Ok(CrossBatch {
+            layers: layers?,
+            mask: self.mask(&lengths, most)?,
+        })
+    }
+
+    fn cross_attention(
+        &mut self,
+        queries: &Rows,
+        batch: &CrossBatch,
+        layer: usize,
+        rows: &[usize],
+        out: &mut Rows,
+    ) -> Result<()> {
+        let (key, value) = &batch.layers[layer];
+        let heads = key.dim(1)?;
+        let queries = queries.get()?;
+        let (mut attended, mut first_text, mut first_row) = (Vec::new(), 0, 0);
+        // Neighbours with equally many rows are one product.
+        for run in rows.chunk_by(|a, b| a == b) {
+            let (texts, count) = (run.len(), run.len() * run[0]);
+            let query = split_heads(&queries.narrow(0, first_row, count)?, texts, heads)?;
+            let part = |tensor: &Tensor| tensor.narrow(0, first_text, texts);
+            let mask = batch.mask.as_ref().map(part).transpose()?;
+            let (key, value) = (part(key)?.contiguous()?, part(value)?.contiguous()?);
+            attended.push(join_heads(&attend(&query, &key, &value, mask.as_ref())?)?);
+            (first_text, first_row) = (first_text + texts, first_row + count);
+        }
+        out.0 = Some(Tensor::cat(&attended, 0)?);
+        Ok(())
+    }
+
+    fn self_attention(
+        &mut self,
+        qkv: &Rows,
+        cache: &mut Cache,
+        layer: usize,
+        step: StepRows<'_>,
+        bias: &Bias,
+        out: &mut Rows,
+    ) -> Result<()> {
+        let qkv = qkv.get()?;
+        let (count, width) = qkv.dims2()?;
+        let (inner, heads, d_kv) = (width / 3, cache.heads, cache.d_kv);
+        let part = |index: usize| {
+            qkv.narrow(1, index * inner, inner)?
+                .contiguous()?
+                .reshape((count, heads, d_kv))
+        };
+        let last: Vec<u32> = step
+            .ancestries()
+            .filter_map(|slots| slots.last().copied())
+            .collect();
+        let places = self
+            .index(&last)?
+            .reshape((count, 1, 1))?
+            .broadcast_as((count, heads, d_kv))?
+            .contiguous()?;
+        let (keys, values) = &cache.layers[layer];
+        keys.scatter_set(&places, &part(1)?, 0)?;
+        values.scatter_set(&places, &part(2)?, 0)?;
+
+        // The past of every row, padded at its end to the longest.
+        let most = step.lengths.iter().copied().max().unwrap_or(0);
+        let mut slots = Vec::with_capacity(count * most);
+        for own in step.ancestries() {
+            slots.extend_from_slice(own);
+            slots.resize(slots.len() + most - own.len(), last[0]);
+        }
+        let slots = self.index(&slots)?;
+        let past = |tensor: &Tensor| {
+            tensor
+                .index_select(&slots, 0)?
+                .reshape((count, most, heads, d_kv))?
+                .transpose(1, 2)?
+                .contiguous()
+        };
+        let query = part(0)?.reshape((count, heads, 1, d_kv))?;
+        let positions = bias.between(self, step.lengths.iter().map(|length| length - 1), most)?;
+        // [1, heads, rows, keys] → [rows, heads, 1, keys]
+        let mut bias = positions
+            .squeeze(0)?
+            .transpose(0, 1)?
+            .unsqueeze(2)?
+            .contiguous()?;
+        if let Some(mask) = self.mask(step.lengths, most)? {
+            bias = bias.broadcast_add(&mask)?;
+        }
+        let attended = attend(&query, &past(keys)?, &past(values)?, Some(&bias))?;
+        out.0 = Some(attended.reshape((count, inner))?);
+        Ok(())
+    }
+
+    fn logits(
+        &mut self,
+        rows: &Rows,
+        norm: &Norm,
+        scale: f32,
+        head: &Linear,
+        take: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        let normed = (norm.forward(rows.get()?)? * f64::from(scale))?;
+        let logits = head.forward(&normed)?.to_dtype(DType::F32)?;
+        take(0, &logits.flatten_all()?.to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    fn to_host(&mut self, rows: &Rows) -> Result<Vec<f32>> {
+        rows.get()?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+    }
+}
