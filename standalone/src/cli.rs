@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use precis_runtime::boot::{self, EXIT_CONFIG, RunArgs};
 use precis_runtime::config::{Config, ConfigArgs};
 
+use crate::bench::Bench;
 use crate::clickhouse::{self, ClickHouseOptions};
 use crate::up::UpArgs;
 use crate::{guard, status, summarize, up};
@@ -54,6 +55,9 @@ enum Command {
     /// Run the embedded ClickHouse engine behind its HTTP interface
     #[command(name = "clickhouse")]
     ClickHouse(EngineArgs),
+    /// Measure parts of the product beside their rivals
+    #[command(subcommand)]
+    Bench(Bench),
     /// Run a program that ends when standard input does
     #[command(hide = true)]
     Guard(guard::GuardArgs),
@@ -100,6 +104,13 @@ pub fn main() -> ExitCode {
             precis_producer::cli::run(context, command)
         }),
         Command::ClickHouse(args) => run_engine(args),
+        Command::Bench(bench) => match bench.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
         Command::Guard(args) => guard::run(&args),
     }
 }

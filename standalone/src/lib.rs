@@ -2,8 +2,9 @@
 //!
 //! `precis up` finds or fetches the servers ([`install`]), starts every role as a supervised process
 //! ([`up`]) and stops them in order. ClickHouse is the real engine behind its own HTTP interface
-//! ([`clickhouse`]).
+//! ([`clickhouse`]). `precis bench` measures the parts.
 
+mod bench;
 mod cli;
 pub mod clickhouse;
 mod client;

@@ -5,9 +5,11 @@
 
 mod batching;
 mod common;
+mod continuous;
 mod errors;
 mod golden;
 mod oracle;
+mod precision;
 mod reference;
 mod sampling;
 mod speed;

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Makes the environment and the models that `precis bench engine --peers` compares with, once. Nothing outside this
+# repository's .local/ (or PRECIS_PEERS_DIR) is touched.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+target=${PRECIS_PEERS_DIR:-$here/../../.local/peers}
+mkdir -p "$target"
+if ! cmp -s "$here/requirements.txt" "$target/installed.txt"; then
+    python3 -m venv "$target/venv"
+    "$target/venv/bin/pip" install --quiet --requirement "$here/requirements.txt"
+    cp "$here/requirements.txt" "$target/installed.txt"
+fi
+"$target/venv/bin/python" "$here/models.py" "$target/models"
+echo "ready: $target"

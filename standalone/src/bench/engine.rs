@@ -1,0 +1,452 @@
+//! `precis bench engine`: the engine beside itself in other settings, and beside the engines of others.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use precis_engine::kernels::{Isa, Precision, operations_at_peak};
+use precis_engine::{
+    Drafting, Encoded, Engine, EngineOptions, GenerateRequest, GenerationParams, ModelSource, PrecisionChoice,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::arrivals::{self, Outcome};
+use super::clock::{Spent, median, resident_megabytes, time};
+use super::peers::{Order, Peers};
+
+/// Tokens that every summary of a comparison has.
+const NEW_TOKENS: usize = 64;
+/// Articles that the embedded model's own figures are taken on.
+const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
+
+/// What `precis bench engine` measures, and how often.
+#[derive(Debug, Args)]
+pub struct EngineBench {
+    /// Compare with CTranslate2, ONNX Runtime and transformers (bench/peers/setup.sh installs them)
+    #[arg(long)]
+    peers: bool,
+    /// Where bench/peers/setup.sh put them
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "PRECIS_PEERS_DIR",
+        default_value = ".local/peers"
+    )]
+    peers_dir: PathBuf,
+    /// The program that serves them
+    #[arg(long, value_name = "FILE", default_value = "bench/peers/serve.py")]
+    peers_script: PathBuf,
+    /// Rounds, in each of which everything is measured once, in turns
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Texts of a comparison
+    #[arg(long, default_value_t = 16)]
+    texts: usize,
+    /// Mean length of the texts in tokens: 120, 350 or 500
+    #[arg(long, default_value_t = 350)]
+    length: usize,
+    /// Beams of the comparison; 1 is greedy search
+    #[arg(long, default_value_t = 8)]
+    beams: usize,
+    /// Also measure the arrival of requests at random times
+    #[arg(long)]
+    arrivals: bool,
+    /// Print one JSON object as the last line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Figures by name; what the ratios are made of, and the ratios.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// Processor milliseconds for a summary on one thread, by engine.
+    cpu_ms: BTreeMap<String, f64>,
+    /// Summaries per second by the wall clock, by engine and threads.
+    per_second: BTreeMap<String, f64>,
+    ratios: BTreeMap<String, f64>,
+    details: BTreeMap<String, Value>,
+}
+
+impl EngineBench {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let mut report = Report::default();
+        report
+            .details
+            .insert("instructions".into(), json!(Isa::detect().name()));
+        if self.peers {
+            self.against_peers(&mut report)?;
+        }
+        own_figures(self.rounds, &mut report)?;
+        if self.arrivals {
+            let folder = self.peers_dir.join("models/model");
+            random_arrivals(self.peers.then_some(folder.as_path()), self.rounds, &mut report)?;
+        }
+        for (name, value) in &report.cpu_ms {
+            println!("{name:32} {value:10.2} ms of processor time a summary");
+        }
+        for (name, value) in &report.per_second {
+            println!("{name:32} {value:10.2} summaries a second");
+        }
+        for (name, value) in &report.ratios {
+            println!("{name:44} {value:7.2}");
+        }
+        if self.json {
+            println!("{}", serde_json::to_string(&report)?);
+        }
+        Ok(())
+    }
+
+    /// The same texts and the same number of tokens for everyone, in turns.
+    fn against_peers(&self, report: &mut Report) -> anyhow::Result<()> {
+        let models = self.peers_dir.join("models");
+        let path = models.join(format!("inputs-{}.json", self.length));
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let mut ids: Vec<Vec<u32>> = serde_json::from_str(&text)?;
+        ids.truncate(self.texts);
+        let folder = models.join("model");
+        let requests = forced(&ids, self.beams);
+        let own = [PrecisionChoice::F32, PrecisionChoice::Bf16, PrecisionChoice::Int8];
+        let mut engines = Vec::new();
+        for threads in [1, 2] {
+            for precision in own {
+                let name = format!("precis-{}", name_of(precision));
+                engines.push((
+                    name,
+                    threads,
+                    load(&folder, precision, threads, Drafting::Adaptive)?,
+                ));
+            }
+        }
+        let mut peers = Peers::start(&self.peers_dir, &self.peers_script)?;
+        // The seed's way is slow: fewer texts tell as much.
+        let few = &ids[..ids.len().min(2)];
+        let orders = [
+            ("ctranslate2-int8", 1, &ids[..], ids.len()),
+            ("ctranslate2-f32", 1, &ids[..], ids.len()),
+            ("onnxruntime-int8", 1, &ids[..ids.len().min(8)], 8),
+            ("transformers-f32", 1, few, 1),
+            ("ctranslate2-int8", 2, &ids[..], ids.len().div_ceil(2)),
+        ];
+        let mut spent: BTreeMap<(String, usize), Vec<(Spent, usize)>> = BTreeMap::new();
+        for round in 0..=self.rounds {
+            for (name, threads, engine) in &engines {
+                let (results, time) = time(|| engine.generate_batch(&requests, &mut ()));
+                for result in results {
+                    let tokens = result?.ids.len();
+                    anyhow::ensure!(tokens == NEW_TOKENS, "{tokens} tokens and not {NEW_TOKENS}");
+                }
+                note(&mut spent, name, *threads, round, (time, ids.len()));
+            }
+            for (peer, threads, ids, batch) in orders {
+                let order = Order {
+                    peer,
+                    threads,
+                    ids,
+                    beams: self.beams,
+                    batch,
+                    new_tokens: NEW_TOKENS,
+                };
+                match peers.run(order) {
+                    Ok(time) => note(&mut spent, peer, threads, round, (time, ids.len())),
+                    Err(error) if round == 0 => eprintln!("not measured: {error}"),
+                    Err(_) => {}
+                }
+            }
+        }
+        for ((name, threads), rounds) in &spent {
+            let each = |of: fn(&Spent) -> f64| {
+                median(
+                    rounds
+                        .iter()
+                        .map(|(spent, texts)| of(spent) / *texts as f64)
+                        .collect(),
+                )
+            };
+            if *threads == 1 {
+                report.cpu_ms.insert(name.clone(), 1e3 * each(|spent| spent.cpu));
+            }
+            report.per_second.insert(
+                format!("{name} ({threads} threads)"),
+                1.0 / each(|spent| spent.wall),
+            );
+        }
+        ratios_of_peers(report);
+        if let Some(peak) = peak(Precision::Int8)
+            && let Some(ms) = report.cpu_ms.get("precis-int8")
+        {
+            let work: f64 = ids
+                .iter()
+                .map(|ids| operations(ids.len(), self.beams))
+                .sum::<f64>()
+                / ids.len() as f64;
+            report
+                .ratios
+                .insert("int8_peak_share".into(), work / (ms / 1e3) / peak);
+            report.details.insert("int8_peak_gops".into(), json!(peak / 1e9));
+        }
+        report.details.insert(
+            "comparison".into(),
+            json!({"texts": ids.len(), "beams": self.beams, "mean_length": self.length, "new_tokens": NEW_TOKENS, "rounds": self.rounds}),
+        );
+        memory(&folder, &requests, report)
+    }
+}
+
+/// The first round warms up.
+fn note(
+    spent: &mut BTreeMap<(String, usize), Vec<(Spent, usize)>>,
+    name: &str,
+    threads: usize,
+    round: usize,
+    time: (Spent, usize),
+) {
+    if round > 0 {
+        spent.entry((name.to_owned(), threads)).or_default().push(time);
+    }
+}
+
+fn ratios_of_peers(report: &mut Report) {
+    let ratio = |ours: &str, theirs: &str| Some(report.cpu_ms.get(theirs)? / report.cpu_ms.get(ours)?);
+    let pairs = [
+        ("int8_vs_ctranslate2_int8", "precis-int8", "ctranslate2-int8"),
+        ("bf16_vs_ctranslate2_int8", "precis-bf16", "ctranslate2-int8"),
+        ("f32_vs_ctranslate2_f32", "precis-f32", "ctranslate2-f32"),
+        ("int8_vs_onnxruntime_int8", "precis-int8", "onnxruntime-int8"),
+        (
+            "int8_vs_transformers_f32_single",
+            "precis-int8",
+            "transformers-f32",
+        ),
+    ];
+    let found: Vec<(&str, f64)> = pairs
+        .into_iter()
+        .filter_map(|(name, ours, theirs)| Some((name, ratio(ours, theirs)?)))
+        .collect();
+    report
+        .ratios
+        .extend(found.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    let by_threads = |name: &str| {
+        let at = |threads: usize| report.per_second.get(&format!("{name} ({threads} threads)"));
+        Some(at(2)? / at(1)?)
+    };
+    if let Some(ratio) = by_threads("precis-int8") {
+        report.ratios.insert("int8_two_threads_vs_one".into(), ratio);
+    }
+    let two = |name: &str| report.per_second.get(&format!("{name} (2 threads)"));
+    if let (Some(ours), Some(theirs)) = (two("precis-int8"), two("ctranslate2-int8")) {
+        let ratio = ours / theirs;
+        report
+            .ratios
+            .insert("int8_vs_ctranslate2_int8_two_threads".into(), ratio);
+    }
+}
+
+fn name_of(precision: PrecisionChoice) -> &'static str {
+    match precision {
+        PrecisionChoice::Auto => "auto",
+        PrecisionChoice::F32 => "f32",
+        PrecisionChoice::Bf16 => "bf16",
+        PrecisionChoice::Int8 => "int8",
+    }
+}
+
+fn load(
+    folder: &Path,
+    precision: PrecisionChoice,
+    threads: usize,
+    drafting: Drafting,
+) -> anyhow::Result<Engine> {
+    load_source(
+        &ModelSource::Path(folder.to_owned()),
+        precision,
+        threads,
+        drafting,
+    )
+}
+
+/// Nothing is kept from one round to the next, and equal texts are computed as often as they are asked for.
+fn load_source(
+    source: &ModelSource,
+    precision: PrecisionChoice,
+    threads: usize,
+    drafting: Drafting,
+) -> anyhow::Result<Engine> {
+    let options = EngineOptions {
+        device: "cpu".parse()?,
+        precision,
+        threads,
+        drafting,
+        text_bytes: 0,
+        share_equal_requests: false,
+        ..EngineOptions::default()
+    };
+    Ok(Engine::load(source, &options)?)
+}
+
+fn encoded(ids: &[u32]) -> Encoded {
+    Encoded {
+        ids: ids.to_vec(),
+        tokens: ids.len(),
+        truncated_tokens: 0,
+    }
+}
+
+/// Requests for exactly [`NEW_TOKENS`] tokens.
+fn forced(ids: &[Vec<u32>], beams: usize) -> Vec<GenerateRequest> {
+    let params = GenerationParams {
+        num_beams: beams,
+        min_new_tokens: NEW_TOKENS,
+        max_new_tokens: NEW_TOKENS,
+        ..GenerationParams::default()
+    };
+    ids.iter()
+        .map(|ids| GenerateRequest::new(encoded(ids), params.clone()))
+        .collect()
+}
+
+/// Operations of a product per second and core, at most.
+fn peak(precision: Precision) -> Option<f64> {
+    let rates = (0..7).map(|_| {
+        let (operations, spent) = time(|| operations_at_peak(Isa::detect(), precision, 4_000_000));
+        operations.map(|operations| operations / spent.cpu)
+    });
+    rates.collect::<Option<Vec<f64>>>().map(median)
+}
+
+/// Multiplications and additions of matrix products for one summary of a t5-small.
+fn operations(tokens: usize, beams: usize) -> f64 {
+    let (layers, model, inner, wide, vocabulary) = (6.0, 512.0, 512.0, 2048.0, 32128.0);
+    let (tokens, rows) = (tokens as f64, (beams * NEW_TOKENS) as f64);
+    let attention = 4.0 * model * inner;
+    let feed_forward = 2.0 * model * wide;
+    let encoder = tokens * (attention + feed_forward + 2.0 * tokens * inner);
+    let cross = tokens * 2.0 * model * inner;
+    let steps = NEW_TOKENS as f64 / 2.0;
+    let decoder = rows * (attention + 2.0 * model * inner + feed_forward + 2.0 * inner * (tokens + steps));
+    2.0 * (layers * (encoder + cross + decoder) + rows * model * vocabulary)
+}
+
+/// Resident memory with 32 requests in hand, beyond what the process had before.
+fn memory(folder: &Path, requests: &[GenerateRequest], report: &mut Report) -> anyhow::Result<()> {
+    let Some(before) = resident_megabytes() else {
+        return Ok(());
+    };
+    let engine = load(folder, PrecisionChoice::Int8, 2, Drafting::Adaptive)?;
+    let loaded = resident_megabytes().unwrap_or(f64::NAN);
+    let many: Vec<GenerateRequest> = requests.iter().cycle().take(32).cloned().collect();
+    let mut most = 0f64;
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| engine.generate_batch(&many, &mut ()).len());
+        while !work.is_finished() {
+            most = most.max(resident_megabytes().unwrap_or(0.0));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    });
+    report.details.insert(
+        "int8_memory_mb".into(),
+        json!({"model": loaded - before, "with_32_requests": most - before}),
+    );
+    Ok(())
+}
+
+/// The embedded model on articles: drafts and precisions.
+fn own_figures(rounds: usize, report: &mut Report) -> anyhow::Result<()> {
+    let source = ModelSource::Embedded;
+    let plain = load_source(&source, PrecisionChoice::F32, 1, Drafting::Off)?;
+    let drafted = load_source(&source, PrecisionChoice::F32, 1, Drafting::Adaptive)?;
+    let params = GenerationParams {
+        num_beams: 1,
+        ..plain.default_params().clone()
+    };
+    let mut requests = Vec::new();
+    for line in ARTICLES.lines() {
+        let article: Value = serde_json::from_str(line)?;
+        let text = article["text"].as_str().or(article["article"].as_str());
+        let text = text.context("a sample without a text")?;
+        requests.push(GenerateRequest::new(plain.tokenize(text)?, params.clone()));
+    }
+    let mut ratios = Vec::new();
+    let (mut steps, mut tokens) = (0, 0);
+    for _ in 0..rounds.max(1) {
+        // One at a time, as they come to an idle worker.
+        let one_by_one = |engine: &Engine| -> anyhow::Result<Vec<(Vec<u32>, usize)>> {
+            let mut results = Vec::new();
+            for request in &requests {
+                let generated = engine.submit(request)?.wait()?;
+                results.push((generated.ids, generated.steps));
+            }
+            Ok(results)
+        };
+        let (without, slow) = time(|| one_by_one(&plain));
+        let (with, fast) = time(|| one_by_one(&drafted));
+        let (without, with) = (without?, with?);
+        for ((without, _), (with, _)) in without.iter().zip(&with) {
+            anyhow::ensure!(without == with, "drafts changed a result");
+        }
+        steps = with.iter().map(|(_, steps)| steps).sum();
+        tokens = with.iter().map(|(ids, _)| ids.len()).sum();
+        ratios.push(slow.cpu / fast.cpu);
+    }
+    report
+        .ratios
+        .insert("prompt_lookup_vs_without".into(), median(ratios));
+    report.details.insert(
+        "prompt_lookup".into(),
+        json!({"articles": requests.len(), "tokens": tokens, "steps": steps}),
+    );
+    Ok(())
+}
+
+/// Poisson arrivals at 70 % of what the engine can do, and lengths of all kinds.
+fn random_arrivals(folder: Option<&Path>, rounds: usize, report: &mut Report) -> anyhow::Result<()> {
+    let source = folder.map_or(ModelSource::Embedded, |folder| {
+        ModelSource::Path(folder.to_owned())
+    });
+    let engine = load_source(&source, PrecisionChoice::Int8, 1, Drafting::Off)?;
+    let vocabulary = engine.info().vocabulary as u32;
+    let requests: Vec<GenerateRequest> = (0..96u32)
+        .map(|index| {
+            let length = [40, 480, 120, 300, 200, 90][index as usize % 6];
+            let mut ids: Vec<u32> = (0..length - 1)
+                .map(|place: u32| {
+                    3 + (place.wrapping_mul(2_654_435_761) ^ (index * 977)) % (vocabulary - 200)
+                })
+                .collect();
+            ids.push(1);
+            let tokens = [8, 64, 20, 40, 12, 30][(index as usize / 6 + index as usize) % 6];
+            let params = GenerationParams {
+                num_beams: 4,
+                min_new_tokens: tokens,
+                max_new_tokens: tokens,
+                ..GenerationParams::default()
+            };
+            GenerateRequest::new(encoded(&ids), params)
+        })
+        .collect();
+    let (_, spent) = time(|| engine.generate_batch(&requests, &mut ()));
+    let capacity = requests.len() as f64 / spent.wall;
+    let (mut flowing, mut batches) = (Vec::new(), Vec::new());
+    for round in 0..rounds.max(1) {
+        let at = arrivals::poisson(requests.len(), 0.7 * capacity, 1 + round as u64);
+        flowing.push(arrivals::continuous(&engine, &requests, &at)?);
+        batches.push(arrivals::in_batches(&engine, &requests, &at, 8)?);
+    }
+    let middle = |outcomes: &[Outcome], of: fn(&Outcome) -> f64| median(outcomes.iter().map(of).collect());
+    let throughput = |outcome: &Outcome| outcome.throughput;
+    let p95 = |outcome: &Outcome| outcome.p95;
+    report.ratios.insert(
+        "continuous_vs_batches_throughput".into(),
+        middle(&flowing, throughput) / middle(&batches, throughput),
+    );
+    report.ratios.insert(
+        "continuous_vs_batches_p95".into(),
+        middle(&flowing, p95) / middle(&batches, p95),
+    );
+    report.details.insert(
+        "arrivals".into(),
+        json!({"per_second": 0.7 * capacity, "continuous": flowing, "batches": batches}),
+    );
+    Ok(())
+}
