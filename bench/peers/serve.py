@@ -91,7 +91,7 @@ def onnxruntime(name, threads):
     options.intra_op_num_threads = threads
     kind = "int8" if "int8" in name else "f32"
     model = ORTModelForSeq2SeqLM.from_pretrained(
-        str(FOLDER / f"onnx-{kind}"), session_options=options, use_io_binding=False, use_cache=True,
+        str(FOLDER / f"onnx-{kind}"), session_options=options, use_io_binding=False, use_cache=True, use_merged="int8" not in name,
     )
     return generator(torch, model)
 

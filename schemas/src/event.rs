@@ -8,7 +8,7 @@ use crate::ids::JobId;
 use crate::result::ModelRef;
 use crate::subject::{Lane, Token};
 
-/// On `progress.v1.<job_id>`: a worker has begun with the job.
+/// On `progress.v1.<job_id>`: a worker has begun with the job, or has written more of its summary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// The job.
@@ -20,6 +20,19 @@ pub struct Progress {
     /// When it began.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub started_at: Timestamp,
+    /// The best text so far, as the model writes it; nothing when the job has just begun. With beams a later one may be
+    /// another altogether.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// On `cancels.v1.<job_id>`: the client doesn't want the job any more. The worker that has it takes it out of its batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Cancel {
+    /// The job.
+    pub id: JobId,
+    /// Its sequence in `JOBS`: a later job of the same id is not meant.
+    pub job_sequence: u64,
 }
 
 /// On `workers.v1.<worker_id>`, every [`HEARTBEAT_SECONDS`]: what a worker serves, and how busy it is.

@@ -6,6 +6,7 @@
 //! | `results.v1.<job_id>` | `RESULTS` | its one result |
 //! | `dead.v1.<task>` | `DEAD` | a job that could not be done, with the reason |
 //! | `progress.v1.<job_id>` | none | running, partial text |
+//! | `cancels.v1.<job_id>` | none | a job that nobody wants any more |
 //! | `workers.v1.<worker_id>` | none | heartbeat |
 
 use std::fmt;
@@ -24,6 +25,8 @@ pub const ALL_RESULTS: &str = "results.v1.*";
 pub const ALL_DEAD: &str = "dead.v1.*";
 /// Every progress event of version 1.
 pub const ALL_PROGRESS: &str = "progress.v1.*";
+/// Every job that is cancelled.
+pub const ALL_CANCELS: &str = "cancels.v1.*";
 /// Every worker's heartbeat.
 pub const ALL_WORKERS: &str = "workers.v1.*";
 
@@ -242,6 +245,11 @@ pub fn result_of(id: &JobId) -> String {
 /// Subject of a job's progress events.
 pub fn progress_of(id: &JobId) -> String {
     format!("progress.v1.{id}")
+}
+
+/// Subject on which a job is cancelled.
+pub fn cancel_of(id: &JobId) -> String {
+    format!("cancels.v1.{id}")
 }
 
 /// Subject of dead letters of a kind; `task` is free text because a dead letter may be anything.

@@ -4,6 +4,7 @@
 //! [`pipeline`] wires them.
 
 mod args;
+pub mod cancel;
 pub mod heartbeat;
 pub mod lease;
 pub mod metrics;

@@ -40,7 +40,11 @@ pub fn describe() {
         Unit::Count,
         "Jobs received and not settled"
     );
-    describe_histogram!("precis_worker_batch_jobs", Unit::Count, "Jobs in a batch");
+    describe_histogram!(
+        "precis_worker_batch_jobs",
+        Unit::Count,
+        "Jobs in hand when another one comes"
+    );
     describe_histogram!(
         "precis_worker_queue_wait_seconds",
         Unit::Seconds,
@@ -49,7 +53,7 @@ pub fn describe() {
     describe_histogram!(
         "precis_worker_inference_seconds",
         Unit::Seconds,
-        "Encoder and decoder of one batch"
+        "From giving a job to the engine to its result"
     );
 }
 
@@ -83,9 +87,9 @@ pub fn in_flight(jobs: usize) {
     gauge!("precis_worker_jobs_in_flight").set(jobs as f64);
 }
 
-/// Records a batch that was run.
+/// Records a job that the model is done with; `jobs` were in hand when it came.
 #[allow(clippy::cast_precision_loss)] // at most 1024
-pub fn batch(jobs: usize, seconds: f64) {
+pub fn inferred(jobs: usize, seconds: f64) {
     histogram!("precis_worker_batch_jobs").record(jobs as f64);
     histogram!("precis_worker_inference_seconds").record(seconds);
 }

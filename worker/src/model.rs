@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use precis_engine::{
     DeviceChoice, EarlyStopping, Engine, EngineOptions, GenerationParams as EngineParams, LoadError,
-    ModelSource,
+    ModelSource, PrecisionChoice,
 };
 use precis_runtime::config::{ModelChoice, Worker};
 use precis_schemas::GenerationParams;
@@ -15,6 +15,9 @@ pub enum ModelError {
     /// `worker.device` names no device.
     #[error("worker.device: {0}")]
     Device(String),
+    /// `worker.precision` names no precision.
+    #[error("worker.precision: {0}")]
+    Precision(String),
     /// The model can't be loaded.
     #[error("worker.model = {model}: {source}")]
     Load {
@@ -46,8 +49,13 @@ pub fn load(settings: &Worker) -> Result<Arc<Engine>, ModelError> {
         .device
         .parse()
         .map_err(|error| ModelError::Device(format!("{error}")))?;
+    let precision: PrecisionChoice = settings
+        .precision
+        .parse()
+        .map_err(|error| ModelError::Precision(format!("{error}")))?;
     let options = EngineOptions {
         device,
+        precision,
         threads: settings.threads,
         ..EngineOptions::default()
     };

@@ -1,10 +1,10 @@
-//! Wires the stages: fetch → decode → tokenize → batch → infer → detokenize → publish → settle.
+//! Wires the stages: fetch → decode → tokenize → request → infer → detokenize → publish → settle.
 //!
-//! One batch is in the model at a time; while it is, the results of the one before are published and
-//! the pulls for the next stand open.
+//! Every job goes its way alone: it is given to the engine as soon as there is room, which decodes it together with those
+//! that it has, and its result is published as soon as it is there.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_nats::Client;
@@ -15,17 +15,19 @@ use precis_runtime::results::Results;
 use precis_runtime::{Config, Context};
 use precis_schemas::event::Progress;
 use precis_schemas::result::{ModelRef, WorkerRef};
-use precis_schemas::{Token, subject, time};
+use precis_schemas::{JobId, Token, subject, time};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::cancel::Cancels;
 use crate::heartbeat::{self, Identity};
 use crate::lease::Leases;
-use crate::stages::batch::Batch;
+use crate::stages::batch::Requests;
 use crate::stages::decode::{Accepted, decode};
-use crate::stages::detokenize::Signature;
+use crate::stages::detokenize::{Signature, first_sentence_rule};
 use crate::stages::fetch::{Fetched, Fetcher, LaneQueue};
-use crate::stages::infer::infer;
+use crate::stages::infer::{Ends, infer};
 use crate::stages::publish_result::Publisher;
 use crate::stages::settle;
 use crate::stages::tokenize::{Tokenized, tokenize};
@@ -101,7 +103,15 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         Duration::from_secs(config.worker.drain_seconds),
         hurry.clone(),
     ));
+    let cancels = Cancels::default();
+    helpers.spawn(cancels.clone().listen(queue.client.clone(), drained.clone()));
     let pipeline = Pipeline {
+        requests: Requests {
+            defaults: config.worker.params.clone(),
+            model: engine.default_params().clone(),
+            first_sentence: first_sentence_rule(),
+        },
+        cancels,
         results: Results::open(&queue.jetstream).await?,
         publisher: Publisher::new(queue.jetstream.clone(), hurry.clone()),
         client: queue.client.clone(),
@@ -179,8 +189,11 @@ fn identify(config: &Config, engine: &Engine) -> anyhow::Result<Identity> {
     })
 }
 
+#[derive(Clone)]
 struct Pipeline {
     engine: Arc<Engine>,
+    requests: Requests,
+    cancels: Cancels,
     results: Results,
     publisher: Publisher,
     client: Client,
@@ -190,22 +203,32 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    async fn run(&self, fetcher: &mut Fetcher) {
+    /// Takes as many jobs as there is room for, and gives each to the engine as soon as it is there.
+    async fn run(self, fetcher: &mut Fetcher) {
         let settings = &self.config.worker;
         let linger = Duration::from_millis(settings.linger_ms);
+        let room = Arc::new(Semaphore::new(settings.max_batch));
         let mut settling = JoinSet::new();
-        while let Some(fetched) = fetcher.next(settings.max_batch, linger).await {
-            let jobs = self.prepare(fetched, &mut settling).await;
-            if !jobs.is_empty() {
-                let batch = Batch::form(jobs, &settings.params, self.engine.default_params());
-                for inferred in infer(self.engine.clone(), batch, self.hurry.clone()).await {
-                    let (publisher, signature) = (self.publisher.clone(), self.signature.clone());
-                    settling.spawn(async move { settle::inferred(inferred, &publisher, &signature).await });
-                }
+        let pipeline = Arc::new(self.clone());
+        loop {
+            // Room first: what is pulled before there is any would be kept from other workers.
+            let Ok(first) = room.clone().acquire_owned().await else {
+                break;
+            };
+            drop(first);
+            let Some(fetched) = fetcher.next(room.available_permits().max(1), linger).await else {
+                break;
+            };
+            for job in self.prepare(fetched, &mut settling).await {
+                let Ok(place) = room.clone().acquire_owned().await else {
+                    break;
+                };
+                let in_hand = settings.max_batch - room.available_permits();
+                settling.spawn(pipeline.clone().work(job, in_hand, place));
             }
-            // Results of the last batches are published meanwhile; more than two batches of them mean
-            // that the queue can't take them, and nothing new is begun.
-            while settling.len() > 2 * settings.max_batch {
+            // Results are published meanwhile; many more of them than fit the model mean that the queue can't take them,
+            // and nothing new is begun.
+            while settling.len() > 3 * settings.max_batch {
                 log_panic(settling.join_next().await);
             }
             while let Some(done) = settling.try_join_next() {
@@ -215,6 +238,32 @@ impl Pipeline {
         while let Some(done) = settling.join_next().await {
             log_panic(Some(done));
         }
+    }
+
+    /// A job from the model to its acknowledgement. `place` is its room in the model.
+    async fn work(self: Arc<Self>, job: Tokenized, in_hand: usize, place: OwnedSemaphorePermit) {
+        let row = self.requests.form(job);
+        let accepted = &row.tokenized.accepted;
+        let (id, attempt) = (accepted.job.id.clone(), accepted.delivery.attempt);
+        let cancelled = self.cancels.watch(&id, accepted.delivery.sequence);
+        let ends = Ends {
+            hurry: self.hurry.clone(),
+            cancelled: cancelled.token().clone(),
+        };
+        let (parts, mut told) = mpsc::channel::<Arc<[u32]>>(1);
+        let tell = async {
+            while let Some(tokens) = told.recv().await {
+                if let Ok(text) = self.engine.decode(&tokens) {
+                    self.announce(&id, attempt, Some(text)).await;
+                }
+            }
+        };
+        let begun = Instant::now();
+        let (inferred, ()) = tokio::join!(infer(self.engine.clone(), row, in_hand, ends, parts), tell);
+        drop(place);
+        drop(cancelled);
+        metrics::inferred(in_hand, begun.elapsed().as_secs_f64());
+        settle::inferred(inferred, &self.publisher, &self.signature).await;
     }
 
     /// Decodes and tokenizes what was fetched; what is no work for the model is answered at once.
@@ -238,7 +287,8 @@ impl Pipeline {
                     continue;
                 }
             }
-            self.announce(&accepted).await;
+            self.announce(&accepted.job.id, accepted.delivery.attempt, None)
+                .await;
             match tokenize(&self.engine, accepted).await {
                 Ok(tokenized) => jobs.push(tokenized),
                 Err(failed) => {
@@ -262,17 +312,18 @@ impl Pipeline {
         }
     }
 
-    /// Says that the job is running, for whoever watches.
-    async fn announce(&self, accepted: &Accepted) {
+    /// Says that the job is running, and what there is of its summary, for whoever watches.
+    async fn announce(&self, id: &JobId, attempt: u64, text: Option<String>) {
         let progress = Progress {
-            id: accepted.job.id.clone(),
-            attempt: accepted.delivery.attempt,
+            id: id.clone(),
+            attempt,
             worker: self.signature.worker.id.clone(),
             started_at: time::now(),
+            text,
         };
         let sent = match serde_json::to_vec(&progress) {
             Ok(body) => {
-                let subject = subject::progress_of(&accepted.job.id);
+                let subject = subject::progress_of(id);
                 self.client
                     .publish(subject, body.into())
                     .await

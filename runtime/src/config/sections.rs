@@ -256,9 +256,13 @@ pub struct Worker {
     pub device: String,
     /// Threads of the engine; 0: one for each core.
     pub threads: usize,
-    /// Most jobs in a batch.
+    /// `f32` writes what transformers writes; `bf16` and `int8` are faster and nearly as good; `auto` is `f32` on a CPU,
+    /// `bf16` on CUDA, `f16` on Metal.
+    pub precision: String,
+    /// Most jobs that are given to the engine at a time; it decodes them together.
     pub max_batch: usize,
-    /// How long a batch that isn't full waits for company, in milliseconds.
+    /// How long a pull waits for more jobs after the first, in milliseconds. A job joins those that are being decoded
+    /// at any time, so that there is little to wait for.
     pub linger_ms: u64,
     /// Lanes to pull: a list, or a text with commas between (`high,normal`).
     #[serde(deserialize_with = "lanes")]
@@ -282,8 +286,9 @@ impl Default for Worker {
             serve_as: "default".into(),
             device: "auto".into(),
             threads: 0,
-            max_batch: 8,
-            linger_ms: 10,
+            max_batch: 16,
+            linger_ms: 0,
+            precision: "auto".into(),
             lanes: Lane::ALL.to_vec(),
             ack_wait_seconds: 30,
             drain_seconds: 30,

@@ -27,6 +27,9 @@ pub struct EngineBench {
     /// Compare with CTranslate2, ONNX Runtime and transformers (bench/peers/setup.sh installs them)
     #[arg(long)]
     peers: bool,
+    /// Take the texts and the model of the comparison, and leave the others out of it
+    #[arg(long)]
+    own: bool,
     /// Where bench/peers/setup.sh put them
     #[arg(
         long,
@@ -75,8 +78,8 @@ impl EngineBench {
         report
             .details
             .insert("instructions".into(), json!(Isa::detect().name()));
-        if self.peers {
-            self.against_peers(&mut report)?;
+        if self.peers || self.own {
+            self.comparison(&mut report)?;
         }
         own_figures(self.rounds, &mut report)?;
         if self.arrivals {
@@ -99,7 +102,7 @@ impl EngineBench {
     }
 
     /// The same texts and the same number of tokens for everyone, in turns.
-    fn against_peers(&self, report: &mut Report) -> anyhow::Result<()> {
+    fn comparison(&self, report: &mut Report) -> anyhow::Result<()> {
         let models = self.peers_dir.join("models");
         let path = models.join(format!("inputs-{}.json", self.length));
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -119,7 +122,10 @@ impl EngineBench {
                 ));
             }
         }
-        let mut peers = Peers::start(&self.peers_dir, &self.peers_script)?;
+        let mut peers = match self.peers {
+            true => Some(Peers::start(&self.peers_dir, &self.peers_script)?),
+            false => None,
+        };
         // The seed's way is slow: fewer texts tell as much.
         let few = &ids[..ids.len().min(2)];
         let orders = [
@@ -140,6 +146,7 @@ impl EngineBench {
                 note(&mut spent, name, *threads, round, (time, ids.len()));
             }
             for (peer, threads, ids, batch) in orders {
+                let Some(peers) = &mut peers else { break };
                 let order = Order {
                     peer,
                     threads,

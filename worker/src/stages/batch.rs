@@ -1,13 +1,12 @@
-//! Stage 4: form a batch, its rows in order of length, so that rows of like length stand together when
-//! it has to be split.
+//! Stage 4: a job becomes a request to the engine, with every parameter that its client left open.
 
-use precis_engine::{GenerateRequest, GenerationParams as EngineParams};
+use precis_engine::{GenerateRequest, GenerationParams as EngineParams, StopRule};
 use precis_schemas::GenerationParams;
 
 use super::tokenize::Tokenized;
 use crate::model::engine_params;
 
-/// A job in a batch.
+/// A job that the model is asked about.
 pub struct Row {
     /// The job with its tokens.
     pub tokenized: Tokenized,
@@ -17,44 +16,29 @@ pub struct Row {
     pub wanted: GenerationParams,
 }
 
-/// Jobs that the model sees together.
-pub struct Batch {
-    /// Shortest first.
-    pub rows: Vec<Row>,
+/// Makes requests of jobs.
+#[derive(Clone)]
+pub struct Requests {
+    /// What a job leaves open.
+    pub defaults: GenerationParams,
+    /// What is left open then: the model's own.
+    pub model: EngineParams,
+    /// Ends a text whose first sentence is complete, where no more than that is kept.
+    pub first_sentence: StopRule,
 }
 
-impl Batch {
-    /// A batch of `jobs`; parameters that a job leaves open come from `defaults`, and what those leave
-    /// open from the model.
-    pub fn form(jobs: Vec<Tokenized>, defaults: &GenerationParams, model: &EngineParams) -> Self {
-        let mut rows: Vec<Row> = jobs
-            .into_iter()
-            .map(|tokenized| {
-                let wanted = tokenized.accepted.job.params.or(defaults);
-                let params = engine_params(&wanted, model);
-                let request = GenerateRequest {
-                    encoded: tokenized.encoded.clone(),
-                    params,
-                    stop: None,
-                };
-                Row {
-                    tokenized,
-                    request,
-                    wanted,
-                }
-            })
-            .collect();
-        rows.sort_by_key(|row| row.tokenized.encoded.tokens);
-        Self { rows }
-    }
-
-    /// Number of jobs.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// True without a job.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+impl Requests {
+    /// The request of a job.
+    pub fn form(&self, job: Tokenized) -> Row {
+        let wanted = job.accepted.job.params.or(&self.defaults);
+        let mut request = GenerateRequest::new(job.encoded.clone(), engine_params(&wanted, &self.model));
+        if wanted.first_sentence.unwrap_or(true) {
+            request.stop = Some(self.first_sentence.clone());
+        }
+        Row {
+            tokenized: job,
+            request,
+            wanted,
+        }
     }
 }

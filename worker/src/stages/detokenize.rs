@@ -1,9 +1,9 @@
 //! Stage 6: what the model wrote becomes the summary, and the row becomes a result.
 
-use precis_engine::Generated;
+use precis_engine::{Generated, StopRule};
 use precis_schemas::result::{ModelRef, Sizes, Timings, WorkerRef};
 use precis_schemas::{Channel, GenerationParams, JobResult, Lane, Outcome, Task, Token, time};
-use precis_scoring::sentence::{Rules, first_sentence_by};
+use precis_scoring::sentence::{Rules, first_sentence_by, sentence_ranges};
 
 use super::batch::Row;
 use super::decode::{Answered, Delivery};
@@ -31,6 +31,16 @@ pub fn summary_of(text: &str, params: &GenerationParams) -> String {
     } else {
         text.to_owned()
     }
+}
+
+/// Ends a text as soon as [`summary_of`] of it, with its first sentence only, is what it will be: when the second sentence
+/// has two words, since where the first one ends is told by the word behind it.
+pub fn first_sentence_rule() -> StopRule {
+    StopRule::new(|text| {
+        let sentences = sentence_ranges(text, Rules::Extended);
+        let second = sentences.get(1).map(|range| &text[range.clone()]);
+        second.is_some_and(|second| second.split_whitespace().count() > 2)
+    })
 }
 
 fn blank(delivery: &Delivery, signature: &Signature) -> JobResult {

@@ -1,22 +1,23 @@
-//! Stage 5: run the model on a batch, on a thread of its own.
-//!
-//! Between decoding steps every row's deadline is checked, and whether the worker must hurry: such rows
-//! leave the batch. A batch that fails as a whole is split in halves until the row that breaks it is
-//! alone, so that a bad job hurts nobody else.
+//! Stage 5: run the model on a job. It joins those that the engine is decoding already, and leaves them when it is done,
+//! when its deadline passes, when its client cancels it, or when the worker must hurry.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
+use futures::StreamExt;
 use jiff::Timestamp;
-use precis_engine::{BatchObserver, Engine, GenerateRequest, Generated, RowDecision, RowError};
+use precis_engine::{Engine, Event, Generated, Generation, RowError};
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::time;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{Batch, Row};
+use super::batch::Row;
 use super::decode;
-use crate::metrics;
+
+/// Time between two parts of a text that are told.
+const PARTS: Duration = Duration::from_millis(100);
 
 /// How a row ended.
 pub enum RowOutcome {
@@ -24,6 +25,8 @@ pub enum RowOutcome {
     Done(Box<Generated>),
     /// Its deadline passed.
     Expired(Refusal),
+    /// Its client cancelled it.
+    Cancelled(Refusal),
     /// The worker is going away and can't finish it.
     HandBack,
     /// The model failed on it: it may be tried again, here or elsewhere.
@@ -38,124 +41,96 @@ pub struct Inferred {
     pub row: Row,
     /// How it ended.
     pub outcome: RowOutcome,
-    /// When its batch was begun.
+    /// When it was given to the engine.
     pub batch_began_at: Timestamp,
-    /// Jobs in its batch.
+    /// Jobs that were in hand then, this one included.
     pub batch_size: usize,
 }
 
-/// Why a row was taken out between two steps.
-#[derive(Clone)]
-enum Left {
-    Expired(Refusal),
-    HandBack,
+/// What may end a row before the model does.
+pub struct Ends {
+    /// The worker must give up what it has begun.
+    pub hurry: CancellationToken,
+    /// The client doesn't want it any more.
+    pub cancelled: CancellationToken,
 }
 
-/// Watches the rows of a batch while it is decoded.
-struct Watch<'a> {
-    rows: &'a [&'a Row],
-    hurry: &'a CancellationToken,
-    left: Vec<Option<Left>>,
-    step: usize,
-    now: Timestamp,
-}
-
-impl BatchObserver for Watch<'_> {
-    fn keep(&mut self, row: usize, step: usize, _tokens: &[u32]) -> RowDecision {
-        // The clock is read once a step, not once a row and step.
-        if step != self.step {
-            (self.step, self.now) = (step, time::now());
-        }
-        let left = if self.hurry.is_cancelled() {
-            Left::HandBack
-        } else if let Some(refusal) = decode::expired(&self.rows[row].tokenized.accepted.job, self.now) {
-            Left::Expired(refusal)
-        } else {
-            return RowDecision::Continue;
-        };
-        self.left[row] = Some(left);
-        RowDecision::Cancel("taken out by the worker".into())
-    }
-}
-
-/// Runs a batch. `hurry` is cancelled when the worker must give up what it has begun.
-pub async fn infer(engine: Arc<Engine>, batch: Batch, hurry: CancellationToken) -> Vec<Inferred> {
+/// Runs the model on a row. `parts` gets the tokens so far, now and then.
+pub async fn infer(
+    engine: Arc<Engine>,
+    row: Row,
+    batch_size: usize,
+    ends: Ends,
+    parts: mpsc::Sender<Arc<[u32]>>,
+) -> Inferred {
     let batch_began_at = time::now();
-    let batch_size = batch.len();
-    let rows = tokio::task::spawn_blocking(move || {
-        let begun = Instant::now();
-        let outcomes = {
-            let rows: Vec<&Row> = batch.rows.iter().collect();
-            run(&engine, &rows, &hurry)
-        };
-        metrics::batch(batch_size, begun.elapsed().as_secs_f64());
-        batch.rows.into_iter().zip(outcomes).collect::<Vec<_>>()
-    });
-    match rows.await {
-        Ok(rows) => rows
-            .into_iter()
-            .map(|(row, outcome)| Inferred {
-                row,
-                outcome,
-                batch_began_at,
-                batch_size,
-            })
-            .collect(),
-        Err(error) => {
-            // Only a defect of this file gets here, since panics of the engine are caught below. The
-            // jobs' leases are gone with the thread, so they are delivered again.
-            tracing::error!(%error, "a batch was lost; its jobs are delivered again");
-            Vec::new()
+    let outcome = match engine.submit(&row.request) {
+        Err(error) => refused(error),
+        Ok(generation) => {
+            let job = &row.tokenized.accepted.job;
+            let deadline = async {
+                match job.deadline {
+                    Some(deadline) => tokio::time::sleep_until(instant_of(deadline)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // What is done is done, even if its time is up.
+                biased;
+                result = finished(generation, &parts) => match result {
+                    Ok(generated) => RowOutcome::Done(generated),
+                    Err(error) => refused(error),
+                },
+                () = ends.cancelled.cancelled() => RowOutcome::Cancelled(Refusal::new(
+                    ErrorCode::Cancelled,
+                    "the client cancelled the job while it was worked on",
+                )),
+                () = ends.hurry.cancelled() => RowOutcome::HandBack,
+                () = deadline => match decode::expired(job, time::now().max(job.deadline.unwrap_or_default())) {
+                    Some(refusal) => RowOutcome::Expired(refusal),
+                    None => RowOutcome::HandBack,
+                },
+            }
         }
+    };
+    Inferred {
+        row,
+        outcome,
+        batch_began_at,
+        batch_size,
     }
 }
 
-fn run(engine: &Engine, rows: &[&Row], hurry: &CancellationToken) -> Vec<RowOutcome> {
-    let mut watch = Watch {
-        rows,
-        hurry,
-        left: vec![None; rows.len()],
-        step: usize::MAX,
-        now: time::now(),
-    };
-    let requests: Vec<GenerateRequest> = rows.iter().map(|row| row.request.clone()).collect();
-    let outcome = catch_unwind(AssertUnwindSafe(|| engine.generate_batch(&requests, &mut watch)));
-    let results = match outcome {
-        Ok(results) if results.len() == rows.len() => results,
-        Ok(results) => {
-            let lost = RowError::Compute(format!("{} results for {} rows", results.len(), rows.len()));
-            rows.iter().map(|_| Err(lost.clone())).collect()
+/// Waits for the end of a generation, and tells parts of it on the way.
+async fn finished(
+    mut generation: Generation,
+    parts: &mpsc::Sender<Arc<[u32]>>,
+) -> Result<Box<Generated>, RowError> {
+    let mut next_part = Instant::now() + PARTS;
+    while let Some(event) = generation.next().await {
+        match event {
+            Event::Started => {}
+            Event::Tokens(tokens) => {
+                if Instant::now() >= next_part {
+                    // Whoever tells is slower than the model: a later part says more.
+                    let _ = parts.try_send(tokens);
+                    next_part = Instant::now() + PARTS;
+                }
+            }
+            Event::Finished(generated) => return Ok(generated),
+            Event::Failed(error) => return Err(error),
         }
-        Err(_) => rows
-            .iter()
-            .map(|_| Err(RowError::Panicked("the engine panicked".into())))
-            .collect(),
-    };
-    let left = watch.left;
-    let broken = |result: &Result<Generated, RowError>| {
-        matches!(result, Err(RowError::Compute(_) | RowError::Panicked(_)))
-    };
-    if rows.len() > 1 && results.iter().all(broken) {
-        tracing::warn!(rows = rows.len(), "a batch failed as a whole; trying its halves");
-        let (first, second) = rows.split_at(rows.len() / 2);
-        let mut outcomes = run(engine, first, hurry);
-        outcomes.extend(run(engine, second, hurry));
-        return outcomes;
     }
-    results
-        .into_iter()
-        .zip(left)
-        .map(|(result, left)| outcome_of(result, left))
-        .collect()
+    Err(RowError::Compute("the engine has stopped".to_owned()))
 }
 
-fn outcome_of(result: Result<Generated, RowError>, left: Option<Left>) -> RowOutcome {
-    let error = match (result, left) {
-        (Ok(generated), _) => return RowOutcome::Done(Box::new(generated)),
-        (Err(_), Some(Left::Expired(refusal))) => return RowOutcome::Expired(refusal),
-        (Err(_), Some(Left::HandBack)) => return RowOutcome::HandBack,
-        (Err(error), None) => error,
-    };
+/// The moment of a deadline by the clock that timers use.
+fn instant_of(deadline: Timestamp) -> Instant {
+    let left = time::millis_between(time::now(), deadline).max(0.0);
+    Instant::now() + Duration::from_secs_f64((left / 1e3).min(1e9))
+}
+
+fn refused(error: RowError) -> RowOutcome {
     match error {
         RowError::Params(error) => RowOutcome::Refused(Refusal::new(
             ErrorCode::InvalidParameter,

@@ -121,6 +121,10 @@ pub async fn inferred(mut inferred: Inferred, publisher: &Publisher, signature: 
             None,
         ),
         RowOutcome::Expired(refusal) => (with_error(&inferred, Outcome::Expired, refusal, signature), None),
+        RowOutcome::Cancelled(refusal) => (
+            with_error(&inferred, Outcome::Cancelled, refusal, signature),
+            None,
+        ),
         RowOutcome::Refused(refusal) => (with_error(&inferred, Outcome::Failed, refusal, signature), None),
         RowOutcome::Failed(refusal) => (
             with_error(&inferred, Outcome::Failed, refusal.clone(), signature),
