@@ -135,8 +135,8 @@ impl<B: Backend> Runner<B> {
                     let came = !tickets.is_empty();
                     self.admit(tickets);
                     // While there is much room, reading comes first: steps of few rows are dear.
-                    if !(came && 2 * self.used().rows < self.shared.settings.rows) && !self.active.is_empty()
-                    {
+                    let reads_on = came && 2 * self.used().rows < self.shared.settings.rows;
+                    if !reads_on && !self.active.is_empty() {
                         self.step();
                     }
                 }

@@ -136,7 +136,8 @@ unsafe fn bf16_tile<const R: usize>(
                 let pair = values.add(row * rows.stride + 2 * step).cast::<i32>();
                 let value = _mm512_set1_epi32(pair.read_unaligned());
                 for (sum, weights) in sums.iter_mut().zip(weights) {
-                    let (value, weights) = (std::mem::transmute(value), std::mem::transmute(weights));
+                    let value = std::mem::transmute::<__m512i, __m512bh>(value);
+                    let weights = std::mem::transmute::<__m512i, __m512bh>(weights);
                     *sum = _mm512_dpbf16_ps(*sum, value, weights);
                 }
             }

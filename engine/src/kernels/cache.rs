@@ -98,7 +98,11 @@ versions! {
 
 #[inline(always)]
 fn store_half_body(keys: &[f32], values: &[f32], out: &mut [u16]) {
-    for (out, number) in out.iter_mut().zip(keys.iter().chain(values)) {
+    let (to_keys, to_values) = out.split_at_mut(keys.len());
+    for (out, number) in to_keys.iter_mut().zip(keys) {
+        *out = to_bf16(*number);
+    }
+    for (out, number) in to_values.iter_mut().zip(values) {
         *out = to_bf16(*number);
     }
 }
@@ -201,20 +205,35 @@ fn scores_body<T: Copy>(
         for head in 0..heads {
             let query = &query[head * d_kv..(head + 1) * d_kv];
             let key = &slot[head * d_kv..(head + 1) * d_kv];
-            let mut lanes = [0f32; LANES];
-            let (chunks, keys) = (query.chunks_exact(LANES), key.chunks_exact(LANES));
-            let rest = chunks.remainder().iter().zip(keys.remainder());
-            for (query, key) in chunks.zip(keys) {
+            let lanes = match (<&[f32; WIDE]>::try_from(query), <&[T; WIDE]>::try_from(key)) {
+                // The usual width, known to the compiler.
+                (Ok(query), Ok(key)) => products(query, key, &number),
+                _ => products(query, key, &number),
+            };
+            scores[head * tokens + token] = sum(lanes) + bias[head * length + distance];
+        }
+    }
+}
+
+/// Products of a head's numbers, folded into lanes.
+#[inline(always)]
+fn products<T: Copy>(query: &[f32], key: &[T], number: &impl Fn(T) -> f32) -> [f32; LANES] {
+    let mut lanes = [0f32; LANES];
+    for (query, key) in query.chunks(LANES).zip(key.chunks(LANES)) {
+        match (<&[f32; LANES]>::try_from(query), <&[T; LANES]>::try_from(key)) {
+            (Ok(query), Ok(key)) => {
+                for index in 0..LANES {
+                    lanes[index] += query[index] * number(key[index]);
+                }
+            }
+            _ => {
                 for ((lane, query), key) in lanes.iter_mut().zip(query).zip(key) {
                     *lane += query * number(*key);
                 }
             }
-            for (lane, (query, key)) in lanes.iter_mut().zip(rest) {
-                *lane += query * number(*key);
-            }
-            scores[head * tokens + token] = sum(lanes) + bias[head * length + distance];
         }
     }
+    lanes
 }
 
 versions! {

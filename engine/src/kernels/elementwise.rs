@@ -38,7 +38,7 @@ versions! {
 
 #[inline(always)]
 fn gelu_gate_body(gate: &[f32], linear: &[f32], out: &mut [f32]) {
-    const SQRT_2_OVER_PI: f32 = 0.797_884_56;
+    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     for ((out, x), linear) in out.iter_mut().zip(gate).zip(linear) {
         let inner = SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x);
         // 0.5 · (1 + tanh y) = 1 / (1 + exp(-2y)), written so that no large number is exponentiated.

@@ -40,15 +40,10 @@ pub(super) use versions;
 
 /// Sum of lanes, halves first.
 #[inline(always)]
-pub(super) fn sum(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for index in 0..width {
-            lanes[index] += lanes[index + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
+pub(super) fn sum(lanes: [f32; LANES]) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|index| lanes[index] + lanes[index + 8]);
+    let four: [f32; 4] = std::array::from_fn(|index| eight[index] + eight[index + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// Folds values into lanes: lane `i` gets those at `i`, `i + LANES`, …
@@ -101,7 +96,7 @@ pub(super) fn exp(x: f32) -> f32 {
     p = p * r + 8.333_452e-3;
     p = p * r + 4.166_579_6e-2;
     p = p * r + 1.666_666_5e-1;
-    p = p * r + 5.000_000_1e-1;
+    p = p * r + 0.5;
     let y = p * (r * r) + r + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3F80_0000));
     if x > -87.0 { y * power } else { 0.0 }

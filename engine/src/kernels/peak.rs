@@ -60,11 +60,11 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub(super) unsafe fn bf16(steps: usize) {
         // SAFETY: any 512 bits are 32 bfloat16.
-        let (a, b): (__m512bh, __m512bh) = unsafe {
+        let (a, b) = unsafe {
             let one = _mm512_set1_epi16(0x3F80);
             (
-                std::mem::transmute(black_box(one)),
-                std::mem::transmute(black_box(one)),
+                std::mem::transmute::<__m512i, __m512bh>(black_box(one)),
+                std::mem::transmute::<__m512i, __m512bh>(black_box(one)),
             )
         };
         let mut sums = [_mm512_setzero_ps(); REGISTERS];

@@ -139,7 +139,7 @@ proptest! {
                 }
                 let first = first.get_or_insert_with(|| out.clone());
                 for (found, portable) in out.iter().zip(first) {
-                    prop_assert!((found - &*portable).abs() < 2e-2);
+                    prop_assert!((found - *portable).abs() < 2e-2);
                 }
                 // The last query alone, without the others.
                 if count > 1 {

@@ -10,17 +10,17 @@ use super::clock::quantile;
 
 /// How a run went.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// Summaries per second, from the first arrival to the last answer.
-    pub throughput: f64,
+    pub(super) throughput: f64,
     /// Seconds that half of the requests waited at most.
-    pub p50: f64,
+    pub(super) p50: f64,
     /// Seconds that 95 of 100 waited at most.
-    pub p95: f64,
+    pub(super) p95: f64,
 }
 
 /// Seconds from the start at which requests arrive, by a Poisson process.
-pub fn poisson(count: usize, per_second: f64, seed: u64) -> Vec<f64> {
+pub(super) fn poisson(count: usize, per_second: f64, seed: u64) -> Vec<f64> {
     let mut state = seed | 1;
     let mut now = 0.0;
     let mut arrival = || {
@@ -42,6 +42,7 @@ fn outcome(mut latencies: Vec<f64>, wall: f64) -> Outcome {
     }
 }
 
+#[allow(clippy::disallowed_methods)] // no executor here: these threads stand for clients
 fn sleep_until(start: Instant, seconds: f64) {
     let at = start + Duration::from_secs_f64(seconds);
     std::thread::sleep(at.saturating_duration_since(Instant::now()));
@@ -51,7 +52,11 @@ fn sleep_until(start: Instant, seconds: f64) {
 ///
 /// # Errors
 /// A request without a result.
-pub fn continuous(engine: &Engine, requests: &[GenerateRequest], at: &[f64]) -> anyhow::Result<Outcome> {
+pub(super) fn continuous(
+    engine: &Engine,
+    requests: &[GenerateRequest],
+    at: &[f64],
+) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let latencies: anyhow::Result<Vec<f64>> = std::thread::scope(|scope| {
         let mut waiting = Vec::new();
@@ -77,7 +82,7 @@ pub fn continuous(engine: &Engine, requests: &[GenerateRequest], at: &[f64]) -> 
 ///
 /// # Errors
 /// A request without a result.
-pub fn in_batches(
+pub(super) fn in_batches(
     engine: &Engine,
     requests: &[GenerateRequest],
     at: &[f64],

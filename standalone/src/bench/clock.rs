@@ -6,15 +6,15 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Wall-clock and processor time of a piece of work.
 #[derive(Debug, Clone, Copy)]
-pub struct Spent {
+pub(super) struct Spent {
     /// Seconds by the clock on the wall.
-    pub wall: f64,
+    pub(super) wall: f64,
     /// Seconds of all threads of this process.
-    pub cpu: f64,
+    pub(super) cpu: f64,
 }
 
 /// Times `work`.
-pub fn time<T>(work: impl FnOnce() -> T) -> (T, Spent) {
+pub(super) fn time<T>(work: impl FnOnce() -> T) -> (T, Spent) {
     let (wall, cpu) = (Instant::now(), process_time());
     let result = work();
     let spent = Spent {
@@ -33,7 +33,7 @@ fn process_time() -> Duration {
 }
 
 /// The middle one; the mean of the two in the middle where there are two.
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => f64::NAN,
@@ -43,7 +43,7 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// The value that this share of all is at or below, 0 to 1.
-pub fn quantile(values: &mut [f64], share: f64) -> f64 {
+pub(super) fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => f64::NAN,
@@ -52,7 +52,7 @@ pub fn quantile(values: &mut [f64], share: f64) -> f64 {
 }
 
 /// Megabytes that are resident, from `/proc/self/statm`; nothing on other systems.
-pub fn resident_megabytes() -> Option<f64> {
+pub(super) fn resident_megabytes() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: f64 = text.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as f64 / 1e6)

@@ -23,7 +23,7 @@ const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
 
 /// What `precis bench engine` measures, and how often.
 #[derive(Debug, Args)]
-pub struct EngineBench {
+pub(crate) struct EngineBench {
     /// Compare with CTranslate2, ONNX Runtime and transformers (bench/peers/setup.sh installs them)
     #[arg(long)]
     peers: bool,
@@ -53,6 +53,9 @@ pub struct EngineBench {
     /// Beams of the comparison; 1 is greedy search
     #[arg(long, default_value_t = 8)]
     beams: usize,
+    /// Precisions of our own engine that are measured
+    #[arg(long, value_delimiter = ',', default_value = "f32,bf16,int8")]
+    precisions: Vec<PrecisionChoice>,
     /// Also measure the arrival of requests at random times
     #[arg(long)]
     arrivals: bool,
@@ -110,10 +113,9 @@ impl EngineBench {
         ids.truncate(self.texts);
         let folder = models.join("model");
         let requests = forced(&ids, self.beams);
-        let own = [PrecisionChoice::F32, PrecisionChoice::Bf16, PrecisionChoice::Int8];
         let mut engines = Vec::new();
         for threads in [1, 2] {
-            for precision in own {
+            for precision in self.precisions.iter().copied() {
                 let name = format!("precis-{}", name_of(precision));
                 engines.push((
                     name,
@@ -336,6 +338,7 @@ fn operations(tokens: usize, beams: usize) -> f64 {
 }
 
 /// Resident memory with 32 requests in hand, beyond what the process had before.
+#[allow(clippy::disallowed_methods)] // no executor here
 fn memory(folder: &Path, requests: &[GenerateRequest], report: &mut Report) -> anyhow::Result<()> {
     let Some(before) = resident_megabytes() else {
         return Ok(());

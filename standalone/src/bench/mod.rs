@@ -12,7 +12,7 @@ use clap::Subcommand;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
-pub enum Bench {
+pub(crate) enum Bench {
     /// The T5 engine: summaries per second of each precision, shares of the processor's peak, batching, drafts
     Engine(engine::EngineBench),
 }
@@ -22,7 +22,7 @@ impl Bench {
     ///
     /// # Errors
     /// When a model or an engine can't be loaded, or gives other tokens than it should.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Engine(bench) => bench.run(),
         }

@@ -11,7 +11,7 @@ use super::clock::Spent;
 
 /// A process that runs the others.
 #[derive(Debug)]
-pub struct Peers {
+pub(super) struct Peers {
     process: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -19,19 +19,19 @@ pub struct Peers {
 
 /// What one of them is to do.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Order<'a> {
+pub(super) struct Order<'a> {
     /// `ctranslate2-int8`, `ctranslate2-f32`, `onnxruntime-int8`, `transformers-f32`.
-    pub peer: &'a str,
+    pub(super) peer: &'a str,
     /// Threads that it may use.
-    pub threads: usize,
+    pub(super) threads: usize,
     /// Texts.
-    pub ids: &'a [Vec<u32>],
+    pub(super) ids: &'a [Vec<u32>],
     /// Beams; 1 is greedy search.
-    pub beams: usize,
+    pub(super) beams: usize,
     /// Texts that it takes together.
-    pub batch: usize,
+    pub(super) batch: usize,
     /// Tokens that it must write, no more and no fewer.
-    pub new_tokens: usize,
+    pub(super) new_tokens: usize,
 }
 
 #[derive(Deserialize)]
@@ -46,7 +46,7 @@ impl Peers {
     ///
     /// # Errors
     /// When the environment isn't there.
-    pub fn start(folder: &Path, script: &Path) -> anyhow::Result<Self> {
+    pub(super) fn start(folder: &Path, script: &Path) -> anyhow::Result<Self> {
         let python = folder.join("venv/bin/python");
         let mut process = Command::new(&python)
             .arg(script)
@@ -68,7 +68,7 @@ impl Peers {
     ///
     /// # Errors
     /// What it says went wrong.
-    pub fn run(&mut self, order: Order<'_>) -> anyhow::Result<Spent> {
+    pub(super) fn run(&mut self, order: Order<'_>) -> anyhow::Result<Spent> {
         serde_json::to_writer(&mut self.input, &order)?;
         self.input.write_all(b"\n")?;
         self.input.flush()?;
