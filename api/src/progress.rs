@@ -103,6 +103,7 @@ mod tests {
             attempt,
             worker: precis_schemas::Token::new("a worker", "w1").unwrap(),
             started_at: precis_schemas::time::now(),
+            text: None,
         }
     }
 

@@ -93,10 +93,7 @@ mod tests {
         let cancels = Cancels::default();
         let id = JobId::generate();
         let (first, second) = (cancels.watch(&id, 1), cancels.watch(&id, 2));
-        let cancel = Cancel {
-            id: id.clone(),
-            job_sequence: 2,
-        };
+        let cancel = Cancel { id, job_sequence: 2 };
         cancels.cancel(b"no cancel");
         cancels.cancel(&serde_json::to_vec(&cancel).unwrap());
         assert!(!first.token().is_cancelled() && second.token().is_cancelled());

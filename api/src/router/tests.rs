@@ -145,6 +145,7 @@ async fn a_job_runs_when_a_worker_says_so_and_its_answer_can_be_cached() {
         attempt: 2,
         worker: Token::new("a worker", "w").unwrap(),
         started_at: time::now(),
+        text: None,
     });
     for path in [format!("/v1/jobs/{id}"), format!("/v1/jobs/{job}")] {
         let running = api.call(get(&path)).await;
