@@ -20,13 +20,21 @@ named! {
     Channel {
         /// REST, `/v1`.
         Api = "api",
-        /// The routes of the local serving component (`/article/…`).
+        /// The routes of the local serving component (`/article/…`, `/model/score` with wrapped bodies).
         Local = "local",
+        /// The same routes with plain bodies, and the MLflow scoring server's `/invocations`.
+        Mlflow = "mlflow",
+        /// The routes of the Lambda function (`/online-predict`, `/batch-predict`, `/score`).
+        Lambda = "lambda",
+        /// A SageMaker endpoint (`/invocations` with `articles`, `/endpoints/…`).
+        Sagemaker = "sagemaker",
         /// Published to NATS by a client.
         #[default]
         Direct = "direct",
         /// From a file or a feed, by `precis-producer`.
         Batch = "batch",
+        /// Predictions that were made elsewhere and only logged here.
+        Other = "other",
     }
 }
 
