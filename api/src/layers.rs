@@ -7,9 +7,11 @@ use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use precis_runtime::spans::{self, Begin, Span, SpanKind};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::headers::{TRACEPARENT, TRACESTATE};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::metrics;
 use crate::problem::{self, ApiError};
@@ -31,22 +33,45 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
     }
 }
 
-fn trace(headers: &HeaderMap) -> TraceContext {
+/// The trace that a client brings.
+fn trace(headers: &HeaderMap) -> Option<TraceContext> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    TraceContext::continue_or_begin(text(TRACEPARENT), text(TRACESTATE))
+    TraceContext::read(text(TRACEPARENT), text(TRACESTATE))
+}
+
+/// The span of a request, below the client's if there is one.
+fn span(method: &'static str, route: &str, parent: Option<&TraceContext>) -> Span {
+    let name = match spans::is_on() {
+        true => format!("{method} {route}").into(),
+        false => "request".into(),
+    };
+    let mut span = Span::begin(Begin {
+        name,
+        kind: SpanKind::Server,
+        parent,
+        at: None,
+    });
+    if spans::is_on() {
+        span.set("http.request.method", method);
+        span.set("http.route", route.to_owned());
+    }
+    span
 }
 
 /// The outermost layer.
 pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(request.headers());
-    let trace = trace(request.headers());
     let method = method_name(request.method());
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let mut span = span(method, route, trace(request.headers()).as_ref());
+    let trace = span.context().clone();
     request.extensions_mut().insert(trace.clone());
 
-    let response = next.run(request).await;
+    let within = tracing::info_span!("request", trace_id = trace.trace_id(), request_id = %id);
+    let response = next.run(request).instrument(within).await;
 
     let mut response = problem::finish(response, &id, method, &path);
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -54,7 +79,10 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     }
     let took = began.elapsed();
     let status = response.status().as_u16();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    span.set("http.response.status_code", i64::from(status));
+    if status >= 500 {
+        span.fail(response.status().as_str());
+    }
     metrics::answered(route, method, status, took);
     let ms = took.as_micros() as f64 / 1e3;
     let trace_id = trace.trace_id();

@@ -35,9 +35,9 @@ mod wait;
 
 use std::sync::Arc;
 
-use precis_runtime::Context;
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::liveness::Workers;
+use precis_runtime::{Context, spans};
 
 use crate::progress::Running;
 use crate::queue::Nats;
@@ -53,6 +53,7 @@ use crate::wait::Waiters;
 pub async fn run(context: Context) -> anyhow::Result<()> {
     let listener = admin::bind("api.listen", context.config.api.listen).await?;
     metrics::describe();
+    spans::start(&context.config.telemetry, "precis-api")?;
     let stop = context.stop.clone();
     let connection = tokio::select! {
         () = stop.cancelled() => return Ok(()),

@@ -39,6 +39,7 @@ impl Request {
                 deadline: None,
                 ttl_seconds: None,
                 metadata: BTreeMap::new(),
+                send_to_arize: None,
             },
         }
     }
@@ -68,6 +69,7 @@ pub(crate) async fn prepare(
         deadline: Some(deadline),
         channel: request.channel,
         metadata: body.metadata,
+        send_to_arize: body.send_to_arize,
     };
     job.validate(&state.limits().job())?;
     let subject = JobSubject {

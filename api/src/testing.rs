@@ -165,6 +165,8 @@ pub(crate) fn result(id: &str, sequence: u64) -> JobResult {
         started_at: None,
         finished_at: time::now(),
         metadata: Default::default(),
+        embeddings: None,
+        send_to_arize: None,
     }
 }
 

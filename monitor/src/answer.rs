@@ -64,6 +64,7 @@ pub(crate) fn answer(job: RawJob<'_>, ending: &Ending, now: Timestamp) -> Option
     };
     let waited = millis_between(job.submitted_at, now);
     let chars = |text: &str| text.chars().count() as u64;
+    let send_to_arize = read.as_ref().and_then(|job| job.send_to_arize);
     let (text, reference, params, channel, metadata) = match read {
         Some(job) => (job.text, job.reference, job.params, job.channel, job.metadata),
         None => Default::default(),
@@ -103,6 +104,8 @@ pub(crate) fn answer(job: RawJob<'_>, ending: &Ending, now: Timestamp) -> Option
         started_at: None,
         finished_at: to_millis(now),
         metadata,
+        embeddings: None,
+        send_to_arize,
     })
 }
 

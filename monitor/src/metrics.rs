@@ -32,7 +32,7 @@ pub(crate) fn describe() {
     describe_gauge!(
         LAG,
         Unit::Count,
-        "Results that are not yet acknowledged by the sink"
+        "Results that are not yet acknowledged by a sink, by sink"
     );
     describe_counter!(DEAD, Unit::Count, "Dead letters, by reason");
     describe_counter!(
@@ -67,7 +67,12 @@ pub(crate) fn retry() {
 
 /// So many results are not acknowledged by the ClickHouse sink.
 pub(crate) fn lag(messages: u64) {
-    gauge!(LAG, "sink" => "clickhouse").set(messages as f64);
+    lag_of("clickhouse", messages);
+}
+
+/// So many results are not acknowledged by a sink.
+pub(crate) fn lag_of(sink: &'static str, messages: u64) {
+    gauge!(LAG, "sink" => sink).set(messages as f64);
 }
 
 /// A message went to `DEAD`.

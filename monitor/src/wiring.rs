@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::liveness::Workers;
-use precis_runtime::{Context, boot::Queue};
+use precis_runtime::{Context, boot::Queue, spans};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,7 @@ use crate::{metrics, sinks};
 pub async fn run(context: Context) -> anyhow::Result<()> {
     let listener = admin::bind("monitor.listen", context.config.monitor.listen).await?;
     metrics::describe();
+    spans::start(&context.config.telemetry, "precis-monitor")?;
     let readiness = Readiness::default();
     let closing = CancellationToken::new();
     let server = tokio::spawn(admin::serve(
@@ -57,10 +58,12 @@ async fn work(context: &Context, readiness: &Readiness) -> anyhow::Result<()> {
     let unserved = unserved::run(reaper.clone(), workers, grace, absent_grace, context.stop.clone());
     let dead_letters = dead_letters::run(reaper, queue.clone(), config.nats.clone(), context.stop.clone());
     let sink = sink(context, queue.clone(), readiness.clone());
+    let forwarding = sinks::forward_all(config, &queue, &context.stop)?;
     // Each part ends by itself when it is told to stop; a failure of one ends the others where they are, which
     // nothing is lost by: what is not acknowledged comes again.
     tokio::try_join!(
         Box::pin(sink),
+        Box::pin(async { forwarding.await.map_err(anyhow::Error::from) }),
         Box::pin(async { dead_letters.await.map_err(anyhow::Error::from) }),
         Box::pin(async {
             unserved.await;

@@ -99,6 +99,7 @@ async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Result<()> {
             deadline: None,
             channel: Channel::Batch,
             metadata: Default::default(),
+            send_to_arize: None,
         };
         job.validate(&context.config.limits.job())
             .with_context(|| file.display().to_string())?;

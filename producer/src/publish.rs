@@ -6,8 +6,10 @@ use async_nats::jetstream::{self, context::PublishError as NatsPublishError, mes
 use async_nats::{HeaderMap, header};
 use bytes::Bytes;
 use precis_runtime::nats::{PublishFailure, classify};
+use precis_runtime::spans::{self, Begin, Span, SpanKind};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::topology::JOBS;
 use precis_schemas::{Job, JobHandle, JobSubject};
 
 /// Publishes of a message before a server without an answer is given up. The message id makes a
@@ -15,6 +17,20 @@ use precis_schemas::{Job, JobHandle, JobSubject};
 const ATTEMPTS: u32 = 3;
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// What the span of a publish says, by OpenTelemetry's names.
+fn describe(span: &mut Span, submission: &Submission, sequence: u64) {
+    if !spans::is_on() {
+        return;
+    }
+    span.set("messaging.system", "nats");
+    span.set("messaging.operation.type", "send");
+    span.set("messaging.destination.name", JOBS);
+    span.set("messaging.message.id", submission.job.id.to_string());
+    span.set("precis.job.sequence", sequence as i64);
+    span.set("precis.model", submission.subject.model.to_string());
+    span.set("precis.lane", submission.subject.lane.as_str());
+}
 
 /// A job on its way to the queue.
 #[derive(Debug, Clone)]
@@ -88,13 +104,15 @@ impl Producer {
     pub async fn publish(&self, submission: &Submission) -> Result<Accepted, PublishError> {
         let body = Bytes::from(serde_json::to_vec(&submission.job)?);
         let subject = submission.subject.to_string();
+        let mut span = Span::begin(Begin::now("publish jobs", SpanKind::Producer, &submission.trace));
         let mut headers = HeaderMap::new();
-        submission.trace.write_to(&mut headers);
+        span.context().write_to(&mut headers);
         headers.insert(header::NATS_MESSAGE_ID, submission.job.id.as_str());
         let mut attempt = 1;
         loop {
             match self.publish_once(&subject, headers.clone(), body.clone()).await {
                 Ok(ack) => {
+                    describe(&mut span, submission, ack.sequence);
                     let handle = JobHandle {
                         id: submission.job.id.clone(),
                         sequence: Some(ack.sequence),

@@ -8,7 +8,7 @@ use async_nats::{Client, jetstream};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigArgs};
-use crate::{nats, shutdown, telemetry, topology};
+use crate::{nats, shutdown, spans, telemetry, topology};
 
 /// What a role gets: its configuration, and the word to stop.
 #[derive(Debug, Clone)]
@@ -124,6 +124,8 @@ where
         tokio::spawn(upkeep(stop.clone()));
         role(Context { config, stop }).await
     });
+    // While the runtime is there, which carries the requests.
+    spans::shutdown();
     // Blocking work that was given up must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(500));
     match outcome {

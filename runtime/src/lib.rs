@@ -6,10 +6,12 @@
 pub mod admin;
 pub mod boot;
 pub mod config;
+mod json_log;
 pub mod liveness;
 pub mod nats;
 pub mod results;
 pub mod shutdown;
+pub mod spans;
 pub mod telemetry;
 pub mod topology;
 pub mod trace_context;

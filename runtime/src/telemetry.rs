@@ -5,8 +5,10 @@ use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
 
 use crate::config::{LogFormat, Telemetry};
+use crate::json_log::JsonLines;
 
 /// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +21,10 @@ pub enum TelemetryError {
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
 }
 
-/// Buckets of durations, in seconds: from the queue's overhead to a long batch.
+/// Buckets of durations, in seconds: from a request that the API answers by itself to a long batch.
 const SECONDS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0, 60.0, 300.0,
 ];
 /// Buckets of counts, such as the jobs of a batch.
 const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
@@ -46,7 +49,10 @@ pub fn init(settings: &Telemetry) -> Result<(), TelemetryError> {
     // A second call finds a subscriber in place; the first one stays.
     let _already_set = match settings.format {
         LogFormat::Text => logs.with_target(false).try_init(),
-        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+        LogFormat::Json => logs
+            .fmt_fields(JsonFields::new())
+            .event_format(JsonLines)
+            .try_init(),
     };
     if METRICS.get().is_none() {
         let handle = PrometheusBuilder::new()

@@ -25,15 +25,18 @@ fn is_traceparent(text: &str) -> bool {
 }
 
 impl TraceContext {
+    /// The trace that a request brings, if it brings one.
+    pub fn read(parent: Option<&str>, state: Option<&str>) -> Option<Self> {
+        let parent = parent.filter(|parent| is_traceparent(parent))?;
+        Some(Self {
+            parent: parent.to_owned(),
+            state: state.filter(|text| text.len() <= 512).map(str::to_owned),
+        })
+    }
+
     /// Goes on with the trace of a request if it brings one, else begins one.
     pub fn continue_or_begin(parent: Option<&str>, state: Option<&str>) -> Self {
-        match parent {
-            Some(parent) if is_traceparent(parent) => Self {
-                parent: parent.to_owned(),
-                state: state.filter(|text| text.len() <= 512).map(str::to_owned),
-            },
-            _ => Self::begin(),
-        }
+        Self::read(parent, state).unwrap_or_else(Self::begin)
     }
 
     /// Begins a trace.
@@ -75,6 +78,31 @@ impl TraceContext {
     pub fn trace_id(&self) -> &str {
         self.parent.get(3..35).unwrap_or_default()
     }
+
+    /// The id of the span that this is the context of, 16 hexadecimal digits.
+    pub fn span_id(&self) -> &str {
+        self.parent.get(36..52).unwrap_or_default()
+    }
+
+    /// Whether the trace is recorded.
+    pub fn is_sampled(&self) -> bool {
+        let flags = self.parent.get(53..).unwrap_or_default();
+        u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1)
+    }
+
+    /// The vendor's part.
+    pub fn state(&self) -> Option<&str> {
+        self.state.as_deref()
+    }
+
+    /// The context of a span.
+    pub(crate) fn of_ids(trace_id: &str, span_id: &str, sampled: bool, state: Option<String>) -> Self {
+        let flags = u8::from(sampled);
+        Self {
+            parent: format!("00-{trace_id}-{span_id}-{flags:02x}"),
+            state,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +116,20 @@ mod tests {
         let mut headers = HeaderMap::new();
         begun.write_to(&mut headers);
         assert_eq!(TraceContext::from_message(Some(&headers)), Some(begun));
+    }
+
+    #[test]
+    fn a_context_tells_its_parts() {
+        let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let context = TraceContext::continue_or_begin(Some(given), Some("a=1"));
+        assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(
+            (context.span_id(), context.state()),
+            ("00f067aa0ba902b7", Some("a=1"))
+        );
+        assert!(context.is_sampled());
+        let again = TraceContext::of_ids(context.trace_id(), context.span_id(), true, Some("a=1".into()));
+        assert_eq!(again, context);
     }
 
     #[test]

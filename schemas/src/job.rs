@@ -67,6 +67,10 @@ pub struct Job {
     /// The publisher's own notes; they come back with the result and stand in the row.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+    /// Whether the result is forwarded to Arize and Phoenix, where the deployment has them: always, or never. Left
+    /// open, the deployment's sampling rate decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_to_arize: Option<bool>,
 }
 
 /// Bounds on what a job may carry, the same at the API and at the worker.
@@ -171,6 +175,7 @@ mod tests {
             deadline: None,
             channel: Channel::Direct,
             metadata: BTreeMap::new(),
+            send_to_arize: None,
         }
     }
 

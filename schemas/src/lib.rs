@@ -13,6 +13,7 @@
 //! in `schemas/wire/`.
 
 pub mod dead;
+pub mod embedding;
 pub mod error_code;
 pub mod event;
 pub mod headers;

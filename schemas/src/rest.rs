@@ -40,6 +40,10 @@ pub struct SubmitSummary {
     /// Your own notes; they come back with the result.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+    /// Whether the result is forwarded to Arize and Phoenix, where the deployment has them: always, or never. Left
+    /// open, the deployment's sampling rate decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_to_arize: Option<bool>,
 }
 
 /// State of a job.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::embedding::Embeddings;
 use crate::error_code::Refusal;
 use crate::ids::JobId;
 use crate::job::Channel;
@@ -148,4 +149,10 @@ pub struct JobResult {
     /// The publisher's notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+    /// Vectors of the texts, where the worker is configured to give them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embeddings: Option<Embeddings>,
+    /// As the job says: whether this is forwarded to Arize and Phoenix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_to_arize: Option<bool>,
 }

@@ -204,6 +204,19 @@ pub fn clickhouse_sink_consumer() -> ConsumerSpec {
     }
 }
 
+/// The consumer of results of a sink of the monitor that forwards them: `arize-traces`, `arize-records` or `phoenix`.
+pub fn forward_consumer(sink: &str) -> ConsumerSpec {
+    ConsumerSpec {
+        stream: RESULTS,
+        name: format!("monitor-{sink}"),
+        description: format!("Results on their way to {sink}"),
+        filter: None,
+        ack_wait: Duration::from_secs(60),
+        max_deliver: None,
+        max_ack_pending: 2_000,
+    }
+}
+
 /// The monitor's consumer of advisories about jobs that were delivered too often.
 pub fn dead_letter_consumer() -> ConsumerSpec {
     ConsumerSpec {

@@ -69,6 +69,7 @@ pub(crate) async fn run(context: Context, args: SummarizeArgs) -> anyhow::Result
         deadline: None,
         ttl_seconds: None,
         metadata: Default::default(),
+        send_to_arize: None,
     };
     let http = client::http()?;
     let api = client::reachable(context.config.api.listen);

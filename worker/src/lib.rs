@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod stages;
+pub mod trace;
 
 pub use args::WorkerArgs;
 pub use pipeline::run;

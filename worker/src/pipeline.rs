@@ -12,13 +12,14 @@ use precis_engine::Engine;
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::boot::Queue;
 use precis_runtime::results::Results;
-use precis_runtime::{Config, Context};
+use precis_runtime::{Config, Context, spans};
 use precis_schemas::event::Progress;
 use precis_schemas::result::{ModelRef, WorkerRef};
 use precis_schemas::{JobId, Token, subject, time};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::cancel::Cancels;
 use crate::heartbeat::{self, Identity};
@@ -26,12 +27,13 @@ use crate::lease::Leases;
 use crate::stages::batch::Requests;
 use crate::stages::decode::{Accepted, decode};
 use crate::stages::detokenize::{Signature, first_sentence_rule};
+use crate::stages::embed::embed;
 use crate::stages::fetch::{Fetched, Fetcher, LaneQueue};
 use crate::stages::infer::{Ends, infer};
 use crate::stages::publish_result::Publisher;
 use crate::stages::settle;
 use crate::stages::tokenize::{Tokenized, tokenize};
-use crate::{metrics, model};
+use crate::{metrics, model, trace};
 
 /// Longest that a job is held before it is left to another worker.
 const LONGEST_HOLD: Duration = Duration::from_secs(600);
@@ -44,6 +46,7 @@ const LONGEST_FLUSH: Duration = Duration::from_secs(5);
 /// When a port is taken, the model can't be loaded, or NATS can't be reached.
 pub async fn run(context: Context) -> anyhow::Result<()> {
     metrics::describe();
+    spans::start(&context.config.telemetry, "precis-worker")?;
     let Context { config, stop } = &context;
     let readiness = Readiness::default();
     // The cheap checks come first: a taken port or a missing queue is known before the model is read.
@@ -224,7 +227,13 @@ impl Pipeline {
                     break;
                 };
                 let in_hand = settings.max_batch - room.available_permits();
-                settling.spawn(pipeline.clone().work(job, in_hand, place));
+                let delivery = &job.accepted.delivery;
+                let within = tracing::info_span!(
+                    "job",
+                    job = %job.accepted.job.id,
+                    trace_id = delivery.trace.as_ref().map_or("", |trace| trace.trace_id())
+                );
+                settling.spawn(pipeline.clone().work(job, in_hand, place).instrument(within));
             }
             // Results are published meanwhile; many more of them than fit the model mean that the queue can't take them,
             // and nothing new is begun.
@@ -259,10 +268,11 @@ impl Pipeline {
             }
         };
         let begun = Instant::now();
-        let (inferred, ()) = tokio::join!(infer(self.engine.clone(), row, in_hand, ends, parts), tell);
+        let (mut inferred, ()) = tokio::join!(infer(self.engine.clone(), row, in_hand, ends, parts), tell);
+        metrics::inferred(in_hand, begun.elapsed().as_secs_f64());
+        embed(&self.engine, self.config.worker.embeddings, &mut inferred).await;
         drop(place);
         drop(cancelled);
-        metrics::inferred(in_hand, begun.elapsed().as_secs_f64());
         settle::inferred(inferred, &self.publisher, &self.signature).await;
     }
 
@@ -270,10 +280,11 @@ impl Pipeline {
     async fn prepare(&self, fetched: Vec<Fetched>, settling: &mut JoinSet<()>) -> Vec<Tokenized> {
         let now = time::now();
         let limits = self.config.limits.job();
+        let pull = trace::pulled(&fetched);
         let mut jobs = Vec::with_capacity(fetched.len());
         for message in fetched {
             let (publisher, signature) = (self.publisher.clone(), self.signature.clone());
-            let accepted = match decode(message, &limits, now) {
+            let accepted = match decode(message, pull.clone(), &limits, now) {
                 Ok(accepted) => accepted,
                 Err(answered) => {
                     settling.spawn(async move { settle::answered(*answered, &publisher, &signature).await });

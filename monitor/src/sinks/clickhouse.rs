@@ -19,6 +19,7 @@ use precis_schemas::{ErrorCode, JobResult, Token};
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Insert, InsertError, Place};
+use super::trace::BlockSpans;
 use crate::backoff::Backoff;
 use crate::database::{Database, TIMEOUT, cut, explain, is_refusal_of_content};
 use crate::row::{self, PredictionRow, TABLE};
@@ -155,6 +156,7 @@ impl Sink {
     /// Stores one block and settles its messages. Nothing more is pulled meanwhile, so that memory is bounded
     /// by one block however long ClickHouse is away.
     async fn store(&self, messages: Vec<jetstream::Message>, spec: &ConsumerSpec) {
+        let received_at = precis_schemas::time::now();
         let delivered: Vec<Delivered> = messages.into_iter().filter_map(Delivered::new).collect();
         let delivered = Arc::new(delivered);
         let shared = Arc::clone(&delivered);
@@ -164,11 +166,14 @@ impl Sink {
             tracing::error!("a block could not be made into rows; its results will be delivered again");
             return;
         };
+        let headers = delivered.iter().map(|one| one.message.headers.as_ref());
+        let spans = BlockSpans::begin(headers, received_at, TABLE);
         let stored = tokio::select! {
             stored = self.insert_all(&mut block) => stored,
             never = hold(&delivered, spec.ack_wait / 4) => match never {},
             () = self.drained() => false,
         };
+        spans.end(stored);
         if !stored {
             for one in delivered.iter() {
                 let _redelivered_after_the_ack_wait = one.message.ack_with(AckKind::Nak(None)).await;

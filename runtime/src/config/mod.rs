@@ -17,6 +17,7 @@
 //! assert!(precis_runtime::Config::from_toml("[nats]\nurll = 'x'").unwrap_err().to_string().contains("urll"));
 //! ```
 
+mod forward;
 mod secret;
 mod sections;
 
@@ -26,9 +27,11 @@ use config::{Config as Layers, Environment, File, FileFormat};
 use precis_schemas::Token;
 use serde::{Deserialize, Serialize};
 
+pub use forward::{Arize, ArizeForm, Phoenix};
 pub use secret::{Secret, ServerUrl};
 pub use sections::{
-    Api, ClickHouse, Limits, LogFormat, ModelChoice, Monitor, Nats, Queue, Standalone, Telemetry, Worker,
+    Api, ClickHouse, EmbeddingTexts, Limits, LogFormat, ModelChoice, Monitor, Nats, Queue, Standalone,
+    Telemetry, Worker,
 };
 
 /// Everything that can be configured.
@@ -49,7 +52,11 @@ pub struct Config {
     pub monitor: Monitor,
     /// The analytics database.
     pub clickhouse: ClickHouse,
-    /// Logs.
+    /// Arize AX.
+    pub arize: Arize,
+    /// Phoenix.
+    pub phoenix: Phoenix,
+    /// Logs, metrics and traces of the product itself.
     pub telemetry: Telemetry,
     /// `precis up`.
     pub standalone: Standalone,
@@ -202,6 +209,20 @@ impl Config {
             "monitor.max_block_rows",
             "must be 1 to 100000",
         )?;
+        check(
+            (0.0..=1.0).contains(&self.telemetry.trace_sampling_rate),
+            "telemetry.trace_sampling_rate",
+            "must be 0 to 1",
+        )?;
+        let endpoint = self.telemetry.otlp_endpoint.as_ref().map(ServerUrl::expose);
+        check(
+            endpoint.is_none_or(|url| url.starts_with("http://") || url.starts_with("https://")),
+            "telemetry.otlp_endpoint",
+            "must begin with http:// or https://",
+        )?;
+        if let Some((key, problem)) = forward::mistake(&self.arize, &self.phoenix) {
+            return Err(ConfigError::Invalid { key, problem });
+        }
         let token = |key: &'static str, text: &str| match Token::new("the name", text) {
             Ok(_) => Ok(()),
             Err(error) => Err(ConfigError::Invalid {
@@ -320,6 +341,22 @@ mod tests {
             ("queue.result_ttl_hours=9999999999999", "queue.result_ttl_hours"),
             ("worker.lanes=high,urgent", "lanes"),
             ("worker.params.num_beams=99", "num_beams"),
+            (
+                "arize.api_key=k",
+                "arize.space_id: api_key and space_id belong together",
+            ),
+            ("arize.sampling_rate=1.5", "arize.sampling_rate"),
+            ("arize.send=everything", "everything"),
+            (
+                "phoenix.url=localhost:6006",
+                "phoenix.url: must begin with http://",
+            ),
+            ("phoenix.max_batch=0", "phoenix.max_batch"),
+            (
+                "telemetry.otlp_endpoint=collector:4317",
+                "telemetry.otlp_endpoint",
+            ),
+            ("telemetry.trace_sampling_rate=2", "telemetry.trace_sampling_rate"),
         ] {
             let error = with(&[item]).unwrap_err().to_string();
             assert!(error.contains(part), "{item}: {error}");
@@ -360,7 +397,7 @@ mod tests {
 
     #[test]
     fn a_dump_shows_no_secret() {
-        let text = "[nats]\nurl = 'nats://me:hunter2@host:4222'\npassword = 'hunter2'\n[clickhouse]\npassword = 'hunter2'";
+        let text = "[nats]\nurl = 'nats://me:hunter2@host:4222'\npassword = 'hunter2'\n[clickhouse]\npassword = 'hunter2'\n[arize]\napi_key = 'hunter2'\nspace_id = 'hunter2'\n[phoenix]\napi_key = 'hunter2'\nurl = 'http://a:hunter2@host'\n[telemetry]\notlp_headers = { key = 'hunter2' }";
         let config = Config::from_toml(text).unwrap();
         assert!(!config.to_toml().contains("hunter2"), "{}", config.to_toml());
         assert!(!format!("{config:?}").contains("hunter2"));

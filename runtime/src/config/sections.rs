@@ -1,5 +1,6 @@
 //! The sections of the configuration.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -213,6 +214,19 @@ impl From<ModelChoice> for String {
     }
 }
 
+/// Which texts a worker gives vectors of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EmbeddingTexts {
+    /// None.
+    #[default]
+    None,
+    /// The text that is summarized.
+    Document,
+    /// The text and its summary.
+    Both,
+}
+
 /// Reads lanes from a list or, where only text can be given (environment, `--set`), from `high,normal`.
 fn lanes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Lane>, D::Error> {
     #[derive(Deserialize)]
@@ -267,6 +281,9 @@ pub struct Worker {
     /// Lanes to pull: a list, or a text with commas between (`high,normal`).
     #[serde(deserialize_with = "lanes")]
     pub lanes: Vec<Lane>,
+    /// Which vectors a result carries, for drift and for Arize and Phoenix: `none`, `document` (free, the model has read
+    /// it anyway) or `both` (the summary is read by the encoder for it).
+    pub embeddings: EmbeddingTexts,
     /// A job whose worker gives no sign of life for this long is delivered to another, in seconds. All
     /// workers of a model should agree on it.
     pub ack_wait_seconds: u64,
@@ -290,6 +307,7 @@ impl Default for Worker {
             linger_ms: 0,
             precision: "auto".into(),
             lanes: Lane::ALL.to_vec(),
+            embeddings: EmbeddingTexts::None,
             ack_wait_seconds: 30,
             drain_seconds: 30,
             admin_listen: loopback(9021),
@@ -362,14 +380,21 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[telemetry]`: logs.
+/// `[telemetry]`: logs and traces of the product itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
     /// Filter as in `RUST_LOG`, such as `info,precis_worker=debug`.
     pub log: String,
-    /// How log lines look.
+    /// How log lines look: `text`, or `json`, one object a line with `trace_id` at the top.
     pub format: LogFormat,
+    /// Collector of OpenTelemetry traces (OTLP over HTTP, protobuf), such as `http://127.0.0.1:4318`: to a base
+    /// `/v1/traces` is added. Without it no spans are made.
+    pub otlp_endpoint: Option<ServerUrl>,
+    /// Headers of the requests to it, such as a key.
+    pub otlp_headers: BTreeMap<String, Secret>,
+    /// Share of the traces that begin here which is recorded, 0 to 1. One that a client brings keeps the client's choice.
+    pub trace_sampling_rate: f64,
 }
 
 impl Default for Telemetry {
@@ -377,6 +402,9 @@ impl Default for Telemetry {
         Self {
             log: "info,async_nats=warn".into(),
             format: LogFormat::Text,
+            otlp_endpoint: None,
+            otlp_headers: BTreeMap::new(),
+            trace_sampling_rate: 1.0,
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Delivery {
     pub received_at: Timestamp,
     /// The request that it belongs to.
     pub trace: Option<TraceContext>,
+    /// The span of the pull that it came with, while traces are exported.
+    pub pull: Option<TraceContext>,
 }
 
 /// A job that is answered without the model.
@@ -56,11 +58,16 @@ pub struct Answered {
     pub lease: Lease,
 }
 
-/// Reads and checks a message.
+/// Reads and checks a message that came with a pull.
 ///
 /// # Errors
 /// The job's answer, when the model has nothing to do with it.
-pub fn decode(fetched: Fetched, limits: &JobLimits, now: Timestamp) -> Result<Accepted, Box<Answered>> {
+pub fn decode(
+    fetched: Fetched,
+    pull: Option<TraceContext>,
+    limits: &JobLimits,
+    now: Timestamp,
+) -> Result<Accepted, Box<Answered>> {
     let Fetched {
         message,
         lease,
@@ -76,6 +83,7 @@ pub fn decode(fetched: Fetched, limits: &JobLimits, now: Timestamp) -> Result<Ac
         submitted_at,
         received_at,
         trace,
+        pull,
     };
     let subject = message.subject.parse::<JobSubject>();
     let job = Job::from_json(&message.payload);

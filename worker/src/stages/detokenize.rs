@@ -72,6 +72,8 @@ fn blank(delivery: &Delivery, signature: &Signature) -> JobResult {
         started_at: Some(delivery.received_at),
         finished_at,
         metadata: Default::default(),
+        embeddings: None,
+        send_to_arize: None,
     }
 }
 
@@ -90,6 +92,7 @@ pub fn result_of_answered(answered: &Answered, signature: &Signature) -> Option<
         result.params = job.params.clone();
         result.channel = job.channel;
         result.metadata.clone_from(&job.metadata);
+        result.send_to_arize = job.send_to_arize;
         result.sizes.text_chars = chars(&job.text);
         result.sizes.reference_chars = job.reference.as_deref().map_or(0, chars);
     }
@@ -119,6 +122,8 @@ pub fn result_of_row(
     result.text.clone_from(&job.text);
     result.reference.clone_from(&job.reference);
     result.metadata.clone_from(&job.metadata);
+    result.send_to_arize = job.send_to_arize;
+    result.embeddings.clone_from(&inferred.embeddings);
     let seed = generated.and_then(|generated| generated.seed);
     result.params = params_as_used(wanted, &request.params, seed);
     result.sizes = Sizes {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use precis_engine::{Engine, Event, Generated, Generation, RowError};
+use precis_schemas::embedding::Embeddings;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::time;
 use tokio::sync::mpsc;
@@ -45,6 +46,8 @@ pub struct Inferred {
     pub batch_began_at: Timestamp,
     /// Jobs that were in hand then, this one included.
     pub batch_size: usize,
+    /// Vectors of the texts; [`embed`](super::embed::embed) adds them.
+    pub embeddings: Option<Embeddings>,
 }
 
 /// What may end a row before the model does.
@@ -98,6 +101,7 @@ pub async fn infer(
         outcome,
         batch_began_at,
         batch_size,
+        embeddings: None,
     }
 }
 

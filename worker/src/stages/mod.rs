@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod decode;
 pub mod detokenize;
+pub mod embed;
 pub mod fetch;
 pub mod infer;
 pub mod publish_result;

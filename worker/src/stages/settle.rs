@@ -5,13 +5,14 @@ use std::time::Duration;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::topology::LAST_FAILURE;
-use precis_schemas::{Outcome, time};
+use precis_schemas::{JobResult, Outcome, time};
 
 use super::decode::{Accepted, Answered, Delivery};
 use super::detokenize::{Signature, result_of_answered, result_of_row};
 use super::infer::{Inferred, RowOutcome};
 use super::publish_result::{Published, Publisher};
 use crate::lease::Lease;
+use crate::trace::JobSpan;
 
 /// Longest pause before a failed job is delivered again.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
@@ -37,8 +38,9 @@ async fn acknowledge(lease: Lease, delivery: &Delivery) {
 /// Answers a job that the model has nothing to do with.
 pub async fn answered(answered: Answered, publisher: &Publisher, signature: &Signature) {
     let result = result_of_answered(&answered, signature);
+    let mut span = JobSpan::begin(&answered.delivery);
     if let Some(result) = &result
-        && publisher.result(result, answered.delivery.trace.as_ref()).await == Published::GivenUp
+        && publish(result, &mut span, publisher).await == Published::GivenUp
     {
         return answered
             .lease
@@ -113,7 +115,8 @@ pub async fn inferred(mut inferred: Inferred, publisher: &Publisher, signature: 
         }
         RowOutcome::Failed(refusal) if attempt < LAST_FAILURE => {
             let accepted = inferred.row.tokenized.accepted;
-            tracing::warn!(job = %accepted.job.id, attempt, reason = %refusal, "a job failed; it is tried again");
+            JobSpan::begin(&accepted.delivery).handed_back(&refusal.message);
+            tracing::warn!(attempt, reason = %refusal, "a job failed; it is tried again");
             return accepted.lease.hand_back(retry_after(attempt)).await;
         }
         RowOutcome::Done(generated) => (
@@ -133,7 +136,8 @@ pub async fn inferred(mut inferred: Inferred, publisher: &Publisher, signature: 
     };
     let accepted = inferred.row.tokenized.accepted;
     let delivery = &accepted.delivery;
-    if publisher.result(&result, delivery.trace.as_ref()).await == Published::GivenUp {
+    let mut span = JobSpan::begin(delivery);
+    if publish(&result, &mut span, publisher).await == Published::GivenUp {
         return accepted.lease.hand_back(retry_after(attempt)).await;
     }
     if let Some(reason) = keep_copy {
@@ -146,23 +150,23 @@ pub async fn inferred(mut inferred: Inferred, publisher: &Publisher, signature: 
         }
     }
     tracing::info!(
-        job = %result.id,
         outcome = %result.outcome,
         attempt,
         batch = result.sizes.batch_size,
         total_ms = time::millis_between(result.submitted_at, result.finished_at),
-        trace_id = delivery.trace.as_ref().map_or("", |trace| trace.trace_id()),
         "job done"
     );
     acknowledge(accepted.lease, delivery).await;
 }
 
-fn with_error(
-    inferred: &Inferred,
-    outcome: Outcome,
-    refusal: Refusal,
-    signature: &Signature,
-) -> precis_schemas::JobResult {
+/// Publishes a result, with the context of its span.
+async fn publish(result: &JobResult, span: &mut JobSpan, publisher: &Publisher) -> Published {
+    span.describe(result);
+    let publish = span.publishing();
+    publisher.result(result, span.handed_on(publish.as_ref())).await
+}
+
+fn with_error(inferred: &Inferred, outcome: Outcome, refusal: Refusal, signature: &Signature) -> JobResult {
     let mut result = result_of_row(inferred, outcome, None, signature);
     result.error = Some(refusal);
     result

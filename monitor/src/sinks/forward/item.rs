@@ -1,0 +1,140 @@
+//! What is forwarded: a prediction, or the scores of one that was forwarded before.
+
+use jiff::Timestamp;
+use precis_schemas::{JobResult, Outcome};
+use precis_scoring::bleu;
+
+use crate::score::Scorer;
+
+/// How a summary compares with the human's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Scores {
+    /// BLEU as sacreBLEU computes it for one pair, 0 to 100.
+    pub(crate) bleu: f64,
+    /// F-measures of ROUGE without stemming, 0 to 1.
+    pub(crate) rouge1: f64,
+    pub(crate) rouge2: f64,
+    pub(crate) rouge_l: f64,
+}
+
+impl Scores {
+    /// Scores the summary of a result against its reference; none when it lacks one of them.
+    pub(crate) fn of(result: &JobResult, scorer: &Scorer) -> Option<Self> {
+        let (summary, reference) = (result.summary.as_ref()?, result.reference.as_ref()?);
+        let rouge = scorer.fmeasures(reference, summary)?;
+        Some(Self {
+            bleu: bleu(reference, summary).score,
+            rouge1: rouge.rouge1,
+            rouge2: rouge.rouge2,
+            rouge_l: rouge.rouge_l,
+        })
+    }
+
+    /// Every score under the name that it has at Arize and Phoenix.
+    pub(crate) fn named(&self) -> [(&'static str, f64); 4] {
+        [
+            ("score_bleu", self.bleu),
+            ("score_rouge1", self.rouge1),
+            ("score_rouge2", self.rouge2),
+            ("score_rougeL", self.rouge_l),
+        ]
+    }
+}
+
+/// What an item says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A model has worked on a job.
+    Prediction,
+    /// A reference has come for a prediction that was forwarded before.
+    LateScores,
+}
+
+/// Something to forward.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) kind: Kind,
+    /// The result; its reference is the one that counts now.
+    pub(crate) result: JobResult,
+    pub(crate) scores: Option<Scores>,
+    /// The trace of the request that the job belongs to, 32 hexadecimal digits.
+    pub(crate) trace_id: Option<String>,
+    /// Bytes that it will roughly have on the wire.
+    pub(crate) bytes: usize,
+}
+
+impl Item {
+    /// A prediction, as it stands in `RESULTS` with `bytes` bytes.
+    pub(crate) fn prediction(
+        result: JobResult,
+        trace_id: Option<String>,
+        bytes: usize,
+        scorer: &Scorer,
+    ) -> Self {
+        Self {
+            kind: Kind::Prediction,
+            scores: Scores::of(&result, scorer),
+            result,
+            trace_id,
+            bytes,
+        }
+    }
+
+    /// Whether the model succeeded.
+    pub(crate) fn succeeded(&self) -> bool {
+        self.result.outcome == Outcome::Succeeded
+    }
+
+    /// When the model's work began: when a worker had received the job.
+    pub(crate) fn began_at(&self) -> Timestamp {
+        self.result.started_at.unwrap_or(self.result.submitted_at)
+    }
+
+    /// The model's own name, or what was asked for.
+    pub(crate) fn model_name(&self) -> &str {
+        match &self.result.model {
+            Some(model) if !model.name.is_empty() => &model.name,
+            Some(model) => model.served_as.as_str(),
+            None => "unknown",
+        }
+    }
+
+    /// Which weights; empty when no model was involved.
+    pub(crate) fn revision(&self) -> &str {
+        self.result.model.as_ref().map_or("", |model| &model.revision)
+    }
+
+    /// Where it ran: `cpu`, `cuda`, `metal`; empty when it did not run.
+    pub(crate) fn device(&self) -> &str {
+        self.result.worker.as_ref().map_or("", |worker| &worker.device)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An item with everything in it.
+    pub(crate) fn item() -> Item {
+        let json = include_str!("../../../../schemas/wire/v1/result.succeeded.json");
+        let mut result: JobResult = serde_json::from_str(json).unwrap();
+        let vector = |numbers: &[f32]| Some(precis_schemas::embedding::Vector(numbers.to_vec()));
+        result.embeddings = Some(precis_schemas::embedding::Embeddings {
+            document: vector(&[0.125, -0.5, 0.75, 1.0]),
+            summary: vector(&[0.25, 0.5, -0.75, 0.0]),
+        });
+        let trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned());
+        Item::prediction(result, trace_id, 1_000, &Scorer::default())
+    }
+
+    #[test]
+    fn a_summary_is_scored_against_its_reference() {
+        let scores = item().scores.unwrap();
+        // "the harbour stayed open" within "the harbour stayed open in the rain".
+        assert!((scores.rouge1 - 8.0 / 11.0).abs() < 1e-9);
+        assert!(scores.bleu > 10.0 && scores.bleu < 100.0, "{scores:?}");
+        let mut without = item().result;
+        without.reference = None;
+        assert_eq!(Scores::of(&without, &Scorer::default()), None);
+    }
+}

@@ -1,0 +1,20 @@
+//! Forwarding to other products: results, and references that come later, over HTTP.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `http.rs` | one request, and what its answer means |
+//! | `breaker.rs` | how long a receiver in trouble is left alone |
+//! | `parcel.rs` | items in requests, the ones that are refused, the ones that are tried again |
+//! | `item.rs` | what is forwarded |
+//! | `sampling.rs` | which results are |
+//! | `run.rs` | the way of a message from its stream to its acknowledgement |
+
+pub(crate) mod breaker;
+pub(crate) mod http;
+pub(crate) mod item;
+pub(crate) mod metrics;
+pub(crate) mod parcel;
+mod run;
+pub(crate) mod sampling;
+
+pub(crate) use run::Forwarder;

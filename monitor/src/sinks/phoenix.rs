@@ -1,0 +1,143 @@
+//! Phoenix, Arize's product to run oneself: spans over OTLP, scores as annotations of the spans.
+
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use precis_runtime::config;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, RequestBuilder};
+use serde_json::{Value, json};
+
+use super::forward::http::{self, SendError};
+use super::forward::item::{Item, Kind};
+use super::forward::parcel::Target;
+use super::openinference::{self, Style};
+use super::{limits, otlp};
+
+/// A Phoenix server.
+#[derive(Debug)]
+pub(crate) struct Phoenix {
+    client: Client,
+    url: String,
+    key: Option<String>,
+    resource: Vec<KeyValue>,
+    style: Style,
+    most: usize,
+}
+
+impl Phoenix {
+    /// The sink of `settings`, at `url`.
+    pub(crate) fn new(client: Client, settings: &config::Phoenix, url: &str) -> Self {
+        Self {
+            client,
+            url: url.trim_end_matches('/').to_owned(),
+            key: settings.api_key.as_ref().map(|key| key.expose().to_owned()),
+            resource: otlp::resource(&settings.project),
+            style: Style {
+                texts: settings.texts,
+                scores: false,
+            },
+            most: settings.max_batch,
+        }
+    }
+
+    fn post(&self, path: &str) -> RequestBuilder {
+        let request = self.client.post(format!("{}{path}", self.url));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    async fn spans(&self, items: &[&Item]) -> Result<(), SendError> {
+        let spans: Vec<_> = items
+            .iter()
+            .filter(|item| item.kind == Kind::Prediction)
+            .flat_map(|item| openinference::spans(item, self.style))
+            .collect();
+        if spans.is_empty() {
+            return Ok(());
+        }
+        let count = spans.len();
+        let request = self
+            .post("/v1/traces")
+            .header(CONTENT_TYPE, otlp::PROTOBUF)
+            .body(otlp::request(self.resource.clone(), spans));
+        otlp::read_answer(&http::send(request).await?, count)
+    }
+
+    async fn annotations(&self, items: &[&Item]) -> Result<(), SendError> {
+        let data: Vec<Value> = items
+            .iter()
+            .flat_map(|item| annotations(item, self.style.texts))
+            .collect();
+        if data.is_empty() {
+            return Ok(());
+        }
+        let body = json!({"data": data});
+        // `sync`: answered when they are stored. Phoenix stores spans a moment after it has taken them.
+        let mut outcome = Ok(());
+        for wait_ms in [0, 200, 400, 800, 1_600, 3_200] {
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            let request = self.post("/v1/span_annotations?sync=true").json(&body);
+            outcome = http::send(request).await.map(|_| ());
+            if !outcome.as_ref().is_err_and(is_unknown_span) {
+                return outcome;
+            }
+        }
+        outcome.map_err(|error| SendError::Refused(error.to_string()))
+    }
+}
+
+/// Whether Phoenix has no such span: it was deleted there, or not forwarded when it came.
+fn is_unknown_span(error: &SendError) -> bool {
+    matches!(error, SendError::Unavailable { reason, status: Some(404), .. } if reason.contains("do not exist"))
+}
+
+/// The scores of an item as annotations of its span. The same ones again, or better ones later, take the place of the
+/// earlier: Phoenix knows them by span, name and identifier.
+pub(crate) fn annotations(item: &Item, texts: bool) -> Vec<Value> {
+    let Some(scores) = &item.scores else {
+        return vec![];
+    };
+    let span = otlp::hex(&openinference::llm_span_of(&item.result.id));
+    let reference = item.result.reference.as_deref().filter(|_| texts);
+    let one = |(name, score): (&str, f64)| {
+        let mut annotation = json!({
+            "span_id": span,
+            "name": name,
+            "annotator_kind": "CODE",
+            "result": {"score": score},
+            "identifier": "",
+        });
+        if let Some(reference) = reference {
+            let reference = limits::cut(reference, limits::TAG_CHARS);
+            annotation["metadata"] = json!({"reference": reference});
+        }
+        annotation
+    };
+    scores.named().into_iter().map(one).collect()
+}
+
+impl Target for Phoenix {
+    fn name(&self) -> &'static str {
+        "phoenix"
+    }
+
+    fn most_in_request(&self) -> usize {
+        self.most
+    }
+
+    fn concurrency(&self) -> usize {
+        1
+    }
+
+    fn refusal(&self, _: &Item) -> Option<String> {
+        None
+    }
+
+    async fn send(&self, items: &[&Item]) -> Result<(), SendError> {
+        self.spans(items).await?;
+        self.annotations(items).await
+    }
+}
