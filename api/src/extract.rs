@@ -25,23 +25,31 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        let limit = state.limits().max_body_bytes;
         check_media_type(request.headers())?;
-        if announces_more_than(limit, request.headers()) {
-            // A client that asks before it sends needs only the answer.
-            if !request.headers().contains_key(header::EXPECT) {
-                discard(request.into_body().into_data_stream()).await;
-            }
-            return Err(too_large(limit));
-        }
-        let body = tokio::time::timeout(BODY_TIMEOUT, collect(request.into_body(), limit))
-            .await
-            .map_err(|_| {
-                let seconds = BODY_TIMEOUT.as_secs();
-                invalid(format!("the body did not arrive within {seconds} seconds"))
-            })??;
+        let body = read_body(request, state.limits().max_body_bytes).await?;
         parse(&body).map(Self)
     }
+}
+
+/// The whole body of a request, as it is, of at most `limit` bytes.
+///
+/// # Errors
+/// When it is larger, compressed, breaks off, or does not arrive in time.
+pub(crate) async fn read_body(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+    check_coding(request.headers())?;
+    if announces_more_than(limit, request.headers()) {
+        // A client that asks before it sends needs only the answer.
+        if !request.headers().contains_key(header::EXPECT) {
+            discard(request.into_body().into_data_stream()).await;
+        }
+        return Err(too_large(limit));
+    }
+    tokio::time::timeout(BODY_TIMEOUT, collect(request.into_body(), limit))
+        .await
+        .map_err(|_| {
+            let seconds = BODY_TIMEOUT.as_secs();
+            invalid(format!("the body did not arrive within {seconds} seconds"))
+        })?
 }
 
 fn invalid(message: impl Into<String>) -> ApiError {
@@ -76,10 +84,15 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
             return unsupported(format!("the character set is {value}; send UTF-8"));
         }
     }
+    Ok(())
+}
+
+fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     match headers.get(header::CONTENT_ENCODING) {
-        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            unsupported("the body is compressed; send it as it is, without content-encoding".into())
-        }
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "the body is compressed; send it as it is, without content-encoding",
+        )),
         _ => Ok(()),
     }
 }

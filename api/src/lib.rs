@@ -5,6 +5,7 @@
 //! | [`router`] | which route goes where |
 //! | [`routes`] | the handlers: read the request, call what follows, write the answer |
 //! | [`submit`], [`model`] | checks a job, finds its model, publishes it |
+//! | [`sync`] | publishes and waits, for routes that answer with the summary itself |
 //! | [`lookup`], [`view`], [`depth`] | what is known of a job, and how REST shows it |
 //! | [`wait`], [`progress`] | one subscription for everybody who waits; who has begun with what |
 //! | [`queue`] | all that is asked of NATS, behind a trait |
@@ -28,6 +29,7 @@ mod routes;
 mod serve;
 mod state;
 mod submit;
+mod sync;
 #[cfg(test)]
 mod testing;
 mod view;

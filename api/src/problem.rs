@@ -10,6 +10,10 @@ pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 /// Longest `detail`, in characters: what is quoted from a request may be long.
 const MAX_DETAIL_CHARS: usize = 500;
 
+/// In the extensions of a response: its error is written as another product's clients expect it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnShape;
+
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiError(Box<Problem>);
@@ -34,6 +38,18 @@ impl ApiError {
     pub(crate) fn of_job(mut self, handle: String) -> Self {
         self.0.job_id = Some(handle);
         self
+    }
+
+    /// Adds all jobs of a request that had several texts, in the order of the texts.
+    #[must_use]
+    pub(crate) fn of_jobs(mut self, handles: Vec<String>) -> Self {
+        self.0.job_ids = handles;
+        self
+    }
+
+    /// The problem, to be written in another shape.
+    pub(crate) fn into_problem(self) -> Problem {
+        *self.0
     }
 
     /// Says in front of the message which part of the request it is about.
@@ -77,7 +93,7 @@ impl IntoResponse for ApiError {
 }
 
 /// After how many seconds the same request may succeed.
-fn retry_after(code: ErrorCode) -> Option<u64> {
+pub(crate) fn retry_after(code: ErrorCode) -> Option<u64> {
     match code {
         ErrorCode::QueueFull => Some(5),
         ErrorCode::QueueUnavailable => Some(2),
@@ -90,6 +106,7 @@ pub(crate) fn finish(mut response: Response, request_id: &str, method: &str, pat
     let status = response.status();
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
+        None if response.extensions().get::<OwnShape>().is_some() => return response,
         None if status.is_client_error() || status.is_server_error() => foreign(status, method, path),
         None => return response,
     };

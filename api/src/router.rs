@@ -1,16 +1,17 @@
 //! Which route goes where, and the layers around all of them.
 
+use axum::Extension;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use precis_runtime::admin::{self, Readiness};
 use precis_schemas::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::layers;
 use crate::problem::ApiError;
-use crate::routes::{article, errors, home, jobs, summaries};
+use crate::routes::{article, errors, home, invocation, jobs, lambda, mlflow, sagemaker, score, summaries};
 use crate::state::AppState;
 
 /// The whole interface.
@@ -20,13 +21,34 @@ pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
         .route("/v1/summaries", post(summaries::submit))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/models", get(home::models))
-        .route("/article/summarize", post(article::summarize))
-        .route("/article/summarize_batch", post(article::summarize_batch))
+        .merge(taken_over())
         .route("/errors", get(errors::index))
         .route("/errors/{code}", get(errors::page))
         .with_state(state)
+        .layer(Extension(readiness.clone()))
         .merge(admin::routes(readiness));
     layered(routes.fallback(nothing_here))
+}
+
+/// The routes of the services that Precis takes the place of; their clients change the address and nothing else.
+fn taken_over() -> Router<AppState> {
+    let of_mlflow = |methods: MethodRouter<AppState>| methods.fallback(mlflow::other_method);
+    Router::new()
+        .route("/article/summarize", post(article::summarize))
+        .route("/article/summarize_batch", post(article::summarize_batch))
+        .route("/model/score", post(score::score))
+        .route("/online-predict", post(lambda::online))
+        .route("/batch-predict", post(lambda::batch))
+        .route("/score", post(lambda::score))
+        .route("/invocations", of_mlflow(post(invocation::invoke)))
+        .route("/ping", of_mlflow(get(mlflow::ping)))
+        .route("/health", of_mlflow(get(mlflow::ping)))
+        .route("/version", of_mlflow(get(mlflow::version)))
+        .route("/endpoints/{name}/invocations", post(sagemaker::invoke))
+        .route(
+            "/endpoints/{name}/invocations-response-stream",
+            post(sagemaker::invoke_stream),
+        )
 }
 
 /// `routes` inside of the layers: the last one is the outermost.

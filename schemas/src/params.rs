@@ -67,6 +67,23 @@ pub struct GenerationParams {
 }
 
 impl GenerationParams {
+    /// The names of all parameters.
+    pub const NAMES: &[&str] = &[
+        "num_beams",
+        "do_sample",
+        "temperature",
+        "top_k",
+        "top_p",
+        "length_penalty",
+        "early_stopping",
+        "no_repeat_ngram_size",
+        "repetition_penalty",
+        "min_new_tokens",
+        "max_new_tokens",
+        "seed",
+        "first_sentence",
+    ];
+
     /// Checks bounds, and the combinations that make no sense.
     ///
     /// # Errors

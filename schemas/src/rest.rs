@@ -193,6 +193,9 @@ pub struct Problem {
     /// The job that goes on although this request was not answered with its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
+    /// All jobs of a request with several texts, in the order of the texts: those that the queue has taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub job_ids: Vec<String>,
 }
 
 impl From<&Refusal> for Problem {
@@ -205,6 +208,7 @@ impl From<&Refusal> for Problem {
             code: refusal.code,
             request_id: None,
             job_id: None,
+            job_ids: Vec::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Tests that only use the product share one; tests that break something start their own.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests may panic
 
+mod contracts;
 mod crashes;
 mod faults;
 mod lifecycle;

@@ -1,4 +1,4 @@
-//! The routes of the system that Precis grew out of.
+//! The routes of the services that Precis takes the place of.
 
 use precis_tests::samples;
 use serde_json::{Value, json};
@@ -29,11 +29,19 @@ async fn a_batch_is_answered_in_order() {
         .map(|sample| sample.article)
         .collect();
     let config = json!({"num_beams": 1});
-    for body in [
-        json!({"articles": articles}),
-        json!({"articles": {"articles": articles}, "config": config}),
+    for (path, body) in [
+        ("/article/summarize_batch", json!({"articles": articles})),
+        (
+            "/article/summarize_batch",
+            json!({"articles": {"articles": articles}, "config": config}),
+        ),
+        (
+            "/batch-predict",
+            json!({"articles": articles, "num_beans": 1, "temperature": 1.0}),
+        ),
+        ("/invocations", json!({"articles": articles})),
     ] {
-        let (status, answer) = product.post("/article/summarize_batch", &body).await;
+        let (status, answer) = product.post(path, &body).await;
         assert_eq!(status, 200, "{answer}");
         assert!(
             answer
@@ -44,4 +52,58 @@ async fn a_batch_is_answered_in_order() {
     }
     let (status, problem) = product.post("/article/summarize", &json!({"article": " "})).await;
     assert_eq!((status, problem["code"].as_str()), (422, Some("empty_text")));
+}
+
+#[tokio::test]
+async fn a_score_is_that_of_the_summaries_and_both_shapes_agree() {
+    let product = shared().await;
+    let pairs: Vec<_> = samples::all().into_iter().take(2).collect();
+    let articles: Vec<&String> = pairs.iter().map(|sample| &sample.article).collect();
+    let targets: Vec<&String> = pairs.iter().map(|sample| &sample.reference).collect();
+    // Without a `config` the method is greedy, and so the same every time.
+    let (status, plain) = product
+        .post("/model/score", &json!({"articles": articles, "targets": targets}))
+        .await;
+    assert_eq!(status, 200, "{plain}");
+    let names: Vec<&String> = plain.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["rouge1", "rouge2", "rougeL", "rougeLsum"]);
+    for body in [
+        (
+            "/model/score",
+            json!({"pairs": {"articles": articles, "targets": targets}}),
+        ),
+        ("/score", json!({"articles": articles, "targets": targets})),
+    ] {
+        assert_eq!(product.post(body.0, &body.1).await, (200, plain.clone()));
+    }
+    let (_, summaries) = product
+        .post("/article/summarize_batch", &json!({"articles": articles}))
+        .await;
+    let rouge = precis_scoring::Rouge::default();
+    let mean = summaries
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(&targets)
+        .map(|(summary, target)| rouge.score(target, summary.as_str().unwrap()).rouge1.fmeasure)
+        .sum::<f64>()
+        / 2.0;
+    assert!(
+        (plain["rouge1"].as_f64().unwrap() - mean).abs() < 1e-12,
+        "{plain}"
+    );
+    assert!(mean > 0.0);
+}
+
+#[tokio::test]
+async fn a_lambdas_summary_is_plain_text() {
+    let product = shared().await;
+    let article = samples::get("tramway-fare-free").article;
+    let body = json!({"article": article, "num_beans": 1, "temperature": 1.0});
+    let request = product.http.post(format!("{}/online-predict", product.api));
+    let response = request.json(&body).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
+    let text = response.text().await.unwrap();
+    assert!(!text.is_empty() && !text.starts_with('"'), "{text}");
 }

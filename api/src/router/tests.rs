@@ -16,6 +16,7 @@ use super::*;
 use crate::testing::{FakeQueue, state_of};
 
 mod refusals;
+mod taken_over;
 
 struct Api {
     queue: Arc<FakeQueue>,
@@ -73,17 +74,22 @@ fn get(path: &str) -> Request<Body> {
 }
 
 impl Api {
-    /// The answer; a refusal is checked to be a whole problem.
-    async fn call(&self, request: Request<Body>) -> Answer {
+    /// The answer; a refusal may have any shape.
+    async fn raw(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
-        let answer = Answer {
+        Answer {
             status: head.status.as_u16(),
             headers: head.headers,
             body: serde_json::from_slice(&body)
                 .unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into()),
-        };
+        }
+    }
+
+    /// The answer; a refusal is checked to be a whole problem.
+    async fn call(&self, request: Request<Body>) -> Answer {
+        let answer = self.raw(request).await;
         assert!(!answer.header("x-request-id").is_empty());
         if answer.status >= 400 {
             assert_eq!(answer.header("content-type"), "application/problem+json");
@@ -222,71 +228,6 @@ async fn a_stop_answers_who_waits_at_once() {
         legacy.await.unwrap().unwrap().status(),
         StatusCode::GATEWAY_TIMEOUT
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_old_routes_answer_with_bare_summaries() {
-    let api = with_worker();
-    for body in [
-        r#"{"article":"rain"}"#,
-        r#"{"article":{"article":"rain"},"config":{"num_beans":8,"temperature":1}}"#,
-    ] {
-        let answer = api.call(post("/article/summarize", body)).await;
-        assert_eq!((answer.status, answer.body.as_str()), (200, Some("RAIN")));
-    }
-    let jobs = api.queue.jobs.lock().unwrap().clone();
-    assert_eq!(jobs[1].job.channel.as_str(), "local");
-    assert_eq!(
-        (jobs[0].job.params.num_beams, jobs[1].job.params.num_beams),
-        (None, Some(8))
-    );
-
-    let batch = |body: &'static str| post("/article/summarize_batch", body);
-    let answer = api.call(batch(r#"{"articles":["a","b","c"]}"#)).await;
-    assert_eq!(answer.body, json!(["A", "B", "C"]));
-    assert_eq!(
-        api.call(batch(r#"{"articles":{"articles":[]}}"#)).await.body,
-        json!([])
-    );
-    api.refused(
-        batch(r#"{"articles":["a","b","c","d"]}"#),
-        422,
-        "invalid_parameter",
-    )
-    .await;
-    let before = api.queue.jobs.lock().unwrap().len();
-    let empty = api
-        .refused(batch(r#"{"articles":["a"," "]}"#), 422, "empty_text")
-        .await;
-    assert!(
-        empty.body["detail"]
-            .as_str()
-            .unwrap()
-            .starts_with("articles[1]: ")
-    );
-    assert_eq!(api.queue.jobs.lock().unwrap().len(), before);
-    let failed = api
-        .refused(batch(r#"{"articles":["a","fail"]}"#), 500, "inference_failed")
-        .await;
-    assert!(failed.body["job_id"].is_string());
-
-    api.queue.has_worker.store(false, Ordering::Relaxed);
-    let began = Instant::now();
-    let late = api
-        .refused(
-            post("/article/summarize", r#"{"article":"x"}"#),
-            504,
-            "wait_timeout",
-        )
-        .await;
-    assert_eq!(began.elapsed().as_secs(), 2);
-    let shown = api
-        .call(get(&format!(
-            "/v1/jobs/{}",
-            late.body["job_id"].as_str().unwrap()
-        )))
-        .await;
-    assert_eq!(shown.body["status"], "queued");
 }
 
 #[tokio::test]

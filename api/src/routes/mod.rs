@@ -3,5 +3,12 @@
 pub(crate) mod article;
 pub(crate) mod errors;
 pub(crate) mod home;
+pub(crate) mod invocation;
 pub(crate) mod jobs;
+mod knobs;
+pub(crate) mod lambda;
+pub(crate) mod mlflow;
+pub(crate) mod sagemaker;
+pub(crate) mod score;
 pub(crate) mod summaries;
+mod wrapped;

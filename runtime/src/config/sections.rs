@@ -148,6 +148,10 @@ pub struct Api {
     pub default_ttl_seconds: u64,
     /// How long the routes that answer with the summary itself (`/article/…`) wait, in seconds.
     pub sync_wait_seconds: u64,
+    /// Names of SageMaker endpoints (`/endpoints/{name}/invocations`) that are answered: a list, or a text with commas
+    /// between. Empty: any name.
+    #[serde(deserialize_with = "names")]
+    pub endpoints: Vec<String>,
 }
 
 impl Default for Api {
@@ -157,6 +161,7 @@ impl Default for Api {
             default_model: "default".into(),
             default_ttl_seconds: 3600,
             sync_wait_seconds: 60,
+            endpoints: Vec::new(),
         }
     }
 }
@@ -254,6 +259,26 @@ fn lanes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Lane>, D::Err
         .filter(|name| !name.trim().is_empty())
         .map(named)
         .collect()
+}
+
+/// Reads names from a list or, where only text can be given (environment, `--set`), from `one,two`.
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        List(Vec<String>),
+        Text(String),
+    }
+    let names = match Given::deserialize(deserializer)? {
+        Given::List(names) => names,
+        Given::Text(text) => text
+            .trim_matches(['[', ']'])
+            .split(',')
+            .map(str::to_owned)
+            .collect(),
+    };
+    let plain = names.iter().map(|name| name.trim().trim_matches('"'));
+    Ok(plain.filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
 /// `[worker]`: those who run the model.

@@ -1,0 +1,422 @@
+//! The routes of the services that Precis takes the place of.
+
+use std::time::Duration;
+
+use aws_smithy_eventstream::frame::{DecodedFrame, MessageFrameDecoder};
+use precis_schemas::{Channel, JobId};
+
+use super::*;
+
+impl Api {
+    fn channels(&self) -> Vec<Channel> {
+        let jobs = self.queue.jobs.lock().unwrap();
+        jobs.iter().map(|submission| submission.job.channel).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_article_routes_answer_with_bare_summaries() {
+    let api = with_worker();
+    for body in [
+        r#"{"article":"rain"}"#,
+        r#"{"article":{"article":"rain"},"config":{"num_beans":8,"temperature":1}}"#,
+    ] {
+        let answer = api.call(post("/article/summarize", body)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, Some("RAIN")));
+    }
+    assert_eq!(api.channels(), [Channel::Mlflow, Channel::Local]);
+    let jobs = api.queue.jobs.lock().unwrap().clone();
+    assert_eq!(
+        (jobs[0].job.params.num_beams, jobs[1].job.params.num_beams),
+        (None, Some(8))
+    );
+
+    let batch = |body: &'static str| post("/article/summarize_batch", body);
+    let answer = api.call(batch(r#"{"articles":["a","b","c"]}"#)).await;
+    assert_eq!(answer.body, json!(["A", "B", "C"]));
+    assert_eq!(
+        api.call(batch(r#"{"articles":{"articles":[]}}"#)).await.body,
+        json!([])
+    );
+    api.refused(
+        batch(r#"{"articles":["a","b","c","d"]}"#),
+        422,
+        "invalid_parameter",
+    )
+    .await;
+    let before = api.channels().len();
+    let empty = api
+        .refused(batch(r#"{"articles":["a"," "]}"#), 422, "empty_text")
+        .await;
+    assert!(
+        empty.body["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("articles[1]: ")
+    );
+    assert_eq!(api.channels().len(), before);
+    let failed = api
+        .refused(batch(r#"{"articles":["a","fail","b"]}"#), 500, "inference_failed")
+        .await;
+    let jobs = failed.body["job_ids"].as_array().unwrap();
+    assert_eq!((jobs.len(), &jobs[1]), (3, &failed.body["job_id"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_in_time_with_the_jobs_to_ask_for() {
+    let api = api();
+    for (path, body, count) in [
+        ("/article/summarize", json!({"article": "x"}), 0),
+        ("/article/summarize_batch", json!({"articles": ["x", "y"]}), 2),
+        ("/model/score", json!({"articles": ["x"], "targets": ["y"]}), 1),
+        ("/online-predict", json!({"article": "x"}), 0),
+        ("/batch-predict", json!({"articles": ["x", "y"]}), 2),
+        ("/score", json!({"articles": ["x"], "targets": ["y"]}), 1),
+        ("/invocations", json!({"articles": ["x", "y"]}), 2),
+    ] {
+        let began = Instant::now();
+        let late = api
+            .refused(post(path, body.to_string()), 504, "wait_timeout")
+            .await;
+        assert_eq!(began.elapsed().as_secs(), 2);
+        let ids = late.body["job_ids"].as_array().map_or(0, Vec::len);
+        assert_eq!(ids, count, "{path}: {}", late.body);
+        let id = late.body["job_id"].as_str().unwrap();
+        let shown = api.call(get(&format!("/v1/jobs/{id}"))).await;
+        assert_eq!(shown.body["status"], "queued");
+    }
+    let mlflow = api
+        .raw(post("/invocations", json!({"inputs": ["x", "y"]}).to_string()))
+        .await;
+    assert_eq!(
+        (mlflow.status, mlflow.body["error_code"].as_str()),
+        (504, Some("DEADLINE_EXCEEDED"))
+    );
+    assert_eq!(mlflow.body["job_ids"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn scores_are_the_mean_over_the_pairs() {
+    let api = with_worker();
+    let pairs = json!({"articles": ["it rained", "sun"], "targets": ["it rained all day", "moon"]});
+    let plain = api.call(post("/model/score", pairs.to_string())).await;
+    let wrapped = json!({"pairs": pairs, "config": {"num_beans": 2}});
+    let wrapped = api.call(post("/model/score", wrapped.to_string())).await;
+    let lambda = api.call(post("/score", pairs.to_string())).await;
+    // One pair has precision 1 and recall 1/2, the other nothing in common.
+    let expected = 2.0 * 0.5 / 1.5 / 2.0;
+    for answer in [&plain, &wrapped, &lambda] {
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.body["rouge1"], expected);
+        assert_eq!(answer.body["rougeLsum"], expected);
+        assert_eq!(answer.body.as_object().unwrap().len(), 4);
+    }
+    use Channel::{Lambda, Local, Mlflow};
+    assert_eq!(api.channels(), [Mlflow, Mlflow, Local, Local, Lambda, Lambda]);
+    let job = api.queue.jobs.lock().unwrap()[0].job.clone();
+    assert_eq!(job.reference.as_deref(), Some("it rained all day"));
+    for (body, status, code) in [
+        (
+            json!({"articles": ["a", "b"], "targets": ["a"]}),
+            422,
+            "invalid_parameter",
+        ),
+        (json!({"articles": [], "targets": []}), 422, "invalid_parameter"),
+        (json!({"articles": ["a"]}), 400, "invalid_request"),
+    ] {
+        api.refused(post("/model/score", body.to_string()), status, code)
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lambda_answers_with_the_text_itself_unless_json_is_asked_for() {
+    let api = with_worker();
+    let body = r#"{"article": "rain", "num_beans": 10, "temperature": 1.0}"#;
+    let plain = api.call(post("/online-predict", body)).await;
+    assert_eq!(plain.body, "RAIN");
+    assert_eq!(plain.header("content-type"), "text/plain; charset=utf-8");
+    let mut request = post("/online-predict", body);
+    let accept = "text/html, application/json;q=0.9".parse().unwrap();
+    request.headers_mut().insert(header::ACCEPT, accept);
+    let quoted = api.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(quoted.headers()["content-type"], "application/json");
+    assert_eq!(to_bytes(quoted.into_body(), 100).await.unwrap(), "\"RAIN\"");
+    let batch = r#"{"articles": ["a", "b"], "num_beams": 2}"#;
+    assert_eq!(
+        api.call(post("/batch-predict", batch)).await.body,
+        json!(["A", "B"])
+    );
+    assert!(api.channels().iter().all(|channel| *channel == Channel::Lambda));
+    let params = api.queue.jobs.lock().unwrap()[0].job.params.clone();
+    assert_eq!((params.num_beams, params.do_sample), (Some(10), Some(true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn invocations_are_mlflows_or_a_containers_by_their_body() {
+    let api = with_worker();
+    let invoke = |body: Value| post("/invocations", body.to_string());
+    let container = api.call(invoke(json!({"articles": ["a", "b"]}))).await;
+    assert_eq!(container.body, json!(["A", "B"]));
+    let table =
+        json!({"dataframe_split": {"columns": ["article"], "data": [["a"]]}, "params": {"num_beams": 4}});
+    let mlflow = api.call(invoke(table)).await;
+    assert_eq!(mlflow.body, json!({"predictions": [{"summarization": "A"}]}));
+    let mut csv = post("/invocations", "article\nrain\n");
+    let content_type = "text/csv; charset=UTF-8".parse().unwrap();
+    csv.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    assert_eq!(
+        api.call(csv).await.body,
+        json!({"predictions": [{"summarization": "RAIN"}]})
+    );
+    use Channel::{Mlflow, Sagemaker};
+    assert_eq!(api.channels(), [Sagemaker, Sagemaker, Mlflow, Mlflow]);
+    assert_eq!(api.queue.jobs.lock().unwrap()[2].job.params.num_beams, Some(4));
+
+    // Refusals are in the words of either.
+    api.refused(invoke(json!({"articles": "a"})), 400, "invalid_request")
+        .await;
+    api.refused(invoke(json!({"articles": [" "]})), 422, "empty_text")
+        .await;
+    for (body, status, error_code, part) in [
+        (
+            json!({"inputs": ["fail"]}),
+            400,
+            "BAD_REQUEST",
+            "the model failed",
+        ),
+        (
+            json!({"inputs": ["a", " "]}),
+            400,
+            "INVALID_PARAMETER_VALUE",
+            "articles[1]: ",
+        ),
+        (
+            json!({"inputs": ["a"], "params": {"num_beams": 0}}),
+            400,
+            "INVALID_PARAMETER_VALUE",
+            "num_beams",
+        ),
+        (
+            json!({"inputs": ["a", "b", "c", "d"]}),
+            400,
+            "INVALID_PARAMETER_VALUE",
+            "3 are allowed",
+        ),
+        (
+            json!({"articles": ["a"], "inputs": ["a", 7]}),
+            400,
+            "BAD_REQUEST",
+            "Row 1",
+        ),
+    ] {
+        let answer = api.raw(invoke(body)).await;
+        assert_eq!(
+            (answer.status, answer.body["error_code"].as_str()),
+            (status, Some(error_code))
+        );
+        let message = answer.body["message"].as_str().unwrap();
+        assert!(message.contains(part), "{message}");
+    }
+    *api.queue.refuses.lock().unwrap() = Some(ErrorCode::QueueFull);
+    let full = api.raw(invoke(json!({"inputs": ["a"]}))).await;
+    assert_eq!(
+        (full.status, full.body["code"].as_str()),
+        (503, Some("queue_full"))
+    );
+    assert!(full.headers.contains_key("retry-after"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn media_types_are_told_apart() {
+    let api = with_worker();
+    for (content_type, status, part) in [
+        (
+            Some("text/plain"),
+            415,
+            "Types: ['text/csv', 'application/json']. Got 'text/plain'.",
+        ),
+        (None, 415, "Got ''."),
+        (
+            Some("application/json; format=pandas-split"),
+            415,
+            "Unrecognized content type parameters: format.",
+        ),
+        (
+            Some("application/json; charset=latin1"),
+            415,
+            "must be utf-8. Got 'latin1'",
+        ),
+    ] {
+        let mut request = post("/invocations", r#"{"inputs": ["a"]}"#);
+        let headers = request.headers_mut();
+        match content_type {
+            Some(text) => headers.insert(header::CONTENT_TYPE, text.parse().unwrap()),
+            None => headers.remove(header::CONTENT_TYPE),
+        };
+        let answer = api.raw(request).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+        assert!(answer.body.as_str().unwrap().contains(part), "{}", answer.body);
+    }
+}
+
+fn endpoint(path: &str, body: &Value) -> Request<Body> {
+    post(&format!("/endpoints/{path}"), body.to_string())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_answers_as_sagemaker_does() {
+    let api = with_worker();
+    let body = json!({"articles": ["rain"]});
+    let plain = api.call(endpoint("summarizer/invocations", &body)).await;
+    assert_eq!(plain.body, json!(["RAIN"]));
+    assert_eq!(plain.header("x-amzn-invoked-production-variant"), "AllTraffic");
+    let mut request = endpoint("summarizer/invocations", &body);
+    for (name, value) in [
+        ("x-amzn-sagemaker-custom-attributes", "trace=abc"),
+        ("x-amzn-sagemaker-target-variant", "v1"),
+        ("x-amzn-sagemaker-inference-id", "id-1"),
+    ] {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let full = api.call(request).await;
+    assert_eq!(full.header("x-amzn-invoked-production-variant"), "v1");
+    assert_eq!(full.header("x-amzn-sagemaker-custom-attributes"), "trace=abc");
+    let metadata = api.queue.jobs.lock().unwrap()[1].job.metadata.clone();
+    assert_eq!(metadata["sagemaker_inference_id"], "id-1");
+    assert_eq!(metadata["sagemaker_endpoint"], "summarizer");
+    let table = api
+        .call(endpoint("summarizer/invocations", &json!({"inputs": ["rain"]})))
+        .await;
+    assert_eq!(table.body, json!({"predictions": [{"summarization": "RAIN"}]}));
+    assert!(
+        api.channels()
+            .iter()
+            .all(|channel| *channel == Channel::Sagemaker)
+    );
+
+    for (body, status, kind, original) in [
+        (json!({"articles": "rain"}), 424, "ModelError", 400),
+        (json!({"articles": [" "]}), 424, "ModelError", 422),
+        (json!({"articles": ["fail"]}), 424, "ModelError", 500),
+        (json!({"text": "rain"}), 424, "ModelError", 400),
+        (
+            json!({"articles": ["x".repeat(5_000)]}),
+            400,
+            "ValidationError",
+            0,
+        ),
+    ] {
+        let answer = api.raw(endpoint("summarizer/invocations", &body)).await;
+        assert_eq!((answer.status, answer.header("x-amzn-errortype")), (status, kind));
+        assert_eq!(answer.body["OriginalStatusCode"].as_u64().unwrap_or(0), original);
+        assert!(answer.body["Message"].as_str().unwrap().len() > 10);
+    }
+    *api.queue.refuses.lock().unwrap() = Some(ErrorCode::QueueFull);
+    let full = api.raw(endpoint("summarizer/invocations", &body)).await;
+    assert_eq!(
+        (full.status, full.header("x-amzn-errortype")),
+        (503, "ServiceUnavailable")
+    );
+    assert!(full.headers.contains_key("retry-after"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_sent_again_waits_for_the_same_job() {
+    let api = api();
+    let call = || {
+        let mut request = endpoint("summarizer/invocations", &json!({"articles": ["rain"]}));
+        let id = "93bdea0f-c029-46f4-8b30-142fcba4cb15".parse().unwrap();
+        request.headers_mut().insert("amz-sdk-invocation-id", id);
+        request
+    };
+    let late = api.raw(call()).await;
+    assert_eq!(
+        (late.status, late.header("x-amzn-errortype")),
+        (504, "ModelError")
+    );
+    let original: Value = serde_json::from_str(late.body["OriginalMessage"].as_str().unwrap()).unwrap();
+    let handle = original["job_ids"][0].as_str().unwrap();
+    let job = api.queue.jobs.lock().unwrap()[0].job.clone();
+    let id: JobId = job.id.clone();
+    assert_eq!(handle, format!("{id}.1"));
+    let stored = crate::testing::result(id.as_str(), 1);
+    api.queue.clone().store_after(Duration::from_millis(500), stored);
+    let again = api.call(call()).await;
+    assert_eq!(again.body, json!(["Rain fell."]));
+    let jobs = api.queue.jobs.lock().unwrap().len();
+    let third = api.call(call()).await;
+    assert_eq!(third.body, json!(["Rain fell."]));
+    assert_eq!(api.queue.jobs.lock().unwrap().len(), jobs, "it has ended");
+    assert!(
+        api.queue
+            .jobs
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|submission| submission.job.id == id)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_the_answer_in_parts_and_says_when_it_breaks() {
+    let api = with_worker();
+    for (texts, whole, exception) in [
+        (json!(["a", "say \"b\""]), "[\"A\",\"SAY \\\"B\\\"\"]", None),
+        (json!([]), "[]", None),
+        (json!(["a", "fail", "b"]), "[\"A\"", Some("inference_failed")),
+    ] {
+        let request = endpoint(
+            "summarizer/invocations-response-stream",
+            &json!({"articles": texts}),
+        );
+        let response = api.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/vnd.amazon.eventstream"
+        );
+        let mut bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let mut decoder = MessageFrameDecoder::new();
+        let (mut body, mut failure) = (String::new(), None);
+        while let DecodedFrame::Complete(frame) = decoder.decode_frame(&mut bytes).unwrap() {
+            assert_eq!(failure, None, "nothing follows a failure");
+            let payload = String::from_utf8(frame.payload().to_vec()).unwrap();
+            if frame.headers()[0].value().as_string().unwrap().as_str() == "exception" {
+                let problem: Value = serde_json::from_str(&payload).unwrap();
+                failure = problem["ErrorCode"].as_str().map(str::to_owned);
+            } else {
+                body += &payload;
+            }
+        }
+        assert_eq!((body.as_str(), failure.as_deref()), (whole, exception));
+    }
+    // What can be refused before the first part is refused as a whole.
+    let refused = endpoint("x/invocations-response-stream", &json!({"articles": [" "]}));
+    assert_eq!(api.raw(refused).await.status, 424);
+}
+
+#[tokio::test]
+async fn mlflows_small_routes_answer_in_its_way() {
+    let api = api();
+    for path in ["/ping", "/health"] {
+        let answer = api.raw(get(path)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, Some("\n")));
+        assert_eq!(answer.header("content-type"), "application/json");
+    }
+    assert_eq!(api.raw(get("/version")).await.body, "3.17.2");
+    let alone = self::api();
+    *alone.queue.refuses.lock().unwrap() = Some(ErrorCode::QueueUnavailable);
+    assert_eq!(
+        alone.raw(get("/ping")).await.status,
+        404,
+        "nobody is known to serve the model"
+    );
+    for request in [post("/ping", "{}"), get("/invocations")] {
+        let answer = api.raw(request).await;
+        assert_eq!(
+            (answer.status, answer.body),
+            (405, json!({"detail": "Method Not Allowed"}))
+        );
+    }
+}

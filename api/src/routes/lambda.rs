@@ -1,0 +1,118 @@
+//! `POST /online-predict`, `/batch-predict` and `/score`: the routes of the Lambda function behind an API
+//! Gateway, here and, in a Lambda function, through the same router.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use http::{HeaderMap, header};
+use precis_runtime::trace_context::TraceContext;
+use precis_schemas::Channel;
+use precis_scoring::RougeFmeasures;
+use serde::Deserialize;
+
+use super::knobs::{Knobs, params};
+use super::score::{self, Pairs};
+use crate::extract::JsonBody;
+use crate::problem::ApiError;
+use crate::state::AppState;
+use crate::sync::{Call, Item};
+
+/// Body of `POST /online-predict`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct One {
+    article: String,
+    #[serde(default, rename = "num_beans", alias = "num_beams")]
+    beams: Option<u32>,
+    #[serde(default)]
+    temperature: Option<f64>,
+}
+
+/// Body of `POST /batch-predict`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Many {
+    articles: Vec<String>,
+    #[serde(default, rename = "num_beans", alias = "num_beams")]
+    beams: Option<u32>,
+    #[serde(default)]
+    temperature: Option<f64>,
+}
+
+/// Body of `POST /score`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scored {
+    articles: Vec<String>,
+    targets: Vec<String>,
+    #[serde(default, rename = "num_beans", alias = "num_beams")]
+    beams: Option<u32>,
+    #[serde(default)]
+    temperature: Option<f64>,
+}
+
+fn call(state: AppState, trace: TraceContext) -> Call {
+    Call::new(state, trace, Channel::Lambda)
+}
+
+/// One article in, its summary out. An API Gateway hands a handler's string on without quotes, and clients
+/// read the body as it is: so it is plain text here, unless the client asks for JSON by name.
+pub(crate) async fn online(
+    State(state): State<AppState>,
+    Extension(trace): Extension<TraceContext>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<One>,
+) -> Result<Response, ApiError> {
+    let knobs = Knobs::among(body.beams, body.temperature);
+    let summary = call(state, trace)
+        .one(Item::from(body.article), params(knobs))
+        .await?;
+    Ok(if asks_for_json(&headers) {
+        Json(summary).into_response()
+    } else {
+        summary.into_response()
+    })
+}
+
+/// Articles in, their summaries out, in the same order.
+pub(crate) async fn batch(
+    State(state): State<AppState>,
+    Extension(trace): Extension<TraceContext>,
+    JsonBody(body): JsonBody<Many>,
+) -> Result<Json<Vec<String>>, ApiError> {
+    let knobs = Knobs::among(body.beams, body.temperature);
+    let items = body.articles.into_iter().map(Item::from).collect();
+    call(state, trace)
+        .many("articles", items, &params(knobs))
+        .await
+        .map(Json)
+}
+
+/// Mean ROUGE of the model's summaries.
+pub(crate) async fn score(
+    State(state): State<AppState>,
+    Extension(trace): Extension<TraceContext>,
+    JsonBody(body): JsonBody<Scored>,
+) -> Result<Json<RougeFmeasures>, ApiError> {
+    let pairs = Pairs {
+        articles: body.articles,
+        targets: body.targets,
+    };
+    score::of_pairs(
+        &call(state, trace),
+        pairs,
+        Knobs::among(body.beams, body.temperature),
+    )
+    .await
+}
+
+/// Whether `accept` names JSON itself, and not only by a wildcard.
+fn asks_for_json(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|range| range.split(';').next())
+        .any(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}

@@ -1,0 +1,345 @@
+//! What MLflow's clients send: a table with the column `article`, in one of four JSON forms or as CSV.
+
+use precis_schemas::GenerationParams;
+use serde_json::{Map, Value};
+
+use super::refusal::Refusal;
+use crate::routes::knobs;
+
+/// The input column.
+const COLUMN: &str = "article";
+/// The fields of a JSON body of which there must be exactly one.
+const FIELDS: [&str; 4] = ["dataframe_records", "dataframe_split", "inputs", "instances"];
+/// How much of an unreadable body is quoted, in bytes.
+const MOST_QUOTED: usize = 200;
+
+/// A table that was read: its texts, and how to generate.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Table {
+    /// The column `article`.
+    pub(crate) articles: Vec<String>,
+    /// From `params`.
+    pub(crate) params: GenerationParams,
+}
+
+/// True when a JSON object has one of the fields of these forms.
+pub(crate) fn is_one(object: &Map<String, Value>) -> bool {
+    FIELDS.iter().any(|field| object.contains_key(*field))
+}
+
+/// Reads a body of `application/json`.
+pub(crate) fn json(body: &[u8]) -> Result<Value, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        let quoted = String::from_utf8_lossy(&body[..body.len().min(MOST_QUOTED)]).into_owned();
+        Refusal::bad_request(format!(
+            "Invalid input. Ensure that input is a valid JSON formatted string. Error: '{error}'\nInput: \n{quoted}\n"
+        ))
+    })
+}
+
+/// Reads the table out of a JSON body.
+pub(crate) fn of_json(body: Value) -> Result<Table, Refusal> {
+    let mut object = match body {
+        Value::Object(object) => object,
+        other => return Err(Refusal::no_dictionary(python_kind(&other))),
+    };
+    let received: Vec<&str> = FIELDS
+        .into_iter()
+        .filter(|field| object.contains_key(*field))
+        .collect();
+    let [field] = received[..] else {
+        return Err(Refusal::formats(&python_list(received.iter().copied())));
+    };
+    let params = params(object.remove("params"))?;
+    // It is there: it was found above.
+    let data = object.remove(field).unwrap_or_default();
+    let cells = match (field, data) {
+        ("dataframe_split", data) => split(data)?,
+        ("dataframe_records", Value::Array(rows)) => records(rows)?,
+        ("dataframe_records", other) => {
+            return Err(Refusal::bad_request(format!(
+                "Invalid input. Dataframe records format must be a list of records. Got type <class '{}'>.",
+                python_kind(&other)
+            )));
+        }
+        (_, Value::Array(rows)) if rows.iter().any(Value::is_object) => records(rows)?,
+        (_, Value::Array(rows)) => rows.into_iter().map(only_cell).collect(),
+        (_, Value::Object(columns)) => column(columns)?,
+        (_, text @ Value::String(_)) => vec![text],
+        (field, other) => {
+            return Err(Refusal::bad_request(format!(
+                "Invalid input. {field} must be a list or a dictionary of columns. Got type <class '{}'>.",
+                python_kind(&other)
+            )));
+        }
+    };
+    Ok(Table {
+        articles: texts(cells)?,
+        params,
+    })
+}
+
+/// Reads the table out of a CSV body with a header.
+pub(crate) fn of_csv(body: &[u8]) -> Result<Table, Refusal> {
+    let unreadable = |error: csv::Error| {
+        Refusal::bad_request(format!(
+            "Failed to parse input as a Pandas DataFrame. Ensure that the input is a valid CSV-formatted Pandas DataFrame \
+             produced using the `pandas.DataFrame.to_csv()` method. Error: '{error}'"
+        ))
+    };
+    let mut reader = csv::Reader::from_reader(body);
+    let headers = reader.headers().map_err(unreadable)?;
+    let Some(index) = headers.iter().position(|name| name == COLUMN) else {
+        return Err(Refusal::missing_column(&python_list(headers.iter())));
+    };
+    let mut articles = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(unreadable)?;
+        articles.push(record.get(index).unwrap_or_default().to_owned());
+    }
+    Ok(Table {
+        articles,
+        params: knobs::common(),
+    })
+}
+
+/// `{"columns": […], "data": [[…], …]}`; an index is of no use here.
+fn split(data: Value) -> Result<Vec<Value>, Refusal> {
+    let invalid = |problem: &str| {
+        Refusal::bad_request(format!(
+            "Invalid input. Provided dataframe_split field is not a valid dataframe representation in 'split' format. \
+             Error: '{problem}'"
+        ))
+    };
+    let Value::Object(mut parts) = data else {
+        return Err(Refusal::bad_request(format!(
+            "Invalid input. Dataframe split format must be a dictionary. Got type <class '{}'>.",
+            python_kind(&data)
+        )));
+    };
+    let Some(Value::Array(rows)) = parts.remove("data") else {
+        return Err(invalid("data must be a list of rows"));
+    };
+    let names = match parts.remove("columns") {
+        Some(Value::Array(names)) => names,
+        // Without names there is one column, and it is the one that the model has.
+        None => vec![Value::from(COLUMN)],
+        Some(_) => return Err(invalid("columns must be a list of names")),
+    };
+    let Some(index) = names.iter().position(|name| name == COLUMN) else {
+        return Err(Refusal::missing_column(&python_list(
+            names.iter().filter_map(Value::as_str),
+        )));
+    };
+    let cell = |row: Value| match row {
+        Value::Array(mut cells) if cells.len() == names.len() => Ok(cells.swap_remove(index)),
+        Value::Array(cells) => Err(invalid(&format!(
+            "{} columns passed, passed data had {} columns",
+            names.len(),
+            cells.len()
+        ))),
+        _ => Err(invalid("data must be a list of rows")),
+    };
+    rows.into_iter().map(cell).collect()
+}
+
+/// A list of objects, one for each row.
+fn records(rows: Vec<Value>) -> Result<Vec<Value>, Refusal> {
+    let cell = |row: Value| match row {
+        Value::Object(mut fields) => match fields.remove(COLUMN) {
+            Some(cell) => Ok(cell),
+            None => Err(Refusal::missing_column(&python_list(
+                fields.keys().map(String::as_str),
+            ))),
+        },
+        other => Err(Refusal::bad_request(format!(
+            "Invalid input. Every row must be a dictionary like the others. Got type <class '{}'>.",
+            python_kind(&other)
+        ))),
+    };
+    rows.into_iter().map(cell).collect()
+}
+
+/// A dictionary of columns.
+fn column(mut columns: Map<String, Value>) -> Result<Vec<Value>, Refusal> {
+    match columns.remove(COLUMN) {
+        Some(Value::Array(cells)) => Ok(cells),
+        Some(cell) => Ok(vec![cell]),
+        None => Err(Refusal::missing_column(&python_list(
+            columns.keys().map(String::as_str),
+        ))),
+    }
+}
+
+/// A row of one column may come as a list of one.
+fn only_cell(row: Value) -> Value {
+    match row {
+        Value::Array(mut cells) if cells.len() == 1 => cells.remove(0),
+        other => other,
+    }
+}
+
+fn texts(cells: Vec<Value>) -> Result<Vec<String>, Refusal> {
+    let text = |(index, cell): (usize, Value)| match cell {
+        Value::String(text) => Ok(text),
+        other => Err(Refusal::model_failed(&format!(
+            "Row {index}: an article is a text, and this is of type {}.",
+            python_kind(&other)
+        ))),
+    };
+    cells.into_iter().enumerate().map(text).collect()
+}
+
+/// Reads `params`: the settings of a job. What the model doesn't know is passed over, as MLflow does.
+fn params(given: Option<Value>) -> Result<GenerationParams, Refusal> {
+    let mut given = match given {
+        None | Some(Value::Null) => return Ok(knobs::common()),
+        Some(Value::Object(given)) => given,
+        Some(other) => {
+            return Err(Refusal::bad_request(format!(
+                "Invalid params. Params must be a dictionary. Got type <class '{}'>.",
+                python_kind(&other)
+            )));
+        }
+    };
+    if let Some(beams) = given.remove("num_beans") {
+        given.entry("num_beams").or_insert(beams);
+    }
+    given.retain(|name, value| GenerationParams::NAMES.contains(&name.as_str()) && !value.is_null());
+    let wanted: GenerationParams = serde_json::from_value(Value::Object(given))
+        .map_err(|error| Refusal::bad_request(format!("Invalid params: {error}")))?;
+    Ok(wanted.or(&knobs::common()))
+}
+
+/// The Python type of a JSON value.
+fn python_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "NoneType",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float",
+        Value::Number(_) => "int",
+        Value::String(_) => "str",
+        Value::Array(_) => "list",
+        Value::Object(_) => "dict",
+    }
+}
+
+/// Names as Python shows a list of them; long ones are cut.
+fn python_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let quoted: Vec<String> = names
+        .take(20)
+        .map(|name| format!("'{}'", name.chars().take(80).collect::<String>()))
+        .collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn message(refused: Result<Table, Refusal>) -> String {
+        match refused {
+            Err(Refusal::Json(body)) => body.message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn all_forms_are_the_same_table() {
+        let rows = ["Rain.", "Snow."];
+        for body in [
+            json!({"dataframe_split": {"columns": ["x", "article"], "index": [3, 9], "data": [[1, "Rain."], [2, "Snow."]]}}),
+            json!({"dataframe_split": {"data": [["Rain."], ["Snow."]]}}),
+            json!({"dataframe_records": [{"article": "Rain.", "x": 1}, {"article": "Snow."}]}),
+            json!({"instances": [{"article": "Rain."}, {"article": "Snow."}]}),
+            json!({"instances": ["Rain.", "Snow."]}),
+            json!({"inputs": {"article": ["Rain.", "Snow."]}}),
+            json!({"inputs": [["Rain."], ["Snow."]]}),
+            json!({"inputs": ["Rain.", "Snow."], "params": null}),
+        ] {
+            assert_eq!(of_json(body.clone()).unwrap().articles, rows, "{body}");
+        }
+        let csv = "x,article\r\n1,Rain.\r\n2,\"Snow.\"\r\n";
+        assert_eq!(of_csv(csv.as_bytes()).unwrap().articles, rows);
+        let quoted = "article\n\"He said \"\"no\"\".\nThen he left.\"\n";
+        assert_eq!(
+            of_csv(quoted.as_bytes()).unwrap().articles,
+            ["He said \"no\".\nThen he left."]
+        );
+        assert!(of_csv(b"article\n").unwrap().articles.is_empty());
+    }
+
+    #[test]
+    fn params_are_a_jobs_and_unknown_ones_are_passed_over() {
+        let with = |params: Value| of_json(json!({"inputs": ["x"], "params": params}));
+        let params = with(json!({"num_beans": 4, "temperature": 1, "top_z": {}}))
+            .unwrap()
+            .params;
+        assert_eq!((params.num_beams, params.temperature), (Some(4), Some(1.0)));
+        assert_eq!(
+            (params.max_new_tokens, params.first_sentence),
+            (Some(63), Some(true))
+        );
+        let longer = with(json!({"max_new_tokens": 100})).unwrap().params;
+        assert_eq!(longer.max_new_tokens, Some(100));
+        assert!(message(with(json!({"num_beams": "four"}))).starts_with("Invalid params: "));
+        assert!(message(with(json!([4]))).contains("<class 'list'>"));
+    }
+
+    #[test]
+    fn what_is_no_table_is_refused_in_mlflows_words() {
+        for (body, part) in [
+            (json!(["Rain."]), "Received a list."),
+            (json!({"columns": []}), "with input fields: []."),
+            (
+                json!({"inputs": [], "instances": []}),
+                "with input fields: ['inputs', 'instances'].",
+            ),
+            (
+                json!({"dataframe_split": "x"}),
+                "must be a dictionary. Got type <class 'str'>.",
+            ),
+            (
+                json!({"dataframe_split": {"columns": ["article"]}}),
+                "data must be a list of rows",
+            ),
+            (
+                json!({"dataframe_split": {"columns": ["text"], "data": []}}),
+                "extra inputs: ['text'].",
+            ),
+            (
+                json!({"dataframe_split": {"columns": ["article"], "data": [["a", 2]]}}),
+                "Error: '1 columns passed, passed data had 2 columns'",
+            ),
+            (
+                json!({"dataframe_records": {"article": "x"}}),
+                "Got type <class 'dict'>.",
+            ),
+            (
+                json!({"dataframe_records": [{"article": "x"}, {"text": "x"}]}),
+                "extra inputs: ['text'].",
+            ),
+            (json!({"dataframe_records": [{}]}), "missing inputs ['article']."),
+            (
+                json!({"instances": [{"article": "x"}, "y"]}),
+                "Got type <class 'str'>.",
+            ),
+            (json!({"instances": 7}), "Got type <class 'int'>."),
+            (json!({"inputs": {"text": []}}), "extra inputs: ['text']."),
+            (
+                json!({"inputs": ["x", null]}),
+                "Row 1: an article is a text, and this is of type NoneType.",
+            ),
+            (json!({"inputs": [["x", "y"]]}), "of type list."),
+        ] {
+            let message = message(of_json(body.clone()));
+            assert!(message.contains(part), "{body}: {message}");
+        }
+        assert!(message(of_csv(b"text\nRain.\n")).contains("extra inputs: ['text']"));
+        assert!(message(of_csv(b"article,x\nRain.\n")).starts_with("Failed to parse input"));
+        assert!(message(of_csv(b"article\n\xff\n")).starts_with("Failed to parse input"));
+        assert!(message(of_csv(b"")).contains("missing inputs"));
+    }
+}

@@ -1,0 +1,108 @@
+//! Errors as the SageMaker runtime writes them: the kind in a header, by which clients find their exception.
+
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use precis_schemas::ErrorCode;
+use serde_json::{Value, json};
+
+use crate::problem::{ApiError, OwnShape, retry_after};
+use crate::routes::invocation::Refused;
+use crate::routes::mlflow;
+
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
+/// Why an endpoint does not answer.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    kind: &'static str,
+    body: Value,
+    retry_after: Option<u64>,
+}
+
+impl Refusal {
+    /// The endpoint is none of the configured ones.
+    pub(crate) fn no_such_endpoint(name: &str) -> Self {
+        let name: String = name.chars().take(80).collect();
+        Self::of(400, "ValidationError", &format!("Endpoint {name} not found"))
+    }
+
+    fn of(status: u16, kind: &'static str, message: &str) -> Self {
+        Self {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            kind,
+            body: json!({ "Message": message }),
+            retry_after: None,
+        }
+    }
+
+    /// What the model's container answered instead of a summary.
+    fn of_container(status: u16, http_status: u16, message: &str, original: &str) -> Self {
+        let (side, code) = match status {
+            400..500 => ("client", "CLIENT_ERROR_FROM_MODEL"),
+            _ => ("server", "INTERNAL_FAILURE_FROM_MODEL"),
+        };
+        Self {
+            body: json!({
+                "ErrorCode": code,
+                "LogStreamArn": "",
+                "Message": format!("Received {side} error ({status}) from primary with message \"{message}\""),
+                "OriginalMessage": original,
+                "OriginalStatusCode": status,
+            }),
+            ..Self::of(http_status, "ModelError", "")
+        }
+    }
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        let problem = error.into_problem();
+        let retry_after = retry_after(problem.code);
+        let original = serde_json::to_string(&problem).unwrap_or_default();
+        let message = problem.detail.as_str();
+        let refusal = match (problem.code, problem.code.http_status()) {
+            (ErrorCode::UnknownModel, _) => Self::of(429, "ModelNotReadyException", message),
+            (ErrorCode::BodyTooLarge, _) => Self::of(400, "ValidationError", message),
+            (_, 401 | 403) => Self::of(403, "AccessDeniedException", message),
+            (_, 429) => Self::of(429, "ThrottlingException", message),
+            (_, 503) => Self::of(503, "ServiceUnavailable", message),
+            (ErrorCode::Internal, _) => Self::of(500, "InternalFailure", message),
+            // A client may send the call again: it then waits for the same jobs.
+            (_, status @ 504) => Self::of_container(status, 504, message, &original),
+            (_, status) => Self::of_container(status, 424, message, &original),
+        };
+        Self {
+            retry_after,
+            ..refusal
+        }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Articles(error) => error.into(),
+            Refused::Table(mlflow::refusal::Refusal::MediaType(message)) => {
+                Self::of_container(415, 424, &message, &message)
+            }
+            Refused::Table(mlflow::refusal::Refusal::Json(body)) => {
+                let original = serde_json::to_string(&body).unwrap_or_default();
+                Self::of_container(400, 424, &body.message, &original)
+            }
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Extension(OwnShape), Json(self.body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(ERROR_TYPE, HeaderValue::from_static(self.kind));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

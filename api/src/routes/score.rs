@@ -1,0 +1,139 @@
+//! `POST /model/score`: how well the model's summaries of some articles agree with given ones.
+//!
+//! Every article is a job like any other, with its target as the reference, so that the monitor has the pair
+//! too. The figures are computed here from the summaries: they are pure functions of the texts.
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use precis_runtime::trace_context::TraceContext;
+use precis_schemas::Channel;
+use precis_schemas::error_code::ErrorCode;
+use precis_scoring::{Rouge, RougeFmeasures, mean};
+use serde::Deserialize;
+
+use super::knobs::{Knobs, params};
+use crate::extract::JsonBody;
+use crate::problem::ApiError;
+use crate::state::AppState;
+use crate::sync::{Call, Item};
+
+/// Body of `POST /model/score`: `{"articles", "targets"}` or `{"pairs": {"articles", "targets"}}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Body {
+    #[serde(default)]
+    articles: Option<Vec<String>>,
+    #[serde(default)]
+    targets: Option<Vec<String>>,
+    #[serde(default)]
+    pairs: Option<Pairs>,
+    #[serde(default)]
+    config: Option<Knobs>,
+}
+
+/// Articles, and what their summaries ought to be.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pairs {
+    /// The articles.
+    pub(crate) articles: Vec<String>,
+    /// As many summaries by humans.
+    pub(crate) targets: Vec<String>,
+}
+
+/// Scores the model on pairs.
+pub(crate) async fn score(
+    State(state): State<AppState>,
+    Extension(trace): Extension<TraceContext>,
+    JsonBody(body): JsonBody<Body>,
+) -> Result<Json<RougeFmeasures>, ApiError> {
+    let config = body.config;
+    let (pairs, channel) = pairs_of(body)?;
+    of_pairs(&Call::new(state, trace, channel), pairs, config).await
+}
+
+fn pairs_of(body: Body) -> Result<(Pairs, Channel), ApiError> {
+    match (body.articles, body.targets, body.pairs) {
+        (Some(articles), Some(targets), None) => Ok((Pairs { articles, targets }, Channel::Mlflow)),
+        (None, None, Some(pairs)) => Ok((pairs, Channel::Local)),
+        _ => Err(ApiError::new(
+            ErrorCode::InvalidRequest,
+            "send the lists `articles` and `targets`, either beside each other or both inside of `pairs`",
+        )),
+    }
+}
+
+/// Mean F-measures of the model's summaries of `pairs`, without stemming.
+///
+/// # Errors
+/// When the lists are empty or differ in length, or when a summary can't be had.
+pub(crate) async fn of_pairs(
+    call: &Call,
+    pairs: Pairs,
+    knobs: Option<Knobs>,
+) -> Result<Json<RougeFmeasures>, ApiError> {
+    let Pairs { articles, targets } = pairs;
+    let refused = |message: String| Err(ApiError::new(ErrorCode::InvalidParameter, message));
+    if articles.len() != targets.len() {
+        let (articles, targets) = (articles.len(), targets.len());
+        return refused(format!(
+            "there are {articles} articles and {targets} targets; each article needs one"
+        ));
+    }
+    if articles.is_empty() {
+        return refused("there are no pairs to score".to_owned());
+    }
+    let items = articles.into_iter().zip(&targets).map(|(text, target)| Item {
+        text,
+        reference: Some(target.clone()),
+    });
+    let summaries = call.many("articles", items.collect(), &params(knobs)).await?;
+    let scored = tokio::task::spawn_blocking(move || {
+        let rouge = Rouge::default();
+        let scores: Result<Vec<_>, _> = targets
+            .iter()
+            .zip(&summaries)
+            .map(|(target, summary)| rouge.try_score(target, summary, Rouge::DEFAULT_LIMIT))
+            .collect();
+        scores.map(|scores| mean(&scores))
+    })
+    .await
+    .map_err(|error| ApiError::internal(&format!("scoring failed: {error}")))?;
+    match scored {
+        Ok(Some(mean)) => Ok(Json(mean.fmeasures())),
+        Ok(None) => Err(ApiError::internal("pairs without a mean")),
+        Err(too_long) => refused(format!("targets: {too_long}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::parse;
+
+    #[test]
+    fn pairs_come_plain_or_wrapped_and_not_in_between() {
+        let read = |body: &str| parse::<Body>(body.as_bytes()).and_then(pairs_of);
+        let pairs = || Pairs {
+            articles: vec!["a".into()],
+            targets: vec!["b".into()],
+        };
+        assert_eq!(
+            read(r#"{"articles":["a"],"targets":["b"]}"#),
+            Ok((pairs(), Channel::Mlflow))
+        );
+        assert_eq!(
+            read(r#"{"pairs":{"articles":["a"],"targets":["b"]},"config":{"num_beans":8}}"#),
+            Ok((pairs(), Channel::Local))
+        );
+        for bad in [
+            r#"{}"#,
+            r#"{"articles":["a"]}"#,
+            r#"{"articles":["a"],"pairs":{"articles":["a"],"targets":["b"]}}"#,
+            r#"{"pairs":{"articles":["a"]}}"#,
+            r#"{"pairs":[["a","b"]]}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}
