@@ -14,9 +14,6 @@ use serde::de::DeserializeOwned;
 use crate::problem::ApiError;
 use crate::state::AppState;
 
-/// How long the body of a request may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// A JSON object of type `T` from the body.
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -26,7 +23,12 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         check_media_type(request.headers())?;
-        let body = read_body(request, state.limits().max_body_bytes).await?;
+        let body = read_body(
+            request,
+            state.limits().max_body_bytes,
+            state.http().body_timeout(),
+        )
+        .await?;
         parse(&body).map(Self)
     }
 }
@@ -35,7 +37,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
 ///
 /// # Errors
 /// When it is larger, compressed, breaks off, or does not arrive in time.
-pub(crate) async fn read_body(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn read_body(request: Request, limit: usize, patience: Duration) -> Result<Bytes, ApiError> {
     check_coding(request.headers())?;
     if announces_more_than(limit, request.headers()) {
         // A client that asks before it sends needs only the answer.
@@ -44,11 +46,14 @@ pub(crate) async fn read_body(request: Request, limit: usize) -> Result<Bytes, A
         }
         return Err(too_large(limit));
     }
-    tokio::time::timeout(BODY_TIMEOUT, collect(request.into_body(), limit))
+    tokio::time::timeout(patience, collect(request.into_body(), limit))
         .await
         .map_err(|_| {
-            let seconds = BODY_TIMEOUT.as_secs();
-            invalid(format!("the body did not arrive within {seconds} seconds"))
+            let seconds = patience.as_secs();
+            ApiError::new(
+                ErrorCode::RequestTimeout,
+                format!("the body did not arrive within {seconds} seconds"),
+            )
         })?
 }
 

@@ -2,21 +2,25 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use precis_runtime::spans::{self, Begin, Span, SpanKind};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::headers::{TRACEPARENT, TRACESTATE};
+use precis_schemas::{ErrorCode, Token};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use crate::access::Caller;
 use crate::metrics;
 use crate::problem::{self, ApiError};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SERVER_TIMING: &str = "server-timing";
 /// Longest id that is taken over from a client.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -58,6 +62,32 @@ fn span(method: &'static str, route: &str, parent: Option<&TraceContext>) -> Spa
     span
 }
 
+/// Refuses a path and query of more than `limit` bytes.
+pub(crate) async fn bounded_uri(State(limit): State<usize>, request: Request, next: Next) -> Response {
+    let length = request.uri().path_and_query().map_or(0, |uri| uri.as_str().len());
+    if length > limit {
+        return ApiError::new(
+            ErrorCode::UriTooLong,
+            format!("the path and query have {length} bytes; {limit} are allowed"),
+        )
+        .into_response();
+    }
+    next.run(request).await
+}
+
+/// Says in the answer which trace the request is part of, and how long it took: `traceparent` for programs,
+/// `server-timing` for browsers, which show it and hand it to scripts.
+fn write_trace(headers: &mut HeaderMap, trace: &TraceContext, took: Duration) {
+    let parent = trace.parent();
+    let ms = took.as_micros() as f64 / 1e3;
+    let timing = format!("total;dur={ms:.1}, traceparent;desc=\"{parent}\"");
+    for (name, text) in [(TRACEPARENT, parent), (SERVER_TIMING, &timing)] {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
 /// The outermost layer.
 pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     let began = Instant::now();
@@ -78,6 +108,12 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let took = began.elapsed();
+    write_trace(response.headers_mut(), &trace, took);
+    let caller = response.extensions_mut().remove::<Caller>();
+    let key = caller
+        .as_ref()
+        .and_then(Caller::key_name)
+        .map_or("-", Token::as_str);
     let status = response.status().as_u16();
     span.set("http.response.status_code", i64::from(status));
     if status >= 500 {
@@ -87,9 +123,9 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     let ms = took.as_micros() as f64 / 1e3;
     let trace_id = trace.trace_id();
     if matches!(route, "/healthz" | "/readyz" | "/metrics") {
-        tracing::debug!(method, route, status, ms, request_id = %id, trace_id, "request");
+        tracing::debug!(method, route, status, ms, request_id = %id, trace_id, key, "request");
     } else {
-        tracing::info!(method, route, status, ms, request_id = %id, trace_id, "request");
+        tracing::info!(method, route, status, ms, request_id = %id, trace_id, key, "request");
     }
     response
 }

@@ -10,10 +10,12 @@
 //! | [`wait`], [`progress`] | one subscription for everybody who waits; who has begun with what |
 //! | [`queue`] | all that is asked of NATS, behind a trait |
 //! | [`extract`], [`prefer`], [`problem`] | reading requests; refusing them |
+//! | [`access`] | who is calling, and how much they may do |
 //! | [`layers`], [`metrics`], [`serve`] | request ids, log lines, metrics; the server and its end |
 //!
 //! The gateway keeps no state of its own: any replica answers for any job.
 
+mod access;
 mod depth;
 mod extract;
 mod layers;
@@ -27,6 +29,7 @@ mod queue;
 mod router;
 mod routes;
 mod serve;
+mod slow;
 mod state;
 mod submit;
 mod sync;
@@ -41,6 +44,7 @@ use precis_runtime::admin::{self, Readiness};
 use precis_runtime::liveness::Workers;
 use precis_runtime::{Context, spans};
 
+use crate::access::Gate;
 use crate::progress::Running;
 use crate::queue::Nats;
 use crate::state::{AppState, Parts};
@@ -73,6 +77,8 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     let state = AppState::new(Parts {
         limits: context.config.limits.clone(),
         api: context.config.api.clone(),
+        http: context.config.http.clone(),
+        gate: Arc::new(Gate::new(&context.config.access)),
         result_ttl_hours: context.config.queue.result_ttl_hours,
         queue: Arc::new(queue),
         workers,
@@ -81,6 +87,10 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         stop: stop.clone(),
     });
     tracing::info!(address = %listener.local_addr()?, "the API listens");
-    serve::serve(listener, router::router(state, readiness), stop).await;
+    if context.config.access.keys.is_empty() && !context.config.api.listen.ip().is_loopback() {
+        tracing::warn!("there are no keys: whoever reaches this address may use the API");
+    }
+    let router = router::router(state, readiness);
+    serve::serve(listener, router, &context.config.http, stop).await;
     Ok(())
 }

@@ -3,25 +3,27 @@
 
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::rest::JobView;
-use precis_schemas::{JobHandle, JobSubject};
+use precis_schemas::{JobHandle, JobResult, JobSubject};
 use tokio::time::Instant;
 
+use crate::access::Caller;
 use crate::queue::{Copy, Standing};
 use crate::state::AppState;
 use crate::view;
 
-/// The job as it is now.
+/// The job as it is now, if it is one of the caller's.
 ///
 /// # Errors
 /// When there is no such job, none any more, or the queue can't be asked.
-pub(crate) async fn job(state: &AppState, handle: &JobHandle) -> Result<JobView, Refusal> {
+pub(crate) async fn job(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<JobView, Refusal> {
     if let Some(result) = state.queue().result(&handle.id, Copy::Any).await? {
-        return Ok(view::ended(result));
+        return ended(caller, handle, result);
     }
     let Some(sequence) = handle.sequence else {
         return match state.running().get(&handle.id) {
-            Some(progress) => Ok(view::running(handle, &progress)),
-            None => Err(not_found(
+            // Of whom the job is can't be seen from its progress.
+            Some(progress) if caller.sees_all() => Ok(view::running(handle, &progress)),
+            _ => Err(not_found(
                 handle,
                 "; with an id alone, a job that still waits can't be found: \
                  append a dot and the sequence of its publish acknowledgement",
@@ -31,11 +33,14 @@ pub(crate) async fn job(state: &AppState, handle: &JobHandle) -> Result<JobView,
     if let Some(standing) = state.queue().standing(sequence).await?
         && standing.id == handle.id
     {
+        if !caller.may_see(&standing.subject.tenant) {
+            return Err(not_found(handle, ""));
+        }
         return Ok(unfinished(state, handle, sequence, standing).await);
     }
     // It may have ended between the two looks: a worker stores the result, and only then lets go of the job.
     if let Some(result) = state.queue().result(&handle.id, Copy::Leader).await? {
-        return Ok(view::ended(result));
+        return ended(caller, handle, result);
     }
     let last = match state.depth().await?.last_sequence {
         last if sequence <= last => last,
@@ -52,6 +57,15 @@ pub(crate) async fn job(state: &AppState, handle: &JobHandle) -> Result<JobView,
             "job `{handle}` has left the queue and its result is no longer kept (results are kept for {hours} hours)"
         ),
     ))
+}
+
+/// A job that has ended.
+fn ended(caller: &Caller, handle: &JobHandle, result: JobResult) -> Result<JobView, Refusal> {
+    if caller.may_see(&result.tenant) {
+        Ok(view::ended(result))
+    } else {
+        Err(not_found(handle, ""))
+    }
 }
 
 /// A job that stands in the queue.
@@ -84,10 +98,15 @@ fn not_found(handle: &JobHandle, hint: &str) -> Refusal {
 ///
 /// # Errors
 /// As [`job`].
-pub(crate) async fn job_by(state: &AppState, handle: &JobHandle, until: Instant) -> Result<JobView, Refusal> {
+pub(crate) async fn job_by(
+    state: &AppState,
+    caller: &Caller,
+    handle: &JobHandle,
+    until: Instant,
+) -> Result<JobView, Refusal> {
     // Before the look: what comes after it is noticed.
     let mut waiter = state.waiters().register(&handle.id);
-    match job(state, handle).await {
+    match job(state, caller, handle).await {
         Ok(view) if view.status.is_final() => return Ok(view),
         Ok(_) => {}
         // Published over NATS, it may be waiting all the same.
@@ -95,8 +114,8 @@ pub(crate) async fn job_by(state: &AppState, handle: &JobHandle, until: Instant)
         Err(refusal) => return Err(refusal),
     }
     match waiter.result(state, until).await {
-        Some(result) => Ok(view::ended(result)),
-        None => job(state, handle).await,
+        Some(result) => ended(caller, handle, result),
+        None => job(state, caller, handle).await,
     }
 }
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use precis_schemas::{Channel, Lane, Token};
+use precis_schemas::{Channel, ErrorCode, Lane, Token};
 
 const REQUESTS: &str = "precis_api_http_requests_total";
 const SECONDS: &str = "precis_api_http_request_duration_seconds";
 const SUBMITTED: &str = "precis_api_jobs_submitted_total";
+const REFUSED: &str = "precis_api_refused_total";
 const WAITERS: &str = "precis_api_waiters";
 
 /// Describes every metric of this crate; called once at the start.
@@ -26,6 +27,11 @@ pub(crate) fn describe() {
         SUBMITTED,
         Unit::Count,
         "Jobs that the queue has taken, by channel, model and lane"
+    );
+    describe_counter!(
+        REFUSED,
+        Unit::Count,
+        "Requests and jobs refused for want of a key, rights, rate or quota, by key and code"
     );
     describe_gauge!(WAITERS, Unit::Count, "Requests that wait for a result");
     gauge!(WAITERS).set(0.0);
@@ -48,6 +54,11 @@ pub(crate) fn submitted(channel: Channel, model: &Token, lane: Lane) {
         "lane" => lane.as_str()
     )
     .increment(1);
+}
+
+/// Counts a request that was refused because of who sent it.
+pub(crate) fn refused(key: &str, code: ErrorCode) {
+    counter!(REFUSED, "key" => key.to_owned(), "code" => code.as_str()).increment(1);
 }
 
 /// Counts a request that begins (1) or ends (-1) to wait.

@@ -53,6 +53,8 @@ pub(crate) trait Queue: Send + Sync {
     fn result<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>>;
     /// The job that stands in the queue at a sequence, if there is one.
     fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Standing>, Refusal>>;
+    /// How many jobs of a tenant wait or run.
+    fn waiting_of<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>>;
     /// How much waits before each group of workers.
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>>;
 }
@@ -141,6 +143,20 @@ impl Nats {
         }
     }
 
+    async fn count_of(&self, tenant: &Token) -> Result<u64, Refusal> {
+        let failed = |error: &dyn std::error::Error| trouble("counting a tenant's jobs", error);
+        // One subject for each model, lane and task of the tenant: a few, whatever the number of jobs.
+        let counts = self
+            .jobs_stream
+            .info_with_subjects(subject::jobs_of_tenant(tenant))
+            .await
+            .map_err(|error| failed(&error))?;
+        counts
+            .try_fold(0, |sum, (_, jobs)| async move { Ok(sum + jobs as u64) })
+            .await
+            .map_err(|error| failed(&error))
+    }
+
     async fn read_depth(&self) -> Result<Depth, Refusal> {
         // In this order: everything up to the sequence read first is counted by the consumers.
         let info = self
@@ -212,6 +228,10 @@ impl Queue for Nats {
 
     fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Standing>, Refusal>> {
         self.ask(self.standing_at(sequence)).boxed()
+    }
+
+    fn waiting_of<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
+        self.ask(self.count_of(tenant)).boxed()
     }
 
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>> {

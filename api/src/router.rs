@@ -1,14 +1,18 @@
 //! Which route goes where, and the layers around all of them.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use precis_runtime::admin::{self, Readiness};
+use precis_runtime::config::Http;
 use precis_schemas::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::access::{self, Gate};
 use crate::layers;
 use crate::problem::ApiError;
 use crate::routes::{article, errors, home, invocation, jobs, lambda, mlflow, sagemaker, score, summaries};
@@ -16,6 +20,8 @@ use crate::state::AppState;
 
 /// The whole interface.
 pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
+    let gate = state.gate().clone();
+    let http = state.http().clone();
     let routes = Router::new()
         .route("/", get(home::home))
         .route("/v1/summaries", post(summaries::submit))
@@ -27,7 +33,7 @@ pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
         .with_state(state)
         .layer(Extension(readiness.clone()))
         .merge(admin::routes(readiness));
-    layered(routes.fallback(nothing_here))
+    layered(routes.fallback(nothing_here), gate, &http)
 }
 
 /// The routes of the services that Precis takes the place of; their clients change the address and nothing else.
@@ -52,10 +58,20 @@ fn taken_over() -> Router<AppState> {
 }
 
 /// `routes` inside of the layers: the last one is the outermost.
-fn layered(routes: Router) -> Router {
-    routes
+fn layered(routes: Router, gate: Arc<Gate>, http: &Http) -> Router {
+    let guarded = routes
         .layer(CatchPanicLayer::custom(layers::panicked))
-        .layer(middleware::from_fn(layers::observe))
+        .layer(middleware::from_fn_with_state(gate, access::admit))
+        .layer(middleware::from_fn_with_state(
+            http.max_uri_bytes,
+            layers::bounded_uri,
+        ));
+    // Outside of the gate: a browser asks whether it may send a key before it sends one.
+    let guarded = match access::cors(&http.cors_origins) {
+        Some(cors) => guarded.layer(cors),
+        None => guarded,
+    };
+    guarded.layer(middleware::from_fn(layers::observe))
 }
 
 async fn nothing_here(request: Request) -> ApiError {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use precis_runtime::config::{Api, Limits};
+use precis_runtime::config::{Api, Http, Limits};
 use precis_runtime::liveness::Workers;
 use precis_schemas::error_code::Refusal;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Gate;
 use crate::depth::{Depth, DepthCache};
 use crate::progress::Running;
 use crate::queue::Queue;
@@ -19,6 +20,10 @@ pub(crate) struct Parts {
     pub(crate) limits: Limits,
     /// The gateway's own settings.
     pub(crate) api: Api,
+    /// How HTTP is spoken.
+    pub(crate) http: Http,
+    /// Who may call.
+    pub(crate) gate: Arc<Gate>,
     /// How long results are kept.
     pub(crate) result_ttl_hours: u64,
     /// The queue.
@@ -61,6 +66,16 @@ impl AppState {
     /// The gateway's own settings.
     pub(crate) fn api(&self) -> &Api {
         &self.0.parts.api
+    }
+
+    /// How HTTP is spoken.
+    pub(crate) fn http(&self) -> &Http {
+        &self.0.parts.http
+    }
+
+    /// Who may call.
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.0.parts.gate
     }
 
     /// How long results are kept.

@@ -7,14 +7,12 @@ use precis_producer::Submission;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::rest::SubmitSummary;
-use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Lane, Task, Token, time};
+use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Lane, Task, time};
 
+use crate::access::Caller;
 use crate::metrics;
 use crate::model;
 use crate::state::AppState;
-
-/// Account of requests, as long as there are no keys.
-const TENANT: &str = "public";
 
 /// What a client asks for, in the terms of whichever route it used.
 #[derive(Debug, Clone)]
@@ -45,12 +43,14 @@ impl Request {
     }
 }
 
-/// Checks everything that can be known before queueing, finds the model, and makes the job.
+/// Checks everything that can be known before queueing, finds the model, and makes the job on the
+/// caller's account.
 ///
 /// # Errors
 /// The first refusal that applies.
 pub(crate) async fn prepare(
     state: &AppState,
+    caller: &Caller,
     request: Request,
     trace: &TraceContext,
 ) -> Result<Submission, Refusal> {
@@ -76,8 +76,10 @@ pub(crate) async fn prepare(
         model: model::resolve(state, body.model.as_deref()).await?,
         lane: body.priority.unwrap_or(Lane::Normal),
         task: Task::Summarize,
-        tenant: Token::sanitized(TENANT),
+        tenant: caller.tenant().clone(),
     };
+    caller.may_submit(subject.lane, &subject.model)?;
+    caller.reserve(state.queue(), 1).await?;
     Ok(Submission {
         subject,
         job,

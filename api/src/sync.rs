@@ -11,6 +11,7 @@ use precis_schemas::{Channel, GenerationParams, JobId, JobResult};
 use sha2::{Digest, Sha256};
 use tokio::time::{Duration, Instant};
 
+use crate::access::Caller;
 use crate::problem::ApiError;
 use crate::queue::Copy;
 use crate::state::AppState;
@@ -38,6 +39,7 @@ impl From<String> for Item {
 #[derive(Clone)]
 pub(crate) struct Call {
     state: AppState,
+    caller: Caller,
     trace: TraceContext,
     channel: Channel,
     until: Instant,
@@ -80,11 +82,12 @@ impl Failure {
 
 impl Call {
     /// A call whose waiting begins now.
-    pub(crate) fn new(state: AppState, trace: TraceContext, channel: Channel) -> Self {
+    pub(crate) fn new(state: AppState, caller: Caller, trace: TraceContext, channel: Channel) -> Self {
         let patience = Duration::from_secs(state.api().sync_wait_seconds);
         Self {
             until: Instant::now() + patience,
             state,
+            caller,
             trace,
             channel,
             model: None,
@@ -226,12 +229,13 @@ impl Call {
         let id = self
             .repeat_key
             .as_ref()
-            .map(|key| derived_id(key, index, &item.text));
+            // The tenant is part of it: nobody waits for what another has asked for.
+            .map(|key| derived_id(&format!("{}/{key}", self.caller.tenant()), index, &item.text));
         let mut request = submit::Request::of_text(self.channel, item.text, params);
         request.body.reference = item.reference;
         request.body.model.clone_from(&self.model);
         request.body.metadata.clone_from(&self.metadata);
-        let mut submission = submit::prepare(&self.state, request, &self.trace).await?;
+        let mut submission = submit::prepare(&self.state, &self.caller, request, &self.trace).await?;
         if let Some(id) = id {
             submission.job.id = id;
         }

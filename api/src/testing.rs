@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use precis_producer::Submission;
-use precis_runtime::config::{Api, Limits};
+use precis_runtime::config::{Access, Api, Http, Limits};
 use precis_runtime::liveness::Workers;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::result::{Sizes, Timings};
@@ -17,6 +17,7 @@ use precis_schemas::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Gate;
 use crate::depth::{Depth, LaneDepth};
 use crate::progress::Running;
 use crate::queue::{Copy, Queue, Standing};
@@ -123,6 +124,19 @@ impl Queue for FakeQueue {
         .boxed()
     }
 
+    fn waiting_of<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
+        async move {
+            self.refusal()?;
+            let done = self.done.lock().unwrap();
+            let jobs = self.jobs.lock().unwrap();
+            let waits = |(index, submission): &(usize, &Submission)| {
+                submission.subject.tenant == *tenant && !done.contains(&(*index as u64 + 1))
+            };
+            Ok(jobs.iter().enumerate().filter(waits).count() as u64)
+        }
+        .boxed()
+    }
+
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>> {
         async move {
             self.refusal()?;
@@ -172,6 +186,11 @@ pub(crate) fn result(id: &str, sequence: u64) -> JobResult {
 
 /// A state on a queue in memory, with small limits.
 pub(crate) fn state_of(queue: Arc<FakeQueue>) -> AppState {
+    guarded_state_of(queue, &Access::default(), Http::default())
+}
+
+/// As [`state_of`], with keys.
+pub(crate) fn guarded_state_of(queue: Arc<FakeQueue>, access: &Access, http: Http) -> AppState {
     let waiters = Waiters::default();
     assert!(
         queue.waiters.set(waiters.clone()).is_ok(),
@@ -189,6 +208,8 @@ pub(crate) fn state_of(queue: Arc<FakeQueue>) -> AppState {
             sync_wait_seconds: 2,
             ..Api::default()
         },
+        http,
+        gate: Arc::new(Gate::new(access)),
         result_ttl_hours: 24,
         queue,
         workers: Workers::default(),

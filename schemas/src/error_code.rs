@@ -54,6 +54,18 @@ codes! {
     BodyTooLarge = "body_too_large", 413, "The body is too large", false;
     /// The body is not `application/json`.
     UnsupportedMediaType = "unsupported_media_type", 415, "The media type is not supported", false;
+    /// The path and query have more bytes than this deployment takes.
+    UriTooLong = "uri_too_long", 414, "The URI is too long", false;
+    /// The body of the request did not arrive in time.
+    RequestTimeout = "request_timeout", 408, "The request did not arrive in time", true;
+    /// The route needs an API key, and there is none, or it is not known.
+    Unauthorized = "unauthorized", 401, "An API key is needed", false;
+    /// The API key does not allow this.
+    Forbidden = "forbidden", 403, "The API key does not allow this", false;
+    /// The API key has sent more requests than it may.
+    RateLimited = "rate_limited", 429, "Too many requests", true;
+    /// The API key has as many jobs in the queue as it may.
+    QuotaExceeded = "quota_exceeded", 429, "Too many jobs in the queue", true;
     /// No worker serves a model of that name.
     UnknownModel = "unknown_model", 422, "No worker serves this model", true;
     /// The deadline has passed before the job was done, or before it was submitted.

@@ -237,6 +237,11 @@ pub fn jobs_of(model: &Token, lane: Lane) -> String {
     format!("jobs.v1.{model}.{lane}.>")
 }
 
+/// Filter of all jobs of a tenant.
+pub fn jobs_of_tenant(tenant: &Token) -> String {
+    format!("jobs.v1.*.*.*.{tenant}")
+}
+
 /// Subject of a job's one result.
 pub fn result_of(id: &JobId) -> String {
     format!("results.v1.{id}")

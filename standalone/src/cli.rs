@@ -11,7 +11,7 @@ use precis_runtime::config::{Config, ConfigArgs};
 use crate::bench::Bench;
 use crate::clickhouse::{self, ClickHouseOptions};
 use crate::up::UpArgs;
-use crate::{guard, status, summarize, up};
+use crate::{guard, key, status, summarize, up};
 
 /// Summaries as a service: REST and NATS in, summaries and measurements out.
 ///
@@ -37,6 +37,8 @@ enum Command {
     CheckConfig(ConfigArgs),
     /// Print the configuration as it is used, secrets redacted
     DumpConfig(ConfigArgs),
+    /// Make an API key, and print what goes into the configuration
+    Key(key::KeyArgs),
     /// Run the REST gateway alone
     Api(RunArgs),
     /// Run a worker alone
@@ -97,6 +99,7 @@ pub fn main() -> ExitCode {
         ),
         Command::CheckConfig(args) => check_config(&args),
         Command::DumpConfig(args) => dump_config(&args),
+        Command::Key(args) => key::print(&args),
         Command::Api(args) => boot::run(&args, precis_api::run),
         Command::Worker(args) => boot::run(&args.run_args(), precis_worker::run),
         Command::Monitor(args) => boot::run(&args, precis_monitor::run),

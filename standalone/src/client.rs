@@ -6,9 +6,20 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use precis_schemas::rest::{JobView, Problem, SubmitSummary};
 
+/// Variable with the key that is sent to the API.
+const KEY_VARIABLE: &str = "PRECIS_API_KEY";
+
 /// An HTTP client for addresses on this machine.
 pub(crate) fn http() -> anyhow::Result<reqwest::Client> {
+    let mut headers = reqwest::header::HeaderMap::new();
+    if let Ok(key) = std::env::var(KEY_VARIABLE) {
+        let mut value = reqwest::header::HeaderValue::from_str(&key)
+            .with_context(|| format!("{KEY_VARIABLE} is no API key"))?;
+        value.set_sensitive(true);
+        headers.insert("x-api-key", value);
+    }
     reqwest::Client::builder()
+        .default_headers(headers)
         .no_proxy()
         .connect_timeout(Duration::from_secs(2))
         .build()

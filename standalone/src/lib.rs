@@ -10,6 +10,7 @@ pub mod clickhouse;
 mod client;
 mod guard;
 pub mod install;
+mod key;
 mod status;
 mod summarize;
 pub mod up;

@@ -3,9 +3,11 @@
 //! Tests that only use the product share one; tests that break something start their own.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests may panic
 
+mod access;
 mod contracts;
 mod crashes;
 mod faults;
+mod guarded;
 mod lifecycle;
 mod nats_direct;
 mod rest;
@@ -30,6 +32,7 @@ async fn shared() -> &'static Product {
                 workers: 1,
                 settings,
                 shared_in: Some(env!("CARGO_TARGET_TMPDIR").into()),
+                ..Options::default()
             };
             Product::start(PROGRAM, options).await
         })

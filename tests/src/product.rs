@@ -19,6 +19,8 @@ pub struct Options {
     pub workers: usize,
     /// More settings, as `key=value`.
     pub settings: Vec<String>,
+    /// A configuration file, for what can't be said as `key=value`.
+    pub config: String,
     /// Where the folder of a product is made that is never dropped; none: it is temporary.
     pub shared_in: Option<PathBuf>,
 }
@@ -28,6 +30,7 @@ impl Default for Options {
         Self {
             workers: 1,
             settings: Vec::new(),
+            config: String::new(),
             shared_in: None,
         }
     }
@@ -95,6 +98,8 @@ impl Product {
             Some(parent) => folder::shared(parent),
             None => folder::temporary(),
         };
+        // Every process of the product runs in this folder, and reads the file there.
+        std::fs::write(dir.path().join("precis.toml"), &options.config).expect("the folder can be written");
         let mut settings = vec![
             format!("api.listen=127.0.0.1:{api}"),
             format!("monitor.listen=127.0.0.1:{monitor}"),

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::*;
-use crate::testing::{FakeQueue, state_of};
+use crate::testing::{FakeQueue, guarded_state_of, state_of};
 
+mod access;
 mod refusals;
 mod taken_over;
 
@@ -43,6 +44,10 @@ impl Answer {
 fn api() -> Api {
     let queue = Arc::new(FakeQueue::default());
     let state = state_of(queue.clone());
+    api_of(queue, state)
+}
+
+fn api_of(queue: Arc<FakeQueue>, state: AppState) -> Api {
     let readiness = Readiness::default();
     readiness.set(true);
     Api {
@@ -97,7 +102,10 @@ impl Api {
             assert_eq!(problem.status, answer.status);
             assert_eq!(problem.kind, problem.code.doc_path());
             assert_eq!(problem.request_id.as_deref(), Some(answer.header("x-request-id")));
-            assert_eq!(answer.status == 503, answer.headers.contains_key("retry-after"));
+            assert_eq!(
+                matches!(answer.status, 408 | 429 | 503),
+                answer.headers.contains_key("retry-after")
+            );
         }
         answer
     }

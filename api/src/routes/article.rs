@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::knobs::{Knobs, params};
 use super::wrapped::{Wrappable, Wrapped};
+use crate::access::Caller;
 use crate::extract::JsonBody;
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -67,17 +68,19 @@ impl Wrappable for Articles {
 /// One article in, its summary out.
 pub(crate) async fn summarize(
     State(state): State<AppState>,
+    caller: Caller,
     Extension(trace): Extension<TraceContext>,
     JsonBody(body): JsonBody<One>,
 ) -> Result<Json<String>, ApiError> {
     let Wrapped { inner: text, channel } = body.article;
-    let call = Call::new(state, trace, channel);
+    let call = Call::new(state, caller, trace, channel);
     call.one(Item::from(text), params(body.config)).await.map(Json)
 }
 
 /// Articles in, their summaries out, in the same order; all or nothing.
 pub(crate) async fn summarize_batch(
     State(state): State<AppState>,
+    caller: Caller,
     Extension(trace): Extension<TraceContext>,
     JsonBody(body): JsonBody<Many>,
 ) -> Result<Json<Vec<String>>, ApiError> {
@@ -86,7 +89,7 @@ pub(crate) async fn summarize_batch(
         channel,
     } = body.articles;
     let items = texts.into_iter().map(Item::from).collect();
-    let call = Call::new(state, trace, channel);
+    let call = Call::new(state, caller, trace, channel);
     call.many("articles", items, &params(body.config)).await.map(Json)
 }
 

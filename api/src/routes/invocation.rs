@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::knobs::{Knobs, params};
 use super::mlflow::refusal::Refusal;
 use super::mlflow::{Predictions, frame};
+use crate::access::Caller;
 use crate::extract::{self, read_body};
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -66,20 +67,25 @@ struct Articles {
 /// `POST /invocations`.
 pub(crate) async fn invoke(
     State(state): State<AppState>,
+    caller: Caller,
     Extension(trace): Extension<TraceContext>,
     request: Request,
 ) -> Result<Response, Refused> {
     let headers = request.headers().clone();
     check_media_type(&headers).map_err(Refused::Table)?;
-    let body = read_body(request, state.limits().max_body_bytes)
-        .await
-        .map_err(|error| Refused::Table(error.into()))?;
+    let body = read_body(
+        request,
+        state.limits().max_body_bytes,
+        state.http().body_timeout(),
+    )
+    .await
+    .map_err(|error| Refused::Table(error.into()))?;
     let asked = read(&headers, &body)?;
     let channel = match asked.form {
         Form::Articles => Channel::Sagemaker,
         Form::Table => Channel::Mlflow,
     };
-    let call = Call::new(state, trace, channel);
+    let call = Call::new(state, caller, trace, channel);
     let summaries = call.many(FIELD, asked.items, &asked.params).await;
     summaries
         .map(|summaries| asked.form.answer(summaries))

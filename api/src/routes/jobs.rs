@@ -10,6 +10,7 @@ use precis_schemas::error_code::ErrorCode;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::access::Caller;
 use crate::extract::Query;
 use crate::layers::no_cache;
 use crate::problem::ApiError;
@@ -27,6 +28,7 @@ pub(crate) struct Params {
 /// Shows a job, perhaps after waiting for its end.
 pub(crate) async fn show(
     State(state): State<AppState>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(params): Query<Params>,
     headers: HeaderMap,
@@ -36,9 +38,9 @@ pub(crate) async fn show(
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, format!("the id in the path: {error}")))?;
     let patience = wait::bounded(params.wait.unwrap_or(0), state.limits())?;
     let view = if patience.is_zero() {
-        lookup::job(&state, &handle).await?
+        lookup::job(&state, &caller, &handle).await?
     } else {
-        lookup::job_by(&state, &handle, Instant::now() + patience).await?
+        lookup::job_by(&state, &caller, &handle, Instant::now() + patience).await?
     };
     let body = serde_json::to_vec(&view)
         .map_err(|error| ApiError::internal(&format!("a job that can't be written: {error}")))?;

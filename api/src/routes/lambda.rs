@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::knobs::{Knobs, params};
 use super::score::{self, Pairs};
+use crate::access::Caller;
 use crate::extract::JsonBody;
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -51,20 +52,21 @@ pub(crate) struct Scored {
     temperature: Option<f64>,
 }
 
-fn call(state: AppState, trace: TraceContext) -> Call {
-    Call::new(state, trace, Channel::Lambda)
+fn call(state: AppState, caller: Caller, trace: TraceContext) -> Call {
+    Call::new(state, caller, trace, Channel::Lambda)
 }
 
 /// One article in, its summary out. An API Gateway hands a handler's string on without quotes, and clients
 /// read the body as it is: so it is plain text here, unless the client asks for JSON by name.
 pub(crate) async fn online(
     State(state): State<AppState>,
+    caller: Caller,
     Extension(trace): Extension<TraceContext>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<One>,
 ) -> Result<Response, ApiError> {
     let knobs = Knobs::among(body.beams, body.temperature);
-    let summary = call(state, trace)
+    let summary = call(state, caller, trace)
         .one(Item::from(body.article), params(knobs))
         .await?;
     Ok(if asks_for_json(&headers) {
@@ -77,12 +79,13 @@ pub(crate) async fn online(
 /// Articles in, their summaries out, in the same order.
 pub(crate) async fn batch(
     State(state): State<AppState>,
+    caller: Caller,
     Extension(trace): Extension<TraceContext>,
     JsonBody(body): JsonBody<Many>,
 ) -> Result<Json<Vec<String>>, ApiError> {
     let knobs = Knobs::among(body.beams, body.temperature);
     let items = body.articles.into_iter().map(Item::from).collect();
-    call(state, trace)
+    call(state, caller, trace)
         .many("articles", items, &params(knobs))
         .await
         .map(Json)
@@ -91,6 +94,7 @@ pub(crate) async fn batch(
 /// Mean ROUGE of the model's summaries.
 pub(crate) async fn score(
     State(state): State<AppState>,
+    caller: Caller,
     Extension(trace): Extension<TraceContext>,
     JsonBody(body): JsonBody<Scored>,
 ) -> Result<Json<RougeFmeasures>, ApiError> {
@@ -99,7 +103,7 @@ pub(crate) async fn score(
         targets: body.targets,
     };
     score::of_pairs(
-        &call(state, trace),
+        &call(state, caller, trace),
         pairs,
         Knobs::among(body.beams, body.temperature),
     )

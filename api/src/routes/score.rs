@@ -12,6 +12,7 @@ use precis_scoring::{Rouge, RougeFmeasures, mean};
 use serde::Deserialize;
 
 use super::knobs::{Knobs, params};
+use crate::access::Caller;
 use crate::extract::JsonBody;
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -44,12 +45,13 @@ pub(crate) struct Pairs {
 /// Scores the model on pairs.
 pub(crate) async fn score(
     State(state): State<AppState>,
+    caller: Caller,
     Extension(trace): Extension<TraceContext>,
     JsonBody(body): JsonBody<Body>,
 ) -> Result<Json<RougeFmeasures>, ApiError> {
     let config = body.config;
     let (pairs, channel) = pairs_of(body)?;
-    of_pairs(&Call::new(state, trace, channel), pairs, config).await
+    of_pairs(&Call::new(state, caller, trace, channel), pairs, config).await
 }
 
 fn pairs_of(body: Body) -> Result<(Pairs, Channel), ApiError> {

@@ -9,6 +9,7 @@ use precis_schemas::Channel;
 use precis_schemas::rest::{JobView, SubmitSummary};
 use tokio::time::Instant;
 
+use crate::access::Caller;
 use crate::extract::JsonBody;
 use crate::prefer::Preferences;
 use crate::problem::ApiError;
@@ -20,6 +21,7 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 /// Takes a text: 202 with the job, or 200 with its end when the client waits and it comes in time.
 pub(crate) async fn submit(
     State(state): State<AppState>,
+    caller: Caller,
     Extension(trace): Extension<TraceContext>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<SubmitSummary>,
@@ -34,7 +36,7 @@ pub(crate) async fn submit(
         channel: Channel::Api,
         body,
     };
-    let submission = submit::prepare(&state, request, &trace).await?;
+    let submission = submit::prepare(&state, &caller, request, &trace).await?;
     // Before the publish: a fast worker may be done before its acknowledgement is here.
     let waiter = (!patience.is_zero()).then(|| state.waiters().register(&submission.job.id));
     let handle = submit::publish(&state, &submission).await?;

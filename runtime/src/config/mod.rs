@@ -17,7 +17,10 @@
 //! assert!(precis_runtime::Config::from_toml("[nats]\nurll = 'x'").unwrap_err().to_string().contains("urll"));
 //! ```
 
+mod access;
+mod api_key;
 mod forward;
+mod http;
 mod secret;
 mod sections;
 
@@ -27,7 +30,10 @@ use config::{Config as Layers, Environment, File, FileFormat};
 use precis_schemas::Token;
 use serde::{Deserialize, Serialize};
 
+pub use access::{Access, ApiKey};
+pub use api_key::{KEY_PREFIX, KeyHash, generate_key, generate_webhook_secret};
 pub use forward::{Arize, ArizeForm, Phoenix};
+pub use http::Http;
 pub use secret::{Secret, ServerUrl};
 pub use sections::{
     Api, ClickHouse, EmbeddingTexts, Limits, LogFormat, ModelChoice, Monitor, Nats, Queue, Standalone,
@@ -46,6 +52,10 @@ pub struct Config {
     pub limits: Limits,
     /// The REST gateway.
     pub api: Api,
+    /// Who may use the gateway.
+    pub access: Access,
+    /// How the gateway speaks HTTP.
+    pub http: Http,
     /// Workers.
     pub worker: Worker,
     /// The monitor.
@@ -267,6 +277,15 @@ impl Config {
             plain && !database.is_empty() && database != "default",
             "clickhouse.database",
             "must be a plain name (letters, digits, _) other than `default`",
+        )?;
+        self.access.validate()?;
+        self.http.validate()?;
+        let guarded = self.access.insecure || !self.access.keys.is_empty();
+        check(
+            guarded || self.api.listen.ip().is_loopback(),
+            "api.listen",
+            "others can reach this address, and there are no keys: make one with `precis key`, \
+             or let everybody in with access.insecure = true",
         )?;
         self.worker
             .params

@@ -232,33 +232,34 @@ pub enum EmbeddingTexts {
     Both,
 }
 
-/// Reads lanes from a list or, where only text can be given (environment, `--set`), from `high,normal`.
-fn lanes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Lane>, D::Error> {
+/// Reads texts from a list or, where only text can be given (environment, `--set`), from `one,other`.
+pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Given {
         List(Vec<String>),
         Text(String),
     }
-    let names = match Given::deserialize(deserializer)? {
-        Given::List(names) => names,
+    let texts = match Given::deserialize(deserializer)? {
+        Given::List(texts) => texts,
         Given::Text(text) => text
             .trim_matches(['[', ']'])
             .split(',')
-            .map(str::to_owned)
+            .map(|text| text.trim().trim_matches('"').to_owned())
+            .filter(|text| !text.is_empty())
             .collect(),
     };
+    Ok(texts)
+}
+
+/// Reads lanes from a list or from a text with commas, as [`texts`] does.
+pub(super) fn lanes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Lane>, D::Error> {
     let named = |name: &String| {
         name.trim()
-            .trim_matches('"')
             .parse::<Lane>()
             .map_err(|error| D::Error::custom(format!("lanes: {error}")))
     };
-    names
-        .iter()
-        .filter(|name| !name.trim().is_empty())
-        .map(named)
-        .collect()
+    texts(deserializer)?.iter().map(named).collect()
 }
 
 /// Reads names from a list or, where only text can be given (environment, `--set`), from `one,two`.

@@ -20,6 +20,7 @@ use precis_schemas::job::MAX_METADATA_BYTES;
 
 use self::refusal::Refusal;
 use super::invocation::{self, Asked, FIELD, Form};
+use crate::access::Caller;
 use crate::extract::read_body;
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -38,12 +39,13 @@ const ALL_TRAFFIC: HeaderValue = HeaderValue::from_static("AllTraffic");
 /// `POST /endpoints/{name}/invocations`.
 pub(crate) async fn invoke(
     State(state): State<AppState>,
+    caller: Caller,
     Extension(trace): Extension<TraceContext>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let headers = request.headers().clone();
-    let (call, asked) = read(state, trace, &name, request).await?;
+    let (call, asked) = read(state, caller, trace, &name, request).await?;
     let summaries = call.many(FIELD, asked.items, &asked.params).await?;
     Ok(with_headers(asked.form.answer(summaries), &headers))
 }
@@ -52,12 +54,13 @@ pub(crate) async fn invoke(
 /// those before it are there.
 pub(crate) async fn invoke_stream(
     State(state): State<AppState>,
+    caller: Caller,
     Extension(trace): Extension<TraceContext>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let headers = request.headers().clone();
-    let (call, asked) = read(state, trace, &name, request).await?;
+    let (call, asked) = read(state, caller, trace, &name, request).await?;
     let form = asked.form;
     let prepared = call.prepare(FIELD, asked.items, &asked.params).await?;
     let frames = frames(form, call.in_order(prepared));
@@ -107,15 +110,21 @@ fn frames(
 /// Finds the endpoint and reads the body.
 async fn read(
     state: AppState,
+    caller: Caller,
     trace: TraceContext,
     name: &str,
     request: Request,
 ) -> Result<(Call, Asked), Refusal> {
     let model = model_of(&state, name)?;
     let headers = request.headers().clone();
-    let body = read_body(request, state.limits().max_body_bytes).await?;
+    let body = read_body(
+        request,
+        state.limits().max_body_bytes,
+        state.http().body_timeout(),
+    )
+    .await?;
     let asked = invocation::read(&headers, &body)?;
-    let call = Call::new(state, trace, Channel::Sagemaker)
+    let call = Call::new(state, caller, trace, Channel::Sagemaker)
         .of_model(model)
         .noting(notes(name, &headers))
         .repeatable(text(&headers, CALL_ID).map(str::to_owned));

@@ -1,0 +1,245 @@
+//! The layer before every route: finds the caller by the key, and keeps the key's rate.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use precis_runtime::config::{Access, ApiKey, KeyHash};
+use precis_schemas::{ErrorCode, Lane, Token};
+
+use super::caller::Caller;
+use super::quota::Quota;
+use super::rate::Rate;
+use crate::metrics;
+use crate::problem::ApiError;
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Longest key that is worth hashing, in bytes.
+const MAX_KEY_BYTES: usize = 512;
+
+/// A key as the gateway holds it.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(super) name: Token,
+    hash: KeyHash,
+    pub(super) tenant: Token,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) models: Vec<String>,
+    rate: Option<Rate>,
+    pub(super) quota: Option<Quota>,
+}
+
+impl Key {
+    fn of(settings: &ApiKey) -> Self {
+        Self {
+            // Checked with the configuration, so that nothing is replaced here.
+            name: Token::sanitized(&settings.name),
+            hash: settings.hash,
+            tenant: Token::sanitized(settings.tenant()),
+            lanes: settings.lanes.clone(),
+            models: settings.models.clone(),
+            rate: settings
+                .requests_per_minute
+                .and_then(|requests| Rate::new(requests, settings.burst)),
+            quota: settings.max_queued_jobs.map(Quota::new),
+        }
+    }
+}
+
+/// All keys, and which routes need none.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    keys: Vec<Arc<Key>>,
+    open_routes: Vec<String>,
+}
+
+impl Gate {
+    /// A gate with these settings.
+    pub(crate) fn new(settings: &Access) -> Self {
+        Self {
+            keys: settings.keys.iter().map(|key| Arc::new(Key::of(key))).collect(),
+            open_routes: settings.open_routes.clone(),
+        }
+    }
+
+    fn is_open(&self, path: &str) -> bool {
+        self.open_routes.iter().any(|open| {
+            let rest = path.strip_prefix(open.trim_end_matches('/'));
+            path == open || (open != "/" && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        })
+    }
+
+    /// The key with this text. All are compared, whichever it is, each in constant time.
+    fn key(&self, presented: &str) -> Option<Arc<Key>> {
+        let hash = KeyHash::of(presented);
+        let mut found = None;
+        for key in &self.keys {
+            if key.hash.matches(&hash) {
+                found = Some(key);
+            }
+        }
+        found.cloned()
+    }
+
+    /// Who calls; an error when a key is needed and there is none, or it is not known.
+    fn caller(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Unauthorized> {
+        if self.keys.is_empty() {
+            return Ok(Caller::anybody());
+        }
+        let key = presented(headers)
+            .filter(|text| text.len() <= MAX_KEY_BYTES)
+            .and_then(|text| self.key(text));
+        match key {
+            Some(key) => Ok(Caller::holding(key)),
+            None if self.is_open(path) => Ok(Caller::without_key()),
+            None if presented(headers).is_some() => Err(Unauthorized::UnknownKey),
+            None => Err(Unauthorized::NoKey),
+        }
+    }
+}
+
+/// The key that a request brings: `Authorization: Bearer …`, else `X-Api-Key`. Other schemes of
+/// `Authorization`, such as the signatures of AWS clients, are not looked at.
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = text(&header::AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+    });
+    bearer
+        .or_else(|| text(&API_KEY).map(str::trim))
+        .filter(|key| !key.is_empty())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unauthorized {
+    NoKey,
+    UnknownKey,
+}
+
+impl IntoResponse for Unauthorized {
+    fn into_response(self) -> Response {
+        let (challenge, message) = match self {
+            Self::NoKey => (
+                "Bearer realm=\"precis\"",
+                "this route needs an API key: send `Authorization: Bearer …` or `X-Api-Key: …`",
+            ),
+            Self::UnknownKey => (
+                "Bearer realm=\"precis\", error=\"invalid_token\"",
+                "this API key is not known",
+            ),
+        };
+        let mut response = ApiError::new(ErrorCode::Unauthorized, message).into_response();
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        response
+    }
+}
+
+/// Lets a request through to its route, with its [`Caller`].
+pub(crate) async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
+    let caller = match gate.caller(request.uri().path(), request.headers()) {
+        Ok(caller) => caller,
+        Err(refused) => {
+            metrics::refused("-", ErrorCode::Unauthorized);
+            return refused.into_response();
+        }
+    };
+    let key = caller.key().cloned();
+    let spent = match key.as_ref().and_then(|key| key.rate.as_ref()).map(Rate::spend) {
+        Some(Err(exceeded)) => {
+            let name = caller.key_name().map_or("-", Token::as_str);
+            metrics::refused(name, ErrorCode::RateLimited);
+            return exceeded.into_response();
+        }
+        Some(Ok(spent)) => Some(spent),
+        None => None,
+    };
+    request.extensions_mut().insert(caller.clone());
+    let mut response = next.run(request).await;
+    if let Some(spent) = spent {
+        spent.write_to(response.headers_mut());
+    }
+    // For the log line.
+    response.extensions_mut().insert(caller);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use precis_runtime::Config;
+
+    use super::*;
+
+    fn gate() -> Gate {
+        let text = format!(
+            "[[access.keys]]\nname = 'one'\nhash = '{}'\n[[access.keys]]\nname = 'two'\ntenant = 'shared'\nhash = '{}'",
+            KeyHash::of("precis_one"),
+            KeyHash::of("precis_two"),
+        );
+        Gate::new(&Config::from_toml(&text).unwrap().access)
+    }
+
+    fn caller(headers: &[(&'static str, &'static str)], path: &str) -> Result<Caller, Unauthorized> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, HeaderValue::from_static(value));
+        }
+        gate().caller(path, &map)
+    }
+
+    #[test]
+    fn a_key_comes_in_either_header_and_makes_the_tenant() {
+        for (headers, tenant) in [
+            (&[("authorization", "Bearer precis_one")][..], "one"),
+            (&[("authorization", "bearer  precis_two")], "shared"),
+            (&[("x-api-key", "precis_two")], "shared"),
+            // What a client of AWS signs with is not for us.
+            (
+                &[
+                    ("authorization", "AWS4-HMAC-SHA256 Credential=x"),
+                    ("x-api-key", "precis_one"),
+                ],
+                "one",
+            ),
+        ] {
+            let caller = caller(headers, "/v1/summaries").unwrap();
+            assert_eq!(caller.tenant().as_str(), tenant);
+            assert!(!caller.sees_all());
+        }
+        for (headers, refused) in [
+            (&[][..], Unauthorized::NoKey),
+            (&[("authorization", "Basic eDp5")], Unauthorized::NoKey),
+            (&[("authorization", "Bearer ")], Unauthorized::NoKey),
+            (&[("x-api-key", "precis_three")], Unauthorized::UnknownKey),
+            (
+                &[("authorization", "Bearer x"), ("x-api-key", "precis_one")],
+                Unauthorized::UnknownKey,
+            ),
+        ] {
+            assert_eq!(caller(headers, "/v1/summaries").unwrap_err(), refused);
+        }
+    }
+
+    #[test]
+    fn open_routes_are_open_and_their_neighbours_are_not() {
+        for open in [
+            "/",
+            "/healthz",
+            "/errors",
+            "/errors/queue_full",
+            "/docs/index.css",
+        ] {
+            assert!(caller(&[], open).is_ok(), "{open}");
+        }
+        for closed in ["/healthzz", "/v1/jobs/a", "/metrics", "//", "/docsx", ""] {
+            assert!(caller(&[], closed).is_err(), "{closed}");
+        }
+        // On an open route a key still says who calls.
+        let known = caller(&[("x-api-key", "precis_two")], "/ping").unwrap();
+        assert_eq!(known.tenant().as_str(), "shared");
+    }
+}

@@ -1,0 +1,145 @@
+//! Requests in a minute, and the `RateLimit` headers (draft-ietf-httpapi-ratelimit-headers-10).
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use precis_schemas::ErrorCode;
+
+use crate::problem::ApiError;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// A bucket of requests that fills up again steadily (GCRA).
+pub(super) struct Rate {
+    limiter: RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>,
+    clock: DefaultClock,
+    /// Requests that a full bucket holds.
+    burst: NonZeroU32,
+    /// Time until one more request is allowed.
+    each: Duration,
+}
+
+impl std::fmt::Debug for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rate")
+            .field("burst", &self.burst)
+            .field("each", &self.each)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is left after a request was let through.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spent<'a> {
+    rate: &'a Rate,
+    left: u32,
+}
+
+/// A request too many.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exceeded<'a> {
+    rate: &'a Rate,
+    wait: Duration,
+}
+
+impl Rate {
+    /// So many requests in a minute, of which `burst` may come at once; none for a rate of zero.
+    pub(super) fn new(per_minute: u32, burst: Option<u32>) -> Option<Self> {
+        let per_minute = NonZeroU32::new(per_minute)?;
+        let burst = burst.and_then(NonZeroU32::new).unwrap_or(per_minute);
+        let quota = Quota::per_minute(per_minute).allow_burst(burst);
+        Some(Self {
+            limiter: RateLimiter::direct(quota).with_middleware::<StateInformationMiddleware>(),
+            clock: DefaultClock::default(),
+            burst,
+            each: quota.replenish_interval(),
+        })
+    }
+
+    /// Takes one request out of the bucket.
+    pub(super) fn spend(&self) -> Result<Spent<'_>, Exceeded<'_>> {
+        match self.limiter.check() {
+            Ok(state) => Ok(Spent {
+                rate: self,
+                left: state.remaining_burst_capacity(),
+            }),
+            Err(not_until) => Err(Exceeded {
+                rate: self,
+                wait: not_until.wait_time_from(self.clock.now()),
+            }),
+        }
+    }
+
+    /// Whole seconds, rounded up, until `requests` more are allowed.
+    fn seconds_for(&self, requests: u32) -> u64 {
+        (self.each * requests).as_secs_f64().ceil() as u64
+    }
+
+    /// The policy is a full bucket, and the time in which an empty one fills up.
+    fn write(&self, headers: &mut HeaderMap, left: u32) {
+        let burst = self.burst.get();
+        let window = self.seconds_for(burst).max(1);
+        let full_in = self.seconds_for(burst.saturating_sub(left));
+        let texts = [
+            (RATE_LIMIT_POLICY, format!("\"key\";q={burst};w={window}")),
+            (RATE_LIMIT, format!("\"key\";r={left};t={full_in}")),
+        ];
+        for (name, text) in texts {
+            // Digits and letters, so that it can't fail.
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+impl Spent<'_> {
+    /// Tells the client what is left.
+    pub(super) fn write_to(self, headers: &mut HeaderMap) {
+        self.rate.write(headers, self.left);
+    }
+}
+
+impl IntoResponse for Exceeded<'_> {
+    fn into_response(self) -> Response {
+        let seconds = self.wait.as_secs_f64().ceil().max(1.0) as u64;
+        let message = format!(
+            "this key may send {} requests at once and one more every {:?}",
+            self.rate.burst, self.rate.each
+        );
+        let mut response = ApiError::new(ErrorCode::RateLimited, message).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        self.rate.write(headers, 0);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_bucket_empties_and_says_when_to_come_back() {
+        let rate = Rate::new(60, Some(2)).unwrap();
+        let left = |spent: Spent<'_>| {
+            let mut headers = HeaderMap::new();
+            spent.write_to(&mut headers);
+            assert_eq!(headers[RATE_LIMIT_POLICY], "\"key\";q=2;w=2");
+            headers[RATE_LIMIT].to_str().unwrap().to_owned()
+        };
+        assert_eq!(left(rate.spend().unwrap()), "\"key\";r=1;t=1");
+        assert_eq!(left(rate.spend().unwrap()), "\"key\";r=0;t=2");
+        let refused = rate.spend().unwrap_err().into_response();
+        assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+        assert_eq!(refused.headers()[RATE_LIMIT], "\"key\";r=0;t=2");
+        assert!(Rate::new(0, None).is_none());
+    }
+}

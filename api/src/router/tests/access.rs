@@ -1,0 +1,181 @@
+//! Keys, rates, shares of the queue, and pages of other origins.
+
+use precis_runtime::Config;
+use precis_runtime::config::KeyHash;
+
+use super::*;
+
+/// A gateway with the keys `precis_one` and `precis_two`, and what else `settings` says.
+fn guarded(settings: &str) -> Api {
+    let key = |name: &str, rest: &str| {
+        let hash = KeyHash::of(&format!("precis_{name}"));
+        format!("[[access.keys]]\nname = '{name}'\nhash = '{hash}'\n{rest}\n")
+    };
+    let text = format!(
+        "{settings}\n{}{}{}",
+        key("one", "lanes = ['normal', 'bulk']\nmodels = ['default']"),
+        key("two", "requests_per_minute = 60\nburst = 2"),
+        key("few", "max_queued_jobs = 2"),
+    );
+    let config = Config::from_toml(&text).unwrap();
+    let queue = Arc::new(FakeQueue::default());
+    let state = guarded_state_of(queue.clone(), &config.access, config.http);
+    api_of(queue, state)
+}
+
+fn with_key(mut request: Request<Body>, key: &'static str) -> Request<Body> {
+    let value = format!("Bearer precis_{key}").parse().unwrap();
+    request.headers_mut().insert(header::AUTHORIZATION, value);
+    request
+}
+
+#[tokio::test]
+async fn nothing_but_open_routes_answers_without_a_key() {
+    let api = guarded("");
+    for path in [
+        "/v1/models",
+        "/v1/jobs/a.1",
+        "/metrics",
+        "/nothing",
+        "/article/summarize",
+    ] {
+        let refused = api.refused(get(path), 401, "unauthorized").await;
+        assert_eq!(refused.header("www-authenticate"), "Bearer realm=\"precis\"");
+    }
+    let wrong = with_key(get("/v1/models"), "three");
+    let refused = api.refused(wrong, 401, "unauthorized").await;
+    assert!(refused.header("www-authenticate").contains("invalid_token"));
+    for path in ["/", "/healthz", "/readyz", "/errors/unauthorized"] {
+        assert_eq!(api.call(get(path)).await.status, 200, "{path}");
+    }
+    assert_eq!(api.call(with_key(get("/v1/models"), "one")).await.status, 200);
+    // What is refused was not looked at.
+    assert!(api.queue.jobs.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_tenant_sees_only_its_own_jobs() {
+    let api = guarded("");
+    let rain = json!({"text": "Rain fell."});
+    let id = api.call(with_key(submit(&rain), "one")).await.id();
+    let job = api.queue.jobs.lock().unwrap()[0].clone();
+    assert_eq!(job.subject.tenant.as_str(), "one");
+    let path = format!("/v1/jobs/{id}");
+    let show = |key| with_key(get(&path), key);
+    assert_eq!(api.call(show("one")).await.status, 200);
+    let foreign = api.refused(show("few"), 404, "job_not_found").await;
+    let unknown = with_key(get("/v1/jobs/never.99"), "few");
+    let unknown = api.refused(unknown, 404, "job_not_found").await;
+    // Nothing tells a job of somebody else from one that never was.
+    let detail = |answer: &Answer| answer.body["detail"].as_str().unwrap().to_owned();
+    assert_eq!(
+        detail(&foreign).replace(&id, "x"),
+        detail(&unknown).replace("never.99", "x")
+    );
+
+    let result = crate::testing::result(job.job.id.as_str(), 1);
+    let tenant = job.subject.tenant.clone();
+    api.queue.store(precis_schemas::JobResult { tenant, ..result });
+    assert_eq!(api.call(show("one")).await.body["status"], "succeeded");
+    api.refused(show("few"), 404, "job_not_found").await;
+    let bare = with_key(get(&format!("/v1/jobs/{}", job.job.id)), "few");
+    api.refused(bare, 404, "job_not_found").await;
+}
+
+#[tokio::test]
+async fn a_key_may_be_kept_to_lanes_and_models() {
+    let api = guarded("");
+    let urgent = json!({"text": "x", "priority": "high"});
+    let refused = api
+        .refused(with_key(submit(&urgent), "one"), 403, "forbidden")
+        .await;
+    assert!(refused.body["detail"].as_str().unwrap().contains("normal, bulk"));
+    assert_eq!(api.call(with_key(submit(&urgent), "few")).await.status, 202);
+}
+
+#[tokio::test]
+async fn too_many_requests_are_refused_with_the_time_to_come_back() {
+    let api = guarded("");
+    let ask = || with_key(get("/v1/models"), "two");
+    let first = api.call(ask()).await;
+    assert_eq!(first.header("ratelimit-policy"), "\"key\";q=2;w=2");
+    assert_eq!(first.header("ratelimit"), "\"key\";r=1;t=1");
+    api.call(ask()).await;
+    let refused = api.refused(ask(), 429, "rate_limited").await;
+    assert_eq!(
+        (refused.header("retry-after"), refused.header("ratelimit")),
+        ("1", "\"key\";r=0;t=2")
+    );
+    // Others are not held up, and open routes cost nothing.
+    assert_eq!(api.call(with_key(get("/v1/models"), "one")).await.status, 200);
+    assert_eq!(api.call(get("/healthz")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_share_of_the_queue_is_kept() {
+    let api = guarded("");
+    let rain = json!({"text": "Rain fell."});
+    for _ in 0..2 {
+        assert_eq!(api.call(with_key(submit(&rain), "few")).await.status, 202);
+    }
+    let refused = api
+        .refused(with_key(submit(&rain), "few"), 429, "quota_exceeded")
+        .await;
+    assert_eq!(refused.header("retry-after"), "5");
+    assert_eq!(api.call(with_key(submit(&rain), "one")).await.status, 202);
+    // A job that is done makes room.
+    api.queue.done.lock().unwrap().push(1);
+    tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+    assert_eq!(api.call(with_key(submit(&rain), "few")).await.status, 202);
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_call_only_when_it_is_configured() {
+    let preflight = |origin: &'static str| {
+        Request::options("/v1/summaries")
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization,content-type")
+            .body(Body::empty())
+            .unwrap()
+    };
+    let off = guarded("").call(preflight("https://app.example.com")).await;
+    assert_eq!((off.status, off.header("access-control-allow-origin")), (401, ""));
+
+    let api = guarded("[http]\ncors_origins = ['https://app.example.com']");
+    let allowed = api.call(preflight("https://app.example.com")).await;
+    assert_eq!(allowed.status, 200);
+    assert_eq!(
+        allowed.header("access-control-allow-origin"),
+        "https://app.example.com"
+    );
+    let other = api.call(preflight("https://evil.example.com")).await;
+    assert_eq!(other.header("access-control-allow-origin"), "");
+    // A page can read the refusal too.
+    let mut refused = get("/v1/models");
+    refused
+        .headers_mut()
+        .insert("origin", "https://app.example.com".parse().unwrap());
+    let refused = api.refused(refused, 401, "unauthorized").await;
+    assert_eq!(
+        refused.header("access-control-allow-origin"),
+        "https://app.example.com"
+    );
+}
+
+#[tokio::test]
+async fn a_long_uri_is_refused_and_the_trace_comes_back() {
+    let api = api();
+    let long = format!("/v1/jobs/a?wait={}", "1".repeat(9_000));
+    api.refused(get(&long), 414, "uri_too_long").await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut request = get("/healthz");
+    request
+        .headers_mut()
+        .insert("traceparent", trace.parse().unwrap());
+    let answer = api.call(request).await;
+    let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+    assert!(answer.header("traceparent").contains(id));
+    assert!(answer.header("server-timing").contains("total;dur="));
+    assert!(answer.header("server-timing").contains(id));
+}

@@ -1,0 +1,221 @@
+//! Keys, tenants, shares of the queue, slow clients: on real processes.
+
+use std::time::Duration;
+
+use precis_tests::{eventually, samples};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::PROGRAM;
+use crate::guarded::{guarded, key, request, second_gateway, submit};
+
+fn rain() -> Value {
+    json!({"text": "Rain fell over the hills all night, and the river rose by two metres."})
+}
+
+/// A job that keeps a worker busy for a while.
+fn long() -> Value {
+    let text = samples::get("geothermal-skarn-valley").article;
+    json!({"text": text, "params": {"num_beams": 64, "min_new_tokens": 200, "max_new_tokens": 200}})
+}
+
+#[tokio::test]
+async fn a_key_is_needed_and_a_tenant_sees_only_its_own_jobs_at_every_gateway() {
+    let product = guarded().await;
+    let (_second, other) = second_gateway(product, "api-tenants").await;
+    let (status, problem) = product.post("/v1/summaries", &rain()).await;
+    assert_eq!(
+        (status, problem["code"].as_str()),
+        (401, Some("unauthorized")),
+        "{problem}"
+    );
+    assert_eq!(product.get("/errors/unauthorized").await.0, 200);
+
+    let accepted = submit(product, &product.api, "one", &rain()).await;
+    assert_eq!(accepted.status(), 202);
+    let trace = accepted.headers()["traceparent"].to_str().unwrap().to_owned();
+    assert_eq!(trace.len(), 55, "{trace}");
+    let id = accepted.json::<Value>().await.unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("/v1/jobs/{id}?wait=100");
+    for base in [&product.api, &other] {
+        let mine = request(product, base, Method::GET, &path, "one")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(mine.status(), 200);
+        assert_eq!(mine.json::<Value>().await.unwrap()["status"], "succeeded");
+        let foreign = request(product, base, Method::GET, &path, "two")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(foreign.status(), 404);
+    }
+    let by_header = product.http.get(format!("{other}{path}"));
+    let by_header = by_header.header("x-api-key", key("one")).send().await.unwrap();
+    assert_eq!(by_header.status(), 200);
+    // The tenant is in the row, too.
+    let rows = product.rows_of(&precis_tests::id_of(&id)).await;
+    assert_eq!(rows[0]["tenant"], "one");
+}
+
+#[tokio::test]
+async fn a_share_of_the_queue_is_kept_over_two_gateways() {
+    let product = guarded().await;
+    let (_second, other) = second_gateway(product, "api-share").await;
+    let mut accepted = Vec::new();
+    for base in [&product.api, &other, &product.api, &other] {
+        let answer = submit(product, base, "few", &long()).await;
+        assert_eq!(answer.status(), 202);
+        let view: Value = answer.json().await.unwrap();
+        accepted.push(view["id"].as_str().unwrap().to_owned());
+    }
+    // Longer than a process trusts its last look.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for base in [&product.api, &other] {
+        let refused = submit(product, base, "few", &long()).await;
+        assert_eq!(refused.status(), 429);
+        assert!(refused.headers().contains_key("retry-after"));
+        let problem: Value = refused.json().await.unwrap();
+        assert_eq!(problem["code"], "quota_exceeded");
+    }
+    // Nobody else is held up, and room comes back as the jobs end.
+    assert_eq!(submit(product, &other, "two", &rain()).await.status(), 202);
+    for id in &accepted {
+        let path = format!("/v1/jobs/{id}?wait=100");
+        let ended = request(product, &other, Method::GET, &path, "few").send().await;
+        assert_eq!(
+            ended.unwrap().json::<Value>().await.unwrap()["status"],
+            "succeeded"
+        );
+    }
+    eventually(Duration::from_secs(30), "there is room again", async || {
+        let answer = submit(product, &product.api, "few", &rain()).await;
+        (answer.status() == 202).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn too_many_requests_are_told_when_to_come_back() {
+    let product = guarded().await;
+    let ask = async || {
+        let request = request(product, &product.api, Method::GET, "/v1/models", "slow");
+        request.send().await.unwrap()
+    };
+    let first = ask().await;
+    assert_eq!(first.status(), 200);
+    assert_eq!(first.headers()["ratelimit-policy"], "\"key\";q=2;w=2");
+    // One more is allowed every second: of some at once, most are refused.
+    let answers = futures::future::join_all((0..20).map(|_| ask())).await;
+    let refused: Vec<_> = answers
+        .into_iter()
+        .filter(|answer| answer.status() == 429)
+        .collect();
+    assert!(!refused.is_empty());
+    for answer in refused {
+        assert!(answer.headers().contains_key("retry-after"));
+        assert!(answer.headers()["ratelimit"].to_str().unwrap().contains("r=0"));
+    }
+}
+
+#[tokio::test]
+async fn clients_that_send_byte_by_byte_are_cut_off_and_hold_up_nobody() {
+    let product = guarded().await;
+    let address = product.api.strip_prefix("http://").unwrap().to_owned();
+    let dribble = |head: &'static str| {
+        let address = address.clone();
+        async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            loop {
+                // A byte of a header or of a body at a time, for ever.
+                let sent = stream.write_all(b"x").await;
+                let mut buffer = [0; 1_024];
+                let read = tokio::time::timeout(Duration::from_millis(100), stream.read(&mut buffer)).await;
+                match read {
+                    Ok(Ok(0) | Err(_)) => return String::from_utf8(answer).unwrap(),
+                    Ok(Ok(count)) => answer.extend_from_slice(&buffer[..count]),
+                    Err(_) if sent.is_err() => return String::from_utf8(answer).unwrap(),
+                    Err(_) => {}
+                }
+            }
+        }
+    };
+    let head = "GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ";
+    let body = "POST /v1/summaries HTTP/1.1\r\nhost: x\r\nauthorization: Bearer precis_test_two\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n{\"text\": \"";
+    let slow = futures::future::join_all((0..20).map(|_| dribble(head)));
+    let slow_bodies = futures::future::join_all((0..5).map(|_| dribble(body)));
+    let others = async {
+        for _ in 0..10 {
+            assert_eq!(product.get("/healthz").await.0, 200);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let all = futures::future::join3(slow, slow_bodies, others);
+    let (_, answers, ()) = tokio::time::timeout(Duration::from_secs(60), all)
+        .await
+        .expect("every slow client is cut off within a minute");
+    for answer in answers {
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(answer.contains("request_timeout"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn heads_and_paths_have_limits() {
+    let product = guarded().await;
+    let long = product.get(&format!("/healthz?{}", "x".repeat(9_000))).await;
+    assert_eq!((long.0, long.1["code"].as_str()), (414, Some("uri_too_long")));
+    let large = product
+        .http
+        .get(format!("{}/healthz", product.api))
+        .header("x-large", "x".repeat(40_000));
+    assert_eq!(large.send().await.unwrap().status(), 431);
+    let mut many = product.http.get(format!("{}/healthz", product.api));
+    for number in 0..150 {
+        many = many.header(format!("x-{number}"), "x");
+    }
+    assert_eq!(many.send().await.unwrap().status(), 431);
+}
+
+#[tokio::test]
+async fn without_a_key_only_loopback_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |settings: &[&str]| {
+        let mut command = std::process::Command::new(PROGRAM);
+        command.arg("check-config").current_dir(folder.path());
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        command.output().unwrap()
+    };
+    let refused = check(&["api.listen=0.0.0.0:8000"]);
+    assert_eq!(refused.status.code(), Some(78));
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(told.contains("access.insecure"), "{told}");
+    assert!(
+        check(&["api.listen=0.0.0.0:8000", "access.insecure=true"])
+            .status
+            .success()
+    );
+
+    // What `precis key` prints is what the configuration takes.
+    let made = std::process::Command::new(PROGRAM)
+        .args(["key", "newsroom", "--webhook-secret"])
+        .output()
+        .unwrap();
+    std::fs::write(folder.path().join("precis.toml"), &made.stdout).unwrap();
+    assert!(check(&["api.listen=0.0.0.0:8000"]).status.success());
+    let told = String::from_utf8(made.stderr).unwrap();
+    let key = told
+        .split_whitespace()
+        .find(|word| word.starts_with("precis_"))
+        .unwrap();
+    assert!(!String::from_utf8(made.stdout).unwrap().contains(key));
+}

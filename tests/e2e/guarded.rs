@@ -1,0 +1,93 @@
+//! A product with keys, which several tests share, and what a client with a key asks of it.
+
+use precis_tests::product::free_port;
+use precis_tests::{Options, Process, Product};
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use crate::PROGRAM;
+
+/// SHA-256 of the keys below, as `printf %s precis_test_one | sha256sum` prints it.
+const CONFIG: &str = r#"
+[http]
+header_timeout_seconds = 2
+body_timeout_seconds = 2
+
+[[access.keys]]
+name = "one"
+hash = "sha256:7a016e34bdd16c04d0daa9c61e4bde72b716a329605815b791944b3c7352db07"
+
+[[access.keys]]
+name = "two"
+hash = "sha256:1386fef4d0d14a834965f40b79d101b4a66031cf6f06199b085be164c7dbc6c2"
+
+[[access.keys]]
+name = "few"
+hash = "sha256:6ff60562fc716278d0be7562e8b166926b5dbe1fc2f3e02a4a29ef8c74d61198"
+max_queued_jobs = 4
+
+[[access.keys]]
+name = "slow"
+hash = "sha256:c6f5e73c7051c77fcfc8653ab60b7051c242c8be95a0020dd2b3ef093ada7b95"
+requests_per_minute = 60
+burst = 2
+"#;
+
+/// The key of this name.
+pub(crate) fn key(name: &str) -> String {
+    format!("precis_test_{name}")
+}
+
+/// The product with keys. It has one worker.
+pub(crate) async fn guarded() -> &'static Product {
+    static GUARDED: OnceCell<Product> = OnceCell::const_new();
+    GUARDED
+        .get_or_init(|| async {
+            let options = Options {
+                workers: 1,
+                config: CONFIG.to_owned(),
+                shared_in: Some(env!("CARGO_TARGET_TMPDIR").into()),
+                ..Options::default()
+            };
+            Product::start(PROGRAM, options).await
+        })
+        .await
+}
+
+/// A request to an API at `base` with the key of this name.
+pub(crate) fn request(
+    product: &Product,
+    base: &str,
+    method: Method,
+    path: &str,
+    name: &str,
+) -> RequestBuilder {
+    product
+        .http
+        .request(method, format!("{base}{path}"))
+        .bearer_auth(key(name))
+}
+
+/// Submits a text.
+pub(crate) async fn submit(product: &Product, base: &str, name: &str, body: &Value) -> Response {
+    let request = request(product, base, Method::POST, "/v1/summaries", name);
+    request.json(body).send().await.expect("the API answers")
+}
+
+/// A second process of the gateway, and its address.
+pub(crate) async fn second_gateway(product: &Product, name: &str) -> (Process, String) {
+    let port = free_port();
+    let process = product.command("api", name, &[format!("api.listen=127.0.0.1:{port}")]);
+    let base = format!("http://127.0.0.1:{port}");
+    precis_tests::eventually(
+        std::time::Duration::from_secs(60),
+        "the second gateway is ready",
+        async || {
+            let ready = product.http.get(format!("{base}/readyz")).send().await.ok()?;
+            ready.status().is_success().then_some(())
+        },
+    )
+    .await;
+    (process, base)
+}
