@@ -38,6 +38,8 @@ mod testing;
 mod view;
 mod wait;
 
+pub use metrics::describe as describe_metrics;
+
 use std::sync::Arc;
 
 use precis_runtime::admin::{self, Readiness};

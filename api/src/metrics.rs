@@ -12,7 +12,7 @@ const REFUSED: &str = "precis_api_refused_total";
 const WAITERS: &str = "precis_api_waiters";
 
 /// Describes every metric of this crate; called once at the start.
-pub(crate) fn describe() {
+pub fn describe() {
     describe_counter!(
         REQUESTS,
         Unit::Count,

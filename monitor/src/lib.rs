@@ -25,5 +25,6 @@ mod time;
 mod wiring;
 
 pub use database::Database;
+pub use metrics::describe as describe_metrics;
 pub use score::Scorer;
 pub use wiring::run;

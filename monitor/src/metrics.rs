@@ -15,7 +15,8 @@ const DEAD: &str = "precis_monitor_dead_letters_total";
 const ANSWERED: &str = "precis_monitor_jobs_answered_total";
 
 /// Describes every metric, and shows the counters from the start.
-pub(crate) fn describe() {
+pub fn describe() {
+    crate::sinks::forward::metrics::describe();
     describe_counter!(ROWS, Unit::Count, "Rows that ClickHouse has taken");
     describe_counter!(BLOCKS, Unit::Count, "Inserts that ClickHouse has confirmed");
     describe_histogram!(
@@ -71,8 +72,8 @@ pub(crate) fn lag(messages: u64) {
 }
 
 /// So many results are not acknowledged by a sink.
-pub(crate) fn lag_of(sink: &'static str, messages: u64) {
-    gauge!(LAG, "sink" => sink).set(messages as f64);
+pub(crate) fn lag_of(sink: &str, messages: u64) {
+    gauge!(LAG, "sink" => sink.to_owned()).set(messages as f64);
 }
 
 /// A message went to `DEAD`.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests may panic
 
 mod access;
+mod arize;
 mod contracts;
 mod crashes;
 mod faults;
@@ -12,6 +13,7 @@ mod lifecycle;
 mod nats_direct;
 mod rest;
 mod seed_routes;
+mod traces;
 
 use precis_tests::{Options, Product};
 use tokio::sync::OnceCell;

@@ -10,6 +10,7 @@
 //! | `folder.rs` | where its data is |
 //! | `process.rs` | a process that a test starts |
 //! | `processes.rs` | processes that it finds |
+//! | `receiver.rs` | a server that stands for Arize's cloud, or for a collector |
 //! | `samples.rs` | texts |
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)] // a harness of tests may panic
 
@@ -18,6 +19,7 @@ mod folder;
 pub mod process;
 pub mod processes;
 pub mod product;
+pub mod receiver;
 pub mod samples;
 
 pub use client::{eventually, id_of};

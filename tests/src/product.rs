@@ -48,6 +48,8 @@ pub struct Product {
     pub api: String,
     /// Address of the monitor.
     pub monitor: String,
+    /// Address of the first worker's `/metrics`.
+    pub worker_admin: String,
     /// Address of ClickHouse's HTTP interface.
     pub clickhouse: String,
     /// Address of NATS.
@@ -94,6 +96,7 @@ impl Product {
         let _already_installed = rustls::crypto::ring::default_provider().install_default();
         let program = PathBuf::from(program);
         let (api, monitor, clickhouse, nats) = (free_port(), free_port(), free_port(), free_port());
+        let worker_admin = free_port();
         let dir = match &options.shared_in {
             Some(parent) => folder::shared(parent),
             None => folder::temporary(),
@@ -105,7 +108,7 @@ impl Product {
             format!("monitor.listen=127.0.0.1:{monitor}"),
             format!("clickhouse.url=http://127.0.0.1:{clickhouse}"),
             format!("nats.url=nats://127.0.0.1:{nats}"),
-            format!("worker.admin_listen=127.0.0.1:{}", free_port()),
+            format!("worker.admin_listen=127.0.0.1:{worker_admin}"),
             format!("standalone.data_dir={}", dir.path().join("data").display()),
             format!("standalone.local_dir={}", local_dir(&program).display()),
             format!("standalone.workers={}", options.workers),
@@ -120,6 +123,7 @@ impl Product {
             starts: 0,
             api: format!("http://127.0.0.1:{api}"),
             monitor: format!("http://127.0.0.1:{monitor}"),
+            worker_admin: format!("http://127.0.0.1:{worker_admin}"),
             clickhouse: format!("http://127.0.0.1:{clickhouse}"),
             nats: format!("nats://127.0.0.1:{nats}"),
             http: reqwest::Client::builder()

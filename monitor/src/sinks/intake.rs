@@ -47,9 +47,9 @@ impl Delivered {
         })
     }
 
-    /// Gives it back: it is delivered again, here or elsewhere.
-    pub(crate) async fn hand_back(&self) {
-        let _redelivered_after_the_ack_wait = self.message.ack_with(AckKind::Nak(None)).await;
+    /// Gives it back: it is delivered again, here or elsewhere, at once or after `delay`.
+    pub(crate) async fn hand_back(&self, delay: Option<Duration>) {
+        let _redelivered_after_the_ack_wait = self.message.ack_with(AckKind::Nak(delay)).await;
     }
 
     /// Says that it is still being worked on.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
-use precis_runtime::config;
+use precis_runtime::config::{self, Secret};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use super::{limits, otlp};
 pub(crate) struct Phoenix {
     client: Client,
     url: String,
-    key: Option<String>,
+    key: Option<Secret>,
     resource: Vec<KeyValue>,
     style: Style,
     most: usize,
@@ -31,7 +31,7 @@ impl Phoenix {
         Self {
             client,
             url: url.trim_end_matches('/').to_owned(),
-            key: settings.api_key.as_ref().map(|key| key.expose().to_owned()),
+            key: settings.api_key.clone(),
             resource: otlp::resource(&settings.project),
             style: Style {
                 texts: settings.texts,
@@ -44,7 +44,7 @@ impl Phoenix {
     fn post(&self, path: &str) -> RequestBuilder {
         let request = self.client.post(format!("{}{path}", self.url));
         match &self.key {
-            Some(key) => request.bearer_auth(key),
+            Some(key) => request.bearer_auth(key.expose()),
             None => request,
         }
     }
@@ -85,7 +85,7 @@ impl Phoenix {
                 return outcome;
             }
         }
-        outcome.map_err(|error| SendError::Refused(error.to_string()))
+        outcome.map_err(|error| SendError::NotYet(error.to_string()))
     }
 }
 

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::arize::{records::Records, traces::Traces};
 use super::forward::parcel::Target;
-use super::forward::{Forwarder, http, metrics};
+use super::forward::source::Predictions;
+use super::forward::{Forwarder, http};
 use super::intake::Intake;
 use super::phoenix::Phoenix;
 
@@ -60,9 +61,6 @@ pub(crate) fn forward_all(
             stop,
         ));
     }
-    if !sinks.is_empty() {
-        metrics::describe();
-    }
     Ok(async move { try_join_all(sinks).await.map(|_| ()) })
 }
 
@@ -92,6 +90,7 @@ fn sink<T: Target + 'static>(
     };
     let forwarder = Forwarder {
         target,
+        source: Predictions,
         intake,
         sampling_rate,
         most,

@@ -4,11 +4,16 @@
 pub(crate) mod records;
 pub(crate) mod traces;
 
-use reqwest::RequestBuilder;
+use reqwest::header::{HeaderMap, HeaderValue};
 
-/// A request with headers.
-fn with_headers(request: RequestBuilder, headers: &[(&'static str, String)]) -> RequestBuilder {
+/// Headers that are never shown; a value that can't stand in a header, which the configuration rules out, is left out.
+fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in all {
+        if let Ok(mut value) = HeaderValue::from_str(value) {
+            value.set_sensitive(true);
+            headers.insert(*name, value);
+        }
+    }
     headers
-        .iter()
-        .fold(request, |request, (name, value)| request.header(*name, value))
 }

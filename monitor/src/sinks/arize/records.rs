@@ -7,9 +7,9 @@ use precis_runtime::config;
 use precis_schemas::embedding::Vector;
 use precis_schemas::time::millis_between;
 use reqwest::Client;
+use reqwest::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
-use super::with_headers;
 use crate::sinks::forward::http::{self, SendError};
 use crate::sinks::forward::item::{Item, Kind, Scores};
 use crate::sinks::forward::parcel::Target;
@@ -20,7 +20,7 @@ use crate::sinks::{limits, openinference};
 pub(crate) struct Records {
     client: Client,
     url: String,
-    headers: Vec<(&'static str, String)>,
+    headers: HeaderMap,
     form: Form,
 }
 
@@ -51,19 +51,16 @@ impl Records {
     }
 }
 
-fn headers(key: &str, space: &str) -> Vec<(&'static str, String)> {
-    vec![
-        ("authorization", key.to_owned()),
-        ("Grpc-Metadata-arize-space-id", space.to_owned()),
-        ("Grpc-Metadata-space_id", space.to_owned()),
-        ("Grpc-Metadata-arize-interface", "stream".to_owned()),
-        ("Grpc-Metadata-sdk-language", "rust".to_owned()),
-        (
-            "Grpc-Metadata-language-version",
-            env!("CARGO_PKG_RUST_VERSION").to_owned(),
-        ),
-        ("Grpc-Metadata-sdk-version", env!("CARGO_PKG_VERSION").to_owned()),
-    ]
+fn headers(key: &str, space: &str) -> HeaderMap {
+    super::headers(&[
+        ("authorization", key),
+        ("grpc-metadata-arize-space-id", space),
+        ("grpc-metadata-space_id", space),
+        ("grpc-metadata-arize-interface", "stream"),
+        ("grpc-metadata-sdk-language", "rust"),
+        ("grpc-metadata-language-version", env!("CARGO_PKG_RUST_VERSION")),
+        ("grpc-metadata-sdk-version", env!("CARGO_PKG_VERSION")),
+    ])
 }
 
 impl Target for Records {
@@ -91,7 +88,7 @@ impl Target for Records {
     async fn send(&self, items: &[&Item]) -> Result<(), SendError> {
         for item in items {
             let request = self.client.post(&self.url).json(&self.form.body(item));
-            http::send(with_headers(request, &self.headers)).await?;
+            http::send(request.headers(self.headers.clone())).await?;
         }
         Ok(())
     }

@@ -3,9 +3,8 @@
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use precis_runtime::config;
 use reqwest::Client;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
-use super::with_headers;
 use crate::sinks::forward::http::{self, SendError};
 use crate::sinks::forward::item::{Item, Kind};
 use crate::sinks::forward::parcel::Target;
@@ -17,7 +16,7 @@ use crate::sinks::{limits, otlp};
 pub(crate) struct Traces {
     client: Client,
     url: String,
-    headers: Vec<(&'static str, String)>,
+    headers: HeaderMap,
     resource: Vec<KeyValue>,
     style: Style,
     most: usize,
@@ -44,18 +43,18 @@ impl Traces {
     }
 }
 
-fn headers(key: &str, space: &str) -> Vec<(&'static str, String)> {
-    vec![
-        ("authorization", key.to_owned()),
-        ("api_key", key.to_owned()),
-        ("arize-space-id", space.to_owned()),
-        ("space_id", space.to_owned()),
-        ("arize-interface", "otel".to_owned()),
-        ("sdk-language", "rust".to_owned()),
-        ("language-version", env!("CARGO_PKG_RUST_VERSION").to_owned()),
-        ("sdk-version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("sdk-package-name", "precis-monitor".to_owned()),
-    ]
+fn headers(key: &str, space: &str) -> HeaderMap {
+    super::headers(&[
+        ("authorization", key),
+        ("api_key", key),
+        ("arize-space-id", space),
+        ("space_id", space),
+        ("arize-interface", "otel"),
+        ("sdk-language", "rust"),
+        ("language-version", env!("CARGO_PKG_RUST_VERSION")),
+        ("sdk-version", env!("CARGO_PKG_VERSION")),
+        ("sdk-package-name", "precis-monitor"),
+    ])
 }
 
 impl Target for Traces {
@@ -94,7 +93,7 @@ impl Target for Traces {
             .post(&self.url)
             .header(CONTENT_TYPE, otlp::PROTOBUF)
             .body(otlp::request(self.resource.clone(), spans));
-        let answer = http::send(with_headers(request, &self.headers)).await?;
+        let answer = http::send(request.headers(self.headers.clone())).await?;
         otlp::read_answer(&answer, count)
     }
 }

@@ -20,6 +20,9 @@ pub(crate) enum SendError {
     /// For what is in it: sending it again changes nothing.
     #[error("{0}")]
     Refused(String),
+    /// It belongs to something that the receiver does not have, or not yet.
+    #[error("{0}")]
+    NotYet(String),
     /// For a reason that passes, or that an operator has to put right.
     #[error("{reason}")]
     Unavailable {

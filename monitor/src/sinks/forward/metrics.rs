@@ -67,6 +67,7 @@ pub(crate) fn request(sink: &'static str, elapsed: Duration, outcome: &Result<()
     let outcome = match outcome {
         Ok(()) => "taken",
         Err(SendError::Refused(_)) => "refused",
+        Err(SendError::NotYet(_)) => "not_yet",
         Err(SendError::Unavailable { .. }) => "failed",
     };
     histogram!(SECONDS, "sink" => sink, "outcome" => outcome).record(elapsed);

@@ -6,6 +6,7 @@
 //! | `breaker.rs` | how long a receiver in trouble is left alone |
 //! | `parcel.rs` | items in requests, the ones that are refused, the ones that are tried again |
 //! | `item.rs` | what is forwarded |
+//! | `source.rs` | what the messages of a stream are to a receiver |
 //! | `sampling.rs` | which results are |
 //! | `run.rs` | the way of a message from its stream to its acknowledgement |
 
@@ -16,5 +17,6 @@ pub(crate) mod metrics;
 pub(crate) mod parcel;
 mod run;
 pub(crate) mod sampling;
+pub(crate) mod source;
 
 pub(crate) use run::Forwarder;

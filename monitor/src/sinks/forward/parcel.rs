@@ -44,6 +44,8 @@ pub(crate) enum Fate {
     Taken,
     /// The receiver will never take it.
     Refused(String),
+    /// The receiver may take it later.
+    NotYet(String),
 }
 
 /// Items and how far they have come. [`Parcel::round`] is repeated until [`Parcel::is_done`].
@@ -108,7 +110,11 @@ impl<'a> Parcel<'a> {
                 }
                 Err(SendError::Refused(reason)) => {
                     heard = true;
-                    self.refused(request, reason, &mut fates);
+                    self.single_out(request, Fate::Refused(reason), &mut fates);
+                }
+                Err(SendError::NotYet(reason)) => {
+                    heard = true;
+                    self.single_out(request, Fate::NotYet(reason), &mut fates);
                 }
                 Err(SendError::Unavailable {
                     reason, retry_after, ..
@@ -164,9 +170,10 @@ impl<'a> Parcel<'a> {
         outcome
     }
 
-    fn refused(&mut self, mut request: Vec<usize>, reason: String, fates: &mut Vec<(usize, Fate)>) {
+    /// The fate of a single item; a request of several is halved to find out which of them it is.
+    fn single_out(&mut self, mut request: Vec<usize>, fate: Fate, fates: &mut Vec<(usize, Fate)>) {
         if let [index] = request[..] {
-            fates.push((index, Fate::Refused(reason)));
+            fates.push((index, fate));
             return;
         }
         let second = request.split_off(request.len() / 2);

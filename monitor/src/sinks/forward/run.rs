@@ -6,29 +6,32 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use precis_runtime::topology::TopologyError;
-use precis_runtime::trace_context::TraceContext;
-use precis_schemas::JobResult;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
 use super::item::Item;
 use super::metrics;
 use super::parcel::{Fate, Parcel, Target};
-use super::sampling::is_chosen;
+use super::source::{Read, Source};
 use crate::backoff::Backoff;
-use crate::score::Scorer;
 use crate::sinks::intake::{Delivered, Intake, acknowledge};
 
 /// How long requests that are under way are waited for after the word to stop.
 const DRAIN: Duration = Duration::from_secs(5);
+/// After how long a message is delivered again whose prediction the receiver does not have yet.
+const LATER: Duration = Duration::from_secs(30);
+/// Deliveries of such a message after which it is given up.
+const MOST_ATTEMPTS: u64 = 20;
 /// How long a pull waits for more messages.
 const PULL: Duration = Duration::from_millis(500);
 
 /// Moves results from a stream to a receiver.
 #[derive(Debug)]
-pub(crate) struct Forwarder<T> {
+pub(crate) struct Forwarder<T, S> {
     /// Where they go.
     pub(crate) target: T,
+    /// What they are made of.
+    pub(crate) source: S,
     /// Where they come from.
     pub(crate) intake: Intake,
     /// Share of the jobs that is forwarded, 0 to 1, unless a job says otherwise.
@@ -41,7 +44,7 @@ pub(crate) struct Forwarder<T> {
     pub(crate) stop: CancellationToken,
 }
 
-impl<T: Target> Forwarder<T> {
+impl<T: Target, S: Source> Forwarder<T, S> {
     /// Forwards until it is told to stop.
     ///
     /// # Errors
@@ -50,11 +53,13 @@ impl<T: Target> Forwarder<T> {
         let sink = self.target.name();
         metrics::begin(sink);
         let mut consumer = self.intake.consumer().await?;
+        // A receiver has a reader for each stream.
+        let reader = self.intake.spec.name.trim_start_matches("monitor-").to_owned();
         let lag = tokio::spawn(Intake::report_lag(
             consumer.clone(),
             self.stop.clone(),
             move |count| {
-                crate::metrics::lag_of(sink, count);
+                crate::metrics::lag_of(&reader, count);
             },
         ));
         let mut breaker = Breaker::new(self.rest);
@@ -91,27 +96,27 @@ impl<T: Target> Forwarder<T> {
     /// however long the receiver is away.
     async fn forward(&self, messages: Vec<Delivered>, breaker: &mut Breaker) {
         let sink = self.target.name();
-        let rate = self.sampling_rate;
         let messages = Arc::new(messages);
-        let shared = Arc::clone(&messages);
-        // Scores are arithmetic over whole texts: not on the threads that serve the network.
-        let Ok((mut items, mut places)) = tokio::task::spawn_blocking(move || chosen(&shared, rate)).await
-        else {
+        let read = self.source.read(Arc::clone(&messages), self.sampling_rate).await;
+        let Some(read) = read else {
             tracing::error!(sink, "results could not be read; they will be delivered again");
             return;
         };
-        let wanted: Vec<bool> = items.iter().map(|item| self.target.wants(item)).collect();
-        keep(&mut items, &wanted);
-        keep(&mut places, &wanted);
-        let settled: Vec<AtomicBool> = messages.iter().map(|_| AtomicBool::new(true)).collect();
-        places
-            .iter()
-            .for_each(|place| settled[*place].store(false, Ordering::Relaxed));
-        let skipped = messages
-            .iter()
-            .zip(&settled)
-            .filter(|(_, done)| done.load(Ordering::Relaxed));
-        let skipped: Vec<&Delivered> = skipped.map(|(one, _)| one).collect();
+        let (mut items, mut places, mut skipped, mut settled) = (vec![], vec![], vec![], vec![]);
+        for (place, (one, read)) in messages.iter().zip(read).enumerate() {
+            let wanted = match read {
+                Read::Item(item) if self.target.wants(&item) => Some(*item),
+                Read::Item(_) | Read::Skip => {
+                    skipped.push(one);
+                    None
+                }
+            };
+            settled.push(AtomicBool::new(wanted.is_none()));
+            if let Some(item) = wanted {
+                items.push(item);
+                places.push(place);
+            }
+        }
         metrics::skipped(sink, skipped.len());
         acknowledge(skipped).await;
         tokio::select! {
@@ -125,7 +130,7 @@ impl<T: Target> Forwarder<T> {
             .filter(|(_, done)| !done.load(Ordering::Relaxed));
         let mut count = 0;
         for (one, _) in left {
-            one.hand_back().await;
+            one.hand_back(None).await;
             count += 1;
         }
         if count > 0 {
@@ -153,13 +158,26 @@ impl<T: Target> Forwarder<T> {
             let mut done = Vec::with_capacity(fates.len());
             for (index, fate) in fates {
                 let place = places[index];
-                metrics::record(sink, fate == Fate::Taken);
+                let one = &messages[place];
                 match fate {
-                    Fate::Taken => done.push(&messages[place]),
-                    Fate::Refused(reason) => {
+                    Fate::Taken => {
+                        metrics::record(sink, true);
+                        done.push(one);
+                    }
+                    Fate::NotYet(reason) if one.attempts < MOST_ATTEMPTS => {
+                        tracing::debug!(
+                            sink,
+                            sequence = one.sequence,
+                            reason,
+                            "not yet; trying again later"
+                        );
+                        one.hand_back(Some(LATER)).await;
+                    }
+                    Fate::Refused(reason) | Fate::NotYet(reason) => {
+                        metrics::record(sink, false);
                         // Else it was handed back, and comes again.
-                        if self.intake.bury(sink, &messages[place], reason).await {
-                            done.push(&messages[place]);
+                        if self.intake.bury(sink, one, reason).await {
+                            done.push(one);
                         }
                     }
                 }
@@ -180,34 +198,6 @@ impl<T: Target> Forwarder<T> {
         self.stop.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     }
-}
-
-/// The items of the results that are forwarded, and the index of each one's message.
-///
-/// What can't be read is left to the sink of ClickHouse, which reads every result and buries what is none.
-fn chosen(messages: &[Delivered], rate: f64) -> (Vec<Item>, Vec<usize>) {
-    let scorer = Scorer::default();
-    let (mut items, mut places) = (vec![], vec![]);
-    for (place, one) in messages.iter().enumerate() {
-        let payload = &one.message.payload;
-        let Ok(result) = serde_json::from_slice::<JobResult>(payload) else {
-            continue;
-        };
-        if !is_chosen(&result, rate) {
-            continue;
-        }
-        let trace = TraceContext::from_message(one.message.headers.as_ref());
-        let trace_id = trace.map(|trace| trace.trace_id().to_owned());
-        items.push(Item::prediction(result, trace_id, payload.len(), &scorer));
-        places.push(place);
-    }
-    (items, places)
-}
-
-/// Leaves what is wanted.
-fn keep<T>(all: &mut Vec<T>, wanted: &[bool]) {
-    let mut wanted = wanted.iter();
-    all.retain(|_| wanted.next().copied().unwrap_or_default());
 }
 
 /// Tells JetStream every so often that the messages are being worked on, so that it doesn't deliver them again.

@@ -1,0 +1,250 @@
+//! Predictions on their way to Arize, whose cloud a server in the test stands for: it checks what it gets against what
+//! was captured of Arize's own clients.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use precis_schemas::rest::Status;
+use precis_tests::receiver::{Answer, Receiver, Request, numbers_of, text_of};
+use precis_tests::{Options, Product, eventually, id_of, samples};
+use serde_json::{Value, json};
+
+use crate::PROGRAM;
+
+const RECORDS: &str = "/v1/log";
+const TRACES: &str = "/v1/traces";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A product that forwards to `receiver`.
+async fn product(receiver: &Receiver, send: &str, more: &[&str]) -> Product {
+    let url = &receiver.url;
+    let mut settings = vec![
+        "arize.api_key=KEY-of-the-space-4711".to_owned(),
+        "arize.space_id=SPACE-4711".to_owned(),
+        format!("arize.send={send}"),
+        format!("arize.otlp_endpoint={url}{TRACES}"),
+        format!("arize.log_endpoint={url}{RECORDS}"),
+        "arize.model_id=summarizer".to_owned(),
+        "arize.model_version=1.0".to_owned(),
+        "worker.embeddings=both".to_owned(),
+    ];
+    settings.extend(more.iter().map(|text| (*text).to_owned()));
+    let options = Options {
+        settings,
+        ..Options::default()
+    };
+    Product::start(PROGRAM, options).await
+}
+
+/// A request as it was captured.
+fn captured(file: &str) -> Value {
+    let path = format!("{}/../monitor/contracts/arize/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read(path).expect("the capture is there");
+    serde_json::from_slice::<Value>(&text).expect("it is JSON")["request"].clone()
+}
+
+/// Every header of the capture that does not say which client it is.
+fn assert_headers(request: &Request, capture: &Value) {
+    for (name, value) in capture["headers"].as_object().unwrap() {
+        let value = match value.as_str().unwrap() {
+            "DUMMY_API_KEY" => "KEY-of-the-space-4711",
+            "DUMMY_SPACE_ID" => "SPACE-4711",
+            other => other,
+        };
+        let lower = name.to_ascii_lowercase();
+        if lower.contains("arize")
+            || lower.contains("space")
+            || lower.contains("key")
+            || lower == "content-type"
+        {
+            let sent = request
+                .headers
+                .get(&lower)
+                .unwrap_or_else(|| panic!("{name} is sent"));
+            assert_eq!(sent, value, "{name}");
+        }
+    }
+    let sent = request.headers.get("authorization").expect("a key is sent");
+    assert_eq!(sent, "KEY-of-the-space-4711");
+}
+
+fn records_by_id(receiver: &Receiver) -> BTreeMap<String, Vec<Value>> {
+    let mut records: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for request in receiver.taken(RECORDS) {
+        let record = request.json();
+        let id = record["prediction_id"].as_str().expect("an id").to_owned();
+        records.entry(id).or_default().push(record);
+    }
+    records
+}
+
+#[tokio::test]
+async fn a_prediction_reaches_arize_as_a_trace_and_as_a_record_unless_its_job_forbids_it() {
+    let receiver = Receiver::start().await;
+    let product = product(&receiver, "both", &["arize.sampling_rate=0"]).await;
+    let sample = samples::get("storm-ingrid-coast");
+    let text = &sample.article;
+    let reference = "A storm hit the coast.";
+    let not_sampled = product
+        .summarize(&json!({"text": "Rain fell. It was wet."}))
+        .await;
+    let forbidden = json!({"text": "Rain fell again.", "send_to_arize": false});
+    let forbidden = product.summarize(&forbidden).await;
+    let wanted =
+        json!({"text": text, "reference": reference, "send_to_arize": true, "metadata": {"feed": "7"}});
+    let view = product.summarize(&wanted).await;
+    let id = id_of(&view.id);
+    let record = eventually(PATIENCE, "the record is there", async || {
+        records_by_id(&receiver).remove(id.as_str())
+    })
+    .await;
+    let spans = eventually(PATIENCE, "the trace is there", async || {
+        let spans = receiver.spans();
+        (!spans.is_empty()).then_some(spans)
+    })
+    .await;
+
+    // The vectors of the result itself, which the worker has made of both texts.
+    let stored = product.result(&id).await.expect("the result is stored");
+    let embeddings = stored.embeddings.expect("it has vectors");
+    let numbers = |vector: Option<precis_schemas::embedding::Vector>| -> Vec<f64> {
+        let vector = vector.expect("a vector");
+        vector.as_slice().iter().copied().map(f64::from).collect()
+    };
+    let (document, summary) = (numbers(embeddings.document), numbers(embeddings.summary));
+    assert_eq!((document.len(), summary.len()), (256, 256));
+    assert_ne!(document, summary);
+    let row = product.rows_of(&id).await.remove(0);
+
+    let [record] = &record[..] else {
+        panic!("it was sent more than once")
+    };
+    assert_headers(&receiver.taken(RECORDS)[0], &captured("stream_log_request.json"));
+    let contract = &captured("stream_log_request.json")["body_json"];
+    let prediction = &record["prediction"];
+    for key in ["model_id", "environment_params", "is_generative_llm_record"] {
+        assert_eq!(record[key], contract[key], "{key}");
+    }
+    for key in ["model_version", "prediction_label"] {
+        assert_eq!(prediction[key], contract["prediction"][key], "{key}");
+    }
+    let embedding = |name: &str| &prediction["features"][name]["embedding"];
+    let tokens = |name: &str| &embedding(name)["raw_data"]["tokenArray"]["tokens"];
+    assert_eq!(tokens("prompt"), &json!([text]));
+    assert_eq!(tokens("response"), &json!([view.summary]));
+    assert_eq!(embedding("prompt")["vector"], json!(document));
+    assert_eq!(embedding("response")["vector"], json!(summary));
+    for (tag, column) in [
+        ("score_rouge1", "rouge1"),
+        ("score_rouge2", "rouge2"),
+        ("score_rougeL", "rougeL"),
+    ] {
+        assert_eq!(prediction["tags"][tag]["double"], row[column], "{tag}");
+    }
+    assert!(prediction["tags"]["score_bleu"]["double"].is_f64());
+    assert_eq!(prediction["tags"]["feed"], json!({"string": "7"}));
+
+    assert_headers(&receiver.taken(TRACES)[0], &captured("otlp_http_request.json"));
+    assert_eq!(spans.len(), 2, "{spans:?}");
+    let (llm, embed) = (&spans[0].1, &spans[1].1);
+    assert_eq!(
+        text_of(&llm.attributes, "openinference.span.kind").as_deref(),
+        Some("LLM")
+    );
+    assert_eq!(text_of(&llm.attributes, "input.value").as_ref(), Some(text));
+    assert_eq!(text_of(&llm.attributes, "output.value"), view.summary);
+    assert_eq!(embed.parent_span_id, llm.span_id);
+    let vector = "embedding.embeddings.0.embedding.vector";
+    assert_eq!(numbers_of(&embed.attributes, vector), Some(document));
+
+    // What came before it in the stream was looked at before it.
+    let ids: BTreeSet<String> = records_by_id(&receiver).into_keys().collect();
+    assert_eq!(ids, BTreeSet::from([id.to_string()]));
+    for other in [forbidden, not_sampled] {
+        assert_eq!(other.status, Status::Succeeded);
+    }
+    // The key is in no log.
+    for log in std::fs::read_dir(product.data().join("logs"))
+        .expect("there are logs")
+        .flatten()
+    {
+        let text = std::fs::read_to_string(log.path()).unwrap_or_default();
+        assert!(!text.contains("4711"), "{}", log.path().display());
+    }
+}
+
+#[tokio::test]
+async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
+    let receiver = Receiver::start().await;
+    let settings = ["arize.timeout_seconds=1", "arize.circuit_open_seconds=1"];
+    let product = product(&receiver, "records", &settings).await;
+    let dead = product.last_dead_letter().await;
+    let mut troubles = vec![
+        Answer::Take,
+        Answer::Hang,
+        Answer::Reset,
+        Answer::Status(500),
+        Answer::Later(429, 1),
+        Answer::Status(503),
+    ];
+    receiver.answers(move |request| {
+        let poison = String::from_utf8_lossy(&request.body).contains("poison");
+        match troubles.pop() {
+            Some(trouble) => trouble,
+            None if poison => Answer::Status(400),
+            None => Answer::Take,
+        }
+    });
+    let mut ids = BTreeSet::new();
+    for number in 0..8 {
+        let word = if number == 3 { "poison" } else { "rain" };
+        let view = product
+            .submit(&json!({"text": format!("There was {word} on day {number}.")}))
+            .await;
+        ids.insert((number, id_of(&view.id).to_string()));
+    }
+    let poisoned = ids
+        .iter()
+        .find(|(number, _)| *number == 3)
+        .cloned()
+        .expect("it is there")
+        .1;
+    let good: BTreeSet<String> = ids
+        .into_iter()
+        .map(|(_, id)| id)
+        .filter(|id| *id != poisoned)
+        .collect();
+    // Clients and rows don't wait for Arize.
+    for id in &good {
+        product.finished(id).await;
+        product.rows_of(&id.parse().expect("an id")).await;
+    }
+    eventually(PATIENCE, "everything is there", async || {
+        let taken: BTreeSet<String> = records_by_id(&receiver).into_keys().collect();
+        (taken == good).then_some(())
+    })
+    .await;
+    let letter = product
+        .dead_letter(dead, |letter| letter.subject.contains(&poisoned))
+        .await;
+    assert!(
+        letter.reason.message.starts_with("arize-records: 400"),
+        "{}",
+        letter.reason
+    );
+    let doubled: Vec<_> = records_by_id(&receiver)
+        .into_iter()
+        .filter(|(_, all)| all.len() > 1)
+        .collect();
+    assert!(doubled.is_empty(), "{doubled:?}");
+    assert_eq!(receiver.answered(Answer::Later(429, 1)), 1);
+    let metrics = product
+        .http
+        .get(format!("{}/metrics", product.monitor))
+        .send()
+        .await
+        .unwrap();
+    let metrics = metrics.text().await.unwrap();
+    let refused = "precis_monitor_forwarded_records_total{sink=\"arize-records\",outcome=\"refused\"} 1";
+    assert!(metrics.contains(refused), "{metrics}");
+}
