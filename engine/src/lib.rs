@@ -32,6 +32,7 @@ mod inspect;
 pub mod kernels;
 mod mapped;
 mod model;
+mod noop;
 mod source;
 mod tokenize;
 mod weights;
@@ -46,5 +47,5 @@ pub use generate::{
     Alternative, BatchObserver, EarlyStopping, FinishReason, GenerateRequest, Generated, GenerationParams,
     MAX_BEAMS, MAX_NEW_TOKENS, ParamError, RowDecision, StopRule, Timings,
 };
-pub use source::{ModelSource, SourceError};
+pub use source::{ModelSource, NO_OP, SourceError};
 pub use tokenize::{DEFAULT_PREFIX, Encoded};

@@ -28,7 +28,13 @@ pub enum ModelSource {
         /// Branch, tag or commit.
         revision: String,
     },
+    /// No model at all: every text is answered at once with its first sentence. Only for benchmarks of what is around
+    /// the engine, and named [`NO_OP`] so that nobody comes upon it by accident.
+    NoOp,
 }
+
+/// The name of [`ModelSource::NoOp`].
+pub const NO_OP: &str = "benchmark:no-op";
 
 /// Not the name of a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +43,7 @@ pub enum ModelSource {
 )]
 pub struct SourceError(String);
 
-/// `embedded`, `hub:owner/name`, `hub:owner/name@revision`, or a folder: anything that starts with `/`, `./`, `../` or
+/// `embedded`, [`NO_OP`], `hub:owner/name`, `hub:owner/name@revision`, or a folder: anything that starts with `/`, `./`, `../` or
 /// `path:`.
 impl FromStr for ModelSource {
     type Err = SourceError;
@@ -46,6 +52,9 @@ impl FromStr for ModelSource {
         let wrong = || SourceError(text.to_owned());
         if text == "embedded" {
             return Ok(Self::Embedded);
+        }
+        if text == NO_OP {
+            return Ok(Self::NoOp);
         }
         if let Some(id) = text.strip_prefix("hub:") {
             let (id, revision) = id.split_once('@').unwrap_or((id, "main"));
@@ -77,6 +86,7 @@ impl fmt::Display for ModelSource {
             Self::Embedded => f.write_str("embedded"),
             Self::Path(path) => write!(f, "path:{}", path.display()),
             Self::Hub { id, revision } => write!(f, "hub:{id}@{revision}"),
+            Self::NoOp => f.write_str(NO_OP),
         }
     }
 }
@@ -109,12 +119,13 @@ pub(crate) enum WeightFiles {
     Files(Vec<PathBuf>),
 }
 
-/// Finds the files of `source`; downloads what the hub's cache does not have.
-pub(crate) fn find(source: &ModelSource) -> Result<ModelFiles> {
+/// Finds the files of `source`; downloads what the hub's cache does not have. None where there is no model.
+pub(crate) fn find(source: &ModelSource) -> Result<Option<ModelFiles>> {
     match source {
-        ModelSource::Embedded => crate::embedded::files(),
-        ModelSource::Path(folder) => in_folder(folder),
-        ModelSource::Hub { id, revision } => crate::hub::files(id, revision),
+        ModelSource::Embedded => crate::embedded::files().map(Some),
+        ModelSource::Path(folder) => in_folder(folder).map(Some),
+        ModelSource::Hub { id, revision } => crate::hub::files(id, revision).map(Some),
+        ModelSource::NoOp => Ok(None),
     }
 }
 
@@ -236,6 +247,7 @@ mod tests {
     fn sources_are_parsed_and_printed_alike() {
         for text in [
             "embedded",
+            NO_OP,
             "path:/models/t5",
             "hub:t5-small@main",
             "hub:owner/name@refs/pr/1",

@@ -19,6 +19,16 @@ pub struct Encoded {
     pub truncated_tokens: usize,
 }
 
+/// Texts to ids and back, as one engine does it.
+pub(crate) trait Tokenize: Send + Sync {
+    /// Most ids of an encoded text.
+    fn max_input_tokens(&self) -> usize;
+    /// Encodes a text with whatever belongs before and after it; too long a text is cut.
+    fn encode(&self, text: &str) -> Result<Encoded, RowError>;
+    /// The text of ids, without special tokens and without white space around it.
+    fn decode(&self, ids: &[u32]) -> Result<String, RowError>;
+}
+
 /// The tokenizer of one model with its prompt.
 pub(crate) struct TextTokenizer {
     tokenizer: Tokenizer,
@@ -61,14 +71,15 @@ impl TextTokenizer {
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
+}
 
-    /// Most ids of an encoded text.
-    pub(crate) fn max_input_tokens(&self) -> usize {
+impl Tokenize for TextTokenizer {
+    fn max_input_tokens(&self) -> usize {
         self.max_input_tokens
     }
 
     /// Encodes the prefix and the text; too long a text is cut to `ids[..max - 1]` and the end token.
-    pub(crate) fn encode(&self, text: &str) -> Result<Encoded, RowError> {
+    fn encode(&self, text: &str) -> Result<Encoded, RowError> {
         let prompt = format!("{}{text}", self.prefix);
         let encoding = self
             .tokenizer
@@ -91,8 +102,7 @@ impl TextTokenizer {
         })
     }
 
-    /// The text of ids, without special tokens and without white space around it.
-    pub(crate) fn decode(&self, ids: &[u32]) -> Result<String, RowError> {
+    fn decode(&self, ids: &[u32]) -> Result<String, RowError> {
         let text = self
             .tokenizer
             .decode(ids, true)

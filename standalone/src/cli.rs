@@ -107,13 +107,7 @@ pub fn main() -> ExitCode {
             precis_producer::cli::run(context, command)
         }),
         Command::ClickHouse(args) => run_engine(args),
-        Command::Bench(bench) => match bench.run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Bench(bench) => bench.run(),
         Command::Guard(args) => guard::run(&args),
     }
 }

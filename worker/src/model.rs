@@ -37,6 +37,7 @@ pub fn source_of(choice: &ModelChoice) -> ModelSource {
             id: id.clone(),
             revision: revision.clone().unwrap_or_else(|| "main".into()),
         },
+        ModelChoice::NoOp => ModelSource::NoOp,
     }
 }
 

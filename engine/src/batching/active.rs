@@ -11,7 +11,7 @@ use super::{Drafting, Event};
 use crate::error::RowError;
 use crate::generate::{Alternative, FinishReason, Generated, RowLogits, Search, Timings};
 use crate::model::Backend;
-use crate::tokenize::TextTokenizer;
+use crate::tokenize::{TextTokenizer, Tokenize};
 
 /// The rows of the next step, of all requests.
 #[derive(Debug, Default)]

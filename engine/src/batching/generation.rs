@@ -91,7 +91,7 @@ impl Subscriber {
         self.gone.load(Ordering::Relaxed)
     }
 
-    pub(super) fn send(&self, event: Event) {
+    pub(crate) fn send(&self, event: Event) {
         (self.sink)(event);
     }
 }

@@ -181,13 +181,20 @@ pub enum ModelChoice {
         /// Branch, tag or commit.
         revision: Option<String>,
     },
+    /// None at all, `benchmark:no-op`: every text is answered at once with its first sentence. Only for benchmarks of
+    /// what is around the engine; no folder and no repository can have that name by accident.
+    NoOp,
 }
+
+const NO_OP: &str = "benchmark:no-op";
 
 impl From<String> for ModelChoice {
     fn from(text: String) -> Self {
         let path = PathBuf::from(&text);
         if text == "embedded" {
             Self::Embedded
+        } else if text == NO_OP {
+            Self::NoOp
         } else if path.is_absolute() || text.starts_with('.') || text.starts_with('~') || path.is_dir() {
             Self::Folder(path)
         } else {
@@ -209,6 +216,7 @@ impl From<ModelChoice> for String {
     fn from(choice: ModelChoice) -> Self {
         match choice {
             ModelChoice::Embedded => "embedded".into(),
+            ModelChoice::NoOp => NO_OP.into(),
             ModelChoice::Folder(path) => path.display().to_string(),
             ModelChoice::Hub { id, revision: None } => id,
             ModelChoice::Hub {
@@ -483,6 +491,7 @@ mod tests {
     fn a_model_is_a_folder_or_a_hub_id() {
         let choice = |text: &str| ModelChoice::from(text.to_owned());
         assert_eq!(choice("embedded"), ModelChoice::Embedded);
+        assert_eq!(choice("benchmark:no-op"), ModelChoice::NoOp);
         assert_eq!(
             choice("./models/mine"),
             ModelChoice::Folder("./models/mine".into())

@@ -43,7 +43,7 @@ fn outcome(mut latencies: Vec<f64>, wall: f64) -> Outcome {
 }
 
 #[allow(clippy::disallowed_methods)] // no executor here: these threads stand for clients
-fn sleep_until(start: Instant, seconds: f64) {
+pub(super) fn sleep_until(start: Instant, seconds: f64) {
     let at = start + Duration::from_secs_f64(seconds);
     std::thread::sleep(at.saturating_duration_since(Instant::now()));
 }

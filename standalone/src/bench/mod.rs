@@ -3,10 +3,13 @@
 //! Machines are shared and noisy: what counts are ratios of things measured in turns, medians of several rounds, and
 //! processor time where one thread is compared with one thread.
 
+mod api;
 mod arrivals;
 mod clock;
 mod engine;
 mod peers;
+
+use std::process::ExitCode;
 
 use clap::Subcommand;
 
@@ -15,16 +18,23 @@ use clap::Subcommand;
 pub(crate) enum Bench {
     /// The T5 engine: summaries per second of each precision, shares of the processor's peak, batching, drafts
     Engine(engine::EngineBench),
+    /// The whole path of a job, HTTP to HTTP: what the queue adds to an engine that answers at once
+    Api(api::ApiBench),
 }
 
 impl Bench {
-    /// Measures, and prints a table; with `--json` one JSON object as the last line.
-    ///
-    /// # Errors
-    /// When a model or an engine can't be loaded, or gives other tokens than it should.
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    /// Measures, and prints a table; with `--json` one JSON object as the last line. It fails when what is measured
+    /// can't be started, or gives other answers than it should.
+    pub(crate) fn run(self) -> ExitCode {
         match self {
-            Self::Engine(bench) => bench.run(),
+            Self::Engine(bench) => match bench.run() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("error: {error:#}");
+                    ExitCode::FAILURE
+                }
+            },
+            Self::Api(bench) => bench.run(),
         }
     }
 }

@@ -42,6 +42,9 @@ pub struct UpArgs {
     /// Never fetch anything [standalone.offline]
     #[arg(long)]
     pub offline: bool,
+    /// Start neither the monitor nor ClickHouse: for benchmarks of what is before them.
+    #[arg(skip)]
+    pub without_monitor: bool,
 }
 
 impl UpArgs {
@@ -110,7 +113,10 @@ impl Running {
     pub async fn start(context: &Context, args: &UpArgs) -> anyhow::Result<Self> {
         let config = &context.config;
         let begun = Instant::now();
-        let plan = Plan::make(config, &args.run_args().config)?;
+        let mut plan = Plan::make(config, &args.run_args().config)?;
+        if args.without_monitor {
+            plan.leave_out_monitor();
+        }
         let instance = InstanceLock::take(&plan.data_dir)?;
         plan.check_disk()?;
         plan.check_ports(config).await?;
@@ -175,8 +181,10 @@ impl Running {
         })
         .await?;
         let http = client::http()?;
-        let ping = format!("{}/ping", config.clickhouse.url.shown().trim_end_matches('/'));
-        self.wait_for("clickhouse", &http, &ping, PATIENCE).await?;
+        if self.plan.monitor {
+            let ping = format!("{}/ping", config.clickhouse.url.shown().trim_end_matches('/'));
+            self.wait_for("clickhouse", &http, &ping, PATIENCE).await?;
+        }
         // The monitor first, so that nothing is answered unmeasured for long; the API last, so that
         // whoever sees it can use it.
         for role in servers::roles(&self.plan, config)? {

@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) clickhouse: Option<SocketAddr>,
     /// Admin address of each worker.
     pub(super) workers: Vec<SocketAddr>,
+    /// Whether the monitor is to be started.
+    pub(super) monitor: bool,
     /// The configuration arguments of this process, handed on to every role.
     pub(super) config_args: ConfigArgs,
 }
@@ -86,8 +88,15 @@ impl Plan {
             nats,
             clickhouse,
             workers,
+            monitor: true,
             config_args: config_args.clone(),
         })
+    }
+
+    /// Starts neither the monitor nor the database that it writes to.
+    pub(super) fn leave_out_monitor(&mut self) {
+        self.monitor = false;
+        self.clickhouse = None;
     }
 
     /// Where configuration files of the servers are written.
@@ -116,18 +125,15 @@ impl Plan {
 
     /// Refuses a port that is taken, by the name of its setting.
     pub(super) async fn check_ports(&self, config: &Config) -> anyhow::Result<()> {
-        let mut wanted = vec![
-            (
-                "api.listen".to_owned(),
-                config.api.listen,
-                "choose another with --set api.listen=HOST:PORT",
-            ),
-            (
-                "monitor.listen".to_owned(),
-                config.monitor.listen,
-                "choose another with --set monitor.listen=HOST:PORT",
-            ),
-        ];
+        let mut wanted = vec![(
+            "api.listen".to_owned(),
+            config.api.listen,
+            "choose another with --set api.listen=HOST:PORT",
+        )];
+        if self.monitor {
+            let advice = "choose another with --set monitor.listen=HOST:PORT";
+            wanted.push(("monitor.listen".to_owned(), config.monitor.listen, advice));
+        }
         if let Some(address) = self.nats {
             let advice = "to use the server that is there, --set standalone.start_nats=false; else choose another port with --set nats.url=nats://127.0.0.1:PORT";
             wanted.push(("nats.url".into(), address, advice));
@@ -171,7 +177,10 @@ impl Plan {
     /// Name, health URL and patience of every role.
     pub(super) fn health(&self, config: &Config) -> Vec<(String, String, Duration)> {
         let ready = |address: SocketAddr| format!("http://{}/readyz", reachable(address));
-        let mut health = vec![("monitor".to_owned(), ready(config.monitor.listen), PATIENCE)];
+        let mut health = Vec::new();
+        if self.monitor {
+            health.push(("monitor".to_owned(), ready(config.monitor.listen), PATIENCE));
+        }
         for (index, address) in self.workers.iter().enumerate() {
             health.push((
                 format!("worker-{}", index + 1),

@@ -198,7 +198,10 @@ pub(super) fn roles(plan: &Plan, config: &Config) -> anyhow::Result<Vec<ChildSpe
             .with_environment(config_environment(plan))
             .draining_for(Duration::from_secs(config.worker.drain_seconds))
     };
-    let mut roles = vec![role("monitor", "monitor", vec![])];
+    let mut roles = Vec::new();
+    if plan.monitor {
+        roles.push(role("monitor", "monitor", vec![]));
+    }
     for (index, address) in plan.workers.iter().enumerate() {
         let listen = vec!["--set".into(), format!("worker.admin_listen={address}").into()];
         roles.push(role(&format!("worker-{}", index + 1), "worker", listen));
