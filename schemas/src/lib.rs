@@ -12,6 +12,7 @@
 //! A change on the wire is a new version module beside the old one, never an edit of a frozen snapshot
 //! in `schemas/wire/`.
 
+pub mod asyncapi;
 pub mod dead;
 pub mod embedding;
 pub mod error_code;

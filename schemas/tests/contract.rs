@@ -6,7 +6,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use precis_schemas::{Job, JobResult, dead::DeadLetter, event::Heartbeat, event::Progress, json_schema};
+use precis_schemas::topology::{self, TopologyLimits};
+use precis_schemas::{
+    Job, JobResult, asyncapi, dead::DeadLetter, event::Heartbeat, event::Progress, json_schema,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 fn folder(name: &str) -> PathBuf {
@@ -28,6 +31,35 @@ fn the_json_schema_files_are_those_of_the_types() {
             "{} is out of date: run with PRECIS_UPDATE=1",
             path.display()
         );
+    }
+}
+
+#[test]
+fn the_asyncapi_document_is_made_from_the_types() {
+    let path = folder("asyncapi.json");
+    let fresh = serde_json::to_string_pretty(&asyncapi::document()).unwrap() + "\n";
+    if std::env::var_os("PRECIS_UPDATE").is_some() {
+        fs::write(&path, &fresh).unwrap();
+    }
+    let stored = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        stored == fresh,
+        "asyncapi.json is out of date: run with PRECIS_UPDATE=1"
+    );
+}
+
+#[test]
+fn the_asyncapi_document_names_every_stream_of_messages() {
+    let document = asyncapi::document();
+    let channels = document["channels"].as_object().unwrap();
+    let described: Vec<&str> = channels
+        .values()
+        .filter_map(|channel| channel["x-jetstream"]["stream"]["name"].as_str())
+        .collect();
+    for spec in topology::streams(&TopologyLimits::default()) {
+        // Advisories are JetStream's own messages.
+        let ours = spec.name != topology::ADVISORIES;
+        assert_eq!(described.contains(&spec.name), ours, "{}", spec.name);
     }
 }
 

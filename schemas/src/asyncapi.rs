@@ -1,0 +1,279 @@
+//! What is said over NATS as an AsyncAPI 3 document, made from the types, the subjects and the topology.
+//!
+//! `schemas/asyncapi.json` is compared with it by a test; `PRECIS_UPDATE=1 cargo test -p precis-schemas` writes it anew.
+//! Bindings of AsyncAPI for NATS know queue groups only, so that facts about streams and consumers stand under
+//! `x-jetstream`.
+
+use std::time::Duration;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use crate::dead::DeadLetter;
+use crate::event::{Cancel, HEARTBEAT_SECONDS, Heartbeat, Progress};
+use crate::headers;
+use crate::topology::{
+    ConsumerSpec, DEAD, JOBS, RESULTS, Retention, StreamSpec, TopologyLimits, WhenFull,
+    clickhouse_sink_consumer, streams, worker_consumer,
+};
+use crate::{Job, JobResult, Lane, Token};
+
+/// One subject of the contract.
+struct Channel {
+    name: &'static str,
+    address: &'static str,
+    /// `receive`: Precis reads it; `send`: Precis publishes on it.
+    action: &'static str,
+    message: &'static str,
+    summary: &'static str,
+    /// The stream that keeps it.
+    stream: Option<&'static str>,
+    /// Names of message headers that matter there.
+    headers: &'static [&'static str],
+}
+
+const CHANNELS: [Channel; 7] = [
+    Channel {
+        name: "jobs",
+        address: "jobs.v1.{model}.{lane}.{task}.{tenant}",
+        action: "receive",
+        message: "job",
+        summary: "A job to do. It is accepted when the stream acknowledges the publish; a full queue refuses it.",
+        stream: Some(JOBS),
+        headers: &[headers::MESSAGE_ID, headers::TRACEPARENT, headers::TRACESTATE],
+    },
+    Channel {
+        name: "results",
+        address: "results.v1.{job_id}",
+        action: "send",
+        message: "result",
+        summary: "How a job ended. The stream takes the first result of a job and refuses any later one, which a plain \
+            subscriber sees all the same: listen to `done.v1.*` instead.",
+        stream: Some(RESULTS),
+        headers: &[
+            headers::EXPECTED_LAST_SUBJECT_SEQUENCE,
+            headers::TRACEPARENT,
+            headers::TRACESTATE,
+        ],
+    },
+    Channel {
+        name: "done",
+        address: "done.v1.{job_id}",
+        action: "send",
+        message: "result",
+        summary: "The result again, repeated by the server once the stream has stored it. May be missed: the stream has it.",
+        stream: None,
+        headers: &[],
+    },
+    Channel {
+        name: "dead",
+        address: "dead.v1.{task}",
+        action: "send",
+        message: "deadLetter",
+        summary: "A message that could not be done, whole, with the reason.",
+        stream: Some(DEAD),
+        headers: &[
+            headers::MESSAGE_ID,
+            headers::ORIGINAL_SUBJECT,
+            headers::DEAD_REASON,
+        ],
+    },
+    Channel {
+        name: "progress",
+        address: "progress.v1.{job_id}",
+        action: "send",
+        message: "progress",
+        summary: "A worker has the job, and what it has written so far. May be missed.",
+        stream: None,
+        headers: &[],
+    },
+    Channel {
+        name: "cancels",
+        address: "cancels.v1.{job_id}",
+        action: "receive",
+        message: "cancel",
+        summary: "A job that its client doesn't want any more, for the worker that has it.",
+        stream: None,
+        headers: &[],
+    },
+    Channel {
+        name: "workers",
+        address: "workers.v1.{worker_id}",
+        action: "send",
+        message: "heartbeat",
+        summary: "What a worker serves and how busy it is, every few seconds.",
+        stream: None,
+        headers: &[],
+    },
+];
+
+/// The document.
+pub fn document() -> Value {
+    let settings = SchemaSettings::draft07().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut generator = settings.into_generator();
+    let messages = messages(&mut generator);
+    let streams = streams(&TopologyLimits::default());
+    let channels: Map<String, Value> = CHANNELS
+        .iter()
+        .map(|channel| (channel.name.to_owned(), render(channel, &streams)))
+        .collect();
+    let operations: Map<String, Value> = CHANNELS
+        .iter()
+        .map(|channel| {
+            let operation = json!({
+                "action": channel.action,
+                "channel": {"$ref": format!("#/channels/{}", channel.name)},
+                "summary": channel.summary,
+            });
+            (format!("{}_{}", channel.action, channel.name), operation)
+        })
+        .collect();
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Precis over NATS",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Publish a job, read its result. `send` and `receive` are meant as seen from Precis. Bodies are \
+                JSON; readers of results ignore fields that they don't know, jobs with unknown fields are refused.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "local": {
+                "host": "127.0.0.1:4222",
+                "protocol": "nats",
+                "description": "The server that `precis up` starts, with JetStream",
+            },
+        },
+        "channels": channels,
+        "operations": operations,
+        "components": {
+            "messages": messages,
+            "schemas": generator.take_definitions(true),
+        },
+    })
+}
+
+fn messages(generator: &mut SchemaGenerator) -> Value {
+    fn message<T: JsonSchema>(generator: &mut SchemaGenerator, name: &str, title: &str) -> Value {
+        json!({
+            "name": name,
+            "title": title,
+            "contentType": "application/json",
+            "payload": generator.subschema_for::<T>(),
+        })
+    }
+    json!({
+        "job": message::<Job>(generator, "job.v1", "A text to summarize"),
+        "result": message::<JobResult>(generator, "result.v1", "How a job ended"),
+        "deadLetter": message::<DeadLetter>(generator, "dead-letter.v1", "A message that could not be done"),
+        "progress": message::<Progress>(generator, "progress.v1", "A job is running"),
+        "cancel": message::<Cancel>(generator, "cancel.v1", "A job is not wanted any more"),
+        "heartbeat": message::<Heartbeat>(generator, "heartbeat.v1", "A worker is alive"),
+    })
+}
+
+fn render(channel: &Channel, streams: &[StreamSpec]) -> Value {
+    let mut rendered = json!({
+        "address": channel.address,
+        "description": channel.summary,
+        "messages": {
+            channel.message: {"$ref": format!("#/components/messages/{}", channel.message)},
+        },
+        "parameters": parameters(channel.address),
+    });
+    let stream = streams.iter().find(|spec| Some(spec.name) == channel.stream);
+    let mut jetstream = Map::new();
+    if let Some(spec) = stream {
+        jetstream.insert("stream".into(), stream_facts(spec));
+        jetstream.insert("consumers".into(), consumers(spec.name));
+    }
+    if !channel.headers.is_empty() {
+        jetstream.insert("headers".into(), json!(channel.headers));
+    }
+    if channel.name == "workers" {
+        jetstream.insert("period_seconds".into(), HEARTBEAT_SECONDS.into());
+    }
+    if !jetstream.is_empty() {
+        rendered["x-jetstream"] = jetstream.into();
+    }
+    rendered
+}
+
+fn parameters(address: &str) -> Value {
+    let one = |part: &str| {
+        let name = part.strip_prefix('{')?.strip_suffix('}')?;
+        let parameter = match name {
+            "model" => json!({"description": "Name under which a model is served", "default": "default"}),
+            "lane" => json!({
+                "description": "Priority",
+                "enum": Lane::ALL.iter().map(|lane| lane.as_str()).collect::<Vec<_>>(),
+                "default": "normal",
+            }),
+            "task" => json!({"description": "What is to be done, such as `summarize`"}),
+            "tenant" => json!({"description": "On whose account"}),
+            "job_id" => json!({"description": "Id of the job: 1 to 64 characters of A-Z a-z 0-9 _ -"}),
+            _ => json!({"description": "Id of the worker"}),
+        };
+        Some((name.to_owned(), parameter))
+    };
+    address.split('.').filter_map(one).collect::<Map<_, _>>().into()
+}
+
+fn seconds(time: Duration) -> Value {
+    time.as_secs().into()
+}
+
+fn stream_facts(spec: &StreamSpec) -> Value {
+    json!({
+        "name": spec.name,
+        "description": spec.description,
+        "subjects": spec.subjects,
+        "retention": match spec.retention {
+            Retention::WorkQueue => "workqueue",
+            Retention::Limits => "limits",
+        },
+        "discard": match spec.when_full {
+            WhenFull::RefuseNew => "new",
+            WhenFull::DropOldest => "old",
+        },
+        "storage": "file",
+        "allow_direct": true,
+        "max_msgs": spec.max_messages,
+        "max_bytes": spec.max_bytes,
+        "max_age_seconds": spec.max_age.map(seconds),
+        "max_msgs_per_subject": spec.max_messages_per_subject,
+        "duplicate_window_seconds": seconds(spec.duplicate_window),
+        "republish": spec.repeated.map(|(source, destination)| json!({"src": source, "dest": destination})),
+    })
+}
+
+/// The consumers of a stream; those of workers for a model that is served as `default`.
+fn consumers(stream: &str) -> Value {
+    let model = Token::sanitized("default");
+    let mut specs: Vec<ConsumerSpec> = Lane::ALL
+        .iter()
+        .map(|lane| worker_consumer(&model, *lane, Duration::from_secs(30)))
+        .collect();
+    specs.push(clickhouse_sink_consumer());
+    let facts = |spec: &ConsumerSpec| {
+        json!({
+            "durable_name": spec.name,
+            "description": spec.description,
+            "filter_subject": spec.filter,
+            "ack_policy": "explicit",
+            "ack_wait_seconds": seconds(spec.ack_wait),
+            "max_deliver": spec.max_deliver,
+            "max_ack_pending": spec.max_ack_pending,
+        })
+    };
+    specs
+        .iter()
+        .filter(|spec| spec.stream == stream)
+        .map(facts)
+        .collect()
+}
