@@ -43,9 +43,12 @@ impl FakeQueue {
     /// Stores a result and gives the sign.
     pub(crate) fn store(&self, result: JobResult) {
         let id = result.id.clone();
-        self.results.lock().unwrap().entry(id.clone()).or_insert(result);
+        let body = {
+            let mut results = self.results.lock().unwrap();
+            serde_json::to_vec(results.entry(id.clone()).or_insert(result)).unwrap()
+        };
         if let Some(waiters) = self.waiters.get() {
-            waiters.wake(&id);
+            waiters.stored(&id, body.into());
         }
     }
 

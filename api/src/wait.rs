@@ -1,8 +1,8 @@
 //! Waiting for results: one subscription for the whole process, and a place in a map for each request.
 //!
-//! The publish of a result to its stream is seen by core subscribers too. What they see is only a sign
-//! to look: the stream takes the first result of a job and refuses any later one, and a moment passes
-//! before it can be read.
+//! The server repeats every result that its stream has stored, so that what is heard is the job's one
+//! result and need not be read again. Signs may be missed, as when the connection was lost: then there
+//! is a look from time to time.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::Client;
+use bytes::Bytes;
 use futures::StreamExt;
 use precis_runtime::config::Limits;
 use precis_schemas::error_code::{ErrorCode, Refusal};
@@ -23,10 +24,8 @@ use crate::progress::Running;
 use crate::queue::Copy;
 use crate::state::AppState;
 
-/// Pause before the second look after a sign; doubled for each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
-/// Pause between looks when there is no sign, at first; a sign may have been missed.
-const SLOW_PAUSE: Duration = Duration::from_secs(1);
+/// Pause between looks, at first; doubled for each further one. A sign may have been missed.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between looks.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often the connection is looked at for a reconnect, during which signs may have been missed.
@@ -47,7 +46,19 @@ pub(crate) fn bounded(seconds: u64, limits: &Limits) -> Result<Duration, Refusal
     Ok(Duration::from_secs(seconds))
 }
 
-type Map = HashMap<JobId, watch::Sender<u64>>;
+/// What is heard of a job.
+#[derive(Debug, Clone, Default)]
+enum Sign {
+    /// Nothing yet.
+    #[default]
+    None,
+    /// Something may have been missed.
+    Look,
+    /// The result, as the stream has stored it.
+    Stored(Bytes),
+}
+
+type Map = HashMap<JobId, watch::Sender<Sign>>;
 
 /// Requests that wait for a result. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +68,7 @@ pub(crate) struct Waiters(Arc<Mutex<Map>>);
 #[derive(Debug)]
 pub(crate) struct Waiter {
     id: JobId,
-    signs: watch::Receiver<u64>,
+    signs: watch::Receiver<Sign>,
     waiters: Waiters,
 }
 
@@ -67,7 +78,7 @@ impl Waiters {
         let signs = self
             .lock()
             .entry(id.clone())
-            .or_insert_with(|| watch::channel(0).0)
+            .or_insert_with(|| watch::channel(Sign::None).0)
             .subscribe();
         metrics::waiters(1.0);
         Waiter {
@@ -77,17 +88,23 @@ impl Waiters {
         }
     }
 
-    /// Wakes those who wait for a job.
-    pub(crate) fn wake(&self, id: &JobId) {
+    /// Gives those who wait for a job its result, as the stream has stored it.
+    pub(crate) fn stored(&self, id: &JobId, result: Bytes) {
         if let Some(sender) = self.lock().get(id) {
-            sender.send_modify(|count| *count += 1);
+            sender.send_replace(Sign::Stored(result));
         }
     }
 
-    /// Wakes everybody.
-    fn wake_all(&self) {
+    /// Has everybody look who has heard nothing.
+    fn look_all(&self) {
         for sender in self.lock().values() {
-            sender.send_modify(|count| *count += 1);
+            sender.send_if_modified(|sign| {
+                let nothing = !matches!(sign, Sign::Stored(_));
+                if nothing {
+                    *sign = Sign::Look;
+                }
+                nothing
+            });
         }
     }
 
@@ -109,7 +126,7 @@ impl Drop for Waiter {
             map.remove(&self.id);
         }
         // Dropped under the lock: two that leave at once would otherwise both count the other.
-        let (_, gone) = watch::channel(0);
+        let (_, gone) = watch::channel(Sign::None);
         drop(std::mem::replace(&mut self.signs, gone));
     }
 }
@@ -119,28 +136,39 @@ impl Waiter {
     ///
     /// A look that fails is no reason to give up: the queue may come back in time.
     pub(crate) async fn result(&mut self, state: &AppState, until: Instant) -> Option<JobResult> {
+        // A look that takes long must not outlast the wait.
+        let look = timeout_at(until, state.queue().result(&self.id, Copy::Any)).await;
+        if let Ok(Ok(Some(result))) = look {
+            return Some(result);
+        }
+        self.new_result(state, until).await
+    }
+
+    /// As [`Waiter::result`] for a job that had no result when this place was taken: there is nothing to look at yet.
+    pub(crate) async fn new_result(&mut self, state: &AppState, until: Instant) -> Option<JobResult> {
         let mut pause = FIRST_PAUSE;
         loop {
-            self.signs.mark_unchanged();
-            // A look that takes long must not outlast the wait.
-            let look = timeout_at(until, state.queue().result(&self.id, Copy::Any)).await;
-            if let Ok(Ok(Some(result))) = look {
-                return Some(result);
-            }
             if state.stop().is_cancelled() || Instant::now() >= until {
                 return None;
-            }
-            // After a sign the result is about to be readable; without one there is no hurry.
-            if *self.signs.borrow() == 0 {
-                pause = pause.max(SLOW_PAUSE);
             }
             let next = (Instant::now() + pause).min(until);
             pause = (pause * 2).min(LONGEST_PAUSE);
             tokio::select! {
                 () = state.stop().cancelled() => {}
                 // The sender lives as long as this place in the map does.
-                _ = self.signs.changed() => pause = FIRST_PAUSE,
+                _ = self.signs.changed() => {}
                 () = sleep_until(next) => {}
+            }
+            let sign = self.signs.borrow_and_update().clone();
+            if let Sign::Stored(body) = sign {
+                match serde_json::from_slice(&body) {
+                    Ok(result) => return Some(result),
+                    Err(error) => tracing::error!(job = %self.id, %error, "a result can't be read"),
+                }
+            }
+            let look = timeout_at(until, state.queue().result(&self.id, Copy::Any)).await;
+            if let Ok(Ok(Some(result))) = look {
+                return Some(result);
             }
         }
     }
@@ -153,7 +181,7 @@ pub(crate) async fn listen(
     running: Running,
     stop: CancellationToken,
 ) -> Result<(), async_nats::SubscribeError> {
-    let mut results = client.subscribe(subject::ALL_RESULTS).await?;
+    let mut results = client.subscribe(subject::ALL_DONE).await?;
     let statistics = client.statistics();
     tokio::spawn(async move {
         let mut connects = statistics.connects.load(Ordering::Relaxed);
@@ -165,14 +193,14 @@ pub(crate) async fn listen(
                     let Some(message) = message else { return };
                     if let Some(id) = subject::job_id_of(&message.subject) {
                         running.forget(&id);
-                        waiters.wake(&id);
+                        waiters.stored(&id, message.payload);
                     }
                 }
                 _ = check.tick() => {
                     let now = statistics.connects.load(Ordering::Relaxed);
                     if now != connects {
                         connects = now;
-                        waiters.wake_all();
+                        waiters.look_all();
                     }
                 }
             }
@@ -206,14 +234,8 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(1)).await;
         for number in 0..500 {
             let result = result(&format!("job-{number}"), number + 1);
-            let id = result.id.clone();
-            // The sign comes first; the result can be read a moment later.
-            state.waiters().wake(&id);
-            let queue = queue.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(3)).await;
-                queue.store(result);
-            });
+            let body = serde_json::to_vec(&result).unwrap();
+            state.waiters().stored(&result.id, body.into());
         }
         let woken = Instant::now();
         for waiter in waiting {

@@ -2,7 +2,9 @@
 
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer};
-use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{
+    Config as StreamConfig, DiscardPolicy, Republish, RetentionPolicy, StorageType,
+};
 use async_nats::jetstream::{self, stream::Stream};
 use precis_schemas::topology::{ConsumerSpec, Retention, StreamSpec, TopologyLimits, WhenFull, streams};
 
@@ -75,6 +77,11 @@ fn stream_config(spec: &StreamSpec, replicas: usize) -> StreamConfig {
         storage: StorageType::File,
         num_replicas: replicas,
         allow_direct: true,
+        republish: spec.repeated.map(|(source, destination)| Republish {
+            source: source.into(),
+            destination: destination.into(),
+            headers_only: false,
+        }),
         ..StreamConfig::default()
     }
 }
@@ -154,6 +161,7 @@ async fn apply_stream(
         && found.max_messages_per_subject == wanted.max_messages_per_subject
         && found.duplicate_window == wanted.duplicate_window
         && found.allow_direct == wanted.allow_direct
+        && found.republish == wanted.republish
         && found.num_replicas >= wanted.num_replicas;
     if same {
         return Ok(());
@@ -161,11 +169,11 @@ async fn apply_stream(
     if !manage {
         tracing::warn!(
             stream = spec.name,
-            "the stream's limits differ from the configuration"
+            "the stream differs from what it should be; an administrator of NATS may put it right"
         );
         return Ok(());
     }
-    tracing::info!(stream = spec.name, "changing the stream's limits");
+    tracing::info!(stream = spec.name, "changing the stream");
     // Only what is ours: what an administrator set besides (placement, compression) stays, and copies
     // are added but never taken away.
     let update = StreamConfig {
@@ -176,6 +184,7 @@ async fn apply_stream(
         max_messages_per_subject: wanted.max_messages_per_subject,
         duplicate_window: wanted.duplicate_window,
         allow_direct: wanted.allow_direct,
+        republish: wanted.republish,
         num_replicas: found.num_replicas.max(wanted.num_replicas),
         ..found
     };

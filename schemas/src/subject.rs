@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `jobs.v1.<model>.<lane>.<task>.<tenant>` | `JOBS` | a job to do |
 //! | `results.v1.<job_id>` | `RESULTS` | its one result |
+//! | `done.v1.<job_id>` | none | the result again, once `RESULTS` has stored it |
 //! | `dead.v1.<task>` | `DEAD` | a job that could not be done, with the reason |
 //! | `progress.v1.<job_id>` | none | running, partial text |
 //! | `cancels.v1.<job_id>` | none | a job that nobody wants any more |
@@ -21,6 +22,11 @@ use crate::ids::{JobId, is_token};
 pub const ALL_JOBS: &str = "jobs.v1.>";
 /// Every result of version 1.
 pub const ALL_RESULTS: &str = "results.v1.*";
+/// Every result of version 1 that `RESULTS` has stored: the server itself repeats it there. On `results.v1.*` a
+/// subscriber also sees those that the stream refuses, because another was first.
+pub const ALL_DONE: &str = "done.v1.*";
+/// Where the server repeats what matches [`ALL_RESULTS`], in NATS' language of subject mappings.
+pub const DONE_OF_RESULTS: &str = "done.v1.{{wildcard(1)}}";
 /// Every dead letter of version 1.
 pub const ALL_DEAD: &str = "dead.v1.*";
 /// Every progress event of version 1.
@@ -267,11 +273,12 @@ pub fn worker_of(worker: &Token) -> String {
     format!("workers.v1.{worker}")
 }
 
-/// The job id in the subject of a result or of a progress event.
+/// The job id in the subject of a result, be it to be stored or stored, or of a progress event.
 pub fn job_id_of(subject: &str) -> Option<JobId> {
     subject
         .strip_prefix("results.v1.")
-        .or_else(|| subject.strip_prefix("progress.v1."))?
+        .or_else(|| subject.strip_prefix("progress.v1."))
+        .or_else(|| subject.strip_prefix("done.v1."))?
         .parse()
         .ok()
 }

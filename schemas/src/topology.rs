@@ -55,6 +55,8 @@ pub struct StreamSpec {
     pub max_messages_per_subject: Option<u64>,
     /// How long a message id is remembered, so that a repeated publish makes no second message.
     pub duplicate_window: Duration,
+    /// Subjects of the stream, and those on which the server repeats a message as soon as the stream has stored it.
+    pub repeated: Option<(&'static str, &'static str)>,
 }
 
 /// Limits that a deployment may set.
@@ -99,6 +101,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_age: None,
             max_messages_per_subject: None,
             duplicate_window: two_minutes,
+            repeated: None,
         },
         StreamSpec {
             name: RESULTS,
@@ -111,6 +114,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_age: Some(limits.result_ttl),
             max_messages_per_subject: Some(1),
             duplicate_window: two_minutes,
+            repeated: Some((subject::ALL_RESULTS, subject::DONE_OF_RESULTS)),
         },
         StreamSpec {
             name: DEAD,
@@ -123,6 +127,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_age: Some(limits.dead_letter_ttl),
             max_messages_per_subject: None,
             duplicate_window: two_minutes,
+            repeated: None,
         },
         StreamSpec {
             name: ADVISORIES,
@@ -135,6 +140,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_age: Some(limits.dead_letter_ttl),
             max_messages_per_subject: None,
             duplicate_window: two_minutes,
+            repeated: None,
         },
     ]
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
-use async_nats::jetstream::message::Acker;
+use async_nats::{Client, PublishError, RequestError, Subject};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +23,36 @@ pub struct Leases {
     next: Arc<AtomicU64>,
 }
 
+/// Where the server listens to what becomes of one delivery.
+///
+/// A confirmed acknowledgement is a request on the connection's own inbox. async-nats' `double_ack` subscribes anew for
+/// each, which costs the server three times as much.
+#[derive(Debug, Clone)]
+pub struct Acker {
+    client: Client,
+    reply: Subject,
+}
+
+impl Acker {
+    /// Acknowledges the delivery with this reply subject.
+    pub fn new(client: Client, reply: Subject) -> Self {
+        Self { client, reply }
+    }
+
+    async fn tell(&self, kind: AckKind) -> Result<(), PublishError> {
+        self.client.publish(self.reply.clone(), kind.into()).await
+    }
+
+    async fn ask(&self, kind: AckKind) -> Result<(), RequestError> {
+        self.client
+            .request(self.reply.clone(), kind.into())
+            .await
+            .map(drop)
+    }
+}
+
 struct Held {
-    acker: Arc<Acker>,
+    acker: Acker,
     /// After this time no more progress is reported, so that a job stuck here is given to another.
     until: Instant,
 }
@@ -33,14 +61,13 @@ struct Held {
 pub struct Lease {
     leases: Leases,
     key: u64,
-    acker: Arc<Acker>,
+    acker: Acker,
 }
 
 impl Leases {
     /// Holds a job for at most `limit`.
     pub fn hold(&self, acker: Acker, limit: Duration) -> Lease {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
-        let acker = Arc::new(acker);
         let held = Held {
             acker: acker.clone(),
             until: Instant::now() + limit,
@@ -81,14 +108,14 @@ impl Leases {
                 _ = tick.tick() => {}
             }
             let now = Instant::now();
-            let ackers: Vec<Arc<Acker>> = self.lock(|map| {
+            let ackers: Vec<Acker> = self.lock(|map| {
                 map.values()
                     .filter(|held| now < held.until)
                     .map(|held| held.acker.clone())
                     .collect()
             });
             for acker in ackers {
-                if let Err(error) = acker.ack_with(AckKind::Progress).await {
+                if let Err(error) = acker.tell(AckKind::Progress).await {
                     tracing::debug!(%error, "progress could not be reported");
                 }
             }
@@ -101,14 +128,14 @@ impl Lease {
     ///
     /// # Errors
     /// When the server does not confirm; the job may then be delivered again, which is harmless.
-    pub async fn settle(self) -> Result<(), async_nats::Error> {
-        self.acker.double_ack().await
+    pub async fn settle(self) -> Result<(), RequestError> {
+        self.acker.ask(AckKind::Ack).await
     }
 
     /// Hands the job back, to be delivered again after `delay`.
     pub async fn hand_back(self, delay: Duration) {
         let delay = (!delay.is_zero()).then_some(delay);
-        if let Err(error) = self.acker.ack_with(AckKind::Nak(delay)).await {
+        if let Err(error) = self.acker.tell(AckKind::Nak(delay)).await {
             tracing::debug!(%error, "a job could not be handed back; it is delivered again after the ack wait");
         }
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_nats::Client;
+use jiff::Timestamp;
 use precis_engine::Engine;
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::boot::Queue;
@@ -28,17 +29,19 @@ use crate::stages::batch::Requests;
 use crate::stages::decode::{Accepted, decode};
 use crate::stages::detokenize::{Signature, first_sentence_rule};
 use crate::stages::embed::embed;
-use crate::stages::fetch::{Fetched, Fetcher, LaneQueue};
+use crate::stages::fetch::{Fetcher, LaneQueue};
 use crate::stages::infer::{Ends, infer};
 use crate::stages::publish_result::Publisher;
 use crate::stages::settle;
-use crate::stages::tokenize::{Tokenized, tokenize};
+use crate::stages::tokenize::tokenize;
 use crate::{metrics, model, trace};
 
 /// Longest that a job is held before it is left to another worker.
 const LONGEST_HOLD: Duration = Duration::from_secs(600);
 /// Longest that a stopping worker waits for the server to take what is on its way.
 const LONGEST_FLUSH: Duration = Duration::from_secs(5);
+/// A job is announced as running when it takes longer than this.
+const WORTH_TELLING: Duration = Duration::from_millis(10);
 
 /// Runs a worker until it is asked to stop, and then drains it.
 ///
@@ -77,6 +80,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     let leases = Leases::default();
     let ack_wait = Duration::from_secs(config.worker.ack_wait_seconds);
     let lane_queue = LaneQueue {
+        client: queue.client.clone(),
         jetstream: queue.jetstream.clone(),
         model: identity.model.served_as.clone(),
         ack_wait,
@@ -222,18 +226,31 @@ impl Pipeline {
             let Some(fetched) = fetcher.next(room.available_permits().max(1), linger).await else {
                 break;
             };
-            for job in self.prepare(fetched, &mut settling).await {
+            let now = time::now();
+            let limits = self.config.limits.job();
+            let pull = trace::pulled(&fetched);
+            for message in fetched {
+                let accepted = match decode(message, pull.clone(), &limits, now) {
+                    Ok(accepted) => accepted,
+                    // What is no work for the model is answered at once.
+                    Err(answered) => {
+                        let (publisher, signature) = (self.publisher.clone(), self.signature.clone());
+                        settling.spawn(async move {
+                            settle::answered(*answered, &publisher, &signature).await;
+                        });
+                        continue;
+                    }
+                };
                 let Ok(place) = room.clone().acquire_owned().await else {
                     break;
                 };
                 let in_hand = settings.max_batch - room.available_permits();
-                let delivery = &job.accepted.delivery;
                 let within = tracing::info_span!(
                     "job",
-                    job = %job.accepted.job.id,
-                    trace_id = delivery.trace.as_ref().map_or("", |trace| trace.trace_id())
+                    job = %accepted.job.id,
+                    trace_id = accepted.delivery.trace.as_ref().map_or("", |trace| trace.trace_id())
                 );
-                settling.spawn(pipeline.clone().work(job, in_hand, place).instrument(within));
+                settling.spawn(pipeline.clone().work(accepted, in_hand, place).instrument(within));
             }
             // Results are published meanwhile; many more of them than fit the model mean that the queue can't take them,
             // and nothing new is begun.
@@ -249,11 +266,25 @@ impl Pipeline {
         }
     }
 
-    /// A job from the model to its acknowledgement. `place` is its room in the model.
-    async fn work(self: Arc<Self>, job: Tokenized, in_hand: usize, place: OwnedSemaphorePermit) {
+    /// A job from its tokens to its acknowledgement. `place` is its room in the model.
+    async fn work(self: Arc<Self>, accepted: Accepted, in_hand: usize, place: OwnedSemaphorePermit) {
+        if accepted.delivery.attempt > 1 {
+            metrics::redelivered();
+            if self.has_result(&accepted).await {
+                return settle::already_answered(accepted).await;
+            }
+        }
+        let job = match tokenize(&self.engine, accepted).await {
+            Ok(job) => job,
+            Err(failed) => {
+                let (accepted, reason) = *failed;
+                return settle::untokenized(accepted, reason, &self.publisher, &self.signature).await;
+            }
+        };
         let row = self.requests.form(job);
         let accepted = &row.tokenized.accepted;
         let (id, attempt) = (accepted.job.id.clone(), accepted.delivery.attempt);
+        let started_at = accepted.delivery.received_at;
         let cancelled = self.cancels.watch(&id, accepted.delivery.sequence);
         let ends = Ends {
             hurry: self.hurry.clone(),
@@ -261,10 +292,20 @@ impl Pipeline {
         };
         let (parts, mut told) = mpsc::channel::<Arc<[u32]>>(1);
         let tell = async {
-            while let Some(tokens) = told.recv().await {
-                if let Ok(text) = self.engine.decode(&tokens) {
-                    self.announce(&id, attempt, Some(text)).await;
+            let mut part = match tokio::time::timeout(WORTH_TELLING, told.recv()).await {
+                // It was done at once: its result says more than that it runs.
+                Ok(None) => return,
+                Ok(part) => part,
+                Err(_) => {
+                    self.announce(&id, attempt, started_at, None).await;
+                    told.recv().await
                 }
+            };
+            while let Some(tokens) = part {
+                if let Ok(text) = self.engine.decode(&tokens) {
+                    self.announce(&id, attempt, started_at, Some(text)).await;
+                }
+                part = told.recv().await;
             }
         };
         let begun = Instant::now();
@@ -274,41 +315,6 @@ impl Pipeline {
         drop(place);
         drop(cancelled);
         settle::inferred(inferred, &self.publisher, &self.signature).await;
-    }
-
-    /// Decodes and tokenizes what was fetched; what is no work for the model is answered at once.
-    async fn prepare(&self, fetched: Vec<Fetched>, settling: &mut JoinSet<()>) -> Vec<Tokenized> {
-        let now = time::now();
-        let limits = self.config.limits.job();
-        let pull = trace::pulled(&fetched);
-        let mut jobs = Vec::with_capacity(fetched.len());
-        for message in fetched {
-            let (publisher, signature) = (self.publisher.clone(), self.signature.clone());
-            let accepted = match decode(message, pull.clone(), &limits, now) {
-                Ok(accepted) => accepted,
-                Err(answered) => {
-                    settling.spawn(async move { settle::answered(*answered, &publisher, &signature).await });
-                    continue;
-                }
-            };
-            if accepted.delivery.attempt > 1 {
-                metrics::redelivered();
-                if self.has_result(&accepted).await {
-                    settling.spawn(settle::already_answered(accepted));
-                    continue;
-                }
-            }
-            self.announce(&accepted.job.id, accepted.delivery.attempt, None)
-                .await;
-            match tokenize(&self.engine, accepted).await {
-                Ok(tokenized) => jobs.push(tokenized),
-                Err(failed) => {
-                    let (accepted, reason) = *failed;
-                    settling.spawn(settle::untokenized(accepted, reason, publisher, signature));
-                }
-            }
-        }
-        jobs
     }
 
     /// Whether an earlier delivery of a job has been answered.
@@ -324,12 +330,12 @@ impl Pipeline {
     }
 
     /// Says that the job is running, and what there is of its summary, for whoever watches.
-    async fn announce(&self, id: &JobId, attempt: u64, text: Option<String>) {
+    async fn announce(&self, id: &JobId, attempt: u64, started_at: Timestamp, text: Option<String>) {
         let progress = Progress {
             id: id.clone(),
             attempt,
             worker: self.signature.worker.id.clone(),
-            started_at: time::now(),
+            started_at,
             text,
         };
         let sent = match serde_json::to_vec(&progress) {

@@ -41,7 +41,7 @@ pub(crate) async fn submit(
     let waiter = (!patience.is_zero()).then(|| state.waiters().register(&submission.job.id));
     let handle = submit::publish(&state, &submission).await?;
     let result = match waiter {
-        Some(mut waiter) => waiter.result(&state, began + patience).await,
+        Some(mut waiter) => waiter.new_result(&state, began + patience).await,
         None => None,
     };
     let (status, view) = match result {

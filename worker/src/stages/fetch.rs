@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{self, Message};
 use futures::StreamExt;
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::{Lease, Leases};
+use crate::lease::{Acker, Lease, Leases};
 use crate::metrics;
 
 /// How long a pull stands open when there is nothing to do.
@@ -206,7 +207,9 @@ impl Fetcher {
 /// Where the lanes' consumers come from.
 #[derive(Clone)]
 pub struct LaneQueue {
-    /// JetStream.
+    /// The connection.
+    pub client: Client,
+    /// JetStream on it.
     pub jetstream: jetstream::Context,
     /// The model whose jobs are pulled.
     pub model: Token,
@@ -301,7 +304,9 @@ impl LaneTask {
         let info = message.info()?;
         let (sequence, delivered) = (info.stream_sequence, info.delivered);
         let submitted_at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos())?;
-        let (message, acker) = message.split();
+        let Message { message, context: _ } = message;
+        let reply = message.reply.clone().ok_or("a message without a reply subject")?;
+        let acker = Acker::new(self.queue.client.clone(), reply);
         Ok(Fetched {
             message,
             lease: self.leases.hold(acker, self.hold_for),

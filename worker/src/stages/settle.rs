@@ -70,12 +70,7 @@ pub async fn answered(answered: Answered, publisher: &Publisher, signature: &Sig
 }
 
 /// Answers a job whose text the tokenizer refused.
-pub async fn untokenized(
-    accepted: Accepted,
-    reason: String,
-    publisher: Publisher,
-    signature: std::sync::Arc<Signature>,
-) {
+pub async fn untokenized(accepted: Accepted, reason: String, publisher: &Publisher, signature: &Signature) {
     let Accepted {
         job,
         subject,
@@ -96,7 +91,7 @@ pub async fn untokenized(
         delivery,
         lease,
     };
-    answered(refused, &publisher, &signature).await;
+    answered(refused, publisher, signature).await;
 }
 
 /// Publishes what became of a row and takes its job off the queue, or hands it back.
