@@ -6,7 +6,7 @@ use crate::source::ModelFiles;
 /// The files of the embedded model.
 #[cfg(feature = "embedded-model")]
 pub(crate) fn files() -> Result<ModelFiles> {
-    use crate::source::{WeightFiles, hash_bytes};
+    use crate::source::{TokenizerFile, WeightFiles, hash_bytes};
 
     const CONFIG: &[u8] = include_bytes!("../../models/precis-mini/config.json");
     const GENERATION: &[u8] = include_bytes!("../../models/precis-mini/generation_config.json");
@@ -18,7 +18,7 @@ pub(crate) fn files() -> Result<ModelFiles> {
         revision: hash_bytes(WEIGHTS),
         config: CONFIG.into(),
         generation: Some(GENERATION.into()),
-        tokenizer: TOKENIZER.into(),
+        tokenizer: TokenizerFile::Json(TOKENIZER.into()),
         weights: WeightFiles::Embedded(WEIGHTS),
     })
 }

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::unbounded;
 
@@ -14,6 +15,7 @@ use crate::generate::{
     BatchObserver, GenerateRequest, Generated, GenerationDefaults, GenerationParams, RowDecision,
 };
 use crate::kernels::Isa;
+use crate::memory;
 use crate::model::{Backend, Cpu, T5Model, Tensors};
 use crate::noop;
 use crate::source::{ModelFiles, ModelSource, find};
@@ -60,6 +62,10 @@ pub struct EngineOptions {
     pub share_equal_requests: bool,
     /// Compute with candle's operations on the CPU too: slow, and what the kernels are tested against.
     pub reference: bool,
+    /// Bytes of memory that loading may take; 0 is what is free. A model that needs more is refused before it is read.
+    pub memory_bytes: u64,
+    /// Ask the hub for the newest commit of a branch, though an older one may be in the cache.
+    pub newest: bool,
 }
 
 impl Default for EngineOptions {
@@ -75,6 +81,8 @@ impl Default for EngineOptions {
             drafting: Drafting::Adaptive,
             share_equal_requests: true,
             reference: false,
+            memory_bytes: 0,
+            newest: false,
         }
     }
 }
@@ -108,6 +116,10 @@ pub struct ModelInfo {
     pub threads: usize,
     /// Most decoder rows (beams) that all threads have in hand together.
     pub max_rows: usize,
+    /// From the beginning of the load, download included, to the engine being ready.
+    pub load_time: Duration,
+    /// Bytes of the process in memory when the engine was ready; nothing where that can't be known.
+    pub resident_bytes: Option<u64>,
 }
 
 /// A loaded model with its compute threads: share it by `Arc`. Requests of all callers are decoded together. When the
@@ -134,8 +146,9 @@ impl Engine {
     /// # Errors
     /// A [`LoadError`] that names the file, tensor or setting that is missing or wrong.
     pub fn load(source: &ModelSource, options: &EngineOptions) -> Result<Self> {
+        let begun = Instant::now();
         let target = options.device.open(options.precision, options.reference)?;
-        let Some(files) = find(source)? else {
+        let Some(files) = find(source, options.newest)? else {
             tracing::warn!(
                 "no model is loaded: every text is answered with its first sentence, for benchmarks"
             );
@@ -146,10 +159,25 @@ impl Engine {
                 info: noop::info(),
             });
         };
-        match target {
-            Target::Kernels(precision) => Self::load_on(&Cpu::new(Isa::detect(), precision), files, options),
-            Target::Tensors(device, dtype) => Self::load_on(&Tensors::new(device, dtype), files, options),
-        }
+        let mut engine = match target {
+            Target::Kernels(precision) => Self::load_on(&Cpu::new(Isa::detect(), precision), files, options)?,
+            Target::Tensors(device, dtype) => Self::load_on(&Tensors::new(device, dtype), files, options)?,
+        };
+        engine.info.load_time = begun.elapsed();
+        engine.info.resident_bytes = memory::resident();
+        let info = &engine.info;
+        tracing::info!(
+            model = info.name,
+            revision = info.revision,
+            parameters = info.parameters,
+            precision = info.precision,
+            instructions = info.instructions,
+            threads = info.threads,
+            load_ms = info.load_time.as_secs_f64() * 1e3,
+            resident_mb = info.resident_bytes.map(|bytes| bytes >> 20),
+            "model loaded"
+        );
+        Ok(engine)
     }
 
     fn load_on<B: Backend>(backend: &B, files: ModelFiles, options: &EngineOptions) -> Result<Self> {
@@ -159,6 +187,10 @@ impl Engine {
         let tokenizer = Arc::new(TextTokenizer::new(&files.tokenizer, &config, max_input_tokens)?);
         let settings = settings(options, backend, &config);
         let weights = Weights::open(&files.weights)?;
+        if backend.device() == "cpu" {
+            let untied = weights.has("lm_head.weight");
+            memory::check(&config, backend.precision(), untied, options.memory_bytes)?;
+        }
         let model = T5Model::load(backend, &weights, config, max_input_tokens)?;
         let config = model.config();
         let info = ModelInfo {
@@ -175,18 +207,11 @@ impl Engine {
             instructions: Isa::detect().name(),
             threads: settings.threads,
             max_rows: settings.threads * settings.rows,
+            load_time: Duration::ZERO,
+            resident_bytes: None,
         };
         let tokens = (defaults.start, defaults.eos.clone());
         let batcher = Threads::start(model, backend, tokenizer.clone(), tokens, settings)?;
-        tracing::info!(
-            model = info.name,
-            revision = info.revision,
-            parameters = info.parameters,
-            precision = info.precision,
-            instructions = info.instructions,
-            threads = info.threads,
-            "model loaded"
-        );
         Ok(Self {
             batcher: Box::new(batcher),
             tokenizer,

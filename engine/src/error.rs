@@ -83,9 +83,11 @@ pub enum LoadError {
         /// Hugging Face name of the tensor.
         name: String,
     },
-    /// `tokenizer.json` cannot be used.
-    #[error("tokenizer.json of the model is wrong: {reason}")]
+    /// `tokenizer.json`, or the `spiece.model` in its place, cannot be used.
+    #[error("{file} of the model is wrong: {reason}")]
     Tokenizer {
+        /// Name of the file.
+        file: &'static str,
         /// What is wrong with it.
         reason: String,
     },
@@ -96,6 +98,17 @@ pub enum LoadError {
         highest: u32,
         /// Rows of the embedding, `vocab_size`.
         vocabulary: usize,
+    },
+    /// The weights don't fit into memory.
+    #[error(
+        "the model needs {} MiB of memory, and {} MiB are available: a smaller model or precision (bf16, int8) may fit",
+        needed >> 20, available >> 20
+    )]
+    Memory {
+        /// Bytes that loading it takes.
+        needed: u64,
+        /// Bytes that can be had.
+        available: u64,
     },
     /// The hub could not give a file.
     #[error("cannot get {file} of {id} at {revision} from the hub: {reason}")]

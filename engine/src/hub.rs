@@ -6,7 +6,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
 use crate::error::{LoadError, Result};
-use crate::source::{ModelFiles, WeightFiles, read, shard_names};
+use crate::source::{ModelFiles, TokenizerFile, WeightFiles, read, shard_names};
 
 /// Downloads are tried again this often.
 const RETRIES: usize = 3;
@@ -14,18 +14,19 @@ const RETRIES: usize = 3;
 /// One revision of one repository.
 struct Revision<'a> {
     id: &'a str,
-    revision: &'a str,
+    revision: String,
     cache: Cache,
     /// `None` with `HF_HUB_OFFLINE=1`: only the cache is looked at.
     api: Option<Api>,
 }
 
 /// The files of a model on the hub: from the cache, or downloaded into it. Cache, address and token are those of the
-/// environment: `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`.
-pub(crate) fn files(id: &str, revision: &str) -> Result<ModelFiles> {
+/// environment: `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`. `newest` asks which commit a branch is at, even if
+/// the cache has one.
+pub(crate) fn files(id: &str, revision: &str, newest: bool) -> Result<ModelFiles> {
     let mut repository = Revision {
         id,
-        revision,
+        revision: revision.to_owned(),
         cache: Cache::from_env(),
         api: None,
     };
@@ -39,13 +40,35 @@ pub(crate) fn files(id: &str, revision: &str) -> Result<ModelFiles> {
             .map_err(|error| repository.failed("the repository", &error.to_string()))?;
         repository.api = Some(api);
     }
+    if newest {
+        repository.go_to_newest()?;
+    }
     repository.files()
 }
 
 impl Revision<'_> {
+    /// From a branch to the commit that it is at by now. Offline it stays at the one in the cache.
+    fn go_to_newest(&mut self) -> Result<()> {
+        let Some(api) = &self.api else { return Ok(()) };
+        let info = api.repo(self.repo()).info();
+        self.revision = info
+            .map_err(|error| self.failed("the newest commit", &error.to_string()))?
+            .sha;
+        Ok(())
+    }
+
     fn files(&self) -> Result<ModelFiles> {
         let config = self.required("config.json")?;
-        let tokenizer = self.required("tokenizer.json")?;
+        let tokenizer = match self.optional("tokenizer.json") {
+            Some(path) => TokenizerFile::Json(read(&path)?.unwrap_or_default().into()),
+            None => TokenizerFile::SentencePiece {
+                model: read(&self.required("spiece.model")?)?.unwrap_or_default(),
+                config: match self.optional("tokenizer_config.json") {
+                    Some(path) => read(&path)?,
+                    None => None,
+                },
+            },
+        };
         let weights = match self.optional("model.safetensors.index.json") {
             Some(index) => {
                 let index = read(&index)?.unwrap_or_default();
@@ -63,7 +86,7 @@ impl Revision<'_> {
         // The cache keeps a revision's files in `snapshots/<commit>`.
         let commit = config.parent().and_then(|folder| folder.file_name());
         let commit = commit.map_or_else(
-            || self.revision.to_owned(),
+            || self.revision.clone(),
             |commit| commit.to_string_lossy().into_owned(),
         );
         Ok(ModelFiles {
@@ -71,19 +94,19 @@ impl Revision<'_> {
             revision: commit,
             config: read(&config)?.unwrap_or_default().into(),
             generation: generation.map(Into::into),
-            tokenizer: read(&tokenizer)?.unwrap_or_default().into(),
+            tokenizer,
             weights: WeightFiles::Files(weights),
         })
     }
 
     fn repo(&self) -> Repo {
-        Repo::with_revision(self.id.to_owned(), RepoType::Model, self.revision.to_owned())
+        Repo::with_revision(self.id.to_owned(), RepoType::Model, self.revision.clone())
     }
 
     fn failed(&self, file: &str, reason: &str) -> LoadError {
         LoadError::Hub {
             id: self.id.to_owned(),
-            revision: self.revision.to_owned(),
+            revision: self.revision.clone(),
             file: file.to_owned(),
             reason: reason.to_owned(),
         }
@@ -97,7 +120,7 @@ impl Revision<'_> {
             Some(_) => LoadError::MissingFile {
                 file: file.to_owned(),
                 place: format!("{} at {} on the hub", self.id, self.revision),
-                hint: "this engine reads repositories with safetensors weights and a tokenizer.json",
+                hint: "this engine reads repositories with safetensors weights and a tokenizer.json or a spiece.model",
             },
             None => self.failed(file, "it is not in the cache, and HF_HUB_OFFLINE is set"),
         })
@@ -147,7 +170,21 @@ mod tests {
                     .take_while(|line| !line.is_empty())
                     .collect();
                 let path = lines[0].split(' ').nth(1).unwrap();
-                let file = path.strip_prefix("/owner/small/resolve/main/").unwrap();
+                if path == "/api/models/owner/small/revision/main" {
+                    let body = r#"{"sha":"abc124","siblings":[]}"#;
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+                         connection: close\r\n\r\n{body}",
+                        body.len()
+                    );
+                    stream.write_all(head.as_bytes()).unwrap();
+                    continue;
+                }
+                let (commit, file) = path
+                    .strip_prefix("/owner/small/resolve/")
+                    .and_then(|path| path.split_once('/'))
+                    .unwrap();
+                let commit = if commit == "main" { "abc123" } else { commit };
                 let Ok(bytes) = std::fs::read(Path::new(FOLDER).join(folder).join(file)) else {
                     stream
                         .write_all(
@@ -162,7 +199,7 @@ mod tests {
                 let part = if first_byte_only { &bytes[..1] } else { &bytes[..] };
                 let head = format!(
                     "HTTP/1.1 206 Partial Content\r\ncontent-length: {}\r\ncontent-range: bytes 0-{}/{}\r\n\
-                     etag: \"{file}-etag\"\r\nx-repo-commit: abc123\r\nconnection: close\r\n\r\n",
+                     etag: \"{commit}-{file}-etag\"\r\nx-repo-commit: {commit}\r\nconnection: close\r\n\r\n",
                     part.len(),
                     part.len() - 1,
                     bytes.len()
@@ -184,7 +221,7 @@ mod tests {
         };
         Revision {
             id: "owner/small",
-            revision: "main",
+            revision: "main".to_owned(),
             api: endpoint.map(|endpoint| api(endpoint).unwrap()),
             cache,
         }
@@ -213,6 +250,21 @@ mod tests {
                 assert!(paths.iter().all(|path| path.is_file()));
             }
         }
+    }
+
+    #[test]
+    fn the_newest_commit_of_a_branch_is_asked_for() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut first = repository(cache.path(), Some(hub("t5", 100)));
+        assert_eq!(first.files().unwrap().revision, "abc123");
+        first.go_to_newest().unwrap();
+        assert_eq!(first.files().unwrap().revision, "abc124");
+        // Without a network the branch is where it was when it was fetched.
+        let mut offline = repository(cache.path(), None);
+        offline.go_to_newest().unwrap();
+        assert_eq!(offline.files().unwrap().revision, "abc123");
+        let mut gone = repository(cache.path(), Some("http://127.0.0.1:9".to_owned()));
+        assert!(matches!(gone.go_to_newest(), Err(LoadError::Hub { .. })));
     }
 
     #[test]

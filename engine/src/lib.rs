@@ -31,8 +31,10 @@ mod inspect;
 #[doc(hidden)]
 pub mod kernels;
 mod mapped;
+mod memory;
 mod model;
 mod noop;
+mod sentencepiece;
 mod source;
 mod tokenize;
 mod weights;
@@ -47,5 +49,6 @@ pub use generate::{
     Alternative, BatchObserver, EarlyStopping, FinishReason, GenerateRequest, Generated, GenerationParams,
     MAX_BEAMS, MAX_NEW_TOKENS, ParamError, RowDecision, StopRule, Timings,
 };
+pub use memory::resident as resident_bytes;
 pub use source::{ModelSource, NO_OP, SourceError};
 pub use tokenize::{DEFAULT_PREFIX, Encoded};

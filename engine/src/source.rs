@@ -17,7 +17,7 @@ use crate::error::{LoadError, Result};
 pub enum ModelSource {
     /// The small model inside the binary (cargo feature `embedded-model`).
     Embedded,
-    /// A folder in the layout of Hugging Face: `config.json`, `tokenizer.json`, `model.safetensors` or
+    /// A folder in the layout of Hugging Face: `config.json`, `tokenizer.json` or `spiece.model`, `model.safetensors` or
     /// `model.safetensors.index.json` with its shards, and `generation_config.json` where there is one.
     Path(PathBuf),
     /// A repository of the Hugging Face hub. Files come from the cache (`HF_HOME`) if they are there, so that a model
@@ -102,10 +102,24 @@ pub(crate) struct ModelFiles {
     pub(crate) config: Cow<'static, [u8]>,
     /// `generation_config.json`, if there is one.
     pub(crate) generation: Option<Cow<'static, [u8]>>,
-    /// `tokenizer.json`.
-    pub(crate) tokenizer: Cow<'static, [u8]>,
+    /// The tokenizer.
+    pub(crate) tokenizer: TokenizerFile,
     /// The weights.
     pub(crate) weights: WeightFiles,
+}
+
+/// What a model's texts are cut into tokens by.
+#[derive(Debug)]
+pub(crate) enum TokenizerFile {
+    /// `tokenizer.json`.
+    Json(Cow<'static, [u8]>),
+    /// `spiece.model`, where there is nothing else.
+    SentencePiece {
+        /// The file.
+        model: Vec<u8>,
+        /// `tokenizer_config.json`, which knows of the sentinels.
+        config: Option<Vec<u8>>,
+    },
 }
 
 /// Where the weights are.
@@ -119,18 +133,19 @@ pub(crate) enum WeightFiles {
     Files(Vec<PathBuf>),
 }
 
-/// Finds the files of `source`; downloads what the hub's cache does not have. None where there is no model.
-pub(crate) fn find(source: &ModelSource) -> Result<Option<ModelFiles>> {
+/// Finds the files of `source`; downloads what the hub's cache does not have. None where there is no model. `newest` asks
+/// the hub which commit a branch is at by now.
+pub(crate) fn find(source: &ModelSource, newest: bool) -> Result<Option<ModelFiles>> {
     match source {
         ModelSource::Embedded => crate::embedded::files().map(Some),
         ModelSource::Path(folder) => in_folder(folder).map(Some),
-        ModelSource::Hub { id, revision } => crate::hub::files(id, revision).map(Some),
+        ModelSource::Hub { id, revision } => crate::hub::files(id, revision, newest).map(Some),
         ModelSource::NoOp => Ok(None),
     }
 }
 
 const SAFETENSORS: &str =
-    "this engine reads Hugging Face folders with safetensors weights and a tokenizer.json";
+    "this engine reads Hugging Face folders with safetensors weights and a tokenizer.json or a spiece.model";
 
 fn in_folder(folder: &Path) -> Result<ModelFiles> {
     let missing = |file: &str| LoadError::MissingFile {
@@ -140,7 +155,13 @@ fn in_folder(folder: &Path) -> Result<ModelFiles> {
     };
     let required = |file: &str| read(&folder.join(file))?.ok_or_else(|| missing(file));
     let config = required("config.json")?;
-    let tokenizer = required("tokenizer.json")?;
+    let tokenizer = match read(&folder.join("tokenizer.json"))? {
+        Some(json) => TokenizerFile::Json(json.into()),
+        None => TokenizerFile::SentencePiece {
+            model: read(&folder.join("spiece.model"))?.ok_or_else(|| missing("tokenizer.json"))?,
+            config: read(&folder.join("tokenizer_config.json"))?,
+        },
+    };
     let single = folder.join("model.safetensors");
     let files = if single.is_file() {
         vec![single]
@@ -163,7 +184,7 @@ fn in_folder(folder: &Path) -> Result<ModelFiles> {
         revision: hash_files(&files)?,
         config: config.into(),
         generation: read(&folder.join("generation_config.json"))?.map(Cow::from),
-        tokenizer: tokenizer.into(),
+        tokenizer,
         weights: WeightFiles::Files(files),
     })
 }

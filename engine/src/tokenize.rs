@@ -1,9 +1,13 @@
 //! Text to token ids, exactly as the model was trained, and back.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tokenizers::Tokenizer;
 
 use crate::config::T5Config;
 use crate::error::{LoadError, Result, RowError};
+use crate::sentencepiece;
+use crate::source::TokenizerFile;
 
 /// The prompt prefix of a model whose configuration names none.
 pub const DEFAULT_PREFIX: &str = "summarize: ";
@@ -29,6 +33,19 @@ pub(crate) trait Tokenize: Send + Sync {
     fn decode(&self, ids: &[u32]) -> Result<String, RowError>;
 }
 
+/// `extra_ids` of `tokenizer_config.json`.
+fn extra_ids(config: &[u8]) -> Result<Option<usize>> {
+    #[derive(serde::Deserialize)]
+    struct Own {
+        extra_ids: Option<usize>,
+    }
+    let own: Own = serde_json::from_slice(config).map_err(|error| LoadError::Config {
+        file: "tokenizer_config.json",
+        reason: error.to_string(),
+    })?;
+    Ok(own.extra_ids)
+}
+
 /// The tokenizer of one model with its prompt.
 pub(crate) struct TextTokenizer {
     tokenizer: Tokenizer,
@@ -38,12 +55,24 @@ pub(crate) struct TextTokenizer {
 }
 
 impl TextTokenizer {
-    /// Reads `tokenizer.json` and checks it against the model.
-    pub(crate) fn new(json: &[u8], config: &T5Config, max_input_tokens: usize) -> Result<Self> {
+    /// Reads the file and checks it against the model.
+    pub(crate) fn new(file: &TokenizerFile, config: &T5Config, max_input_tokens: usize) -> Result<Self> {
         let wrong = |error: tokenizers::Error| LoadError::Tokenizer {
+            file: "tokenizer.json",
             reason: error.to_string(),
         };
-        let mut tokenizer = Tokenizer::from_bytes(json).map_err(wrong)?;
+        let mut tokenizer = match file {
+            TokenizerFile::Json(json) => Tokenizer::from_bytes(json).map_err(wrong)?,
+            TokenizerFile::SentencePiece { model, config: own } => {
+                let extra_ids = own.as_deref().map(extra_ids).transpose()?.flatten();
+                sentencepiece::tokenizer(model, extra_ids, config.vocab_size).map_err(|reason| {
+                    LoadError::Tokenizer {
+                        file: "spiece.model",
+                        reason,
+                    }
+                })?
+            }
+        };
         // A file may bring its own truncation and padding along; both are done here.
         tokenizer.with_truncation(None).map_err(wrong)?;
         tokenizer.with_padding(None);
@@ -81,10 +110,8 @@ impl Tokenize for TextTokenizer {
     /// Encodes the prefix and the text; too long a text is cut to `ids[..max - 1]` and the end token.
     fn encode(&self, text: &str) -> Result<Encoded, RowError> {
         let prompt = format!("{}{text}", self.prefix);
-        let encoding = self
-            .tokenizer
-            .encode_fast(prompt, true)
-            .map_err(|error| RowError::Tokenize(error.to_string()))?;
+        let encode = || self.tokenizer.encode_fast(prompt, true);
+        let encoding = guarded(encode).map_err(RowError::Tokenize)?;
         let mut ids = encoding.get_ids().to_vec();
         // Every T5 tokenizer adds the end token; a file without that template would leave the input open.
         if ids.last() != Some(&self.eos) {
@@ -103,10 +130,15 @@ impl Tokenize for TextTokenizer {
     }
 
     fn decode(&self, ids: &[u32]) -> Result<String, RowError> {
-        let text = self
-            .tokenizer
-            .decode(ids, true)
-            .map_err(|error| RowError::Decode(error.to_string()))?;
+        let text = guarded(|| self.tokenizer.decode(ids, true)).map_err(RowError::Decode)?;
         Ok(text.trim().to_owned())
+    }
+}
+
+/// What a tokenizer does with a file that somebody else wrote may be anything: a panic is an error as well.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("the tokenizer panicked: its file is damaged".to_owned()),
     }
 }

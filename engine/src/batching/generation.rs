@@ -44,17 +44,23 @@ impl Generation {
     ///
     /// # Errors
     /// Why there is no result.
-    pub fn wait(mut self) -> Result<Generated, RowError> {
-        futures::executor::block_on(async {
-            while let Some(event) = self.next().await {
-                match event {
-                    Event::Finished(generated) => return Ok(*generated),
-                    Event::Failed(error) => return Err(error),
-                    Event::Started | Event::Tokens(_) => {}
-                }
+    pub fn wait(self) -> Result<Generated, RowError> {
+        futures::executor::block_on(self.result())
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// Why there is no result.
+    pub async fn result(mut self) -> Result<Generated, RowError> {
+        while let Some(event) = self.next().await {
+            match event {
+                Event::Finished(generated) => return Ok(*generated),
+                Event::Failed(error) => return Err(error),
+                Event::Started | Event::Tokens(_) => {}
             }
-            Err(RowError::Compute("the engine has stopped".to_owned()))
-        })
+        }
+        Err(RowError::Compute("the engine has stopped".to_owned()))
     }
 }
 

@@ -13,6 +13,8 @@ mod queue;
 mod runner;
 mod slots;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod texts;
 
 pub use draft::Drafting;

@@ -1,11 +1,12 @@
 //! Requests that wait for a compute thread, and which of them goes next.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::Subscriber;
-use crate::generate::{GenerationParams, StopRule};
+use super::{Event, Subscriber};
+use crate::error::RowError;
+use crate::generate::{Generated, GenerationParams, StopRule};
 use crate::model::{Backend, T5Model, Workspace};
 
 /// A cheaper request may go before others this often until the one that waits longest has its turn.
@@ -47,19 +48,84 @@ impl Subscribers {
 /// What makes requests equal: the ids and everything that has a say in the result.
 pub(super) type Key = (Arc<[u32]>, String);
 
-/// A request that waits, or is decoded.
+/// Requests that an equal one may join.
+#[derive(Default)]
+pub(super) struct InFlight(Mutex<HashMap<Key, Arc<Subscribers>>>);
+
+impl InFlight {
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Subscribers>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a request among those in flight.
+pub(super) struct Joinable {
+    pub(super) key: Key,
+    pub(super) among: Arc<InFlight>,
+}
+
+/// A request that waits, or is decoded. However it goes, those who wait for it are told: one that is dropped without a
+/// result has failed.
 pub(super) struct Ticket {
     pub(super) ids: Arc<[u32]>,
     pub(super) params: GenerationParams,
     /// Seed of sampling.
     pub(super) seed: u64,
     pub(super) stop: Option<StopRule>,
-    pub(super) key: Option<Key>,
+    /// Where equal ones find it, if they may.
+    pub(super) joinable: Option<Joinable>,
     pub(super) subscribers: Arc<Subscribers>,
     pub(super) cost: Cost,
     pub(super) submitted: Instant,
     /// How often another went before it.
     pub(super) passed: u32,
+}
+
+impl Ticket {
+    /// Tells everybody who waits how it ended.
+    pub(super) fn finish(&self, result: &Result<Generated, RowError>) {
+        // From now on nobody can join.
+        if let Some(Joinable { key, among }) = &self.joinable {
+            let mut among = among.lock();
+            // An equal one may have taken the place of one that was abandoned.
+            if among
+                .get(key)
+                .is_some_and(|own| Arc::ptr_eq(own, &self.subscribers))
+            {
+                among.remove(key);
+            }
+        }
+        for subscriber in self.subscribers.lock().drain(..) {
+            subscriber.send(match result {
+                Ok(generated) => Event::Finished(Box::new(generated.clone())),
+                Err(error) => Event::Failed(error.clone()),
+            });
+        }
+    }
+
+    /// Whether nobody waits for it; if so, nobody can join it any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        let Some(Joinable { key, among }) = &self.joinable else {
+            return self.subscribers.all_gone();
+        };
+        let mut among = among.lock();
+        let gone = self.subscribers.all_gone();
+        if gone
+            && among
+                .get(key)
+                .is_some_and(|own| Arc::ptr_eq(own, &self.subscribers))
+        {
+            among.remove(key);
+        }
+        gone
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // Nobody is left of one that has ended as it should.
+        self.finish(&Err(RowError::Panicked("the request was lost".to_owned())));
+    }
 }
 
 /// Something to compute besides: a look into the model.
@@ -255,7 +321,7 @@ mod tests {
             params: GenerationParams::default(),
             seed: 0,
             stop: None,
-            key: None,
+            joinable: None,
             subscribers: Arc::default(),
             cost: Cost { rows, bytes },
             submitted: Instant::now(),

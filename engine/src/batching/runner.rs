@@ -1,19 +1,18 @@
 //! A compute thread: it takes requests, decodes all it has one step at a time, and hands out what happens.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::active::{Active, Context, Plan};
-use super::queue::{Cost, Key, Next, Queue, Subscribers, Ticket};
+use super::queue::{Cost, InFlight, Next, Queue, Ticket};
 use super::slots::Slots;
 use super::texts::{Text, Texts};
 use super::{Drafting, Event};
 use crate::error::RowError;
-use crate::generate::{Generated, RowLogits};
+use crate::generate::RowLogits;
 use crate::kernels::Isa;
-use crate::model::{Backend, StepRows, T5Model, Workspace};
+use crate::model::{Backend, Logits, StepRows, T5Model, Workspace};
 use crate::tokenize::TextTokenizer;
 
 /// How an engine batches.
@@ -47,7 +46,10 @@ pub(super) struct Shared<B: Backend> {
     pub(super) queue: Queue<B>,
     pub(super) texts: Texts<B>,
     /// Requests that an equal one may join.
-    pub(super) in_flight: Mutex<HashMap<Key, Arc<Subscribers>>>,
+    pub(super) in_flight: Arc<InFlight>,
+    /// See [`Batcher::panic_next`](super::Batcher::panic_next).
+    #[cfg(test)]
+    pub(super) panic_next: std::sync::atomic::AtomicBool,
 }
 
 impl<B: Backend> Shared<B> {
@@ -59,34 +61,6 @@ impl<B: Backend> Shared<B> {
             vocabulary: self.model.config().vocab_size,
             drafting: self.settings.drafting,
         }
-    }
-
-    /// Tells everybody who waits how it ended.
-    fn finish(&self, ticket: &Ticket, result: &Result<Generated, RowError>) {
-        // From now on nobody can join.
-        if let Some(key) = &ticket.key {
-            let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-            in_flight.remove(key);
-        }
-        for subscriber in ticket.subscribers.lock().drain(..) {
-            subscriber.send(match result {
-                Ok(generated) => Event::Finished(Box::new(generated.clone())),
-                Err(error) => Event::Failed(error.clone()),
-            });
-        }
-    }
-
-    /// Whether nobody waits for it; if so, nobody can join it any more.
-    fn is_abandoned(&self, ticket: &Ticket) -> bool {
-        let Some(key) = &ticket.key else {
-            return ticket.subscribers.all_gone();
-        };
-        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = ticket.subscribers.all_gone();
-        if gone {
-            in_flight.remove(key);
-        }
-        gone
     }
 }
 
@@ -123,25 +97,53 @@ impl<B: Backend> Runner<B> {
     /// Works until the engine is gone and all it had to do is done.
     pub(super) fn run(mut self) {
         loop {
-            self.drop_abandoned();
-            match self.shared.clone().queue.next(self.thread, self.used()) {
-                Next::Stop => return,
-                Next::Task(task) => {
-                    let shared = self.shared.clone();
-                    // Whoever asked sees that no answer comes.
-                    let _ = catch_unwind(AssertUnwindSafe(|| task(&shared.model, &mut self.work)));
+            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(panic) => self.recover(RowError::panicked(panic.as_ref())),
+            }
+        }
+    }
+
+    /// Takes what there is to do, and does a part of it. Tells whether there may be more.
+    fn turn(&mut self) -> bool {
+        self.drop_abandoned();
+        match self.shared.clone().queue.next(self.thread, self.used()) {
+            Next::Stop => return false,
+            Next::Task(task) => {
+                let shared = self.shared.clone();
+                // Whoever asked sees that no answer comes.
+                let _ = catch_unwind(AssertUnwindSafe(|| task(&shared.model, &mut self.work)));
+            }
+            Next::Decode(tickets) => {
+                #[cfg(test)]
+                if self
+                    .shared
+                    .panic_next
+                    .swap(false, std::sync::atomic::Ordering::Relaxed)
+                {
+                    panic!("a test wants it so");
                 }
-                Next::Decode(tickets) => {
-                    let came = !tickets.is_empty();
-                    self.admit(tickets);
-                    // While there is much room, reading comes first: steps of few rows are dear.
-                    let reads_on = came && 2 * self.used().rows < self.shared.settings.rows;
-                    if !reads_on && !self.active.is_empty() {
-                        self.step();
-                    }
+                let came = !tickets.is_empty();
+                self.admit(tickets);
+                // While there is much room, reading comes first: steps of few rows are dear.
+                let reads_on = came && 2 * self.used().rows < self.shared.settings.rows;
+                if !reads_on && !self.active.is_empty() {
+                    self.step();
                 }
             }
         }
+        true
+    }
+
+    /// A defect outside of all that is expected to fail: what this thread has in hand is lost, and it goes on.
+    fn recover(&mut self, error: RowError) {
+        tracing::error!(thread = self.thread, %error, "a compute thread panicked; its requests have failed");
+        let failed = Err(error);
+        for active in self.active.drain(..) {
+            active.ticket.finish(&failed);
+        }
+        self.renew();
     }
 
     fn used(&self) -> Cost {
@@ -151,10 +153,10 @@ impl<B: Backend> Runner<B> {
     }
 
     fn drop_abandoned(&mut self) {
-        let (shared, slots) = (&self.shared, &mut self.slots);
+        let slots = &mut self.slots;
         let before = self.active.len();
         self.active.retain_mut(|active| {
-            let gone = shared.is_abandoned(&active.ticket);
+            let gone = active.ticket.is_abandoned();
             if gone {
                 active.release(slots);
             }
@@ -170,7 +172,7 @@ impl<B: Backend> Runner<B> {
         let shared = self.shared.clone();
         let (mut known, mut unread): (Vec<(Ticket, Text<B>)>, Vec<Ticket>) = (Vec::new(), Vec::new());
         for ticket in tickets {
-            if shared.is_abandoned(&ticket) {
+            if ticket.is_abandoned() {
                 continue;
             }
             let started = |subscriber: &super::Subscriber| subscriber.send(Event::Started);
@@ -202,7 +204,7 @@ impl<B: Backend> Runner<B> {
             Err(error) => {
                 self.renew();
                 let failed = Err(error);
-                unread.iter().for_each(|ticket| shared.finish(ticket, &failed));
+                unread.iter().for_each(|ticket| ticket.finish(&failed));
             }
         }
     }
@@ -219,7 +221,7 @@ impl<B: Backend> Runner<B> {
         if let Err(error) = self.compute_step() {
             let failed = Err(error);
             for active in self.active.drain(..) {
-                shared.finish(&active.ticket, &failed);
+                active.ticket.finish(&failed);
             }
             self.renew();
             return;
@@ -242,7 +244,7 @@ impl<B: Backend> Runner<B> {
                 Err(panic) => Err(RowError::panicked(panic.as_ref())),
             };
             active.release(slots);
-            shared.finish(&active.ticket, &result);
+            active.ticket.finish(&result);
             false
         });
         if self.active.len() != before {
@@ -287,16 +289,27 @@ impl<B: Backend> Runner<B> {
                 lengths: &plan.lengths,
                 rows: &plan.rows,
             };
-            let (count, logits) = (plan.tokens.len(), &mut self.logits);
-            let mut take = |first: usize, block: &[f32]| {
-                let width = block.len() / count;
-                for (row, block) in logits.iter_mut().zip(block.chunks_exact(width)) {
-                    row.feed(first, block);
+            let count = plan.tokens.len();
+            let logits = &mut self.logits[..count];
+            // As many as the row that needs most; all if one of them needs all.
+            let mut counts = logits.iter().map(RowLogits::count);
+            let most = counts.try_fold(0, |most, count| Some(count?.max(most)));
+            let mut take = |part: Logits<'_>| match part {
+                Logits::Columns(first, block) => {
+                    let width = block.len() / count;
+                    for (row, block) in logits.iter_mut().zip(block.chunks_exact(width)) {
+                        row.feed(first, block);
+                    }
+                }
+                Logits::Highest(found) => {
+                    for (row, found) in logits.iter_mut().zip(found) {
+                        row.take(found);
+                    }
                 }
             };
             shared
                 .model
-                .step(&mut self.work, step, cross, &mut self.cache, &mut take)
+                .step(&mut self.work, step, cross, &mut self.cache, most, &mut take)
         })
     }
 

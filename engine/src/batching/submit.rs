@@ -1,18 +1,17 @@
 //! The door: requests come in here, join an equal one that is in flight, or are queued.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use super::Subscriber;
-use super::queue::{Cost, Limits, Load, Queue, Subscribers, Task, Ticket};
+use super::queue::{Cost, InFlight, Joinable, Limits, Load, Queue, Subscribers, Task, Ticket};
 use super::runner::{Runner, Settings, Shared};
 use super::texts::Texts;
 use crate::error::{LoadError, Result, RowError};
 use crate::generate::{GenerateRequest, RowLogits, Wanted};
 use crate::kernels::Isa;
-use crate::model::{Backend, StepRows, T5Model, Workspace};
+use crate::model::{Backend, Logits, StepRows, T5Model, Workspace};
 use crate::tokenize::TextTokenizer;
 
 /// An engine's batching, whatever computes.
@@ -25,6 +24,9 @@ pub(crate) trait Batcher: Send + Sync {
     fn first_logits(&self, ids: &[u32]) -> Result<Vec<f32>, RowError>;
     /// How busy it is.
     fn load(&self) -> Load;
+    /// Has a compute thread panic where nothing is expected to, at its next turn.
+    #[cfg(test)]
+    fn panic_next(&self);
 }
 
 /// A model with its compute threads.
@@ -60,7 +62,9 @@ impl<B: Backend> Threads<B> {
             settings,
             queue: Queue::new(settings.threads, limits),
             texts: Texts::new(settings.text_bytes),
-            in_flight: Mutex::new(HashMap::new()),
+            in_flight: Arc::new(InFlight::default()),
+            #[cfg(test)]
+            panic_next: false.into(),
         });
         let threads = Self { shared };
         for thread in 0..settings.threads {
@@ -115,8 +119,7 @@ impl<B: Backend> Batcher for Threads<B> {
         let subscribers = Arc::<Subscribers>::default();
         subscribers.lock().push(subscriber);
         if let Some(key) = &key {
-            let in_flight = &self.shared.in_flight;
-            let mut in_flight = in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut in_flight = self.shared.in_flight.lock();
             match in_flight.entry(key.clone()) {
                 Entry::Occupied(equal) => {
                     let mut joined = equal.get().lock();
@@ -134,7 +137,10 @@ impl<B: Backend> Batcher for Threads<B> {
             params: params.clone(),
             seed: params.seed.unwrap_or_else(rand::random),
             stop: request.stop.clone(),
-            key,
+            joinable: key.map(|key| Joinable {
+                key,
+                among: self.shared.in_flight.clone(),
+            }),
             subscribers,
             cost: Cost {
                 rows: params.num_beams,
@@ -166,8 +172,10 @@ impl<B: Backend> Batcher for Threads<B> {
             };
             let mut logits = RowLogits::new(Isa::detect());
             logits.begin(Wanted::All, Vec::new());
-            model.step(work, step, &cross, &mut cache, &mut |first, block| {
-                logits.feed(first, block);
+            model.step(work, step, &cross, &mut cache, None, &mut |part| {
+                if let Logits::Columns(first, block) = part {
+                    logits.feed(first, block);
+                }
             })?;
             Ok(logits.all().to_vec())
         })
@@ -175,5 +183,12 @@ impl<B: Backend> Batcher for Threads<B> {
 
     fn load(&self) -> Load {
         self.shared.queue.load()
+    }
+
+    #[cfg(test)]
+    fn panic_next(&self) {
+        self.shared
+            .panic_next
+            .store(true, std::sync::atomic::Ordering::Relaxed);
     }
 }

@@ -2,6 +2,7 @@
 //! them: the whole vocabulary is kept only for the few kinds of search that need it.
 
 use crate::kernels::{Isa, LogSumExp, Top};
+use crate::model::Highest;
 
 /// What is needed of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(crate) enum Wanted {
 pub(crate) struct RowLogits {
     isa: Isa,
     sum: LogSumExp,
+    /// The sum where it was computed elsewhere.
+    given: Option<f32>,
     highest: Top,
     /// Ids that may not be chosen, ascending.
     banned: Vec<u32>,
@@ -29,6 +32,7 @@ impl RowLogits {
         Self {
             isa,
             sum: LogSumExp::new(),
+            given: None,
             highest: Top::new(1),
             banned: Vec::new(),
             all: Vec::new(),
@@ -41,6 +45,7 @@ impl RowLogits {
         banned.sort_unstable();
         banned.dedup();
         self.sum = LogSumExp::new();
+        self.given = None;
         self.banned = banned;
         self.all.clear();
         self.wanted = wanted;
@@ -58,9 +63,28 @@ impl RowLogits {
         }
     }
 
+    /// How many of the highest logits it needs, those that are banned included; nothing if it needs all.
+    pub(crate) fn count(&self) -> Option<usize> {
+        match self.wanted {
+            Wanted::Highest(count) => Some(count + self.banned.len()),
+            Wanted::All => None,
+        }
+    }
+
+    /// Takes the highest logits, at least as many as [`RowLogits::count`] says, in the place of all.
+    pub(crate) fn take(&mut self, found: &Highest) {
+        self.given = Some(found.log_sum_exp);
+        // Of equal ones the lower id goes first, and is to be seen first.
+        let mut logits = found.logits.clone();
+        logits.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for (logit, id) in logits {
+            self.highest.feed(self.isa, &[logit], id, &self.banned);
+        }
+    }
+
     /// ln Σ exp(logit) over the whole vocabulary; not finite if a logit wasn't.
     pub(crate) fn log_sum_exp(&self) -> f32 {
-        self.sum.value()
+        self.given.unwrap_or_else(|| self.sum.value())
     }
 
     /// The highest logits with their ids, best first; nothing if all were wanted.

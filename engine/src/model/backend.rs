@@ -170,6 +170,59 @@ pub(crate) trait Backend: Send + Sized + 'static {
         head: &Self::Linear,
         take: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()>;
+    /// Instead of [`Backend::logits`], where numbers are far from the host: of each row the logarithm of the sum of all
+    /// exponentials and at least the `count` highest logits with their ids. Nothing if all logits may as well be taken.
+    fn highest(
+        &mut self,
+        _rows: &Self::Rows,
+        _norm: &Self::Norm,
+        _scale: f32,
+        _head: &Self::Linear,
+        _count: usize,
+    ) -> Result<Option<Vec<Highest>>> {
+        Ok(None)
+    }
     /// The numbers on the host, row after row.
     fn to_host(&mut self, rows: &Self::Rows) -> Result<Vec<f32>>;
+    /// The mean of each text's rows, on the host. `rows` are those of all texts, one after the other.
+    fn means(&mut self, rows: &Self::Rows, lengths: &[usize]) -> Result<Vec<Vec<f32>>> {
+        let values = self.to_host(rows)?;
+        let width = values.len() / lengths.iter().sum::<usize>().max(1);
+        let mut rest = values.as_slice();
+        let mean = |length: &usize| {
+            let (own, others) = rest.split_at(length * width);
+            rest = others;
+            mean(own, width)
+        };
+        Ok(lengths.iter().map(mean).collect())
+    }
+}
+
+/// What is looked at of a row's logits, where not all of them come to the host.
+#[derive(Debug, Clone)]
+pub(crate) struct Highest {
+    /// ln Σ exp(logit) over the whole vocabulary.
+    pub(crate) log_sum_exp: f32,
+    /// The highest logits with their ids, in no order that counts.
+    pub(crate) logits: Vec<(f32, u32)>,
+}
+
+/// Logits of a step, as they come.
+#[derive(Debug)]
+pub(crate) enum Logits<'a> {
+    /// Some columns of all rows: the first column, and [rows, columns].
+    Columns(usize, &'a [f32]),
+    /// All that there will be, by row.
+    Highest(&'a [Highest]),
+}
+
+/// Mean of rows of this width.
+fn mean(rows: &[f32], width: usize) -> Vec<f32> {
+    let mut mean = vec![0f32; width];
+    for row in rows.chunks_exact(width.max(1)) {
+        mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    }
+    let count = (rows.len() / width.max(1)).max(1) as f32;
+    mean.iter_mut().for_each(|sum| *sum /= count);
+    mean
 }

@@ -20,7 +20,7 @@ use crate::config::{Architecture, T5Config};
 use crate::error;
 use crate::generate::MAX_NEW_TOKENS;
 use crate::weights::Weights;
-pub(crate) use backend::{Backend, StepRows};
+pub(crate) use backend::{Backend, Highest, Logits, StepRows};
 pub(crate) use cpu::Cpu;
 pub(crate) use decoder::Cross;
 use decoder::{Decoder, DecoderScratch};
@@ -139,17 +139,11 @@ impl<B: Backend> T5Model<B> {
         let cross = self
             .decoder
             .cross(&mut work.backend, &work.rows, &lengths, &mut work.decoder)?;
-        let states = work.backend.to_host(&work.rows)?;
-        let mut rest = states.as_slice();
-        let prefilled = cross.into_iter().zip(&lengths).map(|(cross, length)| {
-            let (own, others) = rest.split_at(length * self.config.d_model);
-            rest = others;
-            Prefilled {
-                cross,
-                embedding: mean(own, self.config.d_model),
-            }
-        });
-        Ok(prefilled.collect())
+        let means = work.backend.means(&work.rows, &lengths)?;
+        let prefilled = cross.into_iter().zip(means);
+        Ok(prefilled
+            .map(|(cross, embedding)| Prefilled { cross, embedding })
+            .collect())
     }
 
     /// States of one text: [tokens, d_model].
@@ -169,14 +163,16 @@ impl<B: Backend> T5Model<B> {
             .forward(backend, &self.embedding, &inputs.concat(), lengths, encoder, rows)
     }
 
-    /// One decode step. `take` gets the logits some columns at a time: the first column, and [rows, columns].
+    /// One decode step. `take` gets the logits some columns at a time or, if no row needs more than the `highest` ones and
+    /// the numbers are far away, only those.
     pub(crate) fn step(
         &self,
         work: &mut Workspace<B>,
         step: StepRows<'_>,
         cross: &B::CrossBatch,
         cache: &mut B::Cache,
-        take: &mut dyn FnMut(usize, &[f32]),
+        highest: Option<usize>,
+        take: &mut dyn FnMut(Logits<'_>),
     ) -> Result<()> {
         let Workspace {
             backend,
@@ -190,23 +186,19 @@ impl<B: Backend> T5Model<B> {
             true => (self.config.d_model as f32).powf(-0.5),
             false => 1.0,
         };
-        backend.logits(rows, &self.norm, scale, &self.head, take)
+        if let Some(count) = highest
+            && let Some(found) = backend.highest(rows, &self.norm, scale, &self.head, count)?
+        {
+            take(Logits::Highest(&found));
+            return Ok(());
+        }
+        let mut columns = |first: usize, block: &[f32]| take(Logits::Columns(first, block));
+        backend.logits(rows, &self.norm, scale, &self.head, &mut columns)
     }
-}
-
-/// Mean of rows of this width.
-fn mean(rows: &[f32], width: usize) -> Vec<f32> {
-    let mut mean = vec![0f32; width];
-    for row in rows.chunks_exact(width) {
-        mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-    }
-    let count = (rows.len() / width).max(1) as f32;
-    mean.iter_mut().for_each(|sum| *sum /= count);
-    mean
 }
 
 /// Numbers in a model of this shape.
-fn parameters(config: &T5Config, untied: bool) -> u64 {
+pub(crate) fn parameters(config: &T5Config, untied: bool) -> u64 {
     let (model, inner, wide) = (config.d_model, config.inner_dim(), config.d_ff);
     let attention = 4 * model * inner + model;
     let feed_forward = (if config.gated { 3 } else { 2 }) * model * wide + model;

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 
-use super::backend::{Backend, DistanceTable, FeedForward, StepRows};
+use super::backend::{Backend, DistanceTable, FeedForward, Highest, StepRows};
 
 /// Scores of what may not be seen: their exponential is 0.
 const HIDDEN: f32 = -1e9;
 /// The same where the largest number is 65504.
 const HIDDEN_F16: f32 = -6e4;
+/// Logits that are sorted together: one block of threads of a GPU has shared memory for so many.
+const SORT_BLOCK: usize = 512;
+/// The same in the second round.
+const MOST_SORTED: usize = 8192;
 /// Slots by which a cache grows.
 const GROWTH: usize = 1024;
 
@@ -463,6 +467,89 @@ impl Backend for Tensors {
         let logits = head.forward(&normed)?.to_dtype(DType::F32)?;
         take(0, &logits.flatten_all()?.to_vec1::<f32>()?);
         Ok(())
+    }
+
+    /// Sorted on the device, in two rounds: within blocks of the vocabulary, and what leads there among each other. Only
+    /// what leads in the end comes to the host.
+    fn highest(
+        &mut self,
+        rows: &Rows,
+        norm: &Norm,
+        scale: f32,
+        head: &Linear,
+        count: usize,
+    ) -> Result<Option<Vec<Highest>>> {
+        let vocabulary = head.weight.dim(1)?;
+        let blocks = vocabulary.div_ceil(SORT_BLOCK);
+        if count == 0 || count > SORT_BLOCK || blocks * count > MOST_SORTED || vocabulary <= SORT_BLOCK {
+            return Ok(None);
+        }
+        let normed = (norm.forward(rows.get()?)? * f64::from(scale))?;
+        let logits = head.forward(&normed)?.to_dtype(DType::F32)?;
+        let count_rows = logits.dim(0)?;
+        let sums = logits.log_sum_exp(D::Minus1)?.to_vec1::<f32>()?;
+        // What is no number can't be sorted: whoever takes all of them finds it.
+        if sums.iter().any(|sum| !sum.is_finite()) {
+            return Ok(None);
+        }
+        let padding = (count_rows, blocks * SORT_BLOCK - vocabulary);
+        let padded = match padding.1 {
+            0 => logits,
+            _ => {
+                let padding = Tensor::full(f32::NEG_INFINITY, padding, &self.device)?;
+                Tensor::cat(&[&logits, &padding], 1)?
+            }
+        };
+        let in_blocks = padded.reshape((count_rows, blocks, SORT_BLOCK))?.contiguous()?;
+        let places = in_blocks
+            .arg_sort_last_dim(false)?
+            .narrow(2, 0, count)?
+            .contiguous()?;
+        let leading = in_blocks
+            .gather(&places, 2)?
+            .reshape((count_rows, blocks * count))?;
+        // The place in its block, and the block, make an id.
+        let first = Tensor::arange_step(
+            0u32,
+            (blocks * SORT_BLOCK) as u32,
+            SORT_BLOCK as u32,
+            &self.device,
+        )?;
+        let ids = places
+            .broadcast_add(&first.reshape((1, blocks, 1))?)?
+            .reshape((count_rows, blocks * count))?
+            .contiguous()?;
+        let leading = leading.contiguous()?;
+        let order = leading
+            .arg_sort_last_dim(false)?
+            .narrow(1, 0, count)?
+            .contiguous()?;
+        let values = leading.gather(&order, 1)?.to_vec2::<f32>()?;
+        let ids = ids.gather(&order, 1)?.to_vec2::<u32>()?;
+        let found = sums.into_iter().zip(values.into_iter().zip(ids));
+        let highest = found.map(|(log_sum_exp, (values, ids))| Highest {
+            log_sum_exp,
+            // Not the padding.
+            logits: values
+                .into_iter()
+                .zip(ids)
+                .filter(|(_, id)| (*id as usize) < vocabulary)
+                .collect(),
+        });
+        Ok(Some(highest.collect()))
+    }
+
+    fn means(&mut self, rows: &Rows, lengths: &[usize]) -> Result<Vec<Vec<f32>>> {
+        let rows = rows.get()?.to_dtype(DType::F32)?;
+        let mut first = 0;
+        let means: Result<Vec<Tensor>> = lengths
+            .iter()
+            .map(|length| {
+                first += length;
+                rows.narrow(0, first - length, *length)?.mean(0)
+            })
+            .collect();
+        Tensor::stack(&means?, 0)?.to_vec2()
     }
 
     fn to_host(&mut self, rows: &Rows) -> Result<Vec<f32>> {

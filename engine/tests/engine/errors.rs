@@ -222,3 +222,60 @@ fn the_embedded_model_is_there() {
     assert_eq!(engine.info().name, "precis-mini");
     assert_eq!(engine.info().max_input_tokens, 512);
 }
+
+#[test]
+fn a_model_that_does_not_fit_into_memory_is_refused_before_it_is_read() {
+    let options = EngineOptions {
+        device: DeviceChoice::Cpu,
+        memory_bytes: 100_000,
+        ..Default::default()
+    };
+    let error = Engine::load(&ModelSource::Path(tiny_folder("t5")), &options).unwrap_err();
+    let LoadError::Memory { needed, available } = error else {
+        panic!("{error}")
+    };
+    // 48 000 numbers of 4 bytes, and the embedding once more.
+    assert!((150_000..400_000).contains(&needed), "{needed}");
+    assert_eq!(available, 100_000);
+    let options = EngineOptions {
+        memory_bytes: needed,
+        ..options
+    };
+    let engine = Engine::load(&ModelSource::Path(tiny_folder("t5")), &options).unwrap();
+    let info = engine.info();
+    assert!(!info.load_time.is_zero());
+    assert!(info.resident_bytes.is_none_or(|bytes| bytes > needed));
+}
+
+#[test]
+fn a_model_with_a_spiece_model_only_is_tokenized_as_sentencepiece_does() {
+    let folder = copy("t5");
+    std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    let pieces = tiny_folder("sentencepiece");
+    std::fs::copy(pieces.join("t5.model"), folder.path().join("spiece.model")).unwrap();
+    let engine = load(folder.path()).unwrap();
+    let golden = std::fs::read_to_string(pieces.join("t5.jsonl")).unwrap();
+    let case: Value = serde_json::from_str(golden.lines().nth(10).unwrap()).unwrap();
+    let ids = engine.tokenize(case["text"].as_str().unwrap()).unwrap().ids;
+    let expected: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+    assert!(
+        ids.ends_with(&[&expected[1..], &[1]].concat()),
+        "{ids:?} {expected:?}"
+    );
+    // 280 pieces and 100 sentinels are too many for this model.
+    std::fs::write(
+        folder.path().join("tokenizer_config.json"),
+        r#"{"extra_ids":100}"#,
+    )
+    .unwrap();
+    assert!(matches!(
+        load(folder.path()),
+        Err(LoadError::TokenizerVocabulary {
+            highest: 379,
+            vocabulary: 300
+        })
+    ));
+    std::fs::write(folder.path().join("spiece.model"), b"nothing").unwrap();
+    let error = load(folder.path()).unwrap_err().to_string();
+    assert!(error.starts_with("spiece.model of the model is wrong"), "{error}");
+}

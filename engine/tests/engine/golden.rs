@@ -48,6 +48,7 @@ pub(crate) fn params(reference: &BTreeMap<String, Value>) -> GenerationParams {
             "length_penalty" => params.length_penalty = number(),
             "no_repeat_ngram_size" => params.no_repeat_ngram_size = whole(),
             "repetition_penalty" => params.repetition_penalty = number(),
+            "num_return_sequences" => params.num_return_sequences = whole(),
             "temperature" => params.temperature = number(),
             "top_k" => params.top_k = whole(),
             "top_p" => params.top_p = number(),

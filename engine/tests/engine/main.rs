@@ -6,6 +6,7 @@
 mod batching;
 mod common;
 mod continuous;
+mod damaged;
 mod errors;
 mod golden;
 mod oracle;
@@ -13,3 +14,4 @@ mod precision;
 mod reference;
 mod sampling;
 mod speed;
+mod wide;

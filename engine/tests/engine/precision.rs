@@ -53,6 +53,42 @@ fn the_kernels_give_what_candle_gives() {
     }
 }
 
+/// A vocabulary so large that only the highest logits come from the device.
+#[test]
+fn the_highest_logits_of_the_device_are_enough() {
+    let ours = load(mini_folder(), PrecisionChoice::F32, false);
+    let theirs = load(mini_folder(), PrecisionChoice::F32, true);
+    let mut requests = Vec::new();
+    for (seed, line) in ARTICLES.lines().take(3).enumerate() {
+        let article: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = article["article"].as_str().unwrap();
+        let input = ours.tokenize(&text[..text.len().min(300)]).unwrap();
+        for (num_beams, do_sample) in [(1, false), (4, false), (3, true)] {
+            let params = GenerationParams {
+                num_beams,
+                do_sample,
+                seed: Some(seed as u64),
+                min_new_tokens: 6,
+                no_repeat_ngram_size: 3,
+                max_new_tokens: 16,
+                ..Default::default()
+            };
+            requests.push(GenerateRequest::new(input.clone(), params));
+        }
+    }
+    let results = ours
+        .generate_batch(&requests, &mut ())
+        .into_iter()
+        .zip(theirs.generate_batch(&requests, &mut ()));
+    for (ours, theirs) in results {
+        let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
+        assert_eq!(ours.ids, theirs.ids);
+        assert!((ours.score - theirs.score).abs() < 1e-4);
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4;
+        assert!(ours.embedding.iter().zip(theirs.embedding.iter()).all(near));
+    }
+}
+
 const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
 
 /// bf16 and int8 write what f32 writes, nearly always: where two continuations are nearly as good, they may choose the

@@ -1,0 +1,153 @@
+//! Whether a model fits into memory, before it is read: a process that takes too much is killed without a word.
+
+use std::path::Path;
+
+use crate::config::T5Config;
+use crate::error::{LoadError, Result};
+
+/// Refuses a model that needs more memory than there is. `limit` is what may be used at most; 0 is what the system says
+/// is free. Where that can't be known, nothing is refused.
+pub(crate) fn check(config: &T5Config, precision: &str, untied: bool, limit: u64) -> Result<()> {
+    let needed = needed(config, precision, untied);
+    let available = match limit {
+        0 => available(),
+        limit => Some(limit),
+    };
+    match available {
+        Some(available) if needed > available => Err(LoadError::Memory { needed, available }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that the weights take when they are loaded, and what loading takes besides: one copy of the largest in f32. The
+/// caches of requests come on top of it, within `EngineOptions::cache_bytes`.
+fn needed(config: &T5Config, precision: &str, untied: bool) -> u64 {
+    let table = (config.vocab_size * config.d_model) as u64;
+    let (embedding_bytes, weight_bytes) = match precision {
+        "f32" => (4, 4),
+        // Vectors of tokens stay in bfloat16.
+        "int8" => (2, 1),
+        _ => (2, 2),
+    };
+    // The output head is laid out for products, apart from the embedding that it may be tied to.
+    let others = super::model::parameters(config, untied) - table * if untied { 2 } else { 1 };
+    table * embedding_bytes + (table + others) * weight_bytes + 4 * table
+}
+
+/// Bytes that can still be had: what the system has, or what is left of the control group's limit, if that is less.
+fn available() -> Option<u64> {
+    let system = std::fs::read_to_string("/proc/meminfo").ok();
+    let system = system.as_deref().and_then(of_meminfo);
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok();
+    let group = groups
+        .as_deref()
+        .and_then(path_of_group)
+        .and_then(|path| left_in_group(Path::new("/sys/fs/cgroup"), path));
+    match (system, group) {
+        (Some(system), Some(group)) => Some(system.min(group)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// `MemAvailable` of `/proc/meminfo`.
+fn of_meminfo(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// The path of this process in the one tree of control groups (version 2).
+fn path_of_group(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::/"))
+}
+
+/// What is left of the tightest limit of a group and those around it. File pages that it could do without count as left.
+fn left_in_group(root: &Path, path: &str) -> Option<u64> {
+    let number = |file: &Path| -> Option<u64> { std::fs::read_to_string(file).ok()?.trim().parse().ok() };
+    let mut least = None;
+    for folder in root.join(path).ancestors() {
+        if let (Some(most), Some(used)) = (
+            number(&folder.join("memory.max")),
+            number(&folder.join("memory.current")),
+        ) {
+            let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+            let idle = stat.lines().find_map(|line| line.strip_prefix("inactive_file "));
+            let idle: u64 = idle.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0);
+            let left = most.saturating_sub(used.saturating_sub(idle));
+            least = Some(least.map_or(left, |least: u64| least.min(left)));
+        }
+        if folder == root {
+            break;
+        }
+    }
+    least
+}
+
+/// Bytes of this process in memory, where that can be known.
+pub fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> T5Config {
+        T5Config::from_json(
+            br#"{"model_type":"t5","vocab_size":32128,"d_model":512,"d_kv":64,"d_ff":2048,"num_layers":6,
+            "num_heads":8,"relative_attention_num_buckets":32}"#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_model_that_does_not_fit_is_refused_with_both_numbers() {
+        // t5-small: 60.5 million numbers, and its embedding a second time as the head.
+        let table = 32_128 * 512;
+        assert_eq!(
+            needed(&small(), "f32", false),
+            4 * (60_506_624 + table) + 4 * table
+        );
+        assert!(needed(&small(), "int8", false) < needed(&small(), "bf16", false));
+        assert!(check(&small(), "f32", false, 1 << 40).is_ok());
+        let error = check(&small(), "f32", false, 100 << 20).unwrap_err().to_string();
+        assert!(error.contains("356 MiB") && error.contains("100 MiB"), "{error}");
+    }
+
+    #[test]
+    fn what_the_system_says_is_read() {
+        let text = "MemTotal:       24576000 kB\nMemFree: 1 kB\nMemAvailable:   20000000 kB\n";
+        assert_eq!(of_meminfo(text), Some(20_000_000 * 1024));
+        assert_eq!(of_meminfo("MemTotal: 1 kB\n"), None);
+        assert_eq!(path_of_group("1:memory:/old\n0::/a/b\n"), Some("a/b"));
+    }
+
+    #[test]
+    fn the_tightest_limit_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let inner = root.path().join("a/b");
+        std::fs::create_dir_all(&inner).unwrap();
+        assert_eq!(left_in_group(root.path(), "a/b"), None);
+        let write = |folder: &Path, file: &str, text: &str| std::fs::write(folder.join(file), text).unwrap();
+        write(&inner, "memory.max", "max\n");
+        write(&inner, "memory.current", "50\n");
+        assert_eq!(left_in_group(root.path(), "a/b"), None);
+        let outer = root.path().join("a");
+        write(&outer, "memory.max", "1000\n");
+        write(&outer, "memory.current", "700\n");
+        write(&outer, "memory.stat", "anon 600\ninactive_file 100\n");
+        assert_eq!(left_in_group(root.path(), "a/b"), Some(400));
+        write(&inner, "memory.max", "60\n");
+        assert_eq!(left_in_group(root.path(), "a/b"), Some(10));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn there_is_memory_here() {
+        assert!(available().unwrap() > 1 << 20);
+        assert!(resident().unwrap() > 1 << 20);
+    }
+}

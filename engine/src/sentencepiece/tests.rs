@@ -1,0 +1,164 @@
+//! Against what the `sentencepiece` library makes of the same texts (`tests/golden/make_sentencepiece.py`).
+
+use proptest::prelude::*;
+use serde::Deserialize;
+
+use super::*;
+use crate::config::T5Config;
+use crate::source::TokenizerFile;
+use crate::tokenize::TextTokenizer;
+
+#[derive(Deserialize)]
+struct Case {
+    text: String,
+    ids: Vec<u32>,
+    decoded: String,
+}
+
+fn folder(file: &str) -> String {
+    format!("{}/tests/golden/sentencepiece/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn model(name: &str) -> Vec<u8> {
+    std::fs::read(folder(&format!("{name}.model"))).unwrap()
+}
+
+fn cases(name: &str) -> Vec<Case> {
+    let text = std::fs::read_to_string(folder(&format!("{name}.jsonl"))).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Two combining marks or more on one letter: `tokenizers` looks at all of them together where SentencePiece looks at one
+/// after the other, with a `tokenizer.json` as well. The random texts pile up many.
+fn has_pile_of_marks(text: &str) -> bool {
+    let is_mark = |letter: &char| ('\u{300}'..='\u{36f}').contains(letter);
+    let letters: Vec<char> = text.chars().collect();
+    letters.windows(2).any(|pair| pair.iter().all(is_mark))
+}
+
+#[test]
+fn ids_and_texts_are_those_of_sentencepiece() {
+    for (name, vocabulary) in [("t5", 400), ("umt5", 1600)] {
+        let tokenizer = tokenizer(&model(name), None, vocabulary).unwrap();
+        let cases = cases(name);
+        assert!(cases.len() > 400);
+        let mut differences = Vec::new();
+        let mut piles = 0;
+        for case in &cases {
+            let encoding = tokenizer.encode_fast(case.text.as_str(), true).unwrap();
+            let (end, ids) = encoding.get_ids().split_last().unwrap();
+            assert_eq!(*end, 1);
+            if ids != case.ids && has_pile_of_marks(&case.text) {
+                piles += 1;
+                continue;
+            }
+            if ids != case.ids {
+                differences.push(format!("{:?}: {ids:?} and not {:?}", case.text, case.ids));
+                continue;
+            }
+            // What is unknown has no text to go back to.
+            if !ids.contains(&2) {
+                let decoded = tokenizer.decode(ids, true).unwrap();
+                assert_eq!(decoded.trim(), case.decoded.trim(), "{:?}", case.text);
+            }
+        }
+        assert!(piles <= 8, "{name}: {piles} piles of marks are read otherwise");
+        assert!(
+            differences.is_empty(),
+            "{name}: {} of {}\n{}",
+            differences.len(),
+            cases.len(),
+            differences.join("\n")
+        );
+    }
+}
+
+#[test]
+fn sentinels_stand_behind_the_pieces_the_first_one_last() {
+    let made = tokenizer(&model("t5"), None, 400).unwrap();
+    assert_eq!(made.get_vocab_size(true), 380);
+    assert_eq!(made.token_to_id("<extra_id_0>"), Some(379));
+    assert_eq!(made.token_to_id("<extra_id_99>"), Some(280));
+    let encoding = made.encode_fast("<extra_id_0>", false).unwrap();
+    assert_eq!(encoding.get_ids(), [379]);
+    // No room for them, or none wanted.
+    assert_eq!(
+        tokenizer(&model("t5"), None, 300).unwrap().get_vocab_size(true),
+        280
+    );
+    assert_eq!(
+        tokenizer(&model("t5"), Some(20), 300)
+            .unwrap()
+            .get_vocab_size(true),
+        300
+    );
+}
+
+fn piece(text: &str, kind: i32) -> Piece {
+    Piece {
+        piece: Some(text.to_owned()),
+        score: Some(-1.0),
+        kind: Some(kind),
+    }
+}
+
+fn refused(change: impl FnOnce(&mut ModelProto)) -> String {
+    let mut proto = ModelProto {
+        pieces: vec![piece("<unk>", 2), piece("</s>", 3), piece("▁a", 1)],
+        ..Default::default()
+    };
+    change(&mut proto);
+    tokenizer(&proto.encode_to_vec(), Some(0), 10)
+        .err()
+        .unwrap_or_default()
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_by_name() {
+    assert_eq!(refused(|_| {}), "");
+    assert!(refused(|proto| proto.pieces.clear()).contains("no pieces"));
+    assert!(refused(|proto| proto.pieces[0].kind = Some(1)).contains("unknown"));
+    assert!(refused(|proto| proto.pieces.push(piece("▁b", 9))).contains("type 9"));
+    assert!(refused(|proto| proto.pieces.push(piece("▁a", 1))).contains("there twice"));
+    let trainer = |trainer: TrainerSpec| refused(|proto| proto.trainer = Some(trainer));
+    assert!(
+        trainer(TrainerSpec {
+            model_type: Some(2),
+            ..Default::default()
+        })
+        .contains("unigram")
+    );
+    let normalizer = NormalizerSpec {
+        precompiled_charsmap: Some(vec![1, 2, 3]),
+        ..Default::default()
+    };
+    assert!(refused(|proto| proto.normalizer = Some(normalizer)).contains("map of characters"));
+    assert!(
+        tokenizer(b"\xff\xff", None, 10)
+            .unwrap_err()
+            .contains("no SentencePiece model")
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A damaged file is refused or read as something: nothing panics, not even when it is used.
+    #[test]
+    fn a_damaged_file_does_no_harm(place in 0usize..260_000, byte: u8, cut in 0usize..260_000) {
+        let mut bytes = model("t5");
+        // Half of the places are in the first of the file, where the lengths are.
+        let place = if place % 2 == 0 { place % 3000 } else { place % bytes.len() };
+        bytes[place] = byte;
+        bytes.truncate(if cut % 3 == 0 { cut % bytes.len() } else { bytes.len() });
+        let config = r#"{"model_type":"t5","vocab_size":400,"d_model":8,"d_kv":4,"d_ff":16,"num_layers":1,
+            "num_heads":2,"relative_attention_num_buckets":32}"#;
+        let config = T5Config::from_json(config.as_bytes()).unwrap();
+        let file = TokenizerFile::SentencePiece { model: bytes, config: None };
+        if let Ok(made) = TextTokenizer::new(&file, &config, 512) {
+            let _ = made.encode("The bridge \u{fb01} will close.");
+        }
+    }
+}
