@@ -135,6 +135,10 @@ mod tests {
             max_batch: 8,
             max_input_tokens: 512,
             in_flight: 1,
+            precision: None,
+            load_ms: None,
+            first_token_ms: None,
+            resident_bytes: None,
             leaving: false,
             sent_at: precis_schemas::time::now(),
         }

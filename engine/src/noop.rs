@@ -101,6 +101,8 @@ pub(crate) fn info() -> ModelInfo {
         instructions: "none",
         threads: 0,
         max_rows: 0,
+        load_time: std::time::Duration::ZERO,
+        resident_bytes: None,
     }
 }
 

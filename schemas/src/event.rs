@@ -52,6 +52,18 @@ pub struct Heartbeat {
     pub max_input_tokens: u64,
     /// Jobs that it holds at the moment.
     pub in_flight: u64,
+    /// What the model computes in: `f32`, `bf16`, `f16` or `int8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
+    /// How long the model took to load, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_ms: Option<f64>,
+    /// From the beginning of the load to the model's first token, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_ms: Option<f64>,
+    /// Bytes of the process in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident_bytes: Option<u64>,
     /// `true` in the last heartbeat of a worker that is going away.
     #[serde(default)]
     pub leaving: bool,

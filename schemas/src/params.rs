@@ -5,11 +5,44 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error_code::{ErrorCode, Refusal};
+use crate::subject::named;
 
 /// Most beams that may be asked for.
 pub const MAX_BEAMS: u32 = 64;
 /// Most tokens that a summary may have.
 pub const MAX_NEW_TOKENS: u32 = 512;
+
+named! {
+    /// What becomes of a text that has more tokens than the model reads.
+    #[derive(Default)]
+    LongText {
+        /// Its end is cut off.
+        #[default]
+        Truncate = "truncate",
+        /// It is split on sentences into parts that the model can read; the summaries of the parts, one after the other,
+        /// are the text that is summarized.
+        MapReduce = "map_reduce",
+    }
+}
+
+named! {
+    /// The third way to stop a beam search.
+    Never {
+        /// No running beam can become better than the worst finished one, whatever its length.
+        Never = "never",
+    }
+}
+
+/// When a beam search stops: `false`, `true` or `"never"`, as in transformers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "true, false or \"never\"")]
+pub enum EarlyStopping {
+    /// `true`: as soon as `num_beams` hypotheses are finished. `false`: when the best running beam, at its present length,
+    /// is no better than the worst finished one.
+    Flag(bool),
+    /// When no running beam can become better at any length.
+    Never(Never),
+}
 
 /// How a summary is to be generated. Names and meanings are those of `generate` in Hugging Face
 /// transformers, so that settings carry over.
@@ -39,9 +72,10 @@ pub struct GenerationParams {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -10.0, max = 10.0))]
     pub length_penalty: Option<f64>,
-    /// Stop as soon as there are `num_beams` finished hypotheses.
+    /// `true`: stop as soon as there are `num_beams` finished hypotheses; `false`: when a better one is not to be expected;
+    /// `"never"`: when there can't be a better one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub early_stopping: Option<bool>,
+    pub early_stopping: Option<EarlyStopping>,
     /// No sequence of this many tokens may occur twice; 0 allows repetition. At most 64.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 64))]
@@ -64,6 +98,9 @@ pub struct GenerationParams {
     /// Keep only the first sentence of what the model writes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_sentence: Option<bool>,
+    /// What becomes of a text that has more tokens than the model reads: `truncate` (the default) or `map_reduce`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub long_text: Option<LongText>,
 }
 
 impl GenerationParams {
@@ -82,6 +119,7 @@ impl GenerationParams {
         "max_new_tokens",
         "seed",
         "first_sentence",
+        "long_text",
     ];
 
     /// Checks bounds, and the combinations that make no sense.
@@ -157,6 +195,7 @@ impl GenerationParams {
             max_new_tokens: self.max_new_tokens.or(defaults.max_new_tokens),
             seed: self.seed.or(defaults.seed),
             first_sentence: self.first_sentence.or(defaults.first_sentence),
+            long_text: self.long_text.or(defaults.long_text),
         }
     }
 }
@@ -183,6 +222,26 @@ mod tests {
         assert!(refused(r#"{"top_p":1.5}"#).contains("top_p"));
         assert!(refused(r#"{"min_new_tokens":20,"max_new_tokens":10}"#).contains("must not exceed"));
         assert!(GenerationParams::default().validate().is_ok());
+    }
+
+    #[test]
+    fn early_stopping_has_three_values_and_long_text_two() {
+        for text in [
+            r#"{"early_stopping":true}"#,
+            r#"{"early_stopping":"never"}"#,
+            r#"{"long_text":"map_reduce"}"#,
+            r#"{"long_text":"truncate"}"#,
+        ] {
+            let params: GenerationParams = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&params).unwrap(), text);
+        }
+        for text in [
+            r#"{"early_stopping":"soon"}"#,
+            r#"{"early_stopping":1}"#,
+            r#"{"long_text":"cut"}"#,
+        ] {
+            assert!(serde_json::from_str::<GenerationParams>(text).is_err(), "{text}");
+        }
     }
 
     #[test]

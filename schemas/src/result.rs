@@ -60,6 +60,9 @@ pub struct Sizes {
     pub text_tokens: u64,
     /// Tokens of the text that were cut off because the model reads no more.
     pub truncated_tokens: u64,
+    /// Parts that a long text was split into (`params.long_text = map_reduce`), of all levels; 0 when it was read whole.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub parts: u64,
     /// Characters of the summary.
     pub summary_chars: u64,
     /// Tokens that the model wrote.
@@ -70,6 +73,11 @@ pub struct Sizes {
     pub batch_size: u64,
     /// Share of the batch's encoder positions that were padding, 0 to 1.
     pub padding_ratio: f64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Where the time went, in milliseconds.

@@ -10,6 +10,7 @@ mod crashes;
 mod faults;
 mod guarded;
 mod lifecycle;
+mod models;
 mod nats_direct;
 mod rest;
 mod seed_routes;

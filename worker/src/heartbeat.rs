@@ -4,37 +4,40 @@ use std::time::Duration;
 
 use async_nats::Client;
 use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat};
-use precis_schemas::{Lane, Token, result::ModelRef, subject, time};
+use precis_schemas::{Lane, Token, subject, time};
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::Leases;
+use crate::serving::Current;
 
 /// What a worker says of itself.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Identity {
     /// The worker.
     pub worker: Token,
-    /// What it serves.
-    pub model: ModelRef,
+    /// What it serves: another one when the model is replaced.
+    pub serving: Current,
     /// Lanes that it pulls.
     pub lanes: Vec<Lane>,
-    /// `cpu`, `cuda` or `metal`.
-    pub device: String,
     /// Most jobs in a batch.
     pub max_batch: usize,
-    /// Longest input that the model reads, in tokens.
-    pub max_input_tokens: usize,
 }
 
 impl Identity {
     fn beat(&self, in_flight: usize, leaving: bool) -> Heartbeat {
+        let serving = self.serving.borrow().clone();
+        let info = serving.engine.info();
         Heartbeat {
             worker: self.worker.clone(),
-            model: self.model.clone(),
+            model: serving.signature.model.clone(),
             lanes: self.lanes.clone(),
-            device: self.device.clone(),
+            device: info.device.to_owned(),
             max_batch: self.max_batch as u64,
-            max_input_tokens: self.max_input_tokens as u64,
+            max_input_tokens: info.max_input_tokens as u64,
+            precision: Some(info.precision.to_owned()),
+            load_ms: Some(info.load_time.as_secs_f64() * 1e3),
+            first_token_ms: Some(serving.first_token.as_secs_f64() * 1e3),
+            resident_bytes: precis_engine::resident_bytes(),
             in_flight: in_flight as u64,
             leaving,
             sent_at: time::now(),

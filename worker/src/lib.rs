@@ -10,6 +10,7 @@ pub mod lease;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;
+pub mod serving;
 pub mod stages;
 pub mod trace;
 

@@ -40,6 +40,21 @@ pub fn describe() {
         Unit::Count,
         "Jobs received and not settled"
     );
+    describe_gauge!(
+        "precis_worker_model_load_seconds",
+        Unit::Seconds,
+        "From the beginning of the last load to the model being ready"
+    );
+    describe_gauge!(
+        "precis_worker_model_first_token_seconds",
+        Unit::Seconds,
+        "From the beginning of the last load to the model's first token"
+    );
+    describe_counter!(
+        "precis_worker_model_replacements_total",
+        Unit::Count,
+        "Loads of another revision while the worker runs, by outcome"
+    );
     describe_histogram!(
         "precis_worker_batch_jobs",
         Unit::Count,
@@ -85,6 +100,17 @@ pub fn fetch_failed(lane: Lane) {
 #[allow(clippy::cast_precision_loss)] // a count of jobs in memory
 pub fn in_flight(jobs: usize) {
     gauge!("precis_worker_jobs_in_flight").set(jobs as f64);
+}
+
+/// Shows how long the model took to load, and to write its first token.
+pub fn model_loaded(load: std::time::Duration, first_token: std::time::Duration) {
+    gauge!("precis_worker_model_load_seconds").set(load.as_secs_f64());
+    gauge!("precis_worker_model_first_token_seconds").set(first_token.as_secs_f64());
+}
+
+/// Counts a load of another revision: `replaced` or `failed`.
+pub fn model_replaced(outcome: &'static str) {
+    counter!("precis_worker_model_replacements_total", "outcome" => outcome).increment(1);
 }
 
 /// Records a job that the model is done with; `jobs` were in hand when it came.

@@ -8,6 +8,7 @@ use precis_engine::{
 };
 use precis_runtime::config::{ModelChoice, Worker};
 use precis_schemas::GenerationParams;
+use precis_schemas::params::{EarlyStopping as WantedStopping, Never};
 
 /// Why there is no model.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,14 @@ pub enum ModelError {
         /// Why it failed.
         source: LoadError,
     },
+    /// The model is loaded and can't write.
+    #[error("worker.model = {model}: it can't write a summary: {reason}")]
+    Unusable {
+        /// What was asked for.
+        model: String,
+        /// Why it failed.
+        reason: String,
+    },
 }
 
 /// Where the configured model is.
@@ -41,11 +50,12 @@ pub fn source_of(choice: &ModelChoice) -> ModelSource {
     }
 }
 
-/// Loads the configured model. Blocks while it reads and, for a hub id, downloads.
+/// Loads the configured model. Blocks while it reads and, for a hub id, downloads; `newest` asks the hub for the newest
+/// commit of a branch, even if the cache has one.
 ///
 /// # Errors
 /// When the device is not there or the model can't be loaded.
-pub fn load(settings: &Worker) -> Result<Arc<Engine>, ModelError> {
+pub fn load(settings: &Worker, newest: bool) -> Result<Arc<Engine>, ModelError> {
     let device: DeviceChoice = settings
         .device
         .parse()
@@ -58,6 +68,7 @@ pub fn load(settings: &Worker) -> Result<Arc<Engine>, ModelError> {
         device,
         precision,
         threads: settings.threads,
+        newest,
         ..EngineOptions::default()
     };
     let engine = Engine::load(&source_of(&settings.model), &options).map_err(|source| ModelError::Load {
@@ -80,7 +91,11 @@ pub fn engine_params(wanted: &GenerationParams, defaults: &EngineParams) -> Engi
         top_k: size(wanted.top_k, defaults.top_k),
         top_p: wanted.top_p.unwrap_or(defaults.top_p),
         length_penalty: wanted.length_penalty.unwrap_or(defaults.length_penalty),
-        early_stopping: wanted.early_stopping.map_or(defaults.early_stopping, Into::into),
+        early_stopping: match wanted.early_stopping {
+            Some(WantedStopping::Flag(early)) => early.into(),
+            Some(WantedStopping::Never(Never::Never)) => EarlyStopping::Never,
+            None => defaults.early_stopping,
+        },
         no_repeat_ngram_size: size(wanted.no_repeat_ngram_size, defaults.no_repeat_ngram_size),
         repetition_penalty: wanted.repetition_penalty.unwrap_or(defaults.repetition_penalty),
         // A short summary that was asked for is not refused because of the model's own minimum.
@@ -104,13 +119,18 @@ pub fn params_as_used(wanted: &GenerationParams, used: &EngineParams, seed: Opti
         top_k: count(used.top_k),
         top_p: Some(used.top_p),
         length_penalty: Some(used.length_penalty),
-        early_stopping: Some(used.early_stopping == EarlyStopping::FirstBeams),
+        early_stopping: Some(match used.early_stopping {
+            EarlyStopping::Heuristic => WantedStopping::Flag(false),
+            EarlyStopping::FirstBeams => WantedStopping::Flag(true),
+            EarlyStopping::Never => WantedStopping::Never(Never::Never),
+        }),
         no_repeat_ngram_size: count(used.no_repeat_ngram_size),
         repetition_penalty: Some(used.repetition_penalty),
         min_new_tokens: count(used.min_new_tokens),
         max_new_tokens: count(used.max_new_tokens),
         seed: seed.or(used.seed),
         first_sentence: Some(wanted.first_sentence.unwrap_or(true)),
+        long_text: Some(wanted.long_text.unwrap_or_default()),
     }
 }
 
@@ -141,5 +161,11 @@ mod tests {
             (Some(4), Some(7), Some(true))
         );
         assert!(shown.validate().is_ok());
+        for text in ["true", "false", "\"never\""] {
+            let asked = format!(r#"{{"early_stopping":{text}}}"#);
+            let wanted: GenerationParams = serde_json::from_str(&asked).unwrap();
+            let shown = params_as_used(&wanted, &engine_params(&wanted, &defaults), None);
+            assert_eq!(shown.early_stopping, wanted.early_stopping);
+        }
     }
 }

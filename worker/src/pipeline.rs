@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use async_nats::Client;
 use jiff::Timestamp;
-use precis_engine::Engine;
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::boot::Queue;
 use precis_runtime::results::Results;
 use precis_runtime::{Config, Context, spans};
 use precis_schemas::event::Progress;
-use precis_schemas::result::{ModelRef, WorkerRef};
 use precis_schemas::{JobId, Token, subject, time};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -25,16 +23,15 @@ use tracing::Instrument as _;
 use crate::cancel::Cancels;
 use crate::heartbeat::{self, Identity};
 use crate::lease::Leases;
-use crate::stages::batch::Requests;
+use crate::serving::{self, Current, Serving};
 use crate::stages::decode::{Accepted, decode};
-use crate::stages::detokenize::{Signature, first_sentence_rule};
 use crate::stages::embed::embed;
 use crate::stages::fetch::{Fetcher, LaneQueue};
 use crate::stages::infer::{Ends, infer};
 use crate::stages::publish_result::Publisher;
 use crate::stages::settle;
 use crate::stages::tokenize::tokenize;
-use crate::{metrics, model, trace};
+use crate::{metrics, trace};
 
 /// Longest that a job is held before it is left to another worker.
 const LONGEST_HOLD: Duration = Duration::from_secs(600);
@@ -66,14 +63,14 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         prepared = prepare(&context) => prepared?,
         () = stop.cancelled() => return Ok(()),
     };
-    let (queue, engine) = prepared;
-    let identity = identify(config, &engine)?;
+    let (queue, identity, replacement) = prepared;
+    let model = identity.serving.borrow().signature.model.clone();
     tracing::info!(
         worker = %identity.worker,
-        model = %identity.model.name,
-        revision = %identity.model.revision,
-        served_as = %identity.model.served_as,
-        device = %identity.device,
+        model = %model.name,
+        revision = %model.revision,
+        served_as = %model.served_as,
+        device = %identity.serving.borrow().engine.info().device,
         "worker ready"
     );
 
@@ -82,7 +79,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     let lane_queue = LaneQueue {
         client: queue.client.clone(),
         jetstream: queue.jetstream.clone(),
-        model: identity.model.served_as.clone(),
+        model: model.served_as.clone(),
         ack_wait,
         limits: config.queue.topology_limits(),
         settings: config.nats.clone(),
@@ -112,24 +109,19 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     ));
     let cancels = Cancels::default();
     helpers.spawn(cancels.clone().listen(queue.client.clone(), drained.clone()));
+    helpers.spawn(serving::replace(
+        config.worker.clone(),
+        identity.worker.clone(),
+        replacement,
+        stop.clone(),
+    ));
     let pipeline = Pipeline {
-        requests: Requests {
-            defaults: config.worker.params.clone(),
-            model: engine.default_params().clone(),
-            first_sentence: first_sentence_rule(),
-        },
         cancels,
         results: Results::open(&queue.jetstream).await?,
         publisher: Publisher::new(queue.jetstream.clone(), hurry.clone()),
         client: queue.client.clone(),
-        signature: Arc::new(Signature {
-            model: identity.model.clone(),
-            worker: WorkerRef {
-                id: identity.worker.clone(),
-                device: identity.device.clone(),
-            },
-        }),
-        engine,
+        worker: identity.worker,
+        serving: identity.serving,
         config: config.clone(),
         hurry: hurry.clone(),
     };
@@ -149,13 +141,24 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
 }
 
 /// Connects to the queue and loads the model.
-async fn prepare(context: &Context) -> anyhow::Result<(Queue, Arc<Engine>)> {
+async fn prepare(context: &Context) -> anyhow::Result<(Queue, Identity, watch::Sender<Arc<Serving>>)> {
     let queue = context.queue("precis-worker").await?;
     let settings = context.config.worker.clone();
-    let engine = tokio::task::spawn_blocking(move || model::load(&settings))
+    let worker = name_of_worker(settings.id.as_deref())?;
+    let served_as = Token::new("worker.serve_as", &settings.serve_as)?;
+    let (lanes, max_batch) = (settings.lanes.clone(), settings.max_batch);
+    let id = worker.clone();
+    let serving = tokio::task::spawn_blocking(move || Serving::load(&settings, &id, &served_as, false))
         .await
         .context("loading the model")??;
-    Ok((queue, engine))
+    let (replacement, serving) = watch::channel(Arc::new(serving));
+    let identity = Identity {
+        worker,
+        serving,
+        lanes,
+        max_batch,
+    };
+    Ok((queue, identity, replacement))
 }
 
 /// Cancels `hurry` a while after `stop`.
@@ -170,9 +173,8 @@ async fn hurry_after(stop: CancellationToken, patience: Duration, hurry: Cancell
     }
 }
 
-fn identify(config: &Config, engine: &Engine) -> anyhow::Result<Identity> {
-    let settings = &config.worker;
-    let worker = match &settings.id {
+fn name_of_worker(id: Option<&str>) -> anyhow::Result<Token> {
+    Ok(match id {
         Some(id) => Token::new("worker.id", id)?,
         None => {
             let random = uuid::Uuid::now_v7().simple().to_string();
@@ -180,31 +182,17 @@ fn identify(config: &Config, engine: &Engine) -> anyhow::Result<Identity> {
             let host: String = host.trim().chars().take(40).collect();
             Token::sanitized(&format!("{host}-{}", &random[24..]))
         }
-    };
-    let info = engine.info();
-    Ok(Identity {
-        worker,
-        model: ModelRef {
-            served_as: Token::new("worker.serve_as", &settings.serve_as)?,
-            name: info.name.clone(),
-            revision: info.revision.clone(),
-        },
-        lanes: settings.lanes.clone(),
-        device: info.device.to_string(),
-        max_batch: settings.max_batch,
-        max_input_tokens: info.max_input_tokens,
     })
 }
 
 #[derive(Clone)]
 struct Pipeline {
-    engine: Arc<Engine>,
-    requests: Requests,
+    serving: Current,
+    worker: Token,
     cancels: Cancels,
     results: Results,
     publisher: Publisher,
     client: Client,
-    signature: Arc<Signature>,
     config: Config,
     hurry: CancellationToken,
 }
@@ -274,14 +262,15 @@ impl Pipeline {
                 return settle::already_answered(accepted).await;
             }
         }
-        let job = match tokenize(&self.engine, accepted).await {
+        let serving = self.serving.borrow().clone();
+        let job = match tokenize(serving.clone(), accepted).await {
             Ok(job) => job,
             Err(failed) => {
                 let (accepted, reason) = *failed;
-                return settle::untokenized(accepted, reason, &self.publisher, &self.signature).await;
+                return settle::untokenized(accepted, reason, &self.publisher, &serving.signature).await;
             }
         };
-        let row = self.requests.form(job);
+        let row = serving.requests.form(job);
         let accepted = &row.tokenized.accepted;
         let (id, attempt) = (accepted.job.id.clone(), accepted.delivery.attempt);
         let started_at = accepted.delivery.received_at;
@@ -302,19 +291,19 @@ impl Pipeline {
                 }
             };
             while let Some(tokens) = part {
-                if let Ok(text) = self.engine.decode(&tokens) {
+                if let Ok(text) = serving.engine.decode(&tokens) {
                     self.announce(&id, attempt, started_at, Some(text)).await;
                 }
                 part = told.recv().await;
             }
         };
         let begun = Instant::now();
-        let (mut inferred, ()) = tokio::join!(infer(self.engine.clone(), row, in_hand, ends, parts), tell);
+        let (mut inferred, ()) = tokio::join!(infer(serving.engine.clone(), row, in_hand, ends, parts), tell);
         metrics::inferred(in_hand, begun.elapsed().as_secs_f64());
-        embed(&self.engine, self.config.worker.embeddings, &mut inferred).await;
+        embed(&serving.engine, self.config.worker.embeddings, &mut inferred).await;
         drop(place);
         drop(cancelled);
-        settle::inferred(inferred, &self.publisher, &self.signature).await;
+        settle::inferred(inferred, &self.publisher, &serving.signature).await;
     }
 
     /// Whether an earlier delivery of a job has been answered.
@@ -334,7 +323,7 @@ impl Pipeline {
         let progress = Progress {
             id: id.clone(),
             attempt,
-            worker: self.signature.worker.id.clone(),
+            worker: self.worker.clone(),
             started_at,
             text,
         };

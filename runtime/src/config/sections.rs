@@ -298,6 +298,9 @@ pub struct Worker {
     pub id: Option<String>,
     /// `embedded`, a folder (absolute, or beginning with a dot), or a hub id with an optional `@revision`.
     pub model: ModelChoice,
+    /// The files of a model folder are looked at this often, in seconds; when they have changed and are left alone, they are
+    /// loaded, and get the jobs that come from then on. 0: only on SIGHUP, which does the same for a hub id.
+    pub watch_model_seconds: u64,
     /// Name under which the model is served: the token in the subject of its jobs.
     pub serve_as: String,
     /// `cpu`, `cuda`, `metal` or `auto`.
@@ -334,6 +337,7 @@ impl Default for Worker {
         Self {
             id: None,
             model: ModelChoice::Embedded,
+            watch_model_seconds: 0,
             serve_as: "default".into(),
             device: "auto".into(),
             threads: 0,

@@ -110,6 +110,7 @@ pub fn result_of_row(
         tokenized,
         request,
         wanted,
+        long: _,
     } = &inferred.row;
     let accepted = &tokenized.accepted;
     let mut result = blank(&accepted.delivery, signature);
@@ -134,6 +135,10 @@ pub fn result_of_row(
         batch_size: inferred.batch_size as u64,
         ..Sizes::default()
     };
+    if let Some(reading) = inferred.reading {
+        result.sizes.parts = reading.parts as u64;
+        result.sizes.truncated_tokens = reading.truncated_tokens as u64;
+    }
     result.timings.batch_wait_ms =
         time::millis_between(accepted.delivery.received_at, inferred.batch_began_at);
     result.timings.tokenize_ms = tokenized.tokenize_ms;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::Row;
 use super::decode;
+use super::long_text::{Reading, map_reduce};
 
 /// Time between two parts of a text that are told.
 const PARTS: Duration = Duration::from_millis(100);
@@ -48,6 +49,8 @@ pub struct Inferred {
     pub batch_size: usize,
     /// Vectors of the texts; [`embed`](super::embed::embed) adds them.
     pub embeddings: Option<Embeddings>,
+    /// How it was read, if in parts.
+    pub reading: Option<Reading>,
 }
 
 /// What may end a row before the model does.
@@ -67,34 +70,40 @@ pub async fn infer(
     parts: mpsc::Sender<Arc<[u32]>>,
 ) -> Inferred {
     let batch_began_at = time::now();
-    let outcome = match engine.submit(&row.request) {
-        Err(error) => refused(error),
-        Ok(generation) => {
-            let job = &row.tokenized.accepted.job;
-            let deadline = async {
-                match job.deadline {
-                    Some(deadline) => tokio::time::sleep_until(instant_of(deadline)).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                // What is done is done, even if its time is up.
-                biased;
-                result = finished(generation, &parts) => match result {
-                    Ok(generated) => RowOutcome::Done(generated),
-                    Err(error) => refused(error),
-                },
-                () = ends.cancelled.cancelled() => RowOutcome::Cancelled(Refusal::new(
-                    ErrorCode::Cancelled,
-                    "the client cancelled the job while it was worked on",
-                )),
-                () = ends.hurry.cancelled() => RowOutcome::HandBack,
-                () = deadline => match decode::expired(job, time::now().max(job.deadline.unwrap_or_default())) {
-                    Some(refusal) => RowOutcome::Expired(refusal),
-                    None => RowOutcome::HandBack,
-                },
-            }
+    let job = &row.tokenized.accepted.job;
+    let deadline = async {
+        match job.deadline {
+            Some(deadline) => tokio::time::sleep_until(instant_of(deadline)).await,
+            None => std::future::pending().await,
         }
+    };
+    let mut reading = None;
+    let work = async {
+        match &row.long {
+            Some(long) => {
+                let (generated, read) = map_reduce(&engine, long.clone(), &parts).await?;
+                reading = Some(read);
+                Ok(generated)
+            }
+            None => finished(engine.submit(&row.request)?, &parts).await,
+        }
+    };
+    let outcome = tokio::select! {
+        // What is done is done, even if its time is up.
+        biased;
+        result = work => match result {
+            Ok(generated) => RowOutcome::Done(generated),
+            Err(error) => refused(error),
+        },
+        () = ends.cancelled.cancelled() => RowOutcome::Cancelled(Refusal::new(
+            ErrorCode::Cancelled,
+            "the client cancelled the job while it was worked on",
+        )),
+        () = ends.hurry.cancelled() => RowOutcome::HandBack,
+        () = deadline => match decode::expired(job, time::now().max(job.deadline.unwrap_or_default())) {
+            Some(refusal) => RowOutcome::Expired(refusal),
+            None => RowOutcome::HandBack,
+        },
     };
     Inferred {
         row,
@@ -102,11 +111,12 @@ pub async fn infer(
         batch_began_at,
         batch_size,
         embeddings: None,
+        reading,
     }
 }
 
 /// Waits for the end of a generation, and tells parts of it on the way.
-async fn finished(
+pub(super) async fn finished(
     mut generation: Generation,
     parts: &mpsc::Sender<Arc<[u32]>>,
 ) -> Result<Box<Generated>, RowError> {

@@ -6,6 +6,7 @@ pub mod detokenize;
 pub mod embed;
 pub mod fetch;
 pub mod infer;
+pub mod long_text;
 pub mod publish_result;
 pub mod settle;
 pub mod tokenize;

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use precis_engine::{Encoded, Engine};
+use precis_engine::Encoded;
 
 use super::decode::Accepted;
+use crate::serving::Serving;
 
 /// A job with its tokens.
 pub struct Tokenized {
     /// The job.
     pub accepted: Accepted,
+    /// The model that it goes to, whatever comes after it.
+    pub serving: Arc<Serving>,
     /// What the model will read.
     pub encoded: Encoded,
     /// How long this took, in milliseconds.
@@ -25,11 +28,11 @@ pub struct Tokenized {
 /// # Errors
 /// When the tokenizer refuses the text; the job comes back with the reason.
 pub async fn tokenize(
-    engine: &Arc<Engine>,
+    serving: Arc<Serving>,
     accepted: Accepted,
 ) -> Result<Tokenized, Box<(Accepted, String)>> {
     let begun = Instant::now();
-    let (engine, text) = (engine.clone(), accepted.job.text.clone());
+    let (engine, text) = (serving.engine.clone(), accepted.job.text.clone());
     let outcome = match tokio::task::spawn_blocking(move || engine.tokenize(&text)).await {
         Ok(outcome) => outcome.map_err(|error| error.to_string()),
         Err(panic) => Err(panic.to_string()),
@@ -37,6 +40,7 @@ pub async fn tokenize(
     match outcome {
         Ok(encoded) => Ok(Tokenized {
             accepted,
+            serving,
             encoded,
             tokenize_ms: begun.elapsed().as_secs_f64() * 1e3,
         }),

@@ -1,0 +1,205 @@
+//! The model of a worker is replaced while jobs go on; texts longer than the model reads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::future::join_all;
+use precis_schemas::rest::{JobView, Status};
+use precis_tests::{Options, Product, eventually, id_of, samples};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::{PROGRAM, shared};
+
+const EMBEDDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/precis-mini");
+
+async fn without_workers() -> Product {
+    let options = Options {
+        workers: 0,
+        ..Options::default()
+    };
+    Product::start(PROGRAM, options).await
+}
+
+/// A copy of the embedded model, whose weights can be replaced.
+fn model_folder(product: &Product) -> PathBuf {
+    let folder = product.dir().join("model");
+    fs::create_dir(&folder).unwrap();
+    for file in [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "model.safetensors",
+    ] {
+        fs::copy(Path::new(EMBEDDED).join(file), folder.join(file)).unwrap();
+    }
+    folder
+}
+
+/// Puts other weights in the place of the model's, at once.
+fn replace_weights(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let weights = folder.join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    change(&mut bytes);
+    let new = folder.with_extension("new");
+    fs::write(&new, bytes).unwrap();
+    fs::rename(new, weights).unwrap();
+}
+
+/// The last bit of the last weight.
+fn nearly_the_same(bytes: &mut [u8]) {
+    let place = bytes.len() - 2;
+    bytes[place] ^= 1;
+}
+
+async fn revision(product: &Product) -> Option<String> {
+    let (status, models) = product.get("/v1/models").await;
+    assert_eq!(status, 200);
+    let revision = models["models"][0]["revision"].as_str()?;
+    Some(revision.to_owned())
+}
+
+async fn known_revision(product: &Product, is_wanted: impl Fn(&str) -> bool) -> String {
+    eventually(
+        Duration::from_secs(60),
+        "a worker says what it serves",
+        async || revision(product).await.filter(|revision| is_wanted(revision)),
+    )
+    .await
+}
+
+fn revision_of(view: &JobView) -> &str {
+    assert_eq!(
+        (view.status, view.attempt),
+        (Status::Succeeded, Some(1)),
+        "{view:?}"
+    );
+    &view.model.as_ref().unwrap().revision
+}
+
+fn short(text: &str) -> Value {
+    json!({"text": text, "params": {"num_beams": 1, "max_new_tokens": 12}})
+}
+
+#[tokio::test]
+async fn a_model_is_replaced_without_losing_a_job_and_each_result_names_its_own() {
+    let product = without_workers().await;
+    let folder = model_folder(&product);
+    let model = format!("worker.model={}", folder.display());
+    let worker = product.worker("only", &[&model]);
+    let old = known_revision(&product, |_| true).await;
+    let text = samples::get("storm-ingrid-coast").article;
+    let long =
+        json!({"text": text, "params": {"num_beams": 64, "min_new_tokens": 300, "max_new_tokens": 300}});
+    let begun = product.begun(&long).await;
+
+    replace_weights(&folder, |bytes| nearly_the_same(bytes));
+    worker.signal(Signal::HUP);
+    let mut submitted = Vec::new();
+    let new = eventually(
+        Duration::from_secs(100),
+        "a job is done by the new model",
+        async || {
+            let view = product
+                .summarize(&short(&format!("{} {text}", submitted.len())))
+                .await;
+            let revision = revision_of(&view).to_owned();
+            submitted.push(view);
+            (revision != old).then_some(revision)
+        },
+    )
+    .await;
+    // What comes from now on goes to the new one, while the old one finishes what it has.
+    let more = (0..8).map(|number| submit(&product, format!("{number}. {text}")));
+    let more = join_all(more).await;
+    for id in &more {
+        assert_eq!(revision_of(&product.finished(id).await), new);
+    }
+    assert!(
+        submitted
+            .iter()
+            .all(|view| [&old, &new].contains(&&revision_of(view).to_owned()))
+    );
+    assert_eq!(revision_of(&product.finished(&begun.id).await), old);
+    assert_eq!(known_revision(&product, |revision| revision == new).await, new);
+    let rows = product.stored_rows(&id_of(&begun.id)).await;
+    assert_eq!(
+        (rows.len(), rows[0]["revision"].as_str()),
+        (1, Some(old.as_str()))
+    );
+
+    // What can't be loaded changes nothing.
+    replace_weights(&folder, |bytes| bytes.truncate(1000));
+    worker.signal(Signal::HUP);
+    eventually(Duration::from_secs(60), "the worker has said so", async || {
+        worker.output().contains("the old one goes on").then_some(())
+    })
+    .await;
+    assert_eq!(revision_of(&product.summarize(&short(&text)).await), new);
+}
+
+async fn submit(product: &Product, text: String) -> String {
+    product.submit(&short(&text)).await.id
+}
+
+#[tokio::test]
+async fn a_watched_folder_is_loaded_anew_when_its_files_have_changed() {
+    let product = without_workers().await;
+    let folder = model_folder(&product);
+    let model = format!("worker.model={}", folder.display());
+    let _worker = product.worker("only", &[&model, "worker.watch_model_seconds=1"]);
+    let old = known_revision(&product, |_| true).await;
+    replace_weights(&folder, |bytes| nearly_the_same(bytes));
+    let new = known_revision(&product, |revision| revision != old).await;
+    let view = product
+        .summarize(&short(&samples::get("storm-ingrid-coast").article))
+        .await;
+    assert_eq!(revision_of(&view), new);
+}
+
+#[tokio::test]
+async fn a_long_text_is_cut_or_read_in_parts_as_its_client_asks() {
+    let product = shared().await;
+    let ids = [
+        "storm-ingrid-coast",
+        "harbour-bridge-vote",
+        "geothermal-skarn-valley",
+    ];
+    let text = ids.map(|id| samples::get(id).article).join("\n\n");
+    let request = |long_text: &str| json!({"text": text, "params": {"num_beams": 1, "long_text": long_text, "first_sentence": false}});
+    let (cut, whole) = (request("truncate"), request("map_reduce"));
+    let (cut, whole) = tokio::join!(product.summarize(&cut), product.summarize(&whole));
+    for view in [&cut, &whole] {
+        assert_eq!(view.status, Status::Succeeded, "{view:?}");
+    }
+    let (cut_sizes, whole_sizes) = (cut.sizes.unwrap(), whole.sizes.unwrap());
+    assert!(
+        cut_sizes.truncated_tokens > 0 && cut_sizes.parts == 0,
+        "{cut_sizes:?}"
+    );
+    assert!(
+        whole_sizes.truncated_tokens == 0 && whole_sizes.parts >= 2,
+        "{whole_sizes:?}"
+    );
+    assert_eq!(cut_sizes.text_tokens, whole_sizes.text_tokens);
+    assert_ne!(cut.summary, whole.summary);
+    assert!(whole.timings.unwrap().decode_ms > 0.0);
+}
+
+#[tokio::test]
+async fn a_deadline_holds_for_all_parts_of_a_text() {
+    let product = shared().await;
+    let text = samples::get("geothermal-skarn-valley").article.repeat(20);
+    let mut request = json!({"text": text, "params": {"long_text": "map_reduce"}, "ttl_seconds": 1});
+    request["params"]["num_beams"] = json!(64);
+    request["params"]["min_new_tokens"] = json!(200);
+    request["params"]["max_new_tokens"] = json!(200);
+    let view = product.summarize(&request).await;
+    assert_eq!(view.status, Status::Expired, "{view:?}");
+    // The model is free again.
+    let view = product
+        .summarize(&short("The harbour bridge will close on Monday."))
+        .await;
+    assert_eq!(view.status, Status::Succeeded, "{view:?}");
+}
