@@ -222,7 +222,8 @@ impl Pipeline {
                     Ok(accepted) => accepted,
                     // What is no work for the model is answered at once.
                     Err(answered) => {
-                        let (publisher, signature) = (self.publisher.clone(), self.signature.clone());
+                        let signature = self.serving.borrow().signature.clone();
+                        let publisher = self.publisher.clone();
                         settling.spawn(async move {
                             settle::answered(*answered, &publisher, &signature).await;
                         });

@@ -8,6 +8,7 @@ mod arrivals;
 mod clock;
 mod engine;
 mod peers;
+mod quality;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,8 @@ pub(crate) enum Bench {
     Engine(engine::EngineBench),
     /// The whole path of a job, HTTP to HTTP: what the queue adds to an engine that answers at once
     Api(api::ApiBench),
+    /// Summaries: what bf16 and int8 change in them, and what reading long texts in parts does, by ROUGE
+    Quality(quality::QualityBench),
 }
 
 impl Bench {
@@ -35,6 +38,8 @@ impl Bench {
                 }
             },
             Self::Api(bench) => bench.run(),
+            Self::Engine(bench) => bench.run(),
+            Self::Quality(bench) => bench.run(),
         }
     }
 }

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# On a machine with a GPU: builds for it, compares its summaries with those of the CPU in f32, and measures both.
+#   bench/gpu/verify.sh cuda|metal [MODEL]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+device=${1:?cuda or metal}
+model=${2:-embedded}
+cargo build --release --locked --features "$device"
+target/release/precis bench quality --model "$model" --device cpu --json
+target/release/precis bench quality --model "$model" --device "$device" --json
