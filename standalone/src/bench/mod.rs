@@ -29,17 +29,17 @@ impl Bench {
     /// Measures, and prints a table; with `--json` one JSON object as the last line. It fails when what is measured
     /// can't be started, or gives other answers than it should.
     pub(crate) fn run(self) -> ExitCode {
-        match self {
-            Self::Engine(bench) => match bench.run() {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("error: {error:#}");
-                    ExitCode::FAILURE
-                }
-            },
-            Self::Api(bench) => bench.run(),
+        let ended = match self {
             Self::Engine(bench) => bench.run(),
             Self::Quality(bench) => bench.run(),
+            Self::Api(bench) => return bench.run(),
+        };
+        match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
         }
     }
 }
