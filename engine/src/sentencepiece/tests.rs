@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::*;
 use crate::config::T5Config;
 use crate::source::TokenizerFile;
-use crate::tokenize::TextTokenizer;
+use crate::tokenize::{TextTokenizer, Tokenize};
 
 #[derive(Deserialize)]
 struct Case {
