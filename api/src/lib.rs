@@ -8,6 +8,7 @@
 //! | [`sync`] | publishes and waits, for routes that answer with the summary itself |
 //! | [`lookup`], [`view`], [`depth`] | what is known of a job, and how REST shows it |
 //! | [`wait`], [`progress`] | one subscription for everybody who waits; who has begun with what |
+//! | [`analytics`] | all that is asked of ClickHouse |
 //! | [`queue`] | all that is asked of NATS, behind a trait |
 //! | [`extract`], [`prefer`], [`problem`] | reading requests; refusing them |
 //! | [`access`] | who is calling, and how much they may do |
@@ -16,6 +17,7 @@
 //! The gateway keeps no state of its own: any replica answers for any job.
 
 mod access;
+mod analytics;
 mod depth;
 mod extract;
 mod layers;
@@ -47,6 +49,7 @@ use precis_runtime::liveness::Workers;
 use precis_runtime::{Context, spans};
 
 use crate::access::Gate;
+use crate::analytics::Analytics;
 use crate::progress::Running;
 use crate::queue::Nats;
 use crate::state::{AppState, Parts};
@@ -83,6 +86,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         gate: Arc::new(Gate::new(&context.config.access)),
         result_ttl_hours: context.config.queue.result_ttl_hours,
         queue: Arc::new(queue),
+        analytics: Analytics::new(&context.config.clickhouse),
         workers,
         waiters,
         running,

@@ -11,7 +11,9 @@ use precis_producer::{Producer, ResultError, Results, Submission};
 use precis_runtime::admin::Readiness;
 use precis_runtime::boot;
 use precis_runtime::topology;
+use precis_runtime::trace_context::TraceContext;
 use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::reference::LateReference;
 use precis_schemas::topology::{JOBS, RESULTS, model_of_worker_consumer, worker_consumer_name};
 use precis_schemas::{Job, JobHandle, JobId, JobResult, JobSubject, Lane, Token, headers, subject};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +51,12 @@ pub(crate) enum Copy {
 pub(crate) trait Queue: Send + Sync {
     /// Publishes a job.
     fn publish<'a>(&'a self, submission: &'a Submission) -> BoxFuture<'a, Result<JobHandle, Refusal>>;
+    /// Stores a reference that came after its job.
+    fn publish_reference<'a>(
+        &'a self,
+        reference: &'a LateReference,
+        trace: &'a TraceContext,
+    ) -> BoxFuture<'a, Result<(), Refusal>>;
     /// The result of a job, if there is one.
     fn result<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>>;
     /// The job that stands in the queue at a sequence, if there is one.
@@ -209,6 +217,25 @@ impl Queue for Nats {
                 }
             }
         }
+        .boxed()
+    }
+
+    fn publish_reference<'a>(
+        &'a self,
+        reference: &'a LateReference,
+        trace: &'a TraceContext,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        self.ask(self.producer.publish_reference(reference, trace).map(|stored| {
+            stored.map_err(|error| {
+                let refusal = Refusal::from(&error);
+                tracing::warn!(%error, code = %refusal.code, "a reference was not accepted");
+                match refusal.code {
+                    ErrorCode::QueueUnavailable => unavailable(),
+                    ErrorCode::Internal => hidden(),
+                    _ => refusal,
+                }
+            })
+        }))
         .boxed()
     }
 

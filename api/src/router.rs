@@ -15,7 +15,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::access::{self, Gate};
 use crate::layers;
 use crate::problem::ApiError;
-use crate::routes::{article, errors, home, invocation, jobs, lambda, mlflow, sagemaker, score, summaries};
+use crate::routes::{
+    analytics, article, errors, home, invocation, jobs, lambda, mlflow, references, sagemaker, score,
+    summaries,
+};
 use crate::state::AppState;
 
 /// The whole interface.
@@ -26,6 +29,9 @@ pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
         .route("/", get(home::home))
         .route("/v1/summaries", post(summaries::submit))
         .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}/reference", post(references::submit))
+        .route("/v1/analytics", get(analytics::list))
+        .route("/v1/analytics/{query}", get(analytics::answer))
         .route("/v1/models", get(home::models))
         .merge(taken_over())
         .route("/errors", get(errors::index))

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Gate;
+use crate::analytics::Analytics;
 use crate::depth::{Depth, DepthCache};
 use crate::progress::Running;
 use crate::queue::Queue;
@@ -28,6 +29,8 @@ pub(crate) struct Parts {
     pub(crate) result_ttl_hours: u64,
     /// The queue.
     pub(crate) queue: Arc<dyn Queue>,
+    /// The analytics database.
+    pub(crate) analytics: Analytics,
     /// Live workers.
     pub(crate) workers: Workers,
     /// Requests that wait for a result.
@@ -86,6 +89,11 @@ impl AppState {
     /// The queue.
     pub(crate) fn queue(&self) -> &dyn Queue {
         &*self.0.parts.queue
+    }
+
+    /// The analytics database.
+    pub(crate) fn analytics(&self) -> &Analytics {
+        &self.0.parts.analytics
     }
 
     /// Live workers.

@@ -8,9 +8,11 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use precis_producer::Submission;
-use precis_runtime::config::{Access, Api, Http, Limits};
+use precis_runtime::config::{Access, Api, ClickHouse, Http, Limits, ServerUrl};
 use precis_runtime::liveness::Workers;
+use precis_runtime::trace_context::TraceContext;
 use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::reference::LateReference;
 use precis_schemas::result::{Sizes, Timings};
 use precis_schemas::{
     Channel, GenerationParams, JobHandle, JobId, JobResult, Lane, Outcome, Task, Token, time,
@@ -18,6 +20,7 @@ use precis_schemas::{
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Gate;
+use crate::analytics::Analytics;
 use crate::depth::{Depth, LaneDepth};
 use crate::progress::Running;
 use crate::queue::{Copy, Queue, Standing};
@@ -32,6 +35,8 @@ pub(crate) struct FakeQueue {
     /// Jobs that a worker has let go of.
     pub(crate) done: Mutex<Vec<u64>>,
     results: Mutex<HashMap<JobId, JobResult>>,
+    /// References that were taken.
+    pub(crate) references: Mutex<Vec<LateReference>>,
     /// Refuses everything with this code.
     pub(crate) refuses: Mutex<Option<ErrorCode>>,
     /// Whether jobs are answered at once: with their text in capitals, or with an error for `fail`.
@@ -97,6 +102,19 @@ impl Queue for FakeQueue {
                 id: job.id.clone(),
                 sequence: Some(sequence),
             })
+        }
+        .boxed()
+    }
+
+    fn publish_reference<'a>(
+        &'a self,
+        reference: &'a LateReference,
+        _: &'a TraceContext,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        async move {
+            self.refusal()?;
+            self.references.lock().unwrap().push(reference.clone());
+            Ok(())
         }
         .boxed()
     }
@@ -215,6 +233,11 @@ pub(crate) fn guarded_state_of(queue: Arc<FakeQueue>, access: &Access, http: Htt
         gate: Arc::new(Gate::new(access)),
         result_ttl_hours: 24,
         queue,
+        // Nobody listens there.
+        analytics: Analytics::new(&ClickHouse {
+            url: ServerUrl::new("http://127.0.0.1:1"),
+            ..ClickHouse::default()
+        }),
         workers: Workers::default(),
         waiters,
         running: Running::default(),

@@ -5,6 +5,9 @@
 //! | [`migrate`] | brings the database to the schema that this program knows |
 //! | [`row`] | one result, one row |
 //! | `sinks::clickhouse` | results in blocks into ClickHouse, acknowledged after the insert |
+//! | `sinks::references` | late references: predictions scored anew |
+//! | `rest` | predictions of others, samples, history: the monitoring service over HTTP |
+//! | `retention` | how long ClickHouse keeps what |
 //! | `reaper::dead_letters` | a job that was delivered as often as allowed goes to `DEAD` and is answered |
 //! | `reaper::unserved` | a job that no worker will ever take is answered |
 //!
@@ -18,9 +21,12 @@ mod dead;
 mod metrics;
 pub mod migrate;
 mod reaper;
+mod rest;
+mod retention;
 pub mod row;
 mod score;
 mod sinks;
+pub mod texts;
 mod time;
 mod wiring;
 

@@ -11,6 +11,7 @@ const INSERT_SECONDS: &str = "precis_monitor_insert_seconds";
 const REFUSED: &str = "precis_monitor_rows_refused_total";
 const RETRIES: &str = "precis_monitor_insert_retries_total";
 const LAG: &str = "precis_monitor_lag_messages";
+const REFERENCES: &str = "precis_monitor_references_total";
 const DEAD: &str = "precis_monitor_dead_letters_total";
 const ANSWERED: &str = "precis_monitor_jobs_answered_total";
 
@@ -33,7 +34,12 @@ pub fn describe() {
     describe_gauge!(
         LAG,
         Unit::Count,
-        "Results that are not yet acknowledged by a sink, by sink"
+        "Messages that are not yet acknowledged by a sink"
+    );
+    describe_counter!(
+        REFERENCES,
+        Unit::Count,
+        "Late references, by what became of them; one that waits for its prediction counts at every look"
     );
     describe_counter!(DEAD, Unit::Count, "Dead letters, by reason");
     describe_counter!(
@@ -44,7 +50,9 @@ pub fn describe() {
     for name in [ROWS, BLOCKS, REFUSED, RETRIES] {
         counter!(name).increment(0);
     }
-    gauge!(LAG, "sink" => "clickhouse").set(0.0);
+    for sink in ["clickhouse", "clickhouse-references"] {
+        gauge!(LAG, "sink" => sink).set(0.0);
+    }
 }
 
 /// An insert took `elapsed`, and ended well with `stored` rows or did not.
@@ -66,14 +74,14 @@ pub(crate) fn retry() {
     counter!(RETRIES).increment(1);
 }
 
-/// So many results are not acknowledged by the ClickHouse sink.
-pub(crate) fn lag(messages: u64) {
-    lag_of("clickhouse", messages);
-}
-
-/// So many results are not acknowledged by a sink.
+/// So many messages are not acknowledged by the sink of this name.
 pub(crate) fn lag_of(sink: &str, messages: u64) {
     gauge!(LAG, "sink" => sink.to_owned()).set(messages as f64);
+}
+
+/// A late reference was dealt with: `scored`, `unscored`, `repeated` or `waiting` for its prediction.
+pub(crate) fn reference(outcome: &'static str) {
+    counter!(REFERENCES, "outcome" => outcome).increment(1);
 }
 
 /// A message went to `DEAD`.

@@ -4,14 +4,18 @@
 //! applied. Statements of a migration can be repeated (`IF NOT EXISTS`), so a process that was stopped in the
 //! middle goes on where it was, and two processes that do this at once end with the same schema.
 
+use std::time::Duration;
+
 use clickhouse::Row;
 use clickhouse::sql::Identifier;
+use precis_runtime::config::ClickHouse;
 use precis_schemas::migrations::{ALL, LEDGER, Migration};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::database::{Database, TIMEOUT, explain};
+use crate::retention;
 
 const LEDGER_TABLE: &str = "schema_migrations";
 
@@ -22,8 +26,8 @@ pub enum MigrateError {
     #[error("ClickHouse: {}", explain(.0))]
     Database(#[from] clickhouse::error::Error),
     /// The server did not answer in time.
-    #[error("ClickHouse did not answer within {} seconds", TIMEOUT.as_secs())]
-    TimedOut,
+    #[error("ClickHouse did not answer within {} seconds", .0.as_secs())]
+    TimedOut(Duration),
     /// An applied migration is not the one that this program has.
     #[error(
         "migration {version} ({name}) was applied to database {database} with another text than this \
@@ -78,12 +82,12 @@ impl Applied {
     }
 }
 
-/// Creates the database if it is missing and applies what has not been applied; the number of migrations
-/// applied now.
+/// Creates the database if it is missing, applies what has not been applied, and sets how long things are kept; the
+/// number of migrations applied now.
 ///
 /// # Errors
 /// When ClickHouse can't be reached, or the database is not one that this program may change.
-pub async fn migrate(database: &Database) -> Result<usize, MigrateError> {
+pub async fn migrate(database: &Database, settings: &ClickHouse) -> Result<usize, MigrateError> {
     let create = database
         .server
         .query("CREATE DATABASE IF NOT EXISTS ?")
@@ -103,10 +107,11 @@ pub async fn migrate(database: &Database) -> Result<usize, MigrateError> {
             "changing the schema of ClickHouse"
         );
         for statement in migration.statements() {
-            within(database.client.query_raw(&statement).execute()).await?;
+            within_time(PATIENCE, database.client.query_raw(&statement).execute()).await?;
         }
         within(remember(database, migration)).await?;
     }
+    within_time(PATIENCE, retention::apply(database, settings)).await?;
     Ok(missing.len())
 }
 
@@ -116,10 +121,20 @@ async fn remember(database: &Database, migration: &Migration) -> clickhouse::err
     insert.end().await
 }
 
+/// Longest that a statement of a migration may take: some copy whole tables.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+
 async fn within<T>(step: impl Future<Output = clickhouse::error::Result<T>>) -> Result<T, MigrateError> {
-    match timeout(TIMEOUT, step).await {
+    within_time(TIMEOUT, step).await
+}
+
+async fn within_time<T>(
+    patience: Duration,
+    step: impl Future<Output = clickhouse::error::Result<T>>,
+) -> Result<T, MigrateError> {
+    match timeout(patience, step).await {
         Ok(outcome) => Ok(outcome?),
-        Err(_) => Err(MigrateError::TimedOut),
+        Err(_) => Err(MigrateError::TimedOut(patience)),
     }
 }
 

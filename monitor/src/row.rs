@@ -1,23 +1,26 @@
-//! One result, one row of the table `prediction_rows`.
+//! One result, one row of the table `prediction_versions`; a late reference makes a later version of it.
 
 use std::collections::BTreeMap;
 
 use clickhouse::Row;
 use jiff::Timestamp;
+use precis_schemas::embedding::{Embeddings, Vector};
 use precis_schemas::time::millis_between;
 use precis_schemas::{JobResult, Outcome};
 use serde::{Deserialize, Serialize};
 
-use crate::score::Scorer;
+use crate::score::{Scorer, Scores};
+use crate::texts::Texts;
 
 /// The table that the rows go to.
-pub const TABLE: &str = "prediction_rows";
+pub const TABLE: &str = "prediction_versions";
 
 /// A row, column for column as `schemas/clickhouse/` describes it. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
 #[allow(missing_docs)] // the columns are described in the schema
 pub struct PredictionRow {
     pub job_id: String,
+    pub version: u64,
     pub job_sequence: u64,
     pub result_sequence: u64,
     pub submitted_at: i64,
@@ -55,35 +58,79 @@ pub struct PredictionRow {
     pub rouge2: Option<f64>,
     #[serde(rename = "rougeL")]
     pub rouge_l: Option<f64>,
+    #[serde(rename = "rougeLsum")]
+    pub rouge_lsum: Option<f64>,
+    pub rouge1_precision: Option<f64>,
+    pub rouge1_recall: Option<f64>,
+    pub rouge2_precision: Option<f64>,
+    pub rouge2_recall: Option<f64>,
+    #[serde(rename = "rougeL_precision")]
+    pub rouge_l_precision: Option<f64>,
+    #[serde(rename = "rougeL_recall")]
+    pub rouge_l_recall: Option<f64>,
+    #[serde(rename = "rougeLsum_precision")]
+    pub rouge_lsum_precision: Option<f64>,
+    #[serde(rename = "rougeLsum_recall")]
+    pub rouge_lsum_recall: Option<f64>,
+    pub rouge1_stemmed: Option<f64>,
+    pub rouge2_stemmed: Option<f64>,
+    #[serde(rename = "rougeL_stemmed")]
+    pub rouge_l_stemmed: Option<f64>,
+    #[serde(rename = "rougeLsum_stemmed")]
+    pub rouge_lsum_stemmed: Option<f64>,
+    pub bleu: Option<f64>,
+    pub text_words: Option<u32>,
+    pub summary_words: Option<u32>,
+    pub compression_ratio: Option<f32>,
+    pub coverage: Option<f32>,
+    pub density: Option<f32>,
+    pub novel_unigrams: Option<f32>,
+    pub novel_bigrams: Option<f32>,
+    pub novel_trigrams: Option<f32>,
+    pub repetition_rate: Option<f32>,
+    pub is_empty: Option<bool>,
+    pub is_truncated: Option<bool>,
     pub params: String,
     pub metadata: BTreeMap<String, String>,
+    pub text_policy: String,
+    pub reference_at: Option<i64>,
     pub text: String,
     pub summary: String,
     pub reference: String,
+    pub text_embedding: Vec<f32>,
+    pub summary_embedding: Vec<f32>,
 }
 
-/// The row of a result that stands at `result_sequence` of `RESULTS` since `published_at`.
-pub fn build(
-    result: &JobResult,
-    result_sequence: u64,
-    published_at: Timestamp,
-    scorer: &Scorer,
-) -> PredictionRow {
-    let text_of = |text: &Option<String>| text.clone().unwrap_or_default();
-    let scores = match (&result.summary, &result.reference) {
-        (Some(summary), Some(reference)) if result.outcome == Outcome::Succeeded => {
-            scorer.fmeasures(reference, summary)
-        }
-        _ => None,
-    };
+/// Where a result stands in the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Its sequence in `RESULTS`.
+    pub sequence: u64,
+    /// When the stream took it.
+    pub at: Timestamp,
+}
+
+/// The row of a result: scored, and with its texts as the policy wants them.
+pub fn build(result: &JobResult, stored: Stored, scorer: &Scorer, texts: Texts) -> PredictionRow {
+    let summary = result.summary.as_deref().unwrap_or_default();
+    let reference = result.reference.as_deref().unwrap_or_default();
     let error = result.error.as_ref();
     let model = result.model.as_ref();
     let worker = result.worker.as_ref();
     let (sizes, timings) = (&result.sizes, &result.timings);
-    PredictionRow {
+    let summarized = result.outcome == Outcome::Succeeded && result.summary.is_some();
+    let signals = summarized
+        .then(|| scorer.signals(&result.text, summary))
+        .flatten();
+    let vector = |which: fn(&Embeddings) -> Option<&Vector>| {
+        let found = result.embeddings.as_ref().and_then(which);
+        found.map_or_else(Vec::new, |vector| vector.0.clone())
+    };
+    let mut row = PredictionRow {
         job_id: result.id.to_string(),
+        version: 0,
         job_sequence: result.job_sequence,
-        result_sequence,
+        result_sequence: stored.sequence,
         submitted_at: result.submitted_at.as_millisecond(),
         started_at: result.started_at.map(Timestamp::as_millisecond),
         finished_at: result.finished_at.as_millisecond(),
@@ -105,8 +152,8 @@ pub fn build(
         tokenize_ms: timings.tokenize_ms,
         encode_ms: timings.encode_ms,
         decode_ms: timings.decode_ms,
-        publish_ms: millis_between(result.finished_at, published_at),
-        end_to_end_ms: millis_between(result.submitted_at, published_at),
+        publish_ms: millis_between(result.finished_at, stored.at),
+        end_to_end_ms: millis_between(result.submitted_at, stored.at),
         text_chars: to_u32(sizes.text_chars),
         text_tokens: to_u32(sizes.text_tokens),
         truncated_tokens: to_u32(sizes.truncated_tokens),
@@ -115,16 +162,95 @@ pub fn build(
         reference_chars: to_u32(sizes.reference_chars),
         batch_size: to_u16(sizes.batch_size),
         padding_ratio: sizes.padding_ratio as f32,
-        rouge1: scores.map(|scores| scores.rouge1),
-        rouge2: scores.map(|scores| scores.rouge2),
-        rouge_l: scores.map(|scores| scores.rouge_l),
+        rouge1: None,
+        rouge2: None,
+        rouge_l: None,
+        rouge_lsum: None,
+        rouge1_precision: None,
+        rouge1_recall: None,
+        rouge2_precision: None,
+        rouge2_recall: None,
+        rouge_l_precision: None,
+        rouge_l_recall: None,
+        rouge_lsum_precision: None,
+        rouge_lsum_recall: None,
+        rouge1_stemmed: None,
+        rouge2_stemmed: None,
+        rouge_l_stemmed: None,
+        rouge_lsum_stemmed: None,
+        bleu: None,
+        text_words: signals.map(|signals| to_u32(signals.article_words)),
+        summary_words: signals.map(|signals| to_u32(signals.summary_words)),
+        compression_ratio: signals.map(|signals| signals.compression_ratio as f32),
+        coverage: signals.map(|signals| signals.coverage as f32),
+        density: signals.map(|signals| signals.density as f32),
+        novel_unigrams: signals.map(|signals| signals.novel_ngrams[0] as f32),
+        novel_bigrams: signals.map(|signals| signals.novel_ngrams[1] as f32),
+        novel_trigrams: signals.map(|signals| signals.novel_ngrams[2] as f32),
+        repetition_rate: signals.map(|signals| signals.repetition_rate as f32),
+        is_empty: signals.map(|signals| signals.empty),
+        is_truncated: signals.map(|signals| signals.truncated),
         // A struct of numbers and flags always has a JSON form.
         params: serde_json::to_string(&result.params).unwrap_or_default(),
         metadata: result.metadata.clone(),
-        text: result.text.clone(),
-        summary: text_of(&result.summary),
-        reference: text_of(&result.reference),
+        text_policy: texts.name().to_owned(),
+        reference_at: None,
+        text: texts.kept(&result.text),
+        summary: texts.kept(summary),
+        reference: texts.kept(reference),
+        text_embedding: vector(|embeddings| embeddings.document.as_ref()),
+        summary_embedding: vector(|embeddings| embeddings.summary.as_ref()),
+    };
+    if summarized && result.reference.is_some() {
+        row.set_scores(scorer.scores(reference, summary));
     }
+    row
+}
+
+impl PredictionRow {
+    /// The row with a reference that came late: a new version of it. `summary` is the whole summary, if it is known;
+    /// without it there is nothing to score.
+    pub fn with_reference(
+        mut self,
+        reference: &str,
+        stored_at: Timestamp,
+        summary: Option<&str>,
+        scorer: &Scorer,
+        texts: Texts,
+    ) -> Self {
+        self.version = version_of(stored_at);
+        self.reference_at = Some(stored_at.as_millisecond());
+        self.reference_chars = to_u32(reference.chars().count() as u64);
+        self.reference = texts.kept(reference);
+        self.set_scores(summary.and_then(|summary| scorer.scores(reference, summary)));
+        self
+    }
+
+    fn set_scores(&mut self, scores: Option<Scores>) {
+        let of = |part: fn(&Scores) -> f64| scores.as_ref().map(part);
+        self.rouge1 = of(|scores| scores.rouge.rouge1.fmeasure);
+        self.rouge1_precision = of(|scores| scores.rouge.rouge1.precision);
+        self.rouge1_recall = of(|scores| scores.rouge.rouge1.recall);
+        self.rouge1_stemmed = of(|scores| scores.stemmed.rouge1.fmeasure);
+        self.rouge2 = of(|scores| scores.rouge.rouge2.fmeasure);
+        self.rouge2_precision = of(|scores| scores.rouge.rouge2.precision);
+        self.rouge2_recall = of(|scores| scores.rouge.rouge2.recall);
+        self.rouge2_stemmed = of(|scores| scores.stemmed.rouge2.fmeasure);
+        self.rouge_l = of(|scores| scores.rouge.rouge_l.fmeasure);
+        self.rouge_l_precision = of(|scores| scores.rouge.rouge_l.precision);
+        self.rouge_l_recall = of(|scores| scores.rouge.rouge_l.recall);
+        self.rouge_l_stemmed = of(|scores| scores.stemmed.rouge_l.fmeasure);
+        self.rouge_lsum = of(|scores| scores.rouge.rouge_lsum.fmeasure);
+        self.rouge_lsum_precision = of(|scores| scores.rouge.rouge_lsum.precision);
+        self.rouge_lsum_recall = of(|scores| scores.rouge.rouge_lsum.recall);
+        self.rouge_lsum_stemmed = of(|scores| scores.stemmed.rouge_lsum.fmeasure);
+        self.bleu = of(|scores| scores.bleu);
+    }
+}
+
+/// The version of a row that a reference makes which the stream took at this time: later references make later versions.
+pub fn version_of(stored_at: Timestamp) -> u64 {
+    u64::try_from(stored_at.as_microsecond()).unwrap_or(1).max(1)
 }
 
 fn to_u32(value: u64) -> u32 {
@@ -137,6 +263,8 @@ fn to_u16(value: u64) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use precis_runtime::config::TextPolicy;
+
     use super::*;
 
     const SUCCEEDED: &str = include_str!("../../schemas/wire/v1/result.succeeded.json");
@@ -145,8 +273,17 @@ mod tests {
     fn row(json: &str) -> PredictionRow {
         let result: JobResult = serde_json::from_str(json).unwrap();
         let published_at = "2026-11-23T13:00:00.0755Z".parse().unwrap();
-        build(&result, 77, published_at, &Scorer::default())
+        let stored = Stored {
+            sequence: 77,
+            at: published_at,
+        };
+        build(&result, stored, &Scorer::default(), FULL)
     }
+
+    const FULL: Texts = Texts {
+        policy: TextPolicy::Full,
+        max_chars: 0,
+    };
 
     #[test]
     fn a_summary_is_timed_and_scored() {
@@ -160,6 +297,13 @@ mod tests {
         assert!((row.rouge1.unwrap() - 8.0 / 11.0).abs() < 1e-9);
         assert!((row.rouge2.unwrap() - 6.0 / 9.0).abs() < 1e-9);
         assert!((row.rouge_l.unwrap() - 8.0 / 11.0).abs() < 1e-9);
+        assert_eq!(
+            (row.rouge1_precision, row.rouge1_recall),
+            (Some(1.0), Some(4.0 / 7.0))
+        );
+        assert_eq!(row.rouge_lsum, row.rouge_l);
+        assert_eq!(row.rouge1_stemmed, row.rouge1);
+        assert!(row.bleu.unwrap() > 0.0 && row.coverage.is_some());
         assert_eq!((row.error_code.as_str(), row.error_message.as_str()), ("", ""));
         assert_eq!((row.served_as.as_str(), row.device.as_str()), ("default", "cpu"));
         assert_eq!(row.params, r#"{"num_beams":4,"first_sentence":true}"#);
@@ -182,6 +326,28 @@ mod tests {
     }
 
     #[test]
+    fn a_late_reference_makes_a_version_with_the_scores_of_one_that_came_along() {
+        let early = row(SUCCEEDED);
+        let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
+        let reference = result.reference.take().unwrap();
+        let without = row(&serde_json::to_string(&result).unwrap());
+        assert_eq!((without.rouge1, without.bleu), (None, None));
+        let at: Timestamp = "2026-12-01T00:00:00.5Z".parse().unwrap();
+        let summary = result.summary.as_deref();
+        let late = without.with_reference(&reference, at, summary, &Scorer::default(), FULL);
+        assert_eq!(late.version, 1_796_083_200_500_000);
+        let expected = PredictionRow {
+            version: late.version,
+            reference_at: Some(at.as_millisecond()),
+            reference_chars: reference.chars().count() as u32,
+            ..early
+        };
+        assert_eq!(late, expected);
+        let other = late.with_reference("Quite another.", at, None, &Scorer::default(), FULL);
+        assert_eq!((other.rouge1, other.reference.as_str()), (None, "Quite another."));
+    }
+
+    #[test]
     fn without_a_reference_there_is_no_score() {
         let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
         for reference in [None, Some(" ".to_owned())] {
@@ -201,7 +367,7 @@ mod tests {
 
     #[test]
     fn every_field_is_a_column_of_the_schema_and_every_column_a_field() {
-        let create = precis_schemas::migrations::ALL[0].statements().remove(0);
+        let create = precis_schemas::migrations::ALL[1].statements().remove(0);
         let columns: Vec<&str> = create
             .lines()
             .filter_map(|line| line.trim_start().strip_prefix('`')?.split('`').next())

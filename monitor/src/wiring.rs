@@ -2,8 +2,10 @@
 
 use anyhow::Context as _;
 use precis_runtime::admin::{self, Readiness};
+use precis_runtime::config::ClickHouse;
 use precis_runtime::liveness::Workers;
 use precis_runtime::{Context, boot::Queue, spans};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +13,8 @@ use crate::backoff::Backoff;
 use crate::database::Database;
 use crate::migrate::{MigrateError, migrate};
 use crate::reaper::{Reaper, dead_letters, unserved};
-use crate::{metrics, sinks};
+use crate::sinks::store::Store;
+use crate::{metrics, rest, sinks};
 
 /// Runs the monitor until it is told to stop.
 ///
@@ -27,13 +30,17 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     spans::start(&context.config.telemetry, "precis-monitor")?;
     let readiness = Readiness::default();
     let closing = CancellationToken::new();
-    let server = tokio::spawn(admin::serve(
-        listener,
-        admin::routes(readiness.clone()),
-        closing.clone(),
-    ));
+    let connection = Arc::new(OnceLock::new());
+    let service = rest::Service {
+        queue: Arc::clone(&connection),
+        database: Database::new(&context.config.clickhouse),
+        clickhouse: context.config.clickhouse.clone(),
+        limits: context.config.limits.job(),
+    };
+    let routes = admin::routes(readiness.clone()).merge(rest::routes(service));
+    let server = tokio::spawn(admin::serve(listener, routes, closing.clone()));
     tracing::info!(listen = %context.config.monitor.listen, "the monitor has started");
-    let outcome = Box::pin(work(&context, &readiness)).await;
+    let outcome = Box::pin(work(&context, &readiness, &connection)).await;
     readiness.set(false);
     closing.cancel();
     // A client that holds its connection open must not hold the process.
@@ -43,12 +50,13 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     outcome
 }
 
-async fn work(context: &Context, readiness: &Readiness) -> anyhow::Result<()> {
+async fn work(context: &Context, readiness: &Readiness, connection: &OnceLock<Queue>) -> anyhow::Result<()> {
     let config = &context.config;
     let queue = tokio::select! {
         () = context.stop.cancelled() => return Ok(()),
         queue = context.queue("precis-monitor") => queue?,
     };
+    let _only_once = connection.set(queue.clone());
     let workers = Workers::listen(&queue.client, context.stop.clone())
         .await
         .context("listen to workers' heartbeats")?;
@@ -77,28 +85,44 @@ async fn work(context: &Context, readiness: &Readiness) -> anyhow::Result<()> {
 }
 
 async fn sink(context: &Context, queue: Queue, readiness: Readiness) -> anyhow::Result<()> {
-    let database = Database::new(&context.config.clickhouse);
-    if !wait_for_schema(&database, &context.stop).await? {
+    let config = &context.config;
+    let database = Database::new(&config.clickhouse);
+    if !wait_for_schema(&database, &config.clickhouse, &context.stop).await? {
         return Ok(());
     }
-    let sink = sinks::clickhouse::Sink {
+    let ack_wait = Duration::from_secs(config.monitor.ack_wait_seconds);
+    let store = Store::new(database, ack_wait);
+    let results = sinks::clickhouse::Sink {
+        queue: queue.clone(),
+        nats: config.nats.clone(),
+        settings: config.monitor.clone(),
+        store: store.clone(),
+        readiness: readiness.clone(),
+        stop: context.stop.clone(),
+    };
+    let references = sinks::references::References {
         queue,
-        nats: context.config.nats.clone(),
-        settings: context.config.monitor.clone(),
-        database,
+        nats: config.nats.clone(),
+        settings: config.monitor.clone(),
+        store,
         readiness,
         stop: context.stop.clone(),
     };
-    Ok(sink.run().await?)
+    tokio::try_join!(Box::pin(results.run()), Box::pin(references.run()))?;
+    Ok(())
 }
 
 /// Tries until the database has the schema; false when the word to stop came first.
-async fn wait_for_schema(database: &Database, stop: &CancellationToken) -> Result<bool, MigrateError> {
+async fn wait_for_schema(
+    database: &Database,
+    settings: &ClickHouse,
+    stop: &CancellationToken,
+) -> Result<bool, MigrateError> {
     let mut backoff = Backoff::default();
     loop {
         let outcome = tokio::select! {
             () = stop.cancelled() => return Ok(false),
-            outcome = migrate(database) => outcome,
+            outcome = migrate(database, settings) => outcome,
         };
         match outcome {
             Ok(_) => return Ok(true),

@@ -9,8 +9,9 @@ use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::spans::{self, Begin, Span, SpanKind};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::reference::LateReference;
 use precis_schemas::topology::JOBS;
-use precis_schemas::{Job, JobHandle, JobSubject};
+use precis_schemas::{Job, JobHandle, JobId, JobSubject, subject};
 
 /// Publishes of a message before a server without an answer is given up. The message id makes a
 /// repeated publish harmless.
@@ -108,20 +109,46 @@ impl Producer {
         let mut headers = HeaderMap::new();
         span.context().write_to(&mut headers);
         headers.insert(header::NATS_MESSAGE_ID, submission.job.id.as_str());
+        let ack = self.publish_until_stored(&subject, headers, body).await?;
+        describe(&mut span, submission, ack.sequence);
+        Ok(Accepted {
+            handle: JobHandle {
+                id: submission.job.id.clone(),
+                sequence: Some(ack.sequence),
+            },
+            duplicate: ack.duplicate,
+        })
+    }
+
+    /// Publishes a reference that came after its job, and waits for the stream's acknowledgement.
+    ///
+    /// # Errors
+    /// When the stream refuses it or can't be reached.
+    pub async fn publish_reference(
+        &self,
+        reference: &LateReference,
+        trace: &TraceContext,
+    ) -> Result<(), PublishError> {
+        let body = Bytes::from(serde_json::to_vec(reference)?);
+        let mut headers = HeaderMap::new();
+        trace.write_to(&mut headers);
+        // Only for attempts at this one: the same text may come again after another.
+        headers.insert(header::NATS_MESSAGE_ID, JobId::generate().as_str());
+        let subject = subject::reference_of(&reference.id);
+        self.publish_until_stored(&subject, headers, body).await?;
+        Ok(())
+    }
+
+    async fn publish_until_stored(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<jetstream::publish::PublishAck, PublishError> {
         let mut attempt = 1;
         loop {
-            match self.publish_once(&subject, headers.clone(), body.clone()).await {
-                Ok(ack) => {
-                    describe(&mut span, submission, ack.sequence);
-                    let handle = JobHandle {
-                        id: submission.job.id.clone(),
-                        sequence: Some(ack.sequence),
-                    };
-                    return Ok(Accepted {
-                        handle,
-                        duplicate: ack.duplicate,
-                    });
-                }
+            match self.publish_once(subject, headers.clone(), body.clone()).await {
+                Ok(ack) => return Ok(ack),
                 Err(error) => match classify(&error) {
                     PublishFailure::Unavailable if attempt < ATTEMPTS => {
                         attempt += 1;

@@ -13,9 +13,10 @@ use serde_json::{Map, Value, json};
 use crate::dead::DeadLetter;
 use crate::event::{Cancel, HEARTBEAT_SECONDS, Heartbeat, Progress};
 use crate::headers;
+use crate::reference::LateReference;
 use crate::topology::{
-    ConsumerSpec, DEAD, JOBS, RESULTS, Retention, StreamSpec, TopologyLimits, WhenFull,
-    clickhouse_sink_consumer, streams, worker_consumer,
+    ConsumerSpec, DEAD, JOBS, REFERENCES, RESULTS, Retention, StreamSpec, TopologyLimits, WhenFull,
+    clickhouse_references_consumer, clickhouse_sink_consumer, streams, worker_consumer,
 };
 use crate::{Job, JobResult, Lane, Token};
 
@@ -33,7 +34,7 @@ struct Channel {
     headers: &'static [&'static str],
 }
 
-const CHANNELS: [Channel; 7] = [
+const CHANNELS: [Channel; 8] = [
     Channel {
         name: "jobs",
         address: "jobs.v1.{model}.{lane}.{task}.{tenant}",
@@ -65,6 +66,15 @@ const CHANNELS: [Channel; 7] = [
         summary: "The result again, repeated by the server once the stream has stored it. May be missed: the stream has it.",
         stream: None,
         headers: &[],
+    },
+    Channel {
+        name: "references",
+        address: "references.v1.{job_id}",
+        action: "receive",
+        message: "reference",
+        summary: "A summary by a human that comes after its job: the prediction is scored against it. The last one counts.",
+        stream: Some(REFERENCES),
+        headers: &[headers::MESSAGE_ID, headers::TRACEPARENT, headers::TRACESTATE],
     },
     Channel {
         name: "dead",
@@ -170,6 +180,7 @@ fn messages(generator: &mut SchemaGenerator) -> Value {
     json!({
         "job": message::<Job>(generator, "job.v1", "A text to summarize"),
         "result": message::<JobResult>(generator, "result.v1", "How a job ended"),
+        "reference": message::<LateReference>(generator, "reference.v1", "A human's summary that came late"),
         "deadLetter": message::<DeadLetter>(generator, "dead-letter.v1", "A message that could not be done"),
         "progress": message::<Progress>(generator, "progress.v1", "A job is running"),
         "cancel": message::<Cancel>(generator, "cancel.v1", "A job is not wanted any more"),
@@ -259,7 +270,7 @@ fn consumers(stream: &str) -> Value {
         .iter()
         .map(|lane| worker_consumer(&model, *lane, Duration::from_secs(30)))
         .collect();
-    specs.push(clickhouse_sink_consumer());
+    specs.extend([clickhouse_sink_consumer(), clickhouse_references_consumer()]);
     let facts = |spec: &ConsumerSpec| {
         json!({
             "durable_name": spec.name,

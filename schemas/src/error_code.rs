@@ -76,6 +76,8 @@ codes! {
     JobNotFound = "job_not_found", 404, "There is no such job", false;
     /// There was such a job, and its result is kept no longer.
     JobGone = "job_gone", 410, "The job's result is no longer kept", false;
+    /// There is no named query of that name.
+    QueryNotFound = "query_not_found", 404, "There is no such query", false;
     /// There is no such route.
     RouteNotFound = "route_not_found", 404, "There is no such route", false;
     /// The route does not take this method.
@@ -84,6 +86,8 @@ codes! {
     QueueFull = "queue_full", 503, "The queue is full", true;
     /// The message queue can't be reached.
     QueueUnavailable = "queue_unavailable", 503, "The queue is unavailable", true;
+    /// The analytics database can't be reached, or takes too long.
+    AnalyticsUnavailable = "analytics_unavailable", 503, "The analytics database is unavailable", true;
     /// The answer did not come within the time that the client was ready to wait.
     WaitTimeout = "wait_timeout", 504, "The summary was not ready in time", true;
     /// The job was delivered to workers as often as allowed and none of them finished it.

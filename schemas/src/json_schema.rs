@@ -5,7 +5,7 @@
 
 use schemars::{Schema, schema_for};
 
-use crate::{dead, event, job, rest, result};
+use crate::{dead, event, job, reference, rest, result};
 
 /// Every document: its file name without the extension, and the schema.
 pub fn documents() -> Vec<(&'static str, Schema)> {
@@ -14,8 +14,11 @@ pub fn documents() -> Vec<(&'static str, Schema)> {
         ("result.v1", schema_for!(result::JobResult)),
         ("progress.v1", schema_for!(event::Progress)),
         ("heartbeat.v1", schema_for!(event::Heartbeat)),
+        ("reference.v1", schema_for!(reference::LateReference)),
         ("dead-letter.v1", schema_for!(dead::DeadLetter)),
         ("rest.submit-summary.v1", schema_for!(rest::SubmitSummary)),
+        ("rest.submit-reference.v1", schema_for!(rest::SubmitReference)),
+        ("rest.reference-accepted.v1", schema_for!(rest::ReferenceAccepted)),
         ("rest.job.v1", schema_for!(rest::JobView)),
         ("rest.problem.v1", schema_for!(rest::Problem)),
     ]

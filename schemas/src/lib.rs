@@ -2,11 +2,11 @@
 //!
 //! A publisher or reader in any language needs a NATS client and what this crate describes:
 //!
-//! * [`job`], [`result`], [`event`], [`dead`]: what travels on NATS, version 1;
+//! * [`job`], [`result`], [`event`], [`reference`], [`dead`]: what travels on NATS, version 1;
 //! * [`rest`]: what travels over HTTP;
 //! * [`subject`] and [`topology`]: where it travels, and how the streams and consumers are set up;
 //! * [`error_code`]: every way in which a request can be refused or a job can fail;
-//! * [`migrations`]: the tables that the monitor writes;
+//! * [`migrations`]: the tables that the monitor writes; [`queries`]: the questions that are asked of them;
 //! * [`json_schema`]: the same types as JSON Schema, for everybody who does not write Rust.
 //!
 //! A change on the wire is a new version module beside the old one, never an edit of a frozen snapshot
@@ -23,6 +23,8 @@ pub mod job;
 pub mod json_schema;
 pub mod migrations;
 pub mod params;
+pub mod queries;
+pub mod reference;
 pub mod rest;
 pub mod result;
 pub mod subject;

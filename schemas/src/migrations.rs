@@ -12,11 +12,28 @@ pub struct Migration {
 }
 
 /// Every migration, in order. A published one is never edited; a change is a new file.
-pub const ALL: &[Migration] = &[Migration {
-    version: 1,
-    name: "predictions",
-    sql: include_str!("../clickhouse/0001_predictions.sql"),
-}];
+pub const ALL: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "predictions",
+        sql: include_str!("../clickhouse/0001_predictions.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "versions",
+        sql: include_str!("../clickhouse/0002_versions.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "aggregates",
+        sql: include_str!("../clickhouse/0003_aggregates.sql"),
+    },
+    Migration {
+        version: 4,
+        name: "samples",
+        sql: include_str!("../clickhouse/0004_samples.sql"),
+    },
+];
 
 /// Table that remembers which migrations have been applied, and with what text.
 pub const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations

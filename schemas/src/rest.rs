@@ -46,6 +46,26 @@ pub struct SubmitSummary {
     pub send_to_arize: Option<bool>,
 }
 
+/// Body of `POST /v1/jobs/{id}/reference`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitReference {
+    /// A summary by a human; the model's is scored against it.
+    pub reference: String,
+}
+
+/// Answer of `POST /v1/jobs/{id}/reference`: it will be compared with the summary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReferenceAccepted {
+    /// The job's handle.
+    pub job_id: String,
+    /// Characters of the reference.
+    pub reference_chars: u64,
+    /// When it was taken.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub received_at: Timestamp,
+}
+
 /// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -5,6 +5,7 @@
 //! | `jobs.v1.<model>.<lane>.<task>.<tenant>` | `JOBS` | a job to do |
 //! | `results.v1.<job_id>` | `RESULTS` | its one result |
 //! | `done.v1.<job_id>` | none | the result again, once `RESULTS` has stored it |
+//! | `references.v1.<job_id>` | `REFERENCES` | a human's summary that came after the job |
 //! | `dead.v1.<task>` | `DEAD` | a job that could not be done, with the reason |
 //! | `progress.v1.<job_id>` | none | running, partial text |
 //! | `cancels.v1.<job_id>` | none | a job that nobody wants any more |
@@ -27,6 +28,8 @@ pub const ALL_RESULTS: &str = "results.v1.*";
 pub const ALL_DONE: &str = "done.v1.*";
 /// Where the server repeats what matches [`ALL_RESULTS`], in NATS' language of subject mappings.
 pub const DONE_OF_RESULTS: &str = "done.v1.{{wildcard(1)}}";
+/// Every late reference of version 1.
+pub const ALL_REFERENCES: &str = "references.v1.*";
 /// Every dead letter of version 1.
 pub const ALL_DEAD: &str = "dead.v1.*";
 /// Every progress event of version 1.
@@ -251,6 +254,11 @@ pub fn jobs_of_tenant(tenant: &Token) -> String {
 /// Subject of a job's one result.
 pub fn result_of(id: &JobId) -> String {
     format!("results.v1.{id}")
+}
+
+/// Subject of a human's summary that comes after its job.
+pub fn reference_of(id: &JobId) -> String {
+    format!("references.v1.{id}")
 }
 
 /// Subject of a job's progress events.

@@ -9,6 +9,8 @@ use crate::subject::{self, Lane, Token};
 pub const JOBS: &str = "JOBS";
 /// Name of the stream of completion records.
 pub const RESULTS: &str = "RESULTS";
+/// Name of the stream of references that came after their jobs.
+pub const REFERENCES: &str = "REFERENCES";
 /// Name of the stream of dead letters.
 pub const DEAD: &str = "DEAD";
 /// Name of the stream that keeps JetStream's advisories about jobs that were delivered too often.
@@ -58,6 +60,9 @@ pub struct StreamSpec {
     /// Subjects of the stream, and those on which the server repeats a message as soon as the stream has stored it.
     pub repeated: Option<(&'static str, &'static str)>,
 }
+
+/// How long a late reference waits for those who read it, and for its prediction.
+pub const REFERENCE_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Limits that a deployment may set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +120,19 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_messages_per_subject: Some(1),
             duplicate_window: two_minutes,
             repeated: Some((subject::ALL_RESULTS, subject::DONE_OF_RESULTS)),
+        },
+        StreamSpec {
+            name: REFERENCES,
+            description: "Summaries by humans that came after their jobs",
+            subjects: vec![subject::ALL_REFERENCES.into()],
+            retention: Retention::Limits,
+            when_full: WhenFull::RefuseNew,
+            max_messages: None,
+            max_bytes: Some(limits.max_queue_bytes),
+            max_age: Some(REFERENCE_TTL),
+            max_messages_per_subject: None,
+            duplicate_window: two_minutes,
+            repeated: None,
         },
         StreamSpec {
             name: DEAD,
@@ -220,6 +238,19 @@ pub fn forward_consumer(sink: &str) -> ConsumerSpec {
         ack_wait: Duration::from_secs(60),
         max_deliver: None,
         max_ack_pending: 2_000,
+    }
+}
+
+/// The monitor's consumer of late references for ClickHouse.
+pub fn clickhouse_references_consumer() -> ConsumerSpec {
+    ConsumerSpec {
+        stream: REFERENCES,
+        name: "monitor-clickhouse-references".into(),
+        description: "Late references on their way to ClickHouse".into(),
+        filter: None,
+        ack_wait: Duration::from_secs(60),
+        max_deliver: None,
+        max_ack_pending: 20_000,
     }
 }
 

@@ -11,6 +11,7 @@ mod faults;
 mod guarded;
 mod lifecycle;
 mod models;
+mod monitor;
 mod nats_direct;
 mod rest;
 mod seed_routes;

@@ -144,8 +144,10 @@ impl Product {
     /// result that there is.
     pub async fn stored_rows(&self, id: &JobId) -> Vec<Value> {
         self.results_are_stored().await;
-        self.query(&format!("SELECT * FROM prediction_rows WHERE job_id = '{id}'"))
-            .await
+        self.query(&format!(
+            "SELECT * FROM prediction_versions WHERE job_id = '{id}'"
+        ))
+        .await
     }
 
     /// Waits until the monitor has stored and acknowledged every result that there is now.

@@ -1,5 +1,6 @@
 //! The handlers, one file for each part of the interface.
 
+pub(crate) mod analytics;
 pub(crate) mod article;
 pub(crate) mod errors;
 pub(crate) mod home;
@@ -8,6 +9,7 @@ pub(crate) mod jobs;
 mod knobs;
 pub(crate) mod lambda;
 pub(crate) mod mlflow;
+pub(crate) mod references;
 pub(crate) mod sagemaker;
 pub(crate) mod score;
 pub(crate) mod summaries;

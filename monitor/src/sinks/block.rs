@@ -19,6 +19,8 @@ pub(crate) enum InsertError {
 
 /// What takes rows.
 pub(crate) trait Insert {
+    /// For each of `rows`, whether it is there already.
+    fn stored(&self, rows: &[PredictionRow]) -> impl Future<Output = Result<Vec<bool>, InsertError>> + Send;
     /// Inserts `rows` as one block. A second insert with the same `token` changes nothing.
     fn insert(
         &self,
@@ -39,6 +41,10 @@ pub(crate) struct Place {
 /// A block and how far it has come. [`Block::settle`] can be repeated until it succeeds.
 #[derive(Debug)]
 pub(crate) struct Block {
+    /// Name of what the rows are made of, at the beginning of tokens.
+    kind: &'static str,
+    /// Whether it is known which rows were stored before, and those are taken out.
+    looked_up: bool,
     rows: Vec<PredictionRow>,
     places: Vec<Place>,
     /// Parts that are neither stored nor refused; the last is next.
@@ -47,16 +53,45 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// A block of rows with their places, of equal number.
-    pub(crate) fn new(rows: Vec<PredictionRow>, places: Vec<Place>) -> Self {
+    /// A block of rows with their places, of equal number. Rows that are stored already are left out.
+    pub(crate) fn new(kind: &'static str, rows: Vec<PredictionRow>, places: Vec<Place>) -> Self {
         debug_assert_eq!(rows.len(), places.len());
         let whole = 0..rows.len();
         Self {
+            kind,
+            looked_up: false,
             rows,
             places,
             open: if whole.is_empty() { vec![] } else { vec![whole] },
             refused: vec![],
         }
+    }
+
+    /// A block of rows that are all to be stored, whether or not there are others of the same predictions.
+    pub(crate) fn of_new(kind: &'static str, rows: Vec<PredictionRow>, places: Vec<Place>) -> Self {
+        Self {
+            looked_up: true,
+            ..Self::new(kind, rows, places)
+        }
+    }
+
+    /// Takes out what was stored before this process had it.
+    async fn look_up(&mut self, table: &impl Insert) -> Result<(), InsertError> {
+        if self.looked_up || self.rows.is_empty() {
+            return Ok(());
+        }
+        let stored = table.stored(&self.rows).await?;
+        let mut open: Vec<Range<usize>> = Vec::new();
+        for (index, _) in stored.iter().enumerate().filter(|(_, stored)| !**stored) {
+            match open.last_mut() {
+                Some(part) if part.end == index => part.end += 1,
+                _ => open.push(index..index + 1),
+            }
+        }
+        open.reverse();
+        self.open = open;
+        self.looked_up = true;
+        Ok(())
     }
 
     /// Inserts what is open. A part that is refused is halved until single rows are left, so that a row
@@ -65,8 +100,9 @@ impl Block {
     /// # Errors
     /// When the table can't be reached; what is stored by then is not tried again.
     pub(crate) async fn settle(&mut self, table: &impl Insert) -> Result<(), InsertError> {
+        self.look_up(table).await?;
         while let Some(part) = self.open.last().cloned() {
-            let token = token(&self.places[part.clone()]);
+            let token = token(self.kind, &self.places[part.clone()]);
             match table.insert(&self.rows[part.clone()], &token).await {
                 Ok(()) => {
                     self.open.pop();
@@ -94,7 +130,7 @@ impl Block {
 }
 
 /// Names a part of the stream: the same results in the same order always get the same token.
-fn token(places: &[Place]) -> String {
+fn token(kind: &str, places: &[Place]) -> String {
     let mut hash = Sha256::new();
     for place in places {
         hash.update(place.sequence.to_le_bytes());
@@ -108,7 +144,7 @@ fn token(places: &[Place]) -> String {
         .collect();
     let first = places.first().map_or(0, |place| place.sequence);
     let last = places.last().map_or(0, |place| place.sequence);
-    format!("results-{first}-{last}-{}-{digest}", places.len())
+    format!("{kind}-{first}-{last}-{}-{digest}", places.len())
 }
 
 #[cfg(test)]
@@ -119,18 +155,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::row::Stored;
     use crate::score::Scorer;
+    use crate::texts::Texts;
 
     /// Refuses rows with certain sequences, and fails a number of times first.
     #[derive(Default)]
     struct Table {
         poison: BTreeSet<u64>,
+        before: BTreeSet<u64>,
         failures: Mutex<u32>,
         stored: Mutex<Vec<u64>>,
         tokens: Mutex<Vec<String>>,
     }
 
     impl Insert for Table {
+        async fn stored(&self, rows: &[PredictionRow]) -> Result<Vec<bool>, InsertError> {
+            let stored = |row: &PredictionRow| self.before.contains(&row.result_sequence);
+            Ok(rows.iter().map(stored).collect())
+        }
+
         async fn insert(&self, rows: &[PredictionRow], token: &str) -> Result<(), InsertError> {
             self.tokens.lock().unwrap().push(token.to_owned());
             let mut failures = self.failures.lock().unwrap();
@@ -152,10 +196,11 @@ mod tests {
         let result = serde_json::from_str(json).unwrap();
         let now = precis_schemas::time::now();
         let scorer = Scorer::default();
+        let texts = Texts::of(&precis_runtime::config::Monitor::default());
         let rows = sequences
             .clone()
-            .map(|sequence| crate::row::build(&result, sequence, now, &scorer));
-        Block::new(rows.collect(), sequences.map(place).collect())
+            .map(|sequence| crate::row::build(&result, Stored { sequence, at: now }, &scorer, texts));
+        Block::new("results", rows.collect(), sequences.map(place).collect())
     }
 
     fn place(sequence: u64) -> Place {
@@ -196,13 +241,26 @@ mod tests {
     #[test]
     fn a_token_names_the_results_and_the_stream() {
         let places: Vec<Place> = [3, 5, 9].map(place).into();
-        let whole = token(&places);
+        let whole = token("results", &places);
         assert!(whole.starts_with("results-3-9-3-"), "{whole}");
-        assert_eq!(whole, token(&places));
-        assert_ne!(whole, token(&[3, 4, 9].map(place)));
+        assert_eq!(whole, token("results", &places));
+        assert_ne!(whole, token("results", &[3, 4, 9].map(place)));
         let mut other_stream = places;
         other_stream[1].published_ns += 1;
-        assert_ne!(whole, token(&other_stream));
+        assert_ne!(whole, token("results", &other_stream));
+    }
+
+    #[test]
+    fn what_was_stored_before_is_left_out() {
+        for before in [vec![1, 2, 3], vec![8], vec![1, 4, 5, 8], (1..9).collect()] {
+            let table = Table {
+                before: before.iter().copied().collect(),
+                ..Table::default()
+            };
+            settle(&mut block(1..9), &table).unwrap();
+            let fresh: Vec<u64> = (1..9).filter(|sequence| !before.contains(sequence)).collect();
+            assert_eq!(*table.stored.lock().unwrap(), fresh);
+        }
     }
 
     proptest! {

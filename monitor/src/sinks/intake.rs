@@ -11,7 +11,7 @@ use precis_runtime::config::Nats;
 use precis_runtime::topology::{self, TopologyError};
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::error_code::Refusal;
-use precis_schemas::topology::ConsumerSpec;
+use precis_schemas::topology::{ConsumerSpec, REFERENCES};
 use precis_schemas::{ErrorCode, Token};
 use tokio_util::sync::CancellationToken;
 
@@ -150,7 +150,11 @@ impl Intake {
         );
         let place = one.published_at.as_nanosecond();
         let id = format!("dead-{sink}-{}-{place}", one.sequence);
-        match dead::publish(&self.queue.jetstream, &Token::sanitized("result"), &id, letter).await {
+        let kind = match self.spec.stream {
+            REFERENCES => "reference",
+            _ => "result",
+        };
+        match dead::publish(&self.queue.jetstream, &Token::sanitized(kind), &id, letter).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(%error, sequence = one.sequence, "DEAD does not take a letter; trying again");

@@ -1,4 +1,13 @@
-//! Where results go. Each sink reads `RESULTS` with a durable consumer of its own.
+//! Where results go. Each sink reads its stream with a durable consumer of its own.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `intake.rs`, `in_hand.rs` | messages out of a stream, in blocks; acknowledgements; dead letters |
+//! | `clickhouse.rs`, `references.rs` | results, and references that came late, into ClickHouse |
+//! | `block.rs`, `store.rs` | a block on its way into the table, however often it takes, and what of it is refused |
+//! | `receivers.rs`, `forward/` | results forwarded to others |
+//! | `arize/`, `phoenix.rs` | the forms in which they take them |
+//! | `trace.rs` | spans of a block |
 
 mod arize;
 mod block;
@@ -6,12 +15,15 @@ mod block;
 mod captured;
 pub(crate) mod clickhouse;
 pub(crate) mod forward;
+mod in_hand;
 mod intake;
 mod limits;
 mod openinference;
 mod otlp;
 mod phoenix;
 mod receivers;
+pub(crate) mod references;
+pub(crate) mod store;
 mod trace;
 
 pub(crate) use receivers::forward_all;

@@ -18,6 +18,7 @@
 //! ```
 
 mod access;
+mod analytics;
 mod api_key;
 mod forward;
 mod http;
@@ -31,13 +32,13 @@ use precis_schemas::Token;
 use serde::{Deserialize, Serialize};
 
 pub use access::{Access, ApiKey};
+pub use analytics::{ClickHouse, Monitor, TextPolicy};
 pub use api_key::{KEY_PREFIX, KeyHash, generate_key, generate_webhook_secret};
 pub use forward::{Arize, ArizeForm, Phoenix};
 pub use http::Http;
 pub use secret::{Secret, ServerUrl};
 pub use sections::{
-    Api, ClickHouse, EmbeddingTexts, Limits, LogFormat, ModelChoice, Monitor, Nats, Queue, Standalone,
-    Telemetry, Worker,
+    Api, EmbeddingTexts, Limits, LogFormat, ModelChoice, Nats, Queue, Standalone, Telemetry, Worker,
 };
 
 /// Everything that can be configured.
@@ -269,6 +270,7 @@ impl Config {
             "worker.drain_seconds",
             "must be at most 3600",
         )?;
+        analytics::validate(self)?;
         let database = &self.clickhouse.database;
         let plain = database
             .bytes()
@@ -376,6 +378,9 @@ mod tests {
                 "telemetry.otlp_endpoint",
             ),
             ("telemetry.trace_sampling_rate=2", "telemetry.trace_sampling_rate"),
+            ("monitor.texts=some", "texts"),
+            ("monitor.ack_wait_seconds=1", "monitor.ack_wait_seconds"),
+            ("clickhouse.row_ttl_days=7", "clickhouse.row_ttl_days"),
         ] {
             let error = with(&[item]).unwrap_err().to_string();
             assert!(error.contains(part), "{item}: {error}");

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::secret::{Secret, ServerUrl};
 
-fn loopback(port: u16) -> SocketAddr {
+pub(super) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
@@ -350,60 +350,6 @@ impl Default for Worker {
             drain_seconds: 30,
             admin_listen: loopback(9021),
             params: GenerationParams::default(),
-        }
-    }
-}
-
-/// `[monitor]`: what measures and keeps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Monitor {
-    /// Address of the HTTP server.
-    pub listen: SocketAddr,
-    /// Most rows in one insert.
-    pub max_block_rows: usize,
-    /// Longest that a row waits for others before the insert, in milliseconds.
-    pub max_block_wait_ms: u64,
-    /// Jobs for a model that no worker has ever served are answered `failed` after this many seconds.
-    pub unserved_grace_seconds: u64,
-    /// Jobs for a model whose workers are all gone are answered `failed` after this many seconds without
-    /// one. Their deadlines are kept meanwhile.
-    pub absent_grace_seconds: u64,
-}
-
-impl Default for Monitor {
-    fn default() -> Self {
-        Self {
-            listen: loopback(9020),
-            max_block_rows: 1_000,
-            max_block_wait_ms: 500,
-            unserved_grace_seconds: 60,
-            absent_grace_seconds: 86_400,
-        }
-    }
-}
-
-/// `[clickhouse]`: the analytics database.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ClickHouse {
-    /// HTTP interface.
-    pub url: ServerUrl,
-    /// Database; created if it is missing. Not `default`.
-    pub database: String,
-    /// User.
-    pub user: String,
-    /// Password.
-    pub password: Option<Secret>,
-}
-
-impl Default for ClickHouse {
-    fn default() -> Self {
-        Self {
-            url: ServerUrl::new("http://127.0.0.1:8123"),
-            database: "precis".into(),
-            user: "default".into(),
-            password: None,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use precis_schemas::{JobResult, Outcome};
-use precis_scoring::bleu;
 
 use crate::score::Scorer;
 
@@ -21,12 +20,12 @@ impl Scores {
     /// Scores the summary of a result against its reference; none when it lacks one of them.
     pub(crate) fn of(result: &JobResult, scorer: &Scorer) -> Option<Self> {
         let (summary, reference) = (result.summary.as_ref()?, result.reference.as_ref()?);
-        let rouge = scorer.fmeasures(reference, summary)?;
+        let scores = scorer.scores(reference, summary)?;
         Some(Self {
-            bleu: bleu(reference, summary).score,
-            rouge1: rouge.rouge1,
-            rouge2: rouge.rouge2,
-            rouge_l: rouge.rouge_l,
+            bleu: scores.bleu,
+            rouge1: scores.rouge.rouge1.fmeasure,
+            rouge2: scores.rouge.rouge2.fmeasure,
+            rouge_l: scores.rouge.rouge_l.fmeasure,
         })
     }
 

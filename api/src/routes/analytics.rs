@@ -1,0 +1,282 @@
+//! `GET /v1/analytics` and `GET /v1/analytics/{query}`.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, header};
+use jiff::Timestamp;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::queries::{self, Kind, NamedQuery};
+use serde_json::{Value, json};
+
+use crate::access::Caller;
+use crate::analytics::Format;
+use crate::extract::Query;
+use crate::layers::no_cache;
+use crate::problem::ApiError;
+use crate::state::AppState;
+
+/// Every query, with what it takes.
+pub(crate) async fn list() -> Json<Value> {
+    let queries: Vec<Value> = queries::all().map(|query| described(&query)).collect();
+    Json(json!({"queries": queries, "formats": ["json", "csv", "arrow"]}))
+}
+
+fn described(query: &NamedQuery) -> Value {
+    let parameters = query.parameters.iter().map(|parameter| {
+        let mut shown = json!({
+            "name": parameter.name,
+            "default": parameter.default,
+            "description": parameter.description,
+        });
+        let more = match &parameter.kind {
+            Kind::Time => json!({"type": "time"}),
+            Kind::Text => json!({"type": "text", "max_chars": queries::MAX_TEXT_CHARS}),
+            Kind::Integer { least, greatest } => {
+                json!({"type": "integer", "least": least, "greatest": greatest})
+            }
+            Kind::Choice(choices) => json!({"type": "choice", "choices": choices}),
+        };
+        if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
+            shown.extend(more);
+        }
+        shown
+    });
+    json!({
+        "name": query.name,
+        "title": query.title,
+        "description": query.description,
+        "parameters": parameters.collect::<Vec<_>>(),
+        "links": {"self": format!("/v1/analytics/{}", query.name)},
+    })
+}
+
+/// The answer to a query.
+pub(crate) async fn answer(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Query(given): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let query = queries::find(&name).ok_or_else(|| {
+        let known: Vec<&str> = queries::all().map(|query| query.name).collect();
+        let shown: String = name.chars().take(80).collect();
+        let known = known.join(", ");
+        ApiError::new(
+            ErrorCode::QueryNotFound,
+            format!("there is no query {shown:?}; there are {known}"),
+        )
+    })?;
+    let mut given = once_each(given)?;
+    let format = format_of(given.remove("format").as_deref(), &headers)?;
+    restrict(&caller, &query, &mut given)?;
+    let values = values(&query, &given, Timestamp::now())?;
+    let body = state.analytics().run(&query, &values, format).await?;
+    let mut response = ([(header::CONTENT_TYPE, format.media_type())], body).into_response();
+    let (name, value) = no_cache();
+    response.headers_mut().insert(name, value);
+    Ok(response)
+}
+
+/// A caller who may see one tenant only sees that one.
+fn restrict(
+    caller: &Caller,
+    query: &NamedQuery,
+    given: &mut BTreeMap<String, String>,
+) -> Result<(), Refusal> {
+    if caller.sees_all() {
+        return Ok(());
+    }
+    let forbidden = |message: String| Err(Refusal::new(ErrorCode::Forbidden, message));
+    if !query
+        .parameters
+        .iter()
+        .any(|parameter| parameter.name == "tenant")
+    {
+        return forbidden(format!(
+            "{} is about all tenants, and this key is one tenant's",
+            query.name
+        ));
+    }
+    match given.get("tenant") {
+        Some(other) if !other.is_empty() && other != caller.tenant().as_str() => {
+            forbidden(format!("this key is not of tenant {}", shown(other)))
+        }
+        _ => {
+            given.insert("tenant".to_owned(), caller.tenant().to_string());
+            Ok(())
+        }
+    }
+}
+
+/// Each parameter once: of two values nobody can say which was meant.
+fn once_each(given: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Refusal> {
+    let mut all = BTreeMap::new();
+    for (name, value) in given {
+        if all.insert(name.clone(), value).is_some() {
+            return Err(invalid(format!("the query: {} is given twice", shown(&name))));
+        }
+    }
+    Ok(all)
+}
+
+fn values(
+    query: &NamedQuery,
+    given: &BTreeMap<String, String>,
+    now: Timestamp,
+) -> Result<Vec<(String, String)>, Refusal> {
+    if let Some(unknown) = given
+        .keys()
+        .find(|name| !query.parameters.iter().any(|parameter| parameter.name == **name))
+    {
+        let known: Vec<&str> = query.parameters.iter().map(|p| p.name.as_str()).collect();
+        return Err(invalid(format!(
+            "the query: {} takes no {}; it takes {}, format",
+            query.name,
+            shown(unknown),
+            known.join(", ")
+        )));
+    }
+    let read = query.parameters.iter().map(|parameter| {
+        let value = parameter.value(given.get(&parameter.name).map(String::as_str), now);
+        value.map(|value| (parameter.name.clone(), value))
+    });
+    let values: Vec<(String, String)> = read
+        .collect::<Result<_, _>>()
+        .map_err(|error| Refusal::new(ErrorCode::InvalidParameter, error.to_string()))?;
+    let of = |name: &str| {
+        values
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
+    };
+    // Written alike, so that they compare as texts.
+    if let (Some(from), Some(to)) = (of("from"), of("to"))
+        && from >= to
+    {
+        return Err(Refusal::new(
+            ErrorCode::InvalidParameter,
+            format!("from must be before to, and {from} is not before {to}"),
+        ));
+    }
+    Ok(values)
+}
+
+/// What the parameter `format` says, else the header `Accept`, else JSON.
+fn format_of(given: Option<&str>, headers: &HeaderMap) -> Result<Format, Refusal> {
+    match given {
+        Some("json") => return Ok(Format::Json),
+        Some("csv") => return Ok(Format::Csv),
+        Some("arrow") => return Ok(Format::Arrow),
+        Some(other) => {
+            return Err(Refusal::new(
+                ErrorCode::InvalidParameter,
+                format!(
+                    "format must be one of json, csv, arrow, and {} is not",
+                    shown(other)
+                ),
+            ));
+        }
+        None => {}
+    }
+    let accepted = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|range| {
+            range
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_ascii_lowercase()
+        });
+    let format = accepted.filter_map(|range| match range.as_str() {
+        "text/csv" => Some(Format::Csv),
+        "application/vnd.apache.arrow.stream" => Some(Format::Arrow),
+        "application/json" | "*/*" | "application/*" => Some(Format::Json),
+        _ => None,
+    });
+    Ok(format.into_iter().next().unwrap_or(Format::Json))
+}
+
+fn shown(text: &str) -> String {
+    let text: String = text.chars().take(80).collect();
+    format!("{text:?}")
+}
+
+fn invalid(message: String) -> Refusal {
+    Refusal::new(ErrorCode::InvalidRequest, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn read(name: &str, given: &[(&str, &str)]) -> Result<Vec<(String, String)>, Refusal> {
+        let given = given
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let now = "2026-11-24T12:00:00Z".parse().unwrap();
+        values(&queries::find(name).unwrap(), &once_each(given.collect())?, now)
+    }
+
+    #[test]
+    fn what_is_not_given_has_its_default() {
+        let values = read("slowest", &[("limit", "3")]).unwrap();
+        let of = |name: &str| values.iter().find(|(known, _)| known == name).unwrap().1.as_str();
+        assert_eq!((of("limit"), of("model")), ("3", ""));
+        assert_eq!(of("from"), "2026-11-23 12:00:00.000");
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_refused_with_what_would_be_right() {
+        for (given, code, part) in [
+            (
+                &[("bucket", "week")][..],
+                ErrorCode::InvalidParameter,
+                "minute, hour, day",
+            ),
+            (
+                &[("from", "now"), ("to", "now-1h")],
+                ErrorCode::InvalidParameter,
+                "from must be before to",
+            ),
+            (
+                &[("form", "now")],
+                ErrorCode::InvalidRequest,
+                "it takes from, to, bucket, score",
+            ),
+            (
+                &[("score", "bleu"), ("score", "rouge1")],
+                ErrorCode::InvalidRequest,
+                "\"score\" is given twice",
+            ),
+        ] {
+            let refusal = read("scores", given).unwrap_err();
+            assert_eq!(refusal.code, code, "{refusal}");
+            assert!(refusal.message.contains(part), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn the_format_is_asked_for_by_parameter_or_header() {
+        let mut headers = HeaderMap::new();
+        let format = |given, headers: &HeaderMap| format_of(given, headers).unwrap();
+        assert_eq!(format(None, &headers), Format::Json);
+        headers.insert(
+            header::ACCEPT,
+            HeaderValue::from_static("text/html, text/csv;q=0.9, */*"),
+        );
+        assert_eq!(format(None, &headers), Format::Csv);
+        assert_eq!(format(Some("arrow"), &headers), Format::Arrow);
+        let refusal = format_of(Some("xml"), &headers).unwrap_err();
+        assert!(refusal.message.contains("json, csv, arrow"), "{refusal}");
+    }
+}

@@ -1,0 +1,110 @@
+//! `POST /v1/jobs/{id}/reference`: a summary by a human that comes after the job.
+
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use http::StatusCode;
+use precis_runtime::trace_context::TraceContext;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::reference::LateReference;
+use precis_schemas::rest::{ReferenceAccepted, SubmitReference};
+use precis_schemas::{JobHandle, Token, time};
+
+use crate::access::Caller;
+use crate::extract::JsonBody;
+use crate::lookup;
+use crate::problem::ApiError;
+use crate::queue::Copy;
+use crate::state::AppState;
+
+/// Takes a reference: 202 as soon as the stream has it. The monitor scores the prediction anew.
+pub(crate) async fn submit(
+    State(state): State<AppState>,
+    Extension(trace): Extension<TraceContext>,
+    caller: Caller,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody<SubmitReference>,
+) -> Result<(StatusCode, Json<ReferenceAccepted>), ApiError> {
+    let handle: JobHandle = id
+        .parse()
+        .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, format!("the id in the path: {error}")))?;
+    validate(&body, state.limits().max_reference_chars)?;
+    let tenant = owner(&state, &caller, &handle).await?;
+    let received_at = time::now();
+    let reference = LateReference {
+        id: handle.id.clone(),
+        tenant,
+        reference: body.reference,
+        received_at,
+    };
+    state.queue().publish_reference(&reference, &trace).await?;
+    let accepted = ReferenceAccepted {
+        job_id: handle.to_string(),
+        reference_chars: reference.reference.chars().count() as u64,
+        received_at,
+    };
+    Ok((StatusCode::ACCEPTED, Json(accepted)))
+}
+
+fn validate(body: &SubmitReference, most: usize) -> Result<(), Refusal> {
+    if body.reference.trim().is_empty() {
+        return Err(Refusal::new(
+            ErrorCode::EmptyText,
+            "reference is empty or only white space",
+        ));
+    }
+    let chars = body.reference.chars().count();
+    if chars > most {
+        return Err(Refusal::new(
+            ErrorCode::TextTooLong,
+            format!("reference has {chars} characters; {most} are allowed"),
+        ));
+    }
+    Ok(())
+}
+
+/// On whose account the job was submitted, found in its result, in the queue, or in the analytics database.
+///
+/// # Errors
+/// When there is no such job, none any more that could be scored, or it is somebody else's.
+async fn owner(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<Token, Refusal> {
+    let tenant = match state.queue().result(&handle.id, Copy::Any).await? {
+        Some(result) => result.tenant,
+        None => match standing(state, handle).await? {
+            Some(tenant) => tenant,
+            None => kept(state, caller, handle).await?,
+        },
+    };
+    // Somebody else's job is no job.
+    if caller.may_see(&tenant) {
+        Ok(tenant)
+    } else {
+        Err(Refusal::new(
+            ErrorCode::JobNotFound,
+            format!("there is no job `{handle}`"),
+        ))
+    }
+}
+
+async fn standing(state: &AppState, handle: &JobHandle) -> Result<Option<Token>, Refusal> {
+    let Some(sequence) = handle.sequence else {
+        return Ok(None);
+    };
+    let standing = state.queue().standing(sequence).await?;
+    let same = standing.filter(|standing| standing.id == handle.id);
+    Ok(same.map(|standing| standing.subject.tenant))
+}
+
+async fn kept(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<Token, Refusal> {
+    match state.analytics().kept(&handle.id).await? {
+        Some(kept) if kept.with_texts => Ok(kept.tenant),
+        Some(_) => Err(Refusal::new(
+            ErrorCode::JobGone,
+            format!("the summary of job `{handle}` is no longer kept: a reference can't be compared with it"),
+        )),
+        None => match lookup::job(state, caller, handle).await {
+            Err(refusal) => Err(refusal),
+            // It has ended, or begun, between the looks.
+            Ok(_) => Ok(caller.tenant().clone()),
+        },
+    }
+}

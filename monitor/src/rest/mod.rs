@@ -1,0 +1,56 @@
+//! The monitoring service over HTTP, on `monitor.listen`: predictions of others are logged here, samples drawn, and the
+//! history shown, under the names of the service that this one replaces.
+//!
+//! | route | what |
+//! | --- | --- |
+//! | `POST /db/init` | the schema, the sample pairs, and a sample history |
+//! | `POST /log/online`, `/log/batch` | predictions made elsewhere |
+//! | `GET /sample/pair`, `/sample/pairs` | articles with their reference, at random |
+//! | `GET /history/list`, `/history/count`, `/history/score` | what is kept |
+//!
+//! What is logged goes through the stream of results and the sinks, as every other prediction does.
+
+mod external;
+mod history;
+mod log;
+mod refused;
+mod samples;
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use precis_runtime::boot::Queue;
+use precis_runtime::config::ClickHouse;
+use precis_schemas::job::JobLimits;
+
+use crate::database::Database;
+
+/// What the handlers can reach. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    /// The queue, as soon as there is a connection.
+    pub(crate) queue: Arc<OnceLock<Queue>>,
+    pub(crate) database: Database,
+    pub(crate) clickhouse: ClickHouse,
+    pub(crate) limits: JobLimits,
+}
+
+/// Largest body that is read: a batch of articles.
+const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// The routes.
+pub(crate) fn routes(service: Service) -> Router {
+    Router::new()
+        .route("/db/init", post(samples::init))
+        .route("/log/online", post(log::online))
+        .route("/log/batch", post(log::batch))
+        .route("/sample/pair", get(samples::pair))
+        .route("/sample/pairs", get(samples::pairs))
+        .route("/history/list", get(history::list))
+        .route("/history/count", get(history::count))
+        .route("/history/score", get(history::score))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(service)
+}

@@ -1,0 +1,171 @@
+//! `POST /db/init`, `GET /sample/pair`, `GET /sample/pairs`: something to begin with.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use clickhouse::Row;
+use jiff::{SignedDuration, Timestamp};
+use precis_schemas::{ErrorCode, JobId, time};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Service;
+use super::external::{External, publish};
+use super::refused::Refused;
+use crate::migrate::migrate;
+
+const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
+/// Most pairs of one request.
+const MAX_PAIRS: u32 = 1_000;
+/// Hours between two predictions of the sample history.
+const HISTORY_STEP_HOURS: i64 = 3;
+
+#[derive(Debug, Deserialize)]
+struct Article {
+    id: String,
+    article: String,
+    reference: String,
+}
+
+#[derive(Debug, Row, Serialize, Deserialize)]
+struct Sample {
+    sample_id: String,
+    article: String,
+    summ: String,
+}
+
+fn articles() -> Vec<Article> {
+    // The file is part of the program; a line that can't be read is found by the test below.
+    ARTICLES
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+/// Sets up the schema and loads the sample pairs and a history of predictions that were never made: the first sentence
+/// of each article, on the past days. To do it again changes nothing.
+pub(super) async fn init(State(service): State<Service>) -> Result<Json<Value>, Refused> {
+    migrate(&service.database, &service.clickhouse)
+        .await
+        .map_err(|error| {
+            tracing::warn!(%error, "the schema can't be set up");
+            Refused::new(
+                ErrorCode::AnalyticsUnavailable,
+                "the analytics database can't be set up at the moment",
+            )
+        })?;
+    let articles = articles();
+    let mut insert = service.database.client.insert::<Sample>("samples").await?;
+    for article in &articles {
+        insert
+            .write(&Sample {
+                sample_id: article.id.clone(),
+                article: article.article.clone(),
+                summ: article.reference.clone(),
+            })
+            .await?;
+    }
+    insert.end().await?;
+    let known: u64 = service
+        .database
+        .client
+        .query("SELECT count() FROM prediction_versions WHERE startsWith(job_id, 'sample-')")
+        .fetch_one()
+        .await?;
+    let history = if known == 0 {
+        history(&articles, time::now())
+    } else {
+        vec![]
+    };
+    for (id, one, at) in &history {
+        publish(&service, &one.clone().into_result(id.clone(), *at)).await?;
+    }
+    Ok(Json(
+        json!({"samples": articles.len(), "predictions": history.len()}),
+    ))
+}
+
+/// What the sample history is made of. The ids are always the same: whoever is second finds them taken.
+fn history(articles: &[Article], now: Timestamp) -> Vec<(JobId, External, Timestamp)> {
+    let one = |(index, article): (usize, &Article)| {
+        let id = format!("sample-{index}").parse().ok()?;
+        let back = SignedDuration::from_hours(HISTORY_STEP_HOURS * (index as i64 + 1));
+        let at = now.checked_sub(back).ok()?;
+        let external = External {
+            article: article.article.clone(),
+            summary: precis_scoring::first_sentence(&article.article).to_owned(),
+            target: Some(article.reference.clone()),
+            source: "Other".into(),
+            send_arize: false,
+        };
+        Some((id, external, at))
+    };
+    articles.iter().enumerate().filter_map(one).collect()
+}
+
+async fn draw(service: &Service, count: u32) -> Result<Vec<Sample>, Refused> {
+    let drawn = service
+        .database
+        .client
+        .query("SELECT ?fields FROM samples FINAL ORDER BY rand() LIMIT ?")
+        .bind(count)
+        .fetch_all::<Sample>()
+        .await?;
+    if drawn.is_empty() {
+        return Err(Refused::new(
+            ErrorCode::AnalyticsUnavailable,
+            "there are no samples yet: POST /db/init loads them",
+        ));
+    }
+    Ok(drawn)
+}
+
+/// An article with its reference, at random.
+pub(super) async fn pair(State(service): State<Service>) -> Result<Json<Value>, Refused> {
+    let drawn = draw(&service, 1).await?;
+    let one = drawn
+        .first()
+        .map(|sample| json!({"article": sample.article, "summ": sample.summ}));
+    Ok(Json(one.unwrap_or_default()))
+}
+
+/// Query of `GET /sample/pairs`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Pairs {
+    num_sample: Option<u32>,
+}
+
+/// Articles with their references, at random; as many as there are, at most.
+pub(super) async fn pairs(
+    State(service): State<Service>,
+    query: Result<Query<Pairs>, QueryRejection>,
+) -> Result<Json<Value>, Refused> {
+    let Query(query) = query?;
+    let count = query.num_sample.unwrap_or(10);
+    if !(1..=MAX_PAIRS).contains(&count) {
+        return Err(Refused::new(
+            ErrorCode::InvalidParameter,
+            format!("num_sample must be 1 to {MAX_PAIRS}"),
+        ));
+    }
+    let drawn = draw(&service, count).await?;
+    let (articles, summs): (Vec<String>, Vec<String>) = drawn
+        .into_iter()
+        .map(|sample| (sample.article, sample.summ))
+        .unzip();
+    Ok(Json(json!({"article": articles, "summ": summs})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sample_is_read_and_has_its_place_in_the_history() {
+        let articles = articles();
+        assert_eq!(articles.len(), ARTICLES.lines().count());
+        let history = history(&articles, time::now());
+        assert_eq!(history.len(), articles.len());
+        assert!(history.iter().all(|(_, one, _)| !one.summary.is_empty()));
+    }
+}

@@ -1,0 +1,172 @@
+//! Blocks into the table, however often it takes.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use clickhouse::error::Error;
+use precis_runtime::admin::Readiness;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::block::{Block, Insert, InsertError};
+use super::clickhouse::DRAIN;
+use crate::backoff::Backoff;
+use crate::database::{Database, explain, is_refusal_of_content};
+use crate::metrics;
+use crate::row::{PredictionRow, TABLE};
+
+/// Which of these predictions are there already, in any version. The set of keys is looked up in the primary index.
+const STORED: &str = "SELECT toUnixTimestamp64Milli(finished_at) AS finished_ms, job_id
+FROM prediction_versions
+WHERE (finished_at, job_id) IN (
+    SELECT fromUnixTimestamp64Milli(key.1, 'UTC'), key.2
+    FROM (SELECT arrayJoin(arrayZip(CAST(?, 'Array(Int64)'), CAST(?, 'Array(String)'))) AS key)
+)
+GROUP BY finished_ms, job_id";
+
+/// The table of predictions.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    database: Database,
+    /// Longest that an insert, or a look into the table, may take before it counts as failed.
+    patience: Duration,
+}
+
+impl Store {
+    /// The table, with inserts that are given up after half of `ack_wait`.
+    pub(crate) fn new(database: Database, ack_wait: Duration) -> Self {
+        Self {
+            database,
+            patience: ack_wait / 2,
+        }
+    }
+
+    /// Address without credentials, for people.
+    pub(crate) fn address(&self) -> &str {
+        &self.database.address
+    }
+
+    /// The database.
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Longest that a statement may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Stores what of the block is not stored yet; false when the word to stop came while that could not be done.
+    pub(super) async fn until_stored(
+        &self,
+        block: &mut Block,
+        readiness: &Readiness,
+        stop: &CancellationToken,
+    ) -> bool {
+        tokio::select! {
+            stored = self.insert_all(block, readiness, stop) => stored,
+            () = drained(stop) => false,
+        }
+    }
+
+    async fn insert_all(&self, block: &mut Block, readiness: &Readiness, stop: &CancellationToken) -> bool {
+        let mut backoff = Backoff::default();
+        loop {
+            // Looked at before the try, so that there is one more after the word to stop.
+            let last = stop.is_cancelled();
+            match block.settle(self).await {
+                Ok(()) => {
+                    if !readiness.get() {
+                        tracing::info!("ClickHouse takes rows again");
+                        readiness.set(true);
+                    }
+                    return true;
+                }
+                Err(error) => {
+                    readiness.set(false);
+                    if last {
+                        return false;
+                    }
+                    metrics::retry();
+                    tracing::warn!(
+                        clickhouse = self.database.address,
+                        %error,
+                        "ClickHouse does not take rows; they wait in the stream"
+                    );
+                    backoff.wait_or_stop(stop).await;
+                }
+            }
+        }
+    }
+
+    async fn look_up(&self, rows: &[PredictionRow]) -> Result<HashSet<(i64, String)>, Error> {
+        let times: Vec<i64> = rows.iter().map(|row| row.finished_at).collect();
+        let ids: Vec<&str> = rows.iter().map(|row| row.job_id.as_str()).collect();
+        let query = self
+            .database
+            .client
+            .query(STORED)
+            .bind(times)
+            .bind(ids)
+            // A block may hold more ids than the server takes by default in one text.
+            .with_setting("max_query_size", "67108864")
+            .with_setting("max_ast_elements", "1000000")
+            .with_setting("max_expanded_ast_elements", "1000000");
+        let found = timeout(self.patience, query.fetch_all::<(i64, String)>()).await;
+        Ok(found.map_err(|_| Error::TimedOut)??.into_iter().collect())
+    }
+
+    async fn insert_block(&self, rows: &[PredictionRow], token: &str) -> Result<(), Error> {
+        let lookup = self.database.client.insert::<PredictionRow>(TABLE);
+        let begun = timeout(self.patience, lookup).await;
+        let mut insert = begun
+            .map_err(|_| Error::TimedOut)??
+            .with_timeouts(Some(self.patience), Some(self.patience))
+            .with_setting("insert_deduplication_token", token)
+            // An insert that was given up here must not go on there for long: see the module of the sink.
+            .with_setting("max_execution_time", self.patience.as_secs_f64().to_string())
+            // Confirmed means stored, whatever the server's default.
+            .with_setting("async_insert", "0")
+            // A result brings its own time, so one block may touch many months.
+            .with_setting("max_partitions_per_insert_block", "0");
+        for row in rows {
+            insert.write(row).await?;
+        }
+        timeout(self.patience, insert.end())
+            .await
+            .map_err(|_| Error::TimedOut)?
+    }
+}
+
+/// Comes when a stopping process can't wait for ClickHouse any longer.
+async fn drained(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(DRAIN).await;
+}
+
+impl Insert for Store {
+    async fn stored(&self, rows: &[PredictionRow]) -> Result<Vec<bool>, InsertError> {
+        match self.look_up(rows).await {
+            Ok(found) => {
+                let is_there = |row: &PredictionRow| found.contains(&(row.finished_at, row.job_id.clone()));
+                Ok(rows.iter().map(is_there).collect())
+            }
+            Err(error) => Err(InsertError::Unavailable(explain(&error))),
+        }
+    }
+
+    async fn insert(&self, rows: &[PredictionRow], token: &str) -> Result<(), InsertError> {
+        let begun = Instant::now();
+        let outcome = self.insert_block(rows, token).await;
+        metrics::insert(begun.elapsed(), outcome.is_ok().then_some(rows.len()));
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error) if is_refusal_of_content(&error) => Err(InsertError::Refused(explain(&error))),
+            Err(error) => {
+                // The table may have been changed: its columns are looked up again.
+                self.database.client.clear_cached_metadata().await;
+                Err(InsertError::Unavailable(explain(&error)))
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+-- Models beside each other: speed, lengths, scores, signals.
+-- param from: time = now-1d; the window begins here
+-- param to: time = now; and ends before this
+-- param model: text = ''; only this model
+-- param channel: text = ''; only what came in this way
+-- param tenant: text = ''; only this account
+SELECT
+    model,
+    revision,
+    sum(f.predictions) AS count,
+    sum(f.summarized) / count AS success,
+    (quantilesDDMerge(0.01, 0.5, 0.95)(f.end_to_end_ms) AS end_to_end)[1] AS p50_ms,
+    end_to_end[2] AS p95_ms,
+    (quantilesDDMerge(0.01, 0.5)(f.decode_ms))[1] AS decode_p50_ms,
+    sum(f.summary_chars) / nullIf(sum(f.summarized), 0) AS summary_chars,
+    sum(f.compression) / nullIf(sum(f.compressed), 0) AS compression,
+    sum(f.coverage) / nullIf(sum(f.signalled), 0) AS coverage,
+    sum(f.novel_bigrams) / nullIf(sum(f.signalled), 0) AS novel_bigrams,
+    sum(f.scored) AS scored,
+    sum(rouge1_sum) / nullIf(sum(arraySum(rouge1_bins)), 0) AS rouge1,
+    sum(rouge2_sum) / nullIf(sum(arraySum(rouge2_bins)), 0) AS rouge2,
+    sum(rougeL_sum) / nullIf(sum(arraySum(rougeL_bins)), 0) AS rougeL,
+    sum(bleu_sum) / nullIf(sum(arraySum(bleu_bins)), 0) AS bleu
+FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'hour') AS f
+WHERE ({model:String} = '' OR model = {model:String})
+    AND ({channel:String} = '' OR channel = {channel:String})
+    AND ({tenant:String} = '' OR tenant = {tenant:String})
+GROUP BY model, revision
+ORDER BY count DESC, model, revision

@@ -1,0 +1,66 @@
+-- A score over time: how many have it, mean, least, greatest, standard deviation (of a sample).
+-- param from: time = now-1d; the window begins here
+-- param to: time = now; and ends before this
+-- param bucket: minute|hour|day = hour; width of a point
+-- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; which score
+-- param model: text = ''; only this model
+-- param channel: text = ''; only what came in this way
+-- param tenant: text = ''; only this account
+SELECT
+    time,
+    sum(arraySum(bins)) AS count,
+    sum(total) / count AS mean,
+    minIf(least, arraySum(bins) > 0) AS min,
+    maxIf(greatest, arraySum(bins) > 0) AS max,
+    if(count > 1, sqrt(greatest(0, sum(squares) - count * mean * mean) / (count - 1)), NULL) AS deviation
+FROM
+(
+    SELECT
+        CAST(multiIf(
+            {bucket:String} = 'minute', minute,
+            {bucket:String} = 'hour', toDateTime(toStartOfHour(minute), 'UTC'),
+            toDateTime(toStartOfDay(minute), 'UTC')
+        ), 'DateTime(\'UTC\')') AS time,
+        multiIf(
+            {score:String} = 'rouge1', rouge1_bins,
+            {score:String} = 'rouge2', rouge2_bins,
+            {score:String} = 'rougeL', rougeL_bins,
+            {score:String} = 'rougeLsum', rougeLsum_bins,
+            bleu_bins
+        ) AS bins,
+        multiIf(
+            {score:String} = 'rouge1', rouge1_sum,
+            {score:String} = 'rouge2', rouge2_sum,
+            {score:String} = 'rougeL', rougeL_sum,
+            {score:String} = 'rougeLsum', rougeLsum_sum,
+            bleu_sum
+        ) AS total,
+        multiIf(
+            {score:String} = 'rouge1', rouge1_squares,
+            {score:String} = 'rouge2', rouge2_squares,
+            {score:String} = 'rougeL', rougeL_squares,
+            {score:String} = 'rougeLsum', rougeLsum_squares,
+            bleu_squares
+        ) AS squares,
+        multiIf(
+            {score:String} = 'rouge1', rouge1_min,
+            {score:String} = 'rouge2', rouge2_min,
+            {score:String} = 'rougeL', rougeL_min,
+            {score:String} = 'rougeLsum', rougeLsum_min,
+            bleu_min
+        ) AS least,
+        multiIf(
+            {score:String} = 'rouge1', rouge1_max,
+            {score:String} = 'rouge2', rouge2_max,
+            {score:String} = 'rougeL', rougeL_max,
+            {score:String} = 'rougeLsum', rougeLsum_max,
+            bleu_max
+        ) AS greatest
+    FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = {bucket:String})
+    WHERE ({model:String} = '' OR model = {model:String})
+        AND ({channel:String} = '' OR channel = {channel:String})
+        AND ({tenant:String} = '' OR tenant = {tenant:String})
+)
+GROUP BY time
+HAVING count > 0
+ORDER BY time

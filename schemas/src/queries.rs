@@ -1,0 +1,345 @@
+//! Named queries: one SQL file each in `schemas/clickhouse/queries/`, used by the API, by dashboards, in the
+//! documentation and in tests alike.
+//!
+//! A file begins with comments: a line that says what is asked, more lines after an empty one, and a line for each
+//! parameter, as in `-- param limit: 1..1000 = 20; most rows`. Parameters are ClickHouse's own (`{limit:UInt32}`): values
+//! are never put into the text of a query.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// A question that can be asked by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedQuery {
+    /// Its name: the file's.
+    pub name: &'static str,
+    /// What is asked, in a line.
+    pub title: String,
+    /// More about it; empty when there is nothing to add.
+    pub description: String,
+    /// Its parameters, in order.
+    pub parameters: Vec<Parameter>,
+    /// The text, with its comments.
+    pub sql: &'static str,
+}
+
+/// A parameter of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// What may be given.
+    pub kind: Kind,
+    /// What is taken when nothing is given: a value, or for a time `now` or `now-30d`.
+    pub default: String,
+    /// What it does.
+    pub description: String,
+}
+
+/// What a parameter takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A moment: RFC 3339, `now`, or so long before now as in `now-15m` (units s, m, h, d).
+    Time,
+    /// A text of at most [`MAX_TEXT_CHARS`] characters; empty for no restriction.
+    Text,
+    /// A whole number within these bounds.
+    Integer {
+        /// Least.
+        least: u64,
+        /// Greatest.
+        greatest: u64,
+    },
+    /// One of these.
+    Choice(Vec<String>),
+}
+
+/// Answer of the monitoring service's `GET /history/list`; takes `num_record`.
+pub const HISTORY_LIST: &str = include_str!("../clickhouse/history/list.sql");
+/// Answer of `GET /history/count`; takes `last_ts`, `cur_ts` and `freq` (`Hour`, `Day` or `Month`).
+pub const HISTORY_COUNT: &str = include_str!("../clickhouse/history/count.sql");
+/// Answer of `GET /history/score`; takes what [`HISTORY_COUNT`] takes.
+pub const HISTORY_SCORE: &str = include_str!("../clickhouse/history/score.sql");
+
+/// Longest value of a text parameter, in characters.
+pub const MAX_TEXT_CHARS: usize = 200;
+
+/// Why a value can't be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} must be {wanted}, and {given:?} is not")]
+pub struct InvalidValue {
+    /// The parameter.
+    pub name: String,
+    /// What is allowed, in words.
+    pub wanted: String,
+    /// What was given, cut to 80 characters.
+    pub given: String,
+}
+
+macro_rules! files {
+    ($($name:literal)+) => {
+        /// Name and text of every file.
+        const FILES: &[(&str, &str)] = &[$((
+            $name,
+            include_str!(concat!("../clickhouse/queries/", $name, ".sql")),
+        ),)+];
+    };
+}
+
+files! {
+    "latency"
+    "latency_over_time"
+    "throughput"
+    "errors"
+    "channels"
+    "lengths"
+    "signals"
+    "scores"
+    "score_distribution"
+    "models"
+    "slowest"
+    "worst_scores"
+    "recent"
+}
+
+/// Every named query, in the order of the documentation.
+pub fn all() -> impl Iterator<Item = NamedQuery> {
+    FILES.iter().map(|(name, sql)| read(name, sql))
+}
+
+/// The query of this name.
+pub fn find(name: &str) -> Option<NamedQuery> {
+    let (name, sql) = FILES.iter().find(|(known, _)| *known == name)?;
+    Some(read(name, sql))
+}
+
+/// Reads the comments at the head of a file. What they lack is found by the tests of this module.
+fn read(name: &'static str, sql: &'static str) -> NamedQuery {
+    let comments: Vec<&str> = sql
+        .lines()
+        .map_while(|line| line.strip_prefix("--"))
+        .map(str::trim)
+        .collect();
+    let is_parameter = |line: &&str| line.starts_with("param ");
+    let parameters = comments.iter().copied().filter(is_parameter);
+    let text: Vec<&str> = comments
+        .iter()
+        .copied()
+        .filter(|line| !is_parameter(line))
+        .collect();
+    NamedQuery {
+        name,
+        title: text.first().copied().unwrap_or_default().to_owned(),
+        description: text.get(1..).unwrap_or_default().join(" ").trim().to_owned(),
+        parameters: parameters.filter_map(Parameter::read).collect(),
+        sql,
+    }
+}
+
+impl Parameter {
+    /// Reads `param name: kind = default; description`.
+    fn read(line: &str) -> Option<Self> {
+        let (name, rest) = line.strip_prefix("param ")?.split_once(':')?;
+        let (kind, rest) = rest.split_once('=')?;
+        let (default, description) = rest.split_once(';')?;
+        let kind = match kind.trim() {
+            "time" => Kind::Time,
+            "text" => Kind::Text,
+            choices if choices.contains('|') => Kind::Choice(choices.split('|').map(str::to_owned).collect()),
+            bounds => {
+                let (least, greatest) = bounds.split_once("..")?;
+                Kind::Integer {
+                    least: least.parse().ok()?,
+                    greatest: greatest.parse().ok()?,
+                }
+            }
+        };
+        Some(Self {
+            name: name.trim().to_owned(),
+            kind,
+            default: default.trim().trim_matches('\'').to_owned(),
+            description: description.trim().to_owned(),
+        })
+    }
+
+    /// The value as ClickHouse takes it for this parameter, from what a client gives or from the default.
+    ///
+    /// # Errors
+    /// When the value is not of the parameter's kind.
+    pub fn value(&self, given: Option<&str>, now: Timestamp) -> Result<String, InvalidValue> {
+        let given = given.unwrap_or(&self.default);
+        let invalid = || InvalidValue {
+            name: self.name.clone(),
+            wanted: self.kind.to_string(),
+            given: given.chars().take(80).collect(),
+        };
+        match &self.kind {
+            Kind::Time => {
+                let time = moment(given, now).ok_or_else(invalid)?;
+                // The range of ClickHouse's DateTime64, so that nothing wraps around.
+                let seconds = time.as_second();
+                if !(0..=10_413_791_999).contains(&seconds) {
+                    return Err(invalid());
+                }
+                Ok(time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
+            }
+            Kind::Text if given.chars().count() <= MAX_TEXT_CHARS && !given.contains('\0') => {
+                Ok(given.to_owned())
+            }
+            Kind::Integer { least, greatest } => {
+                let digits = given.bytes().all(|byte| byte.is_ascii_digit());
+                let number = given.parse::<u64>().ok().filter(|_| digits);
+                let fits = number.filter(|number| (*least..=*greatest).contains(number));
+                fits.map(|number| number.to_string()).ok_or_else(invalid)
+            }
+            Kind::Choice(choices) if choices.iter().any(|choice| choice == given) => Ok(given.to_owned()),
+            Kind::Text | Kind::Choice(_) => Err(invalid()),
+        }
+    }
+}
+
+/// Reads `now`, `now-15m` or RFC 3339.
+fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let Some(rest) = text.strip_prefix("now") else {
+        return text.parse().ok();
+    };
+    if rest.is_empty() {
+        return Some(now);
+    }
+    let rest = rest.strip_prefix('-')?;
+    let (digits, unit) = rest.split_at_checked(rest.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let back = digits.parse::<i64>().ok()?.checked_mul(seconds)?;
+    now.checked_sub(SignedDuration::from_secs(back)).ok()
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time => f.write_str("a time such as 2026-11-23T13:00:00Z, now or now-15m"),
+            Self::Text => write!(f, "a text of at most {MAX_TEXT_CHARS} characters"),
+            Self::Integer { least, greatest } => write!(f, "a whole number from {least} to {greatest}"),
+            Self::Choice(choices) => write!(f, "one of {}", choices.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-24T12:00:00.25Z".parse().unwrap()
+    }
+
+    #[test]
+    fn every_file_in_the_folder_is_a_query() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/clickhouse/queries");
+        let files: BTreeSet<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let known: BTreeSet<String> = all().map(|query| format!("{}.sql", query.name)).collect();
+        assert_eq!(files, known);
+    }
+
+    #[test]
+    fn every_parameter_is_described_and_its_default_is_a_value() {
+        for query in all() {
+            assert!(query.title.ends_with('.'), "{}", query.name);
+            let described: BTreeSet<&str> = query.parameters.iter().map(|p| p.name.as_str()).collect();
+            let used: BTreeSet<&str> = query
+                .sql
+                .split('{')
+                .skip(1)
+                .filter_map(|part| part.split_once(':'))
+                .map(|(name, _)| name)
+                .collect();
+            assert_eq!(described, used, "{}", query.name);
+            let lines = query
+                .sql
+                .lines()
+                .filter(|line| line.starts_with("-- param "))
+                .count();
+            assert_eq!(
+                lines,
+                query.parameters.len(),
+                "{}: a line can't be read",
+                query.name
+            );
+            for parameter in &query.parameters {
+                parameter.value(None, now()).unwrap();
+                assert!(!parameter.description.is_empty(), "{}", query.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_time_is_written_as_clickhouse_reads_it() {
+        let query = find("latency").unwrap();
+        let from = &query.parameters[0];
+        assert_eq!(from.value(None, now()).unwrap(), "2026-11-23 12:00:00.250");
+        for (given, value) in [
+            ("now", "2026-11-24 12:00:00.250"),
+            ("now-15m", "2026-11-24 11:45:00.250"),
+            ("2026-01-02T03:04:05+02:00", "2026-01-02 01:04:05.000"),
+            ("1970-01-01T00:00:00Z", "1970-01-01 00:00:00.000"),
+        ] {
+            assert_eq!(from.value(Some(given), now()).unwrap(), value, "{given}");
+        }
+        for bad in [
+            "",
+            "yesterday",
+            "now-",
+            "now-1",
+            "now-1w",
+            "now+1h",
+            "now--1h",
+            "now-99999999999999999999d",
+            "2026-01-02",
+            "1969-12-31T23:59:59Z",
+            "now-é",
+            "5",
+        ] {
+            assert!(from.value(Some(bad), now()).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_of_their_kind_are_refused() {
+        let query = find("worst_scores").unwrap();
+        let parameter = |name: &str| query.parameters.iter().find(|p| p.name == name).unwrap();
+        let error = parameter("score")
+            .value(Some("rouge9"), now())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "score must be one of rouge1, rouge2, rougeL, rougeLsum, bleu, and \"rouge9\" is not"
+        );
+        for bad in ["0", "1001", "-1", "+5", "5.0", "", "1e2", " 5"] {
+            assert!(
+                parameter("limit").value(Some(bad), now()).is_err(),
+                "{bad:?} was taken"
+            );
+        }
+        assert_eq!(parameter("limit").value(Some("007"), now()).unwrap(), "7");
+        assert!(parameter("model").value(Some(&"x".repeat(201)), now()).is_err());
+        assert_eq!(
+            parameter("model").value(Some("a' OR 1"), now()).unwrap(),
+            "a' OR 1"
+        );
+    }
+}

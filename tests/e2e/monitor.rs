@@ -1,0 +1,326 @@
+//! What the monitor keeps, and what can be asked of it.
+
+use std::time::Duration;
+
+use precis_schemas::topology::REFERENCES;
+use precis_schemas::{JobId, queries};
+use precis_tests::{Options, Product, eventually, id_of, samples};
+use serde_json::{Value, json};
+
+use crate::{PROGRAM, shared};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The one row that analysts see of a job, as soon as `is_wanted` holds for it.
+async fn row(product: &Product, id: &JobId, is_wanted: impl Fn(&Value) -> bool) -> Value {
+    let sql = format!("SELECT * FROM predictions WHERE job_id = '{id}'");
+    eventually(PATIENCE, "the row is as it should be", async || {
+        let mut rows = product.try_query(&sql).await.ok()?;
+        assert!(rows.len() < 2, "{rows:?}");
+        rows.pop().filter(&is_wanted)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_reference_that_comes_late_is_scored_and_counted_once() {
+    let product = shared().await;
+    let sample = samples::get("tramway-fare-free");
+    let early = product
+        .summarize(&json!({"text": sample.article, "reference": sample.reference}))
+        .await;
+    let late = product.summarize(&json!({"text": sample.article})).await;
+    let id = id_of(&late.id);
+    let before = row(product, &id, |_| true).await;
+    assert_eq!((&before["rouge1"], &before["version"]), (&Value::Null, &json!(0)));
+
+    let path = format!("/v1/jobs/{}/reference", late.id);
+    let (status, answer) = product.post(&path, &json!({"reference": sample.reference})).await;
+    assert_eq!(status, 202, "{answer}");
+    assert_eq!(answer["reference_chars"], sample.reference.chars().count());
+    let after = row(product, &id, |row| !row["rouge1"].is_null()).await;
+    let expected = row(product, &id_of(&early.id), |_| true).await;
+    for column in [
+        "rouge1",
+        "rouge2",
+        "rougeL",
+        "rougeLsum_recall",
+        "rouge1_stemmed",
+        "bleu",
+        "reference",
+    ] {
+        assert_eq!(after[column], expected[column], "{column}");
+    }
+    // The last reference counts.
+    let (status, _) = product
+        .post(&path, &json!({"reference": "Quite another text."}))
+        .await;
+    assert_eq!(status, 202);
+    let last = row(product, &id, |row| row["reference"] == "Quite another text.").await;
+    assert_ne!(last["rouge1"], after["rouge1"]);
+    assert!(last["version"].as_u64() > after["version"].as_u64());
+}
+
+#[tokio::test]
+async fn a_reference_for_a_job_that_is_not_there_is_refused() {
+    let product = shared().await;
+    let body = json!({"reference": "A text."});
+    let (status, problem) = product
+        .post("/v1/jobs/never-seen.999999999/reference", &body)
+        .await;
+    assert_eq!(
+        (status, problem["code"].as_str()),
+        (404, Some("job_not_found")),
+        "{problem}"
+    );
+    let done = product
+        .summarize(&json!({"text": samples::get("tramway-fare-free").article}))
+        .await;
+    let path = format!("/v1/jobs/{}/reference", done.id);
+    for (body, status, code) in [
+        (json!({"reference": " "}), 422, "empty_text"),
+        (json!({"reference": "x".repeat(20_001)}), 422, "text_too_long"),
+        (json!({"reference": 7}), 400, "invalid_request"),
+        (json!({"ref": "x"}), 400, "invalid_request"),
+    ] {
+        let (found, problem) = product.post(&path, &body).await;
+        assert_eq!(
+            (found, problem["code"].as_str()),
+            (status, Some(code)),
+            "{problem}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_reference_before_its_prediction_or_after_its_result_is_scored_all_the_same() {
+    let product = Product::start(
+        PROGRAM,
+        Options {
+            workers: 0,
+            ..Options::default()
+        },
+    )
+    .await;
+    let sample = samples::get("tramway-fare-free");
+    let subject = "jobs.v1.default.normal.summarize.public";
+    let body = json!({"id": "early-bird", "text": sample.article}).to_string();
+    let sequence = product.publish(subject, body).await;
+    let path = format!("/v1/jobs/early-bird.{sequence}/reference");
+    let (status, answer) = product.post(&path, &json!({"reference": sample.reference})).await;
+    assert_eq!(status, 202, "{answer}");
+    let _worker = product.worker("only", &[]);
+    let id: JobId = "early-bird".parse().unwrap();
+    let early = row(&product, &id, |row| !row["rouge1"].is_null()).await;
+
+    // Its result is no longer kept: the summary in the row is what is left.
+    let jetstream = product.nats().await;
+    let results = jetstream
+        .get_stream(precis_schemas::topology::RESULTS)
+        .await
+        .unwrap();
+    results.purge().await.unwrap();
+    let (status, answer) = product
+        .post(&path, &json!({"reference": "The tram is free."}))
+        .await;
+    assert_eq!(status, 202, "{answer}");
+    let late = row(&product, &id, |row| row["reference"] == "The tram is free.").await;
+    assert!(
+        late["rouge1"].as_f64().is_some() && late["rouge1"] != early["rouge1"],
+        "{late}"
+    );
+    let mut references = jetstream.get_stream(REFERENCES).await.unwrap();
+    assert_eq!(references.info().await.unwrap().state.messages, 2);
+}
+
+#[tokio::test]
+async fn every_named_query_answers_in_every_format() {
+    let product = shared().await;
+    let sample = samples::get("tramway-fare-free");
+    let done = product
+        .summarize(&json!({"text": sample.article, "reference": sample.reference}))
+        .await;
+    row(product, &id_of(&done.id), |_| true).await;
+    let (status, list) = product.get("/v1/analytics").await;
+    assert_eq!(
+        (status, list["queries"].as_array().unwrap().len()),
+        (200, queries::all().count())
+    );
+    // Figures are refreshed every few seconds.
+    eventually(PATIENCE, "the prediction is in the figures", async || {
+        let (status, answer) = product
+            .get("/v1/analytics/channels?from=now-15m&channel=api")
+            .await;
+        assert_eq!(status, 200, "{answer}");
+        answer["data"][0]["count"].as_u64().filter(|count| *count > 0)
+    })
+    .await;
+    for query in queries::all() {
+        let path = format!("/v1/analytics/{}", query.name);
+        let (status, answer) = product.get(&path).await;
+        assert_eq!(status, 200, "{}: {answer}", query.name);
+        assert!(
+            answer["rows"].as_u64() > Some(0) || query.name == "errors",
+            "{answer}"
+        );
+        for (format, media_type) in [
+            ("csv", "text/csv"),
+            ("arrow", "application/vnd.apache.arrow.stream"),
+        ] {
+            let address = format!("{}{path}?format={format}", product.api);
+            let response = product.http.get(address).send().await.unwrap();
+            let found = response.headers()["content-type"].to_str().unwrap().to_owned();
+            assert!(
+                response.status().is_success() && found.starts_with(media_type),
+                "{found}"
+            );
+            assert!(!response.bytes().await.unwrap().is_empty());
+        }
+    }
+    for (path, status, code) in [
+        ("nonsense", 404, "query_not_found"),
+        ("scores?score=rouge9", 422, "invalid_parameter"),
+        ("scores?bucket=minute&bucket=hour", 400, "invalid_request"),
+        ("scores?model=%27%20OR%201=1%20--", 200, ""),
+        ("recent?limit=0", 422, "invalid_parameter"),
+    ] {
+        let (found, answer) = product.get(&format!("/v1/analytics/{path}")).await;
+        assert_eq!(
+            (found, answer["code"].as_str().unwrap_or("")),
+            (status, code),
+            "{path}: {answer}"
+        );
+        assert!(status != 200 || answer["rows"] == 0, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn predictions_of_others_are_logged_and_shown_under_their_old_names() {
+    let product = Product::start(
+        PROGRAM,
+        Options {
+            workers: 0,
+            ..Options::default()
+        },
+    )
+    .await;
+    let ask = async |path: &str| {
+        let response = product
+            .http
+            .get(format!("{}{path}", product.monitor))
+            .send()
+            .await
+            .unwrap();
+        let status = response.status().as_u16();
+        (status, response.json::<Value>().await.unwrap())
+    };
+    let tell = async |path: &str, body: Value| {
+        let request = product
+            .http
+            .post(format!("{}{path}", product.monitor))
+            .json(&body);
+        let response = request.send().await.unwrap();
+        (
+            response.status().as_u16(),
+            response.json::<Value>().await.unwrap(),
+        )
+    };
+    let (status, problem) = ask("/sample/pair").await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (503, &json!("analytics_unavailable")),
+        "{problem}"
+    );
+    for expected in [16, 0] {
+        let (status, answer) = tell("/db/init", json!({})).await;
+        assert_eq!(
+            (status, &answer),
+            (200, &json!({"samples": 16, "predictions": expected}))
+        );
+        let count = "SELECT count() AS n FROM predictions HAVING n = 16";
+        eventually(PATIENCE, "the history is there", async || {
+            product.query(count).await.pop()
+        })
+        .await;
+    }
+    let (_, pair) = ask("/sample/pair").await;
+    assert!(pair["article"].is_string() && pair["summ"].is_string(), "{pair}");
+    let (_, pairs) = ask("/sample/pairs?num_sample=5").await;
+    assert_eq!(
+        (
+            pairs["article"].as_array().unwrap().len(),
+            pairs["summ"].as_array().unwrap().len()
+        ),
+        (5, 5)
+    );
+
+    let one = json!({"article": "It rained all day long.", "summ": "It rained all day.", "target": "Rain fell all day.",
+        "model_source": "Lambda", "send_arize": false});
+    assert_eq!(tell("/log/online", one).await, (200, json!(1)));
+    let many = json!({"articles": ["A one.", "A two."], "summs": ["One.", "Two."], "targets": ["One.", null],
+        "model_source": "Other", "send_arize": false});
+    assert_eq!(tell("/log/batch", many).await, (200, json!(1)));
+    for (body, code) in [
+        (
+            json!({"articles": ["A."], "summs": [], "targets": []}),
+            "invalid_parameter",
+        ),
+        (
+            json!({"articles": [" "], "summs": ["x"], "targets": []}),
+            "empty_text",
+        ),
+        (json!({"articles": "A."}), "invalid_request"),
+    ] {
+        let (status, problem) = tell("/log/batch", body).await;
+        assert_eq!(
+            (status >= 400, &problem["code"]),
+            (true, &json!(code)),
+            "{problem}"
+        );
+    }
+    let latest = eventually(PATIENCE, "what was logged is listed", async || {
+        let (status, list) = ask("/history/list?num_record=100").await;
+        assert_eq!(status, 200, "{list}");
+        (list.as_array().unwrap().len() == 19).then_some(list)
+    })
+    .await;
+    let lambda = latest
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["model_source"] == "Lambda")
+        .unwrap();
+    assert_eq!(
+        (&lambda["document"], &lambda["reference_summary"]),
+        (&json!("It rained all day long."), &json!("Rain fell all day."))
+    );
+    assert!(
+        lambda["score_blue"].is_number() && lambda["score_rougeL"].is_number(),
+        "{lambda}"
+    );
+    let (_, counts) = ask("/history/count?last_ts=2020-01-01%2000:00:00&freq=Month").await;
+    let total: u64 = counts
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["num_record"].as_u64().unwrap())
+        .sum();
+    assert_eq!(total, 19, "{counts}");
+    let (_, scores) = ask("/history/score?last_ts=2020-01-01%2000:00:00&freq=Month").await;
+    let scored: u64 = scores
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["num_record"].as_u64().unwrap())
+        .sum();
+    assert_eq!(scored, 18, "{scores}");
+    let (status, problem) = ask("/history/count?cur_ts=soon").await;
+    assert_eq!((status, &problem["code"]), (422, &json!("invalid_parameter")));
+    let channels = product
+        .query("SELECT channel, count() AS n FROM predictions GROUP BY channel ORDER BY channel")
+        .await;
+    assert_eq!(
+        json!(channels),
+        json!([{"channel": "lambda", "n": 1}, {"channel": "other", "n": 18}])
+    );
+}
