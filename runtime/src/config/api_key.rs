@@ -24,15 +24,6 @@ pub fn generate_key() -> String {
     format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()))
 }
 
-/// A new secret for webhooks, in the form of Standard Webhooks.
-pub fn generate_webhook_secret() -> String {
-    let bytes = random::<32>();
-    format!(
-        "whsec_{}",
-        base64::engine::general_purpose::STANDARD.encode(bytes)
-    )
-}
-
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     // A generator for cryptography, seeded by the operating system.
@@ -128,6 +119,5 @@ mod tests {
         let (one, other) = (generate_key(), generate_key());
         assert_ne!(one, other);
         assert_eq!(one.len(), KEY_PREFIX.len() + 43);
-        assert!(generate_webhook_secret().starts_with("whsec_"));
     }
 }

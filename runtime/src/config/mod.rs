@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access::{Access, ApiKey};
 pub use analytics::{ClickHouse, Monitor, TextPolicy};
-pub use api_key::{KEY_PREFIX, KeyHash, generate_key, generate_webhook_secret};
+pub use api_key::{KEY_PREFIX, KeyHash, generate_key};
 pub use forward::{Arize, ArizeForm, Phoenix};
 pub use http::Http;
 pub use secret::{Secret, ServerUrl};
