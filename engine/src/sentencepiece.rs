@@ -241,7 +241,10 @@ impl Pieces {
 fn normalization(spec: &NormalizerSpec) -> Result<Normalizers, String> {
     let mut steps: Vec<NormalizerWrapper> = Vec::new();
     let charsmap = spec.precompiled_charsmap.as_deref().unwrap_or_default();
-    if let Some((length, rest)) = charsmap.split_first_chunk::<4>() {
+    if !charsmap.is_empty() {
+        let Some((length, rest)) = charsmap.split_first_chunk::<4>() else {
+            return Err("the map of characters is cut off".to_owned());
+        };
         // Its reader takes the length for granted.
         if u32::from_le_bytes(*length) as usize > rest.len() {
             return Err("the map of characters is cut off".to_owned());
