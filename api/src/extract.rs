@@ -234,7 +234,6 @@ mod tests {
                 b"{\"text\": \"x\", \"txt\": 1}",
                 &["unknown field `txt`", "`priority`"],
             ),
-            (b"{}", &["missing field `text`"]),
             (b"{\"text\": \"x\", \"text\": \"y\"}", &["duplicate field"]),
             (
                 b"{\"text\": \"x\", \"params\": {\"num_beams\": \"8\"}}",

@@ -7,7 +7,12 @@
 //! | [`submit`], [`model`] | checks a job, finds its model, publishes it |
 //! | [`sync`] | publishes and waits, for routes that answer with the summary itself |
 //! | [`lookup`], [`view`], [`depth`] | what is known of a job, and how REST shows it |
-//! | [`wait`], [`progress`] | one subscription for everybody who waits; who has begun with what |
+//! | [`eta`] | when a job that waits will have ended |
+//! | [`wait`], [`progress`], [`signs`] | one subscription for everybody who waits; who has begun with what |
+//! | [`events`] | what happens to a job, as a stream |
+//! | [`cancel`] | taking back a job |
+//! | [`together`] | several jobs in one request |
+//! | [`idempotency`] | the same request twice is one |
 //! | [`analytics`] | all that is asked of ClickHouse |
 //! | [`queue`] | all that is asked of NATS, behind a trait |
 //! | [`extract`], [`prefer`], [`problem`] | reading requests; refusing them |
@@ -18,8 +23,12 @@
 
 mod access;
 mod analytics;
+mod cancel;
 mod depth;
+mod eta;
+mod events;
 mod extract;
+mod idempotency;
 mod layers;
 mod lookup;
 mod metrics;
@@ -28,15 +37,18 @@ mod prefer;
 mod problem;
 mod progress;
 mod queue;
+mod report;
 mod router;
 mod routes;
 mod serve;
+mod signs;
 mod slow;
 mod state;
 mod submit;
 mod sync;
 #[cfg(test)]
 mod testing;
+mod together;
 mod view;
 mod wait;
 

@@ -1,28 +1,67 @@
 //! What is known of a job, found without a second book: its result, its place in the queue, and what
 //! workers have said about it.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::rest::JobView;
-use precis_schemas::{JobHandle, JobResult, JobSubject};
+use precis_schemas::{JobHandle, JobResult, JobSubject, Outcome, time};
 use tokio::time::Instant;
 
 use crate::access::Caller;
-use crate::queue::{Copy, Standing};
+use crate::queue::{Copy, Ended, Standing};
 use crate::state::AppState;
-use crate::view;
+use crate::wait::Waiter;
+use crate::{eta, view};
+
+/// A job as it is now.
+#[derive(Debug, Clone)]
+pub(crate) struct Look {
+    /// As REST shows it.
+    pub(crate) view: JobView,
+    /// When its time is up, if it has not ended and that is known.
+    pub(crate) deadline: Option<Timestamp>,
+    /// Where it waits, likewise.
+    pub(crate) subject: Option<JobSubject>,
+}
+
+impl Look {
+    /// At a job that has ended.
+    pub(crate) fn ended(result: JobResult) -> Self {
+        Self::at(view::ended(result))
+    }
+
+    fn at(view: JobView) -> Self {
+        Self {
+            view,
+            deadline: None,
+            subject: None,
+        }
+    }
+}
+
+/// After its deadline a job that waits is ended by whoever looks at it. A worker that has it at that moment comes first.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// The job as it is now, if it is one of the caller's.
 ///
 /// # Errors
 /// When there is no such job, none any more, or the queue can't be asked.
 pub(crate) async fn job(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<JobView, Refusal> {
-    if let Some(result) = state.queue().result(&handle.id, Copy::Any).await? {
-        return ended(caller, handle, result);
+    look(state, caller, handle).await.map(|look| look.view)
+}
+
+/// As [`job`], with what else is known.
+pub(crate) async fn look(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<Look, Refusal> {
+    if let Some(result) = result_of(state, caller, handle, Copy::Any).await? {
+        return Ok(Look::ended(result));
     }
     let Some(sequence) = handle.sequence else {
-        return match state.running().get(&handle.id) {
+        return match state.running().get(handle) {
             // Of whom the job is can't be seen from its progress.
-            Some(progress) if caller.sees_all() => Ok(view::running(handle, &progress)),
+            Some(progress) if caller.sees_all() => Ok(Look::at(view::running(handle, &progress))),
             _ => Err(not_found(
                 handle,
                 "; with an id alone, a job that still waits can't be found: \
@@ -36,11 +75,11 @@ pub(crate) async fn job(state: &AppState, caller: &Caller, handle: &JobHandle) -
         if !caller.may_see(&standing.subject.tenant) {
             return Err(not_found(handle, ""));
         }
-        return Ok(unfinished(state, handle, sequence, standing).await);
+        return unfinished(state, handle, sequence, standing).await;
     }
     // It may have ended between the two looks: a worker stores the result, and only then lets go of the job.
-    if let Some(result) = state.queue().result(&handle.id, Copy::Leader).await? {
-        return ended(caller, handle, result);
+    if let Some(result) = result_of(state, caller, handle, Copy::Leader).await? {
+        return Ok(Look::ended(result));
     }
     let last = match state.depth().await?.last_sequence {
         last if sequence <= last => last,
@@ -59,32 +98,92 @@ pub(crate) async fn job(state: &AppState, caller: &Caller, handle: &JobHandle) -
     ))
 }
 
-/// A job that has ended.
-fn ended(caller: &Caller, handle: &JobHandle, result: JobResult) -> Result<JobView, Refusal> {
-    if caller.may_see(&result.tenant) {
-        Ok(view::ended(result))
-    } else {
-        Err(not_found(handle, ""))
+/// The job's result, and not that of an earlier job of the same id which was cancelled.
+async fn result_of(
+    state: &AppState,
+    caller: &Caller,
+    handle: &JobHandle,
+    copy: Copy,
+) -> Result<Option<JobResult>, Refusal> {
+    let result = state.queue().result(&handle.id, copy).await?;
+    // What is not the caller's does not exist for the caller.
+    if result
+        .as_ref()
+        .is_some_and(|result| !caller.may_see(&result.tenant))
+    {
+        return Err(not_found(handle, ""));
     }
+    let sequence = handle
+        .sequence
+        .or_else(|| state.running().get(handle)?.job_sequence);
+    Ok(result.filter(|result| !sequence.is_some_and(|sequence| result.gives_way_to(sequence))))
 }
 
 /// A job that stands in the queue.
-async fn unfinished(state: &AppState, handle: &JobHandle, sequence: u64, standing: Standing) -> JobView {
-    let view = match state.running().get(&handle.id) {
+async fn unfinished(
+    state: &AppState,
+    handle: &JobHandle,
+    sequence: u64,
+    standing: Standing,
+) -> Result<Look, Refusal> {
+    let deadline = standing.deadline;
+    let view = match state.running().get(handle) {
         Some(progress) => view::running(handle, &progress),
-        // A position is a courtesy: without it the answer is still true.
         None => {
-            let depth = state.depth().await.ok();
-            view::queued(
-                handle,
-                depth.and_then(|depth| depth.position(&standing.subject, sequence)),
-            )
+            if let Some(deadline) = deadline
+                && time::now() >= deadline + GRACE
+                && let Some(result) = expire(state, handle, deadline).await?
+            {
+                return Ok(Look::ended(result));
+            }
+            waiting(state, handle, sequence, &standing.subject).await
         }
     };
-    JobView {
+    let view = JobView {
         submitted_at: standing.submitted_at,
         ..view
-    }
+    };
+    Ok(Look {
+        view,
+        deadline,
+        subject: Some(standing.subject),
+    })
+}
+
+/// Ends a job whose time is up while it waits for a worker.
+async fn expire(
+    state: &AppState,
+    handle: &JobHandle,
+    deadline: Timestamp,
+) -> Result<Option<JobResult>, Refusal> {
+    let ending = Ending {
+        outcome: Outcome::Expired,
+        reason: Refusal::new(
+            ErrorCode::DeadlineExceeded,
+            format!("the deadline {deadline} passed before a worker had time for the job"),
+        ),
+        attempts: 0,
+    };
+    let ended = state.queue().end(handle, &ending).await?;
+    Ok(ended.map(|ended| match ended {
+        Ended::Now(result) | Ended::Before(result) => *result,
+    }))
+}
+
+/// A job that waits, with its place and when it will have ended. Both are courtesies: without them the answer is still
+/// true.
+pub(crate) async fn waiting(
+    state: &AppState,
+    handle: &JobHandle,
+    sequence: u64,
+    subject: &JobSubject,
+) -> JobView {
+    let Ok(depth) = state.depth().await else {
+        return view::queued(handle, None, None);
+    };
+    let position = depth.position(subject, sequence);
+    let eta = position.and_then(|position| eta::seconds(&depth, &state.workers().live(), subject, position));
+    view::queued(handle, position, eta)
 }
 
 fn not_found(handle: &JobHandle, hint: &str) -> Refusal {
@@ -106,31 +205,54 @@ pub(crate) async fn job_by(
 ) -> Result<JobView, Refusal> {
     // Before the look: what comes after it is noticed.
     let mut waiter = state.waiters().register(&handle.id);
-    match job(state, caller, handle).await {
-        Ok(view) if view.status.is_final() => return Ok(view),
-        Ok(_) => {}
+    let deadline = match look(state, caller, handle).await {
+        Ok(look) if look.view.status.is_final() => return Ok(look.view),
+        Ok(look) => look.deadline,
         // Published over NATS, it may be waiting all the same.
-        Err(refusal) if refusal.code == ErrorCode::JobNotFound && handle.sequence.is_none() => {}
+        Err(refusal) if refusal.code == ErrorCode::JobNotFound && handle.sequence.is_none() => None,
         Err(refusal) => return Err(refusal),
+    };
+    Ok(
+        match ended_by(state, caller, &mut waiter, handle, deadline, until).await {
+            Some(view) => view,
+            None => job(state, caller, handle).await?,
+        },
+    )
+}
+
+/// The job when it has ended, if that is before `until`: by its result, or by its `deadline` when it still waits then.
+pub(crate) async fn ended_by(
+    state: &AppState,
+    caller: &Caller,
+    waiter: &mut Waiter,
+    handle: &JobHandle,
+    deadline: Option<Timestamp>,
+    until: Instant,
+) -> Option<JobView> {
+    waiter.stands_at(handle.sequence);
+    let give_up = deadline.and_then(|deadline| {
+        let left = Duration::try_from((deadline + GRACE).duration_since(time::now())).unwrap_or_default();
+        Instant::now().checked_add(left)
+    });
+    if let Some(give_up) = give_up.filter(|give_up| *give_up < until) {
+        if let Some(result) = waiter.result(state, give_up).await {
+            return caller.may_see(&result.tenant).then(|| view::ended(result));
+        }
+        if let Ok(view) = job(state, caller, handle).await
+            && view.status.is_final()
+        {
+            return Some(view);
+        }
     }
-    match waiter.result(state, until).await {
-        Some(result) => ended(caller, handle, result),
-        None => job(state, caller, handle).await,
-    }
+    let result = waiter.result(state, until).await?;
+    caller.may_see(&result.tenant).then(|| view::ended(result))
 }
 
 /// A job that was accepted just now, as `POST` shows it.
 pub(crate) async fn accepted(state: &AppState, handle: &JobHandle, subject: &JobSubject) -> JobView {
-    let position = match handle.sequence {
-        Some(sequence) => state
-            .depth()
-            .await
-            .ok()
-            .and_then(|depth| depth.position(subject, sequence)),
-        None => None,
-    };
-    match state.running().get(&handle.id) {
-        Some(progress) => view::running(handle, &progress),
-        None => view::queued(handle, position),
+    match (state.running().get(handle), handle.sequence) {
+        (Some(progress), _) => view::running(handle, &progress),
+        (None, Some(sequence)) => waiting(state, handle, sequence, subject).await,
+        (None, None) => view::queued(handle, None, None),
     }
 }

@@ -3,46 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use precis_runtime::config::Limits;
 use precis_schemas::Token;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat};
-use serde::Serialize;
+use precis_schemas::params::{MAX_BEAMS, MAX_NEW_TOKENS};
+use precis_schemas::rest::{ModelLimits, ModelList, ModelView};
 
 use crate::state::AppState;
 
 /// After this time every live worker has been heard of.
 const FIRST_HEARTBEATS: Duration = Duration::from_millis(HEARTBEAT_SECONDS * 1_000 + 250);
 
-/// Body of `GET /v1/models`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct ModelList {
-    /// Models that live workers serve, by name.
-    pub(crate) models: Vec<ModelView>,
-}
-
-/// A model that live workers serve.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct ModelView {
-    /// What to write into `model` of a request.
-    pub(crate) served_as: Token,
-    /// The model's own name; works in `model` of a request too.
-    pub(crate) name: String,
-    /// Which weights.
-    pub(crate) revision: String,
-    /// Whether requests without `model` go there.
-    pub(crate) default: bool,
-    /// Longest input that it reads, in tokens.
-    pub(crate) max_input_tokens: u64,
-    /// Live workers that serve it.
-    pub(crate) workers: u64,
-    /// What they run on, without repetition.
-    pub(crate) devices: Vec<String>,
-    /// Jobs that they hold at the moment.
-    pub(crate) in_flight: u64,
-}
-
 /// The models that these workers serve. Two weights under one name, as during a roll-out, are two entries.
-pub(crate) fn list(live: &[Heartbeat], default: &str) -> ModelList {
+pub(crate) fn list(live: &[Heartbeat], default: &str, limits: &Limits) -> ModelList {
     let mut models: BTreeMap<(&Token, &str, &str), ModelView> = BTreeMap::new();
     for heartbeat in live {
         let model = &heartbeat.model;
@@ -53,13 +27,30 @@ pub(crate) fn list(live: &[Heartbeat], default: &str) -> ModelList {
                 name: model.name.clone(),
                 revision: model.revision.clone(),
                 default: model.served_as.as_str() == default,
-                max_input_tokens: heartbeat.max_input_tokens,
                 workers: 0,
                 devices: Vec::new(),
+                lanes: Vec::new(),
                 in_flight: 0,
+                jobs_per_second: None,
+                limits: ModelLimits {
+                    max_input_tokens: heartbeat.max_input_tokens,
+                    max_text_chars: limits.max_text_chars as u64,
+                    max_reference_chars: limits.max_reference_chars as u64,
+                    max_num_beams: MAX_BEAMS,
+                    max_new_tokens: MAX_NEW_TOKENS,
+                    max_batch: heartbeat.max_batch,
+                },
             });
         view.workers += 1;
         view.in_flight += heartbeat.in_flight;
+        view.limits.max_input_tokens = view.limits.max_input_tokens.min(heartbeat.max_input_tokens);
+        view.limits.max_batch = view.limits.max_batch.max(heartbeat.max_batch);
+        if let Some(pace) = heartbeat.pace {
+            *view.jobs_per_second.get_or_insert(0.0) += pace.jobs_per_second;
+        }
+        view.lanes.extend(&heartbeat.lanes);
+        view.lanes.sort();
+        view.lanes.dedup();
         if !view.devices.contains(&heartbeat.device) {
             view.devices.push(heartbeat.device.clone());
         }
@@ -90,11 +81,16 @@ pub(crate) async fn resolve(state: &AppState, asked: Option<&str>) -> Result<Tok
             return Ok(served_as);
         }
     }
-    Err(unknown(name, asked.is_none(), &state.workers().live()))
+    Err(unknown(
+        name,
+        asked.is_none(),
+        &state.workers().live(),
+        state.limits(),
+    ))
 }
 
-fn unknown(name: &str, is_default: bool, live: &[Heartbeat]) -> Refusal {
-    let served: Vec<String> = list(live, "")
+fn unknown(name: &str, is_default: bool, live: &[Heartbeat], limits: &Limits) -> Refusal {
+    let served: Vec<String> = list(live, "", limits)
         .models
         .iter()
         .map(|model| format!("`{}` ({})", model.served_as, model.name))
@@ -118,6 +114,8 @@ fn unknown(name: &str, is_default: bool, live: &[Heartbeat]) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use precis_schemas::Lane;
+    use precis_schemas::event::Pace;
     use precis_schemas::result::ModelRef;
 
     use super::*;
@@ -130,7 +128,7 @@ mod tests {
                 name: "precis-mini".into(),
                 revision: "1".into(),
             },
-            lanes: vec![],
+            lanes: vec![Lane::High],
             device: device.into(),
             max_batch: 8,
             max_input_tokens: 512,
@@ -139,6 +137,10 @@ mod tests {
             load_ms: None,
             first_token_ms: None,
             resident_bytes: None,
+            pace: Some(Pace {
+                jobs_per_second: 2.0,
+                seconds_per_job: 0.5,
+            }),
             leaving: false,
             sent_at: precis_schemas::time::now(),
         }
@@ -151,25 +153,34 @@ mod tests {
             heartbeat("w2", "default", "cuda"),
             heartbeat("w3", "other", "cpu"),
         ];
-        let models = list(&live, "default").models;
+        let models = list(&live, "default", &Limits::default()).models;
         assert_eq!(models.len(), 2);
         assert_eq!(
             (models[0].workers, models[0].in_flight, models[0].default),
             (2, 2, true)
         );
         assert_eq!(models[0].devices, ["cpu", "cuda"]);
+        assert_eq!(models[0].lanes, [Lane::High]);
+        assert_eq!(models[0].jobs_per_second, Some(4.0));
+        assert_eq!(models[0].limits.max_input_tokens, 512);
         assert!(!models[1].default);
     }
 
     #[test]
     fn a_refusal_names_what_is_served() {
-        let message = unknown("bart", false, &[heartbeat("w1", "default", "cpu")]).message;
+        let message = unknown(
+            "bart",
+            false,
+            &[heartbeat("w1", "default", "cpu")],
+            &Limits::default(),
+        )
+        .message;
         assert_eq!(
             message,
             "no worker serves the model `bart`; served are: `default` (precis-mini)"
         );
         assert!(
-            unknown("default", true, &[])
+            unknown("default", true, &[], &Limits::default())
                 .message
                 .ends_with("no worker is running")
         );

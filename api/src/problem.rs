@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::rest::Problem;
+use precis_schemas::rest::{Problem, Status};
 
 /// Media type of a problem.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
@@ -50,6 +50,13 @@ impl ApiError {
     /// The problem, to be written in another shape.
     pub(crate) fn into_problem(self) -> Problem {
         *self.0
+    }
+
+    /// Adds the state of that job.
+    #[must_use]
+    pub(crate) fn in_state(mut self, status: Status) -> Self {
+        self.0.job_status = Some(status);
+        self
     }
 
     /// Says in front of the message which part of the request it is about.
@@ -99,6 +106,7 @@ pub(crate) fn retry_after(code: ErrorCode) -> Option<u64> {
         ErrorCode::QueueUnavailable => Some(2),
         // The gate knows better; this is for whoever does not.
         ErrorCode::RateLimited | ErrorCode::RequestTimeout => Some(1),
+        ErrorCode::IdempotencyKeyInUse => Some(1),
         _ => None,
     }
 }

@@ -1,6 +1,7 @@
 //! Which jobs are running, learned from the workers' progress events.
 //!
-//! Events may be missed: then a job shows as `queued` until its result is there.
+//! Events may be missed: then a job shows as `queued` until its result is there. Each event has all that was told before,
+//! so that the last one is enough.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +10,11 @@ use std::time::Duration;
 use async_nats::Client;
 use futures::StreamExt;
 use precis_schemas::event::Progress;
-use precis_schemas::{JobId, subject};
+use precis_schemas::{JobHandle, JobId, subject};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::signs::{Signs, Watcher};
 
 /// Most jobs that are remembered; the oldest are forgotten first.
 const MAX_JOBS: usize = 50_000;
@@ -27,19 +30,30 @@ struct Heard {
 
 /// Jobs that a worker has begun with. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Running(Arc<Mutex<Heard>>);
+pub(crate) struct Running {
+    heard: Arc<Mutex<Heard>>,
+    signs: Signs,
+}
 
 impl Running {
-    /// The last event of a job that is not known to have ended.
-    pub(crate) fn get(&self, id: &JobId) -> Option<Progress> {
+    /// The last event of a job that is not known to have ended. Of two jobs of the same id, the handle tells which one.
+    pub(crate) fn get(&self, handle: &JobHandle) -> Option<Progress> {
         let heard = self.lock();
-        let (at, progress) = heard.jobs.get(id)?;
-        (at.elapsed() < MAX_AGE).then(|| progress.clone())
+        let (at, progress) = heard.jobs.get(&handle.id)?;
+        let other = |sequence| progress.job_sequence.is_some_and(|its| its != sequence);
+        let is_it = at.elapsed() < MAX_AGE && !handle.sequence.is_some_and(other);
+        is_it.then(|| progress.clone())
+    }
+
+    /// Takes a place among those who watch a job: every event from now on is noticed.
+    pub(crate) fn watch(&self, id: &JobId) -> Watcher {
+        self.signs.register(id)
     }
 
     /// Remembers an event.
     pub(crate) fn note(&self, progress: Progress) {
         let now = Instant::now();
+        let id = progress.id.clone();
         let mut heard = self.lock();
         heard.order.push_back((now, progress.id.clone()));
         heard.jobs.insert(progress.id.clone(), (now, progress));
@@ -53,6 +67,8 @@ impl Running {
                 heard.jobs.remove(&id);
             }
         }
+        drop(heard);
+        self.signs.give(&id);
     }
 
     /// Forgets a job that has ended.
@@ -62,7 +78,7 @@ impl Running {
 
     fn lock(&self) -> MutexGuard<'_, Heard> {
         // A poisoned lock still holds a usable map: entries are inserted and removed whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,6 +119,8 @@ mod tests {
             attempt,
             worker: precis_schemas::Token::new("a worker", "w1").unwrap(),
             started_at: precis_schemas::time::now(),
+            job_sequence: None,
+            part: None,
             text: None,
         }
     }
@@ -122,11 +140,23 @@ mod tests {
     #[test]
     fn the_latest_attempt_counts_until_the_job_has_ended() {
         let running = Running::default();
-        let id: JobId = "a".parse().unwrap();
+        let handle: JobHandle = "a".parse().unwrap();
         running.note(event("a", 1));
         running.note(event("a", 2));
-        assert_eq!(running.get(&id).unwrap().attempt, 2);
-        running.forget(&id);
-        assert_eq!(running.get(&id), None);
+        assert_eq!(running.get(&handle).unwrap().attempt, 2);
+        running.forget(&handle.id);
+        assert_eq!(running.get(&handle), None);
+    }
+
+    #[test]
+    fn two_jobs_of_one_id_are_told_apart() {
+        let running = Running::default();
+        running.note(Progress {
+            job_sequence: Some(9),
+            ..event("a", 1)
+        });
+        let get = |handle: &str| running.get(&handle.parse().unwrap());
+        assert!(get("a.9").is_some() && get("a").is_some());
+        assert_eq!(get("a.5"), None);
     }
 }

@@ -1,10 +1,14 @@
 //! All that the gateway asks of the queue: a trait, so that everything else can be tested without a
 //! server, and its one implementation on NATS.
 
+mod ending;
+mod records;
+
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use precis_producer::{Producer, ResultError, Results, Submission};
@@ -12,13 +16,18 @@ use precis_runtime::admin::Readiness;
 use precis_runtime::boot;
 use precis_runtime::topology;
 use precis_runtime::trace_context::TraceContext;
+use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
-use precis_schemas::topology::{JOBS, RESULTS, model_of_worker_consumer, worker_consumer_name};
-use precis_schemas::{Job, JobHandle, JobId, JobResult, JobSubject, Lane, Token, headers, subject};
+use precis_schemas::topology::{CALLS, JOBS, RESULTS, model_of_worker_consumer, worker_consumer_name};
+use precis_schemas::{Job, JobHandle, JobId, JobResult, JobSubject, Lane, Token, subject};
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::depth::{Depth, LaneDepth};
+
+pub(crate) use records::{Created, Record};
 
 /// How long a question to NATS may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +45,25 @@ pub(crate) struct Standing {
     pub(crate) subject: JobSubject,
     /// When the queue took it.
     pub(crate) submitted_at: Option<jiff::Timestamp>,
+    /// When it is given up.
+    pub(crate) deadline: Option<jiff::Timestamp>,
+}
+
+/// What a job's message says of itself, if it is one: only these fields are read.
+#[derive(Debug, Default, Deserialize)]
+struct Facts {
+    id: Option<JobId>,
+    #[serde(default)]
+    deadline: Option<jiff::Timestamp>,
+}
+
+/// What became of a job that was to be ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ended {
+    /// It ended now, with this record.
+    Now(Box<JobResult>),
+    /// It had ended before.
+    Before(Box<JobResult>),
 }
 
 /// Which copy of the results is asked.
@@ -65,6 +93,28 @@ pub(crate) trait Queue: Send + Sync {
     fn waiting_of<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>>;
     /// How much waits before each group of workers.
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>>;
+    /// Ends the job that stands at the handle's sequence, if there is one with its id: its record is stored unless it
+    /// has one, and then it is taken off the queue.
+    fn end<'a>(
+        &'a self,
+        handle: &'a JobHandle,
+        ending: &'a Ending,
+    ) -> BoxFuture<'a, Result<Option<Ended>, Refusal>>;
+    /// Tells the worker that may have a job that nobody wants it any more. Returns at once.
+    fn nudge(&self, cancel: Cancel);
+    /// Stores a record under a name unless there is one, which is then returned.
+    fn create_record<'a>(&'a self, name: &'a Token, body: Bytes) -> BoxFuture<'a, Result<Created, Refusal>>;
+    /// Stores `body` in the place of the record at `revision`; false when another is there by now.
+    fn update_record<'a>(
+        &'a self,
+        name: &'a Token,
+        revision: u64,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<bool, Refusal>>;
+    /// The record of this name.
+    fn record<'a>(&'a self, name: &'a Token) -> BoxFuture<'a, Result<Option<Record>, Refusal>>;
+    /// Removes the record at `revision`.
+    fn remove_record(&self, revision: u64) -> BoxFuture<'_, Result<(), Refusal>>;
 }
 
 /// The queue on NATS. Cheap to clone.
@@ -75,6 +125,7 @@ pub(crate) struct Nats {
     results: Results,
     jobs_stream: Stream,
     results_stream: Stream,
+    calls_stream: Stream,
 }
 
 impl Nats {
@@ -86,6 +137,7 @@ impl Nats {
             results: Results::open(jetstream).await?,
             jobs_stream: topology::stream(jetstream, JOBS).await?,
             results_stream: topology::stream(jetstream, RESULTS).await?,
+            calls_stream: topology::stream(jetstream, CALLS).await?,
             connection,
         })
     }
@@ -120,11 +172,9 @@ impl Nats {
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(None),
             Err(error) => return Err(trouble("reading a job", &error)),
         };
-        let id = message
-            .headers
-            .get(headers::MESSAGE_ID)
-            .and_then(|id| id.as_str().parse().ok())
-            .or_else(|| Job::salvage_id(&message.payload));
+        // The id in the body counts: `Nats-Msg-Id` may be another one, for an id that is submitted again.
+        let facts: Facts = serde_json::from_slice(&message.payload).unwrap_or_default();
+        let id = facts.id.or_else(|| Job::salvage_id(&message.payload));
         let (Some(id), Ok(subject)) = (id, message.subject.as_str().parse()) else {
             return Ok(None);
         };
@@ -133,22 +183,8 @@ impl Nats {
             id,
             subject,
             submitted_at: submitted_at.map(precis_schemas::time::to_millis),
+            deadline: facts.deadline,
         }))
-    }
-
-    async fn result_from_leader(&self, id: &JobId) -> Result<Option<JobResult>, Refusal> {
-        let subject = subject::result_of(id);
-        match self
-            .results_stream
-            .get_last_raw_message_by_subject(&subject)
-            .await
-        {
-            Ok(message) => serde_json::from_slice(&message.payload)
-                .map(Some)
-                .map_err(|error| unreadable(id, &error)),
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(trouble("reading a result", &error)),
-        }
     }
 
     async fn count_of(&self, tenant: &Token) -> Result<u64, Refusal> {
@@ -241,10 +277,11 @@ impl Queue for Nats {
 
     fn result<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>> {
         self.ask(async move {
-            if copy == Copy::Leader {
-                return self.result_from_leader(id).await;
-            }
-            match self.results.get(id).await {
+            let stored = match copy {
+                Copy::Any => self.results.get(id).await,
+                Copy::Leader => self.results.get_from_leader(id).await,
+            };
+            match stored {
                 Ok(stored) => Ok(stored.map(|stored| stored.result)),
                 Err(ResultError::Decode { id, source }) => Err(unreadable(&id, &source)),
                 Err(error) => Err(trouble("reading a result", &error)),
@@ -263,6 +300,40 @@ impl Queue for Nats {
 
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>> {
         self.ask(self.read_depth()).boxed()
+    }
+
+    fn end<'a>(
+        &'a self,
+        handle: &'a JobHandle,
+        ending: &'a Ending,
+    ) -> BoxFuture<'a, Result<Option<Ended>, Refusal>> {
+        self.ask(self.end_now(handle, ending)).boxed()
+    }
+
+    fn nudge(&self, cancel: Cancel) {
+        tokio::spawn(ending::nudge(self.connection.client.clone(), cancel));
+    }
+
+    fn create_record<'a>(&'a self, name: &'a Token, body: Bytes) -> BoxFuture<'a, Result<Created, Refusal>> {
+        self.ask(self.create(name, body)).boxed()
+    }
+
+    fn update_record<'a>(
+        &'a self,
+        name: &'a Token,
+        revision: u64,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<bool, Refusal>> {
+        let stored = async move { Ok(self.store(name, revision, body).await?.is_some()) };
+        self.ask(stored).boxed()
+    }
+
+    fn record<'a>(&'a self, name: &'a Token) -> BoxFuture<'a, Result<Option<Record>, Refusal>> {
+        self.ask(self.read_record(name)).boxed()
+    }
+
+    fn remove_record(&self, revision: u64) -> BoxFuture<'_, Result<(), Refusal>> {
+        self.ask(self.remove(revision)).boxed()
     }
 }
 

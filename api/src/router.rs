@@ -16,8 +16,8 @@ use crate::access::{self, Gate};
 use crate::layers;
 use crate::problem::ApiError;
 use crate::routes::{
-    analytics, article, errors, home, invocation, jobs, lambda, mlflow, references, sagemaker, score,
-    summaries,
+    analytics, article, errors, events, home, invocation, jobs, lambda, mlflow, references, sagemaker, score,
+    scores, summaries,
 };
 use crate::state::AppState;
 
@@ -28,8 +28,11 @@ pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
     let routes = Router::new()
         .route("/", get(home::home))
         .route("/v1/summaries", post(summaries::submit))
-        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
+        .route("/v1/jobs/{id}/events", get(events::stream))
         .route("/v1/jobs/{id}/reference", post(references::submit))
+        .route("/v1/scores", post(scores::submit))
+        .route("/v1/scores/{id}", get(scores::show))
         .route("/v1/analytics", get(analytics::list))
         .route("/v1/analytics/{query}", get(analytics::answer))
         .route("/v1/models", get(home::models))

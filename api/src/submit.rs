@@ -1,10 +1,9 @@
 //! From a checked request to a job that the queue has taken.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use precis_producer::Submission;
 use precis_runtime::trace_context::TraceContext;
+use precis_schemas::batch::BatchRef;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::rest::SubmitSummary;
 use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Lane, Task, time};
@@ -19,26 +18,44 @@ use crate::state::AppState;
 pub(crate) struct Request {
     /// By which way it came in.
     pub(crate) channel: Channel,
-    /// What it asks for.
+    /// What it asks for: `text`, `reference` and what goes for all texts of a call.
     pub(crate) body: SubmitSummary,
+    /// What is to be scored, when that is the task.
+    pub(crate) scoring: Option<Scoring>,
+    /// Its place among the texts of a call.
+    pub(crate) batch: Option<BatchRef>,
+    /// The job's id; none: a new one.
+    pub(crate) id: Option<JobId>,
+}
+
+/// What the task `score` is about.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scoring {
+    /// The summary; none: the model writes one.
+    pub(crate) summary: Option<String>,
+    /// Whether stems are compared.
+    pub(crate) stemmed: bool,
 }
 
 impl Request {
     /// A request for the summary of a text, with nothing else said.
     pub(crate) fn of_text(channel: Channel, text: String, params: GenerationParams) -> Self {
+        let body = SubmitSummary {
+            text: Some(text),
+            params,
+            ..SubmitSummary::default()
+        };
+        Self::of(channel, body)
+    }
+
+    /// What a body asks for that has one text.
+    pub(crate) fn of(channel: Channel, body: SubmitSummary) -> Self {
         Self {
             channel,
-            body: SubmitSummary {
-                text,
-                reference: None,
-                params,
-                model: None,
-                priority: None,
-                deadline: None,
-                ttl_seconds: None,
-                metadata: BTreeMap::new(),
-                send_to_arize: None,
-            },
+            body,
+            scoring: None,
+            batch: None,
+            id: None,
         }
     }
 }
@@ -61,21 +78,29 @@ pub(crate) async fn prepare(
         state.api().default_ttl_seconds,
         time::now(),
     )?;
+    let task = match request.scoring {
+        Some(_) => Task::Score,
+        None => Task::Summarize,
+    };
+    let Scoring { summary, stemmed } = request.scoring.unwrap_or_default();
     let job = Job {
-        id: JobId::generate(),
-        text: body.text,
+        id: request.id.unwrap_or_else(JobId::generate),
+        text: body.text.unwrap_or_default(),
         reference: body.reference,
+        summary,
+        stemmed,
+        batch: request.batch,
         params: body.params,
         deadline: Some(deadline),
         channel: request.channel,
         metadata: body.metadata,
         send_to_arize: body.send_to_arize,
     };
-    job.validate(&state.limits().job())?;
+    job.validate(task, &state.limits().job())?;
     let subject = JobSubject {
         model: model::resolve(state, body.model.as_deref()).await?,
         lane: body.priority.unwrap_or(Lane::Normal),
-        task: Task::Summarize,
+        task,
         tenant: caller.tenant().clone(),
     };
     caller.may_submit(subject.lane, &subject.model)?;

@@ -1,19 +1,23 @@
 //! A queue in memory, for tests.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use precis_producer::Submission;
 use precis_runtime::config::{Access, Api, ClickHouse, Http, Limits, ServerUrl};
 use precis_runtime::liveness::Workers;
 use precis_runtime::trace_context::TraceContext;
+use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
 use precis_schemas::result::{Sizes, Timings};
+use precis_schemas::scores::Scores;
 use precis_schemas::{
     Channel, GenerationParams, JobHandle, JobId, JobResult, Lane, Outcome, Task, Token, time,
 };
@@ -23,7 +27,7 @@ use crate::access::Gate;
 use crate::analytics::Analytics;
 use crate::depth::{Depth, LaneDepth};
 use crate::progress::Running;
-use crate::queue::{Copy, Queue, Standing};
+use crate::queue::{Copy, Created, Ended, Queue, Record, Standing};
 use crate::state::{AppState, Parts};
 use crate::wait::Waiters;
 
@@ -42,6 +46,10 @@ pub(crate) struct FakeQueue {
     /// Whether jobs are answered at once: with their text in capitals, or with an error for `fail`.
     pub(crate) has_worker: AtomicBool,
     waiters: OnceLock<Waiters>,
+    /// Jobs that workers were told to leave.
+    pub(crate) nudges: Mutex<Vec<Cancel>>,
+    records: Mutex<HashMap<Token, Record>>,
+    revisions: AtomicU64,
 }
 
 impl FakeQueue {
@@ -95,6 +103,14 @@ impl Queue for FakeQueue {
                     summary: (!failed).then(|| job.text.to_uppercase()),
                     error: failed.then(|| Refusal::new(ErrorCode::InferenceFailed, "the model failed")),
                     params: job.params.clone(),
+                    task: submission.subject.task,
+                    reference: job.reference.clone(),
+                    batch: job.batch.clone(),
+                    scores: (submission.subject.task == Task::Score && !failed).then(|| Scores {
+                        bleu: 50.0,
+                        stemmed: job.stemmed,
+                        ..Scores::default()
+                    }),
                     ..result(job.id.as_str(), sequence)
                 });
             }
@@ -140,6 +156,7 @@ impl Queue for FakeQueue {
                 id: submission.job.id.clone(),
                 subject: submission.subject.clone(),
                 submitted_at: None,
+                deadline: submission.job.deadline,
             }))
         }
         .boxed()
@@ -154,6 +171,101 @@ impl Queue for FakeQueue {
                 submission.subject.tenant == *tenant && !done.contains(&(*index as u64 + 1))
             };
             Ok(jobs.iter().enumerate().filter(waits).count() as u64)
+        }
+        .boxed()
+    }
+
+    fn end<'a>(
+        &'a self,
+        handle: &'a JobHandle,
+        ending: &'a Ending,
+    ) -> BoxFuture<'a, Result<Option<Ended>, Refusal>> {
+        async move {
+            let Some(sequence) = handle.sequence else {
+                return Ok(None);
+            };
+            let standing = self.standing(sequence).await?;
+            if standing.is_none_or(|standing| standing.id != handle.id) {
+                return Ok(None);
+            }
+            let earlier = self.results.lock().unwrap().get(&handle.id).cloned();
+            if let Some(earlier) = earlier.filter(|earlier| !earlier.gives_way_to(sequence)) {
+                return Ok(Some(Ended::Before(Box::new(earlier))));
+            }
+            let record = JobResult {
+                outcome: ending.outcome,
+                summary: None,
+                error: Some(ending.reason.clone()),
+                ..result(handle.id.as_str(), sequence)
+            };
+            self.done.lock().unwrap().push(sequence);
+            self.results
+                .lock()
+                .unwrap()
+                .insert(handle.id.clone(), record.clone());
+            if let Some(waiters) = self.waiters.get() {
+                let body = serde_json::to_vec(&record).unwrap();
+                waiters.stored(&handle.id, body.into());
+            }
+            Ok(Some(Ended::Now(Box::new(record))))
+        }
+        .boxed()
+    }
+
+    fn nudge(&self, cancel: Cancel) {
+        self.nudges.lock().unwrap().push(cancel);
+    }
+
+    fn create_record<'a>(&'a self, name: &'a Token, body: Bytes) -> BoxFuture<'a, Result<Created, Refusal>> {
+        async move {
+            self.refusal()?;
+            let mut records = self.records.lock().unwrap();
+            if let Some(record) = records.get(name) {
+                return Ok(Created::Exists(record.clone()));
+            }
+            let revision = self.revisions.fetch_add(1, Ordering::Relaxed) + 1;
+            let record = Record {
+                body,
+                revision,
+                stored_at: time::now(),
+            };
+            records.insert(name.clone(), record);
+            Ok(Created::New(revision))
+        }
+        .boxed()
+    }
+
+    fn update_record<'a>(
+        &'a self,
+        name: &'a Token,
+        revision: u64,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<bool, Refusal>> {
+        async move {
+            let mut records = self.records.lock().unwrap();
+            let Some(record) = records.get_mut(name).filter(|record| record.revision == revision) else {
+                return Ok(false);
+            };
+            record.body = body;
+            record.revision = self.revisions.fetch_add(1, Ordering::Relaxed) + 1;
+            Ok(true)
+        }
+        .boxed()
+    }
+
+    fn record<'a>(&'a self, name: &'a Token) -> BoxFuture<'a, Result<Option<Record>, Refusal>> {
+        async move {
+            self.refusal()?;
+            Ok(self.records.lock().unwrap().get(name).cloned())
+        }
+        .boxed()
+    }
+
+    fn remove_record(&self, revision: u64) -> BoxFuture<'_, Result<(), Refusal>> {
+        async move {
+            let mut records = self.records.lock().unwrap();
+            records.retain(|_, record| record.revision != revision);
+            Ok(())
         }
         .boxed()
     }
@@ -190,6 +302,8 @@ pub(crate) fn result(id: &str, sequence: u64) -> JobResult {
         error: None,
         text: "It rained.".into(),
         reference: None,
+        scores: None,
+        batch: None,
         model: None,
         worker: None,
         params: GenerationParams::default(),

@@ -13,8 +13,11 @@ pub(crate) fn bare(handle: &JobHandle, status: Status) -> JobView {
         id,
         status,
         summary: None,
+        scores: None,
         error: None,
+        batch: None,
         position: None,
+        eta_seconds: None,
         attempt: None,
         model: None,
         worker: None,
@@ -28,10 +31,11 @@ pub(crate) fn bare(handle: &JobHandle, status: Status) -> JobView {
     }
 }
 
-/// A job that waits, with the most jobs that may be before it.
-pub(crate) fn queued(handle: &JobHandle, position: Option<u64>) -> JobView {
+/// A job that waits, with the most jobs that may be before it and the seconds until it will have ended.
+pub(crate) fn queued(handle: &JobHandle, position: Option<u64>, eta_seconds: Option<f64>) -> JobView {
     JobView {
         position,
+        eta_seconds,
         ..bare(handle, Status::Queued)
     }
 }
@@ -51,7 +55,9 @@ pub(crate) fn ended(result: JobResult) -> JobView {
     let error = refusal_of(&result).as_ref().map(JobError::from);
     JobView {
         summary: result.summary,
+        scores: result.scores,
         error,
+        batch: result.batch,
         attempt: Some(result.attempt),
         model: result.model,
         worker: result.worker,

@@ -70,6 +70,8 @@ pub(crate) struct Waiter {
     id: JobId,
     signs: watch::Receiver<Sign>,
     waiters: Waiters,
+    /// The job's place in the queue, once it is known.
+    sequence: Option<u64>,
 }
 
 impl Waiters {
@@ -85,6 +87,7 @@ impl Waiters {
             id: id.clone(),
             signs,
             waiters: self.clone(),
+            sequence: None,
         }
     }
 
@@ -132,13 +135,26 @@ impl Drop for Waiter {
 }
 
 impl Waiter {
+    /// The job stands at this place: what was the end of an earlier job of the same id doesn't count.
+    pub(crate) fn stands_at(&mut self, sequence: Option<u64>) {
+        self.sequence = sequence;
+    }
+
+    fn is_about(&self, result: &JobResult) -> bool {
+        !self
+            .sequence
+            .is_some_and(|sequence| result.gives_way_to(sequence))
+    }
+
     /// Waits until there is a result; none when `until` has come or the process is to stop before.
     ///
     /// A look that fails is no reason to give up: the queue may come back in time.
     pub(crate) async fn result(&mut self, state: &AppState, until: Instant) -> Option<JobResult> {
         // A look that takes long must not outlast the wait.
         let look = timeout_at(until, state.queue().result(&self.id, Copy::Any)).await;
-        if let Ok(Ok(Some(result))) = look {
+        if let Ok(Ok(Some(result))) = look
+            && self.is_about(&result)
+        {
             return Some(result);
         }
         self.new_result(state, until).await
@@ -162,12 +178,15 @@ impl Waiter {
             let sign = self.signs.borrow_and_update().clone();
             if let Sign::Stored(body) = sign {
                 match serde_json::from_slice(&body) {
-                    Ok(result) => return Some(result),
+                    Ok(result) if self.is_about(&result) => return Some(result),
+                    Ok(_) => {}
                     Err(error) => tracing::error!(job = %self.id, %error, "a result can't be read"),
                 }
             }
             let look = timeout_at(until, state.queue().result(&self.id, Copy::Any)).await;
-            if let Ok(Ok(Some(result))) = look {
+            if let Ok(Ok(Some(result))) = look
+                && self.is_about(&result)
+            {
                 return Some(result);
             }
         }

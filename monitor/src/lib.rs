@@ -14,7 +14,6 @@
 //! A sink reads with a durable consumer of its own: while ClickHouse is away it falls behind, catches up
 //! later, and hurts nobody else.
 
-mod answer;
 mod backoff;
 mod database;
 mod dead;

@@ -95,13 +95,16 @@ async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Result<()> {
             id: JobId::generate(),
             text: read(file)?,
             reference: None,
+            summary: None,
+            stemmed: false,
+            batch: None,
             params: GenerationParams::default(),
             deadline: None,
             channel: Channel::Batch,
             metadata: Default::default(),
             send_to_arize: None,
         };
-        job.validate(&context.config.limits.job())
+        job.validate(subject.task, &context.config.limits.job())
             .with_context(|| file.display().to_string())?;
         let id = job.id.clone();
         let subject = subject.clone();

@@ -72,6 +72,12 @@ codes! {
     DeadlineExceeded = "deadline_exceeded", 504, "The deadline has passed", false;
     /// The client cancelled the job.
     Cancelled = "cancelled", 409, "The job was cancelled", false;
+    /// The job has ended already.
+    JobFinished = "job_finished", 409, "The job has ended already", false;
+    /// The `Idempotency-Key` was used with another request.
+    IdempotencyKeyReused = "idempotency_key_reused", 422, "The key was used with another request", false;
+    /// The first request with this `Idempotency-Key` is still being accepted.
+    IdempotencyKeyInUse = "idempotency_key_in_use", 409, "The first request with this key is not accepted yet", true;
     /// There is no job of that id.
     JobNotFound = "job_not_found", 404, "There is no such job", false;
     /// There was such a job, and its result is kept no longer.

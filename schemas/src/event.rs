@@ -20,6 +20,12 @@ pub struct Progress {
     /// When it began.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub started_at: Timestamp,
+    /// The job's sequence in `JOBS`: the same id may have been submitted again after it was cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_sequence: Option<u64>,
+    /// Which text of this attempt it is, counted from 1; nothing when the job has just begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<u64>,
     /// The best text so far, as the model writes it; nothing when the job has just begun. With beams a later one may be
     /// another altogether.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,12 +70,24 @@ pub struct Heartbeat {
     /// Bytes of the process in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resident_bytes: Option<u64>,
+    /// How fast it has worked lately; nothing before its first job is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
     /// `true` in the last heartbeat of a worker that is going away.
     #[serde(default)]
     pub leaving: bool,
     /// When it was sent.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub sent_at: Timestamp,
+}
+
+/// How fast a worker has worked while it had something to do: newer jobs count more.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Pace {
+    /// Jobs done in a second, over the time in which it had at least one.
+    pub jobs_per_second: f64,
+    /// From the engine getting a job to its result, in seconds, on average.
+    pub seconds_per_job: f64,
 }
 
 /// Seconds between two heartbeats.

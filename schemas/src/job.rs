@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::BatchRef;
 use crate::error_code::{ErrorCode, Refusal};
 use crate::ids::JobId;
 use crate::params::GenerationParams;
-use crate::subject::named;
+use crate::subject::{Task, named};
 
 named! {
     /// By which way a job came in.
@@ -43,17 +44,27 @@ pub const MAX_METADATA_ENTRIES: usize = 16;
 /// Longest key or value of [`Job::metadata`], in bytes.
 pub const MAX_METADATA_BYTES: usize = 512;
 
-/// A text to summarize.
+/// A text to summarize, or a summary to score.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
     /// Identity, chosen by the publisher; the result appears on `results.v1.<id>`.
     pub id: JobId,
-    /// The text to summarize.
+    /// The text to summarize. May be empty where `summary` is given.
     pub text: String,
-    /// A summary by a human, when there is one: the monitor then scores the model's against it.
+    /// A summary by a human, when there is one: the monitor then scores the model's against it. The task `score` needs
+    /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// Only for the task `score`: the summary to score. Without it the model writes one of `text` first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// Only for the task `score`: compare the stems of words (Porter's, as `rouge-score` takes them) and not the words.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stemmed: bool,
+    /// The batch that the job is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchRef>,
     /// How to generate.
     #[serde(default)]
     pub params: GenerationParams,
@@ -112,20 +123,19 @@ impl Job {
         value.get("id")?.as_str()?.parse().ok()
     }
 
-    /// Checks everything that can be known without a model.
+    /// Checks everything that can be known without a model; `task` is that of the job's subject.
     ///
     /// # Errors
-    /// The first refusal that applies: empty or too long text, bad parameters, too much metadata.
-    pub fn validate(&self, limits: &JobLimits) -> Result<(), Refusal> {
-        if self.text.trim().is_empty() {
-            return Err(Refusal::new(
-                ErrorCode::EmptyText,
-                "text is empty or only white space",
-            ));
-        }
+    /// The first refusal that applies: empty or too long text, bad parameters, too much metadata, what is not for the
+    /// task.
+    pub fn validate(&self, task: Task, limits: &JobLimits) -> Result<(), Refusal> {
+        self.validate_texts(task)?;
         longest("text", &self.text, limits.max_text_chars)?;
         if let Some(reference) = &self.reference {
             longest("reference", reference, limits.max_reference_chars)?;
+        }
+        if let Some(summary) = &self.summary {
+            longest("summary", summary, limits.max_reference_chars)?;
         }
         self.params.validate()?;
         if self.metadata.len() > MAX_METADATA_ENTRIES {
@@ -145,6 +155,38 @@ impl Job {
         }
         Ok(())
     }
+}
+
+impl Job {
+    /// Which texts there are, and which there must be.
+    fn validate_texts(&self, task: Task) -> Result<(), Refusal> {
+        match (task, &self.summary, &self.reference) {
+            (Task::Summarize, None, _) => not_blank("text", &self.text),
+            (Task::Summarize, Some(_), _) => Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                "summary is only for the task score",
+            )),
+            (Task::Score, _, None) => Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                "the task score needs a reference",
+            )),
+            (Task::Score, summary, Some(reference)) => {
+                not_blank("reference", reference)?;
+                match summary {
+                    Some(summary) => not_blank("summary", summary),
+                    None => not_blank("text", &self.text),
+                }
+            }
+        }
+    }
+}
+
+fn not_blank(field: &str, text: &str) -> Result<(), Refusal> {
+    if text.trim().is_empty() {
+        let message = format!("{field} is empty or only white space");
+        return Err(Refusal::new(ErrorCode::EmptyText, message));
+    }
+    Ok(())
 }
 
 fn longest(field: &str, text: &str, limit: usize) -> Result<(), Refusal> {
@@ -171,6 +213,9 @@ mod tests {
             id: JobId::generate(),
             text: text.into(),
             reference: None,
+            summary: None,
+            stemmed: false,
+            batch: None,
             params: GenerationParams::default(),
             deadline: None,
             channel: Channel::Direct,
@@ -183,7 +228,7 @@ mod tests {
     fn the_least_a_publisher_must_write_is_id_and_text() {
         let job = Job::from_json(br#"{"id":"a1","text":"Rain fell."}"#).unwrap();
         assert_eq!((job.id.as_str(), job.channel), ("a1", Channel::Direct));
-        assert!(job.validate(&JobLimits::default()).is_ok());
+        assert!(job.validate(Task::Summarize, &JobLimits::default()).is_ok());
     }
 
     #[test]
@@ -214,14 +259,37 @@ mod tests {
             max_text_chars: 4,
             max_reference_chars: 4,
         };
-        assert!(job("éééé").validate(&limits).is_ok());
-        assert_eq!(
-            job("ééééé").validate(&limits).unwrap_err().code,
-            ErrorCode::TextTooLong
-        );
-        assert_eq!(
-            job(" \n\t\u{a0}").validate(&limits).unwrap_err().code,
-            ErrorCode::EmptyText
-        );
+        let code = |text| {
+            let checked = job(text).validate(Task::Summarize, &limits);
+            checked.err().map(|refusal| refusal.code)
+        };
+        assert_eq!(code("éééé"), None);
+        assert_eq!(code("ééééé"), Some(ErrorCode::TextTooLong));
+        assert_eq!(code(" \n\t\u{a0}"), Some(ErrorCode::EmptyText));
+    }
+
+    #[test]
+    fn a_score_needs_a_reference_and_something_to_score() {
+        let check = |task, text: &str, summary: Option<&str>, reference: Option<&str>| {
+            let job = Job {
+                summary: summary.map(str::to_owned),
+                reference: reference.map(str::to_owned),
+                ..job(text)
+            };
+            let checked = job.validate(task, &JobLimits::default());
+            checked.err().map(|refusal| refusal.code)
+        };
+        assert_eq!(check(Task::Score, "Rain fell.", None, Some("Rain.")), None);
+        assert_eq!(check(Task::Score, "", Some("Rain."), Some("Rain.")), None);
+        for (text, summary, reference, code) in [
+            ("Rain fell.", None, None, ErrorCode::InvalidRequest),
+            ("Rain fell.", None, Some(" "), ErrorCode::EmptyText),
+            ("Rain fell.", Some(""), Some("Rain."), ErrorCode::EmptyText),
+            ("", None, Some("Rain."), ErrorCode::EmptyText),
+        ] {
+            assert_eq!(check(Task::Score, text, summary, reference), Some(code));
+        }
+        let summarize = check(Task::Summarize, "Rain fell.", Some("Rain."), None);
+        assert_eq!(summarize, Some(ErrorCode::InvalidRequest));
     }
 }

@@ -19,7 +19,12 @@ pub fn documents() -> Vec<(&'static str, Schema)> {
         ("rest.submit-summary.v1", schema_for!(rest::SubmitSummary)),
         ("rest.submit-reference.v1", schema_for!(rest::SubmitReference)),
         ("rest.reference-accepted.v1", schema_for!(rest::ReferenceAccepted)),
+        ("rest.submit-scores.v1", schema_for!(rest::SubmitScores)),
         ("rest.job.v1", schema_for!(rest::JobView)),
+        ("rest.submitted-batch.v1", schema_for!(rest::SubmittedBatch)),
+        ("rest.score-report.v1", schema_for!(rest::ScoreReport)),
+        ("rest.text-so-far.v1", schema_for!(rest::TextSoFar)),
+        ("rest.models.v1", schema_for!(rest::ModelList)),
         ("rest.problem.v1", schema_for!(rest::Problem)),
     ]
 }

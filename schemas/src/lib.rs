@@ -4,6 +4,7 @@
 //!
 //! * [`job`], [`result`], [`event`], [`reference`], [`dead`]: what travels on NATS, version 1;
 //! * [`rest`]: what travels over HTTP;
+//! * [`ending`]: the record of a job that ended without a worker;
 //! * [`subject`] and [`topology`]: where it travels, and how the streams and consumers are set up;
 //! * [`error_code`]: every way in which a request can be refused or a job can fail;
 //! * [`migrations`]: the tables that the monitor writes; [`queries`]: the questions that are asked of them;
@@ -13,8 +14,10 @@
 //! in `schemas/wire/`.
 
 pub mod asyncapi;
+pub mod batch;
 pub mod dead;
 pub mod embedding;
+pub mod ending;
 pub mod error_code;
 pub mod event;
 pub mod headers;
@@ -26,7 +29,10 @@ pub mod params;
 pub mod queries;
 pub mod reference;
 pub mod rest;
+mod rest_models;
+mod rest_scores;
 pub mod result;
+pub mod scores;
 pub mod subject;
 pub mod time;
 pub mod topology;

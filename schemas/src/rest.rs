@@ -6,20 +6,37 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::BatchRef;
 use crate::error_code::{ErrorCode, Refusal};
+use crate::ids::JobId;
 use crate::params::GenerationParams;
 use crate::result::{ModelRef, Outcome, Sizes, Timings, WorkerRef};
+use crate::scores::Scores;
 use crate::subject::Lane;
 
-/// Body of `POST /v1/summaries`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub use crate::rest_models::{ModelLimits, ModelList, ModelView};
+pub use crate::rest_scores::{
+    Aggregate, Figures, PairScores, ScoreLinks, ScorePair, ScoreReport, SubmitScores,
+};
+
+/// Body of `POST /v1/summaries`: one `text`, or several `texts`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["text"]}, {"required": ["texts"]}]))]
 pub struct SubmitSummary {
     /// The text to summarize.
-    pub text: String,
-    /// A summary by a human; the model's is then scored against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Several texts, each of which becomes a job of its own. Not together with `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub texts: Option<Vec<String>>,
+    /// A summary of `text` by a human; the model's is then scored against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// Summaries of `texts` by a human: one for each text, or null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub references: Option<Vec<Option<String>>>,
     /// How to generate.
     #[serde(default)]
     pub params: GenerationParams,
@@ -112,12 +129,22 @@ pub struct JobView {
     /// The summary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// Scores of the summary against the reference, of a job that was submitted to be scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<Scores>,
     /// What was wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
+    /// The batch that the job is part of; shown when it has ended, and in the answer to its submission.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchRef>,
     /// While queued: at most this many jobs are before it (0: it is next).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
+    /// While queued: when it will have ended, in seconds from now, by the measured pace of the workers that are alive.
+    /// Absent when none is, or none has done a job yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<f64>,
     /// Which delivery is running, or finished it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
@@ -161,6 +188,8 @@ pub struct Links {
     /// The job itself.
     #[serde(rename = "self")]
     pub this: String,
+    /// Its events as they happen (Server-Sent Events).
+    pub events: String,
 }
 
 impl Links {
@@ -168,8 +197,29 @@ impl Links {
     pub fn of(handle: &str) -> Self {
         Self {
             this: format!("/v1/jobs/{handle}"),
+            events: format!("/v1/jobs/{handle}/events"),
         }
     }
+}
+
+/// Answer to a submission of several `texts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SubmittedBatch {
+    /// Id of the batch, the same in all of its jobs.
+    pub id: JobId,
+    /// The jobs, in the order of the texts.
+    pub jobs: Vec<JobView>,
+}
+
+/// Data of the event `text` on `/v1/jobs/{id}/events`: the summary as far as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TextSoFar {
+    /// Which delivery of the job writes it.
+    pub attempt: u64,
+    /// Which text of the attempt this is, counted from 1.
+    pub part: u64,
+    /// The whole text so far. With beams a later one may be another altogether.
+    pub text: String,
 }
 
 /// Why a job did not succeed.
@@ -216,6 +266,9 @@ pub struct Problem {
     /// All jobs of a request with several texts, in the order of the texts: those that the queue has taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub job_ids: Vec<String>,
+    /// State of that job, when it is why the request is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_status: Option<Status>,
 }
 
 impl From<&Refusal> for Problem {
@@ -229,6 +282,7 @@ impl From<&Refusal> for Problem {
             request_id: None,
             job_id: None,
             job_ids: Vec::new(),
+            job_status: None,
         }
     }
 }

@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::BatchRef;
 use crate::embedding::Embeddings;
 use crate::error_code::Refusal;
 use crate::ids::JobId;
 use crate::job::Channel;
 use crate::params::GenerationParams;
+use crate::scores::Scores;
 use crate::subject::{Lane, Task, Token, named};
 
 named! {
@@ -127,6 +129,12 @@ pub struct JobResult {
     /// The human's summary, when one came with the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// Scores of the summary against the reference, when the task was to score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<Scores>,
+    /// The batch that the job is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchRef>,
     /// The model that was asked for or used; none when no model was involved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRef>,
@@ -163,4 +171,14 @@ pub struct JobResult {
     /// As the job says: whether this is forwarded to Arize and Phoenix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_to_arize: Option<bool>,
+}
+
+impl JobResult {
+    /// Whether this result says nothing of the job that stands, or stood, at `sequence` of `JOBS`: an earlier job of the
+    /// same id was cancelled, and its publisher has submitted the id again.
+    ///
+    /// Such a result gives way to that of the later job. Any other is final for its id, whoever publishes it again.
+    pub fn gives_way_to(&self, sequence: u64) -> bool {
+        self.outcome == Outcome::Cancelled && self.job_sequence < sequence
+    }
 }

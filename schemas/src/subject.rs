@@ -6,6 +6,7 @@
 //! | `results.v1.<job_id>` | `RESULTS` | its one result |
 //! | `done.v1.<job_id>` | none | the result again, once `RESULTS` has stored it |
 //! | `references.v1.<job_id>` | `REFERENCES` | a human's summary that came after the job |
+//! | `calls.v1.<name>` | `CALLS` | what is remembered of a request |
 //! | `dead.v1.<task>` | `DEAD` | a job that could not be done, with the reason |
 //! | `progress.v1.<job_id>` | none | running, partial text |
 //! | `cancels.v1.<job_id>` | none | a job that nobody wants any more |
@@ -30,6 +31,8 @@ pub const ALL_DONE: &str = "done.v1.*";
 pub const DONE_OF_RESULTS: &str = "done.v1.{{wildcard(1)}}";
 /// Every late reference of version 1.
 pub const ALL_REFERENCES: &str = "references.v1.*";
+/// All that is remembered of requests.
+pub const ALL_CALLS: &str = "calls.v1.*";
 /// Every dead letter of version 1.
 pub const ALL_DEAD: &str = "dead.v1.*";
 /// Every progress event of version 1.
@@ -180,11 +183,24 @@ named! {
     }
 }
 
+impl Lane {
+    /// How large a part of a worker's pulls goes to this lane, while others have jobs too.
+    pub fn weight(self) -> u32 {
+        match self {
+            Self::High => 8,
+            Self::Normal => 4,
+            Self::Bulk => 1,
+        }
+    }
+}
+
 named! {
     /// What is to be done with a job's text.
     Task {
         /// Write a summary.
         Summarize = "summarize",
+        /// Score a summary against the job's reference: a given one, or else one that is written first.
+        Score = "score",
     }
 }
 
@@ -274,6 +290,11 @@ pub fn cancel_of(id: &JobId) -> String {
 /// Subject of dead letters of a kind; `task` is free text because a dead letter may be anything.
 pub fn dead_of(task: &Token) -> String {
     format!("dead.v1.{task}")
+}
+
+/// Subject of what is remembered of a request under a name.
+pub fn call_of(name: &Token) -> String {
+    format!("calls.v1.{name}")
 }
 
 /// Subject of a worker's heartbeat.

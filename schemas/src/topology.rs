@@ -13,8 +13,15 @@ pub const RESULTS: &str = "RESULTS";
 pub const REFERENCES: &str = "REFERENCES";
 /// Name of the stream of dead letters.
 pub const DEAD: &str = "DEAD";
+/// Name of the stream of what is remembered of requests: the first one with an idempotency key, batches of scores.
+pub const CALLS: &str = "CALLS";
 /// Name of the stream that keeps JetStream's advisories about jobs that were delivered too often.
 pub const ADVISORIES: &str = "ADVISORIES";
+
+/// How long a request is remembered.
+pub const CALL_TTL: Duration = Duration::from_secs(24 * 3600);
+/// Most bytes of what is remembered; beyond, the oldest is forgotten.
+const MAX_CALL_BYTES: u64 = 256 << 20;
 
 /// When a stream lets go of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +151,19 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_bytes: Some(limits.max_queue_bytes),
             max_age: Some(limits.dead_letter_ttl),
             max_messages_per_subject: None,
+            duplicate_window: two_minutes,
+            repeated: None,
+        },
+        StreamSpec {
+            name: CALLS,
+            description: "What is remembered of requests: idempotency keys, batches of scores",
+            subjects: vec![subject::ALL_CALLS.into()],
+            retention: Retention::Limits,
+            when_full: WhenFull::DropOldest,
+            max_messages: None,
+            max_bytes: Some(MAX_CALL_BYTES),
+            max_age: Some(CALL_TTL),
+            max_messages_per_subject: Some(1),
             duplicate_window: two_minutes,
             repeated: None,
         },

@@ -30,6 +30,18 @@ impl Default for Bootstrap {
     }
 }
 
+impl Bootstrap {
+    /// Share of resampled means beyond each end of the interval.
+    fn tail(&self) -> f64 {
+        let confidence = if self.confidence.is_nan() {
+            0.0
+        } else {
+            self.confidence.clamp(0.0, 1.0)
+        };
+        (1.0 - confidence) / 2.0
+    }
+}
+
 /// Mean scores of many pairs with a confidence interval, figure by figure.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RougeSummary {
@@ -42,6 +54,40 @@ pub struct RougeSummary {
     pub low: RougeScores,
     /// Upper end of the interval of each mean.
     pub high: RougeScores,
+}
+
+/// The mean of one figure of many pairs with a confidence interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Plain mean.
+    pub mean: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+}
+
+/// The plain mean of one figure with its bootstrap interval, or nothing for no values. As [`summarize`]: the same pairs
+/// are drawn.
+pub fn interval(values: &[f64], bootstrap: &Bootstrap) -> Option<Interval> {
+    let count = values.len();
+    if count == 0 {
+        return None;
+    }
+    let mean_of = |picked: &mut dyn Iterator<Item = usize>| {
+        picked.map(|index| values[index]).sum::<f64>() / count as f64
+    };
+    let mut random = SplitMix64(bootstrap.seed);
+    let mut means: Vec<f64> = (0..bootstrap.resamples.max(1))
+        .map(|_| mean_of(&mut (0..count).map(|_| random.below(count))))
+        .collect();
+    means.sort_by(f64::total_cmp);
+    let tail = bootstrap.tail();
+    Some(Interval {
+        mean: mean_of(&mut (0..count)),
+        low: quantile(&means, tail),
+        high: quantile(&means, 1.0 - tail),
+    })
 }
 
 /// The figures of a score, in a fixed order.
@@ -70,12 +116,7 @@ pub fn summarize(scores: &[RougeScores], bootstrap: &Bootstrap) -> Option<RougeS
             column.push(figure);
         }
     }
-    let confidence = if bootstrap.confidence.is_nan() {
-        0.0
-    } else {
-        bootstrap.confidence.clamp(0.0, 1.0)
-    };
-    let tail = (1.0 - confidence) / 2.0;
+    let tail = bootstrap.tail();
     let mut low = [0.0; FIGURES];
     let mut high = [0.0; FIGURES];
     for ((column, low), high) in means.iter_mut().zip(&mut low).zip(&mut high) {
@@ -208,6 +249,21 @@ mod tests {
             "{low:?} {high:?}"
         );
         assert!(low.fmeasure < mid.fmeasure && mid.fmeasure < high.fmeasure);
+    }
+
+    #[test]
+    fn one_figure_alone_has_the_interval_that_it_has_among_all() {
+        let scores: Vec<_> = (0..20).map(|i| with_f(f64::from(i) / 19.0)).collect();
+        let values: Vec<f64> = scores.iter().map(|scores| scores.rouge1.fmeasure).collect();
+        let all = summarize(&scores, &Bootstrap::default()).unwrap();
+        let one = interval(&values, &Bootstrap::default()).unwrap();
+        let of_all = (
+            all.mean.rouge1.fmeasure,
+            all.low.rouge1.fmeasure,
+            all.high.rouge1.fmeasure,
+        );
+        assert_eq!((one.mean, one.low, one.high), of_all);
+        assert_eq!(interval(&[], &Bootstrap::default()), None);
     }
 
     #[test]

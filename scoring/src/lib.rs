@@ -27,7 +27,7 @@ pub mod sentence;
 pub mod signals;
 mod space;
 
-pub use aggregate::{Bootstrap, RougeSummary, mean, summarize};
+pub use aggregate::{Bootstrap, Interval, RougeSummary, interval, mean, summarize};
 pub use bleu::{BleuScore, bleu};
 pub use rouge::{Prf, Rouge, RougeFmeasures, RougeScores, TooLong};
 pub use sentence::{first_sentence, sentence_ranges, sentences};

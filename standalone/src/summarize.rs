@@ -57,19 +57,13 @@ pub(crate) async fn run(context: Context, args: SummarizeArgs) -> anyhow::Result
     let reading = tokio::task::spawn_blocking(move || read(&file));
     let text = unless_stopped(&context.stop, async { reading.await? }).await?;
     let request = SubmitSummary {
-        text,
-        reference: None,
+        text: Some(text),
         params: GenerationParams {
             num_beams: args.num_beams,
             first_sentence: args.all_sentences.then_some(false),
             ..GenerationParams::default()
         },
-        model: None,
-        priority: None,
-        deadline: None,
-        ttl_seconds: None,
-        metadata: Default::default(),
-        send_to_arize: None,
+        ..SubmitSummary::default()
     };
     let http = client::http()?;
     let api = client::reachable(context.config.api.listen);

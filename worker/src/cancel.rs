@@ -1,8 +1,12 @@
-//! Jobs that their clients don't want any more, heard while they are worked on. One that is still queued is taken off the
-//! queue by whoever cancels it; whichever way it goes, its result says so, and the first result wins.
+//! Jobs that their clients don't want any more, heard while they are worked on, and a while before: a job may be on its
+//! way from the queue to the engine when its client cancels it.
+//!
+//! Whoever cancels a job over REST has stored its result and taken it off the queue by then; whichever way it goes, the
+//! first result wins. A worker that has the job says so, and is not told again.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use futures::StreamExt;
@@ -10,18 +14,44 @@ use precis_schemas::event::Cancel;
 use precis_schemas::{JobId, subject};
 use tokio_util::sync::CancellationToken;
 
-type Running = Arc<Mutex<HashMap<(JobId, u64), CancellationToken>>>;
+/// How long a cancelled job is remembered that is not here, or not yet.
+const REMEMBERED: Duration = Duration::from_secs(15 * 60);
+/// Most of them; the oldest are forgotten first.
+const MOST_REMEMBERED: usize = 10_000;
 
-/// The jobs of this worker that can be cancelled.
-#[derive(Clone, Default)]
-pub struct Cancels {
-    running: Running,
+/// A job by its id and its sequence in `JOBS`: a later job of the same id is another.
+type Key = (JobId, u64);
+
+#[derive(Default)]
+struct Known {
+    running: HashMap<Key, CancellationToken>,
+    cancelled: HashSet<Key>,
+    /// What `cancelled` has, in the order of arrival.
+    order: VecDeque<(Instant, Key)>,
 }
+
+impl Known {
+    fn remember(&mut self, key: &Key, now: Instant) {
+        if self.cancelled.insert(key.clone()) {
+            self.order.push_back((now, key.clone()));
+        }
+        while let Some((at, oldest)) = self.order.front()
+            && (self.order.len() > MOST_REMEMBERED || now.duration_since(*at) > REMEMBERED)
+        {
+            self.cancelled.remove(oldest);
+            self.order.pop_front();
+        }
+    }
+}
+
+/// The jobs of this worker that can be cancelled. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Cancels(Arc<Mutex<Known>>);
 
 /// A job that can be cancelled, until this is dropped.
 pub struct Watched {
-    running: Running,
-    key: (JobId, u64),
+    all: Cancels,
+    key: Key,
     token: CancellationToken,
 }
 
@@ -34,34 +64,44 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.remove(&self.key);
+        self.all.lock().running.remove(&self.key);
     }
 }
 
 impl Cancels {
-    /// Watches a job by its id and its sequence in `JOBS`.
+    /// Watches a job by its id and its sequence in `JOBS`. It may be cancelled already.
     pub fn watch(&self, id: &JobId, sequence: u64) -> Watched {
         let (key, token) = ((id.clone(), sequence), CancellationToken::new());
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.insert(key.clone(), token.clone());
+        let mut known = self.lock();
+        if known.cancelled.contains(&key) {
+            token.cancel();
+        }
+        known.running.insert(key.clone(), token.clone());
+        drop(known);
         Watched {
-            running: self.running.clone(),
+            all: self.clone(),
             key,
             token,
         }
     }
 
-    fn cancel(&self, body: &[u8]) {
+    /// Heeds a message; true when the job is here.
+    fn cancel(&self, body: &[u8]) -> bool {
         let Ok(cancel) = serde_json::from_slice::<Cancel>(body) else {
             tracing::debug!("a cancel that can't be read");
-            return;
+            return false;
         };
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = running.get(&(cancel.id.clone(), cancel.job_sequence)) {
-            tracing::info!(job = %cancel.id, "a job is cancelled by its client");
+        let key = (cancel.id, cancel.job_sequence);
+        let mut known = self.lock();
+        known.remember(&key, Instant::now());
+        let Some(token) = known.running.get(&key) else {
+            return false;
+        };
+        if !token.is_cancelled() {
+            tracing::info!(job = %key.0, "a job is cancelled by its client");
             token.cancel();
         }
+        true
     }
 
     /// Listens until `stop`.
@@ -71,7 +111,12 @@ impl Cancels {
                 // The client subscribes again by itself when the connection comes back.
                 Ok(mut messages) => {
                     while let Some(message) = messages.next().await {
-                        self.cancel(&message.payload);
+                        if self.cancel(&message.payload)
+                            && let Some(reply) = message.reply
+                            && let Err(error) = client.publish(reply, "".into()).await
+                        {
+                            tracing::debug!(%error, "who cancelled a job can't be told that it is here");
+                        }
                     }
                 }
                 Err(error) => tracing::error!(%error, "jobs that are running can't be cancelled"),
@@ -82,22 +127,57 @@ impl Cancels {
             () = stop.cancelled() => {}
         }
     }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Entries are inserted and removed whole, so the maps are sound even after a panic elsewhere.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn cancel(id: &JobId, job_sequence: u64) -> Vec<u8> {
+        let id = id.clone();
+        serde_json::to_vec(&Cancel { id, job_sequence }).unwrap()
+    }
+
     #[test]
     fn only_the_job_that_is_meant_is_cancelled() {
         let cancels = Cancels::default();
         let id = JobId::generate();
         let (first, second) = (cancels.watch(&id, 1), cancels.watch(&id, 2));
-        let cancel = Cancel { id, job_sequence: 2 };
-        cancels.cancel(b"no cancel");
-        cancels.cancel(&serde_json::to_vec(&cancel).unwrap());
+        assert!(!cancels.cancel(b"no cancel"));
+        assert!(cancels.cancel(&cancel(&id, 2)));
         assert!(!first.token().is_cancelled() && second.token().is_cancelled());
+        // Told again, it is still here; another one is not.
+        assert!(cancels.cancel(&cancel(&id, 2)));
+        assert!(!cancels.cancel(&cancel(&JobId::generate(), 2)));
         drop((first, second));
-        assert!(cancels.running.lock().unwrap().is_empty());
+        assert!(cancels.lock().running.is_empty());
+    }
+
+    #[test]
+    fn a_job_that_is_cancelled_on_its_way_here_does_not_begin() {
+        let cancels = Cancels::default();
+        let id = JobId::generate();
+        assert!(!cancels.cancel(&cancel(&id, 7)));
+        assert!(cancels.watch(&id, 7).token().is_cancelled());
+        // The same id, submitted again.
+        assert!(!cancels.watch(&id, 8).token().is_cancelled());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_in_number_and_time() {
+        let mut known = Known::default();
+        let (id, start) = (JobId::generate(), Instant::now());
+        for sequence in 0..=MOST_REMEMBERED as u64 {
+            known.remember(&(id.clone(), sequence), start);
+        }
+        assert_eq!(known.cancelled.len(), MOST_REMEMBERED);
+        assert!(!known.cancelled.contains(&(id.clone(), 0)));
+        known.remember(&(id, 0), start + REMEMBERED + Duration::from_secs(1));
+        assert_eq!((known.cancelled.len(), known.order.len()), (1, 1));
     }
 }

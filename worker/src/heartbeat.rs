@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use async_nats::Client;
-use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat};
+use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat, Pace};
 use precis_schemas::{Lane, Token, subject, time};
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::Leases;
+use crate::pace::Meter;
 use crate::serving::Current;
 
 /// What a worker says of itself.
@@ -24,7 +25,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn beat(&self, in_flight: usize, leaving: bool) -> Heartbeat {
+    fn beat(&self, in_flight: usize, pace: Option<Pace>, leaving: bool) -> Heartbeat {
         let serving = self.serving.borrow().clone();
         let info = serving.engine.info();
         Heartbeat {
@@ -39,6 +40,7 @@ impl Identity {
             first_token_ms: Some(serving.first_token.as_secs_f64() * 1e3),
             resident_bytes: precis_engine::resident_bytes(),
             in_flight: in_flight as u64,
+            pace,
             leaving,
             sent_at: time::now(),
         }
@@ -60,14 +62,14 @@ async fn send(client: &Client, heartbeat: &Heartbeat) {
 }
 
 /// Sends heartbeats until `stop`, and then one that says that the worker is leaving.
-pub async fn run(client: Client, identity: Identity, leases: Leases, stop: CancellationToken) {
+pub async fn run(client: Client, identity: Identity, leases: Leases, meter: Meter, stop: CancellationToken) {
     let mut tick = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            _ = tick.tick() => send(&client, &identity.beat(leases.len(), false)).await,
+            _ = tick.tick() => send(&client, &identity.beat(leases.len(), meter.pace(), false)).await,
         }
     }
     // One is enough: whoever hears it forgets this worker, and whoever misses it does so a little later.
-    send(&client, &identity.beat(leases.len(), true)).await;
+    send(&client, &identity.beat(leases.len(), meter.pace(), true)).await;
 }

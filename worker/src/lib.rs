@@ -9,6 +9,7 @@ pub mod heartbeat;
 pub mod lease;
 pub mod metrics;
 pub mod model;
+pub mod pace;
 pub mod pipeline;
 pub mod serving;
 pub mod stages;

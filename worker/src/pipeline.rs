@@ -4,7 +4,7 @@
 //! that it has, and its result is published as soon as it is there.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::Client;
@@ -23,12 +23,14 @@ use tracing::Instrument as _;
 use crate::cancel::Cancels;
 use crate::heartbeat::{self, Identity};
 use crate::lease::Leases;
+use crate::pace::Meter;
 use crate::serving::{self, Current, Serving};
-use crate::stages::decode::{Accepted, decode};
+use crate::stages::decode::{Accepted, Delivery, decode};
 use crate::stages::embed::embed;
 use crate::stages::fetch::{Fetcher, LaneQueue};
-use crate::stages::infer::{Ends, infer};
+use crate::stages::infer::{Ends, RowOutcome, infer};
 use crate::stages::publish_result::Publisher;
+use crate::stages::score;
 use crate::stages::settle;
 use crate::stages::tokenize::tokenize;
 use crate::{metrics, trace};
@@ -96,10 +98,12 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     // What helps the pipeline outlives it: progress and heartbeats go on while it drains.
     let hurry = CancellationToken::new();
     helpers.spawn(leases.clone().report_progress(ack_wait / 3, drained.clone()));
+    let meter = Meter::default();
     helpers.spawn(heartbeat::run(
         queue.client.clone(),
         identity.clone(),
         leases.clone(),
+        meter.clone(),
         stop.clone(),
     ));
     helpers.spawn(hurry_after(
@@ -108,6 +112,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         hurry.clone(),
     ));
     let cancels = Cancels::default();
+    let results = Results::open(&queue.jetstream).await?;
     helpers.spawn(cancels.clone().listen(queue.client.clone(), drained.clone()));
     helpers.spawn(serving::replace(
         config.worker.clone(),
@@ -117,8 +122,9 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     ));
     let pipeline = Pipeline {
         cancels,
-        results: Results::open(&queue.jetstream).await?,
-        publisher: Publisher::new(queue.jetstream.clone(), hurry.clone()),
+        meter,
+        publisher: Publisher::new(queue.jetstream.clone(), results.clone(), hurry.clone()),
+        results,
         client: queue.client.clone(),
         worker: identity.worker,
         serving: identity.serving,
@@ -190,6 +196,7 @@ struct Pipeline {
     serving: Current,
     worker: Token,
     cancels: Cancels,
+    meter: Meter,
     results: Results,
     publisher: Publisher,
     client: Client,
@@ -264,6 +271,10 @@ impl Pipeline {
             }
         }
         let serving = self.serving.borrow().clone();
+        if accepted.job.summary.is_some() {
+            drop(place);
+            return score::given(accepted, &self.publisher, &serving.signature).await;
+        }
         let job = match tokenize(serving.clone(), accepted).await {
             Ok(job) => job,
             Err(failed) => {
@@ -273,9 +284,8 @@ impl Pipeline {
         };
         let row = serving.requests.form(job);
         let accepted = &row.tokenized.accepted;
-        let (id, attempt) = (accepted.job.id.clone(), accepted.delivery.attempt);
-        let started_at = accepted.delivery.received_at;
-        let cancelled = self.cancels.watch(&id, accepted.delivery.sequence);
+        let (id, delivery) = (accepted.job.id.clone(), accepted.delivery.clone());
+        let cancelled = self.cancels.watch(&id, delivery.sequence);
         let ends = Ends {
             hurry: self.hurry.clone(),
             cancelled: cancelled.token().clone(),
@@ -287,20 +297,27 @@ impl Pipeline {
                 Ok(None) => return,
                 Ok(part) => part,
                 Err(_) => {
-                    self.announce(&id, attempt, started_at, None).await;
+                    self.announce(&id, &delivery, None).await;
                     told.recv().await
                 }
             };
+            let mut number = 0;
             while let Some(tokens) = part {
                 if let Ok(text) = serving.engine.decode(&tokens) {
-                    self.announce(&id, attempt, started_at, Some(text)).await;
+                    number += 1;
+                    self.announce(&id, &delivery, Some((number, text))).await;
                 }
                 part = told.recv().await;
             }
         };
-        let begun = Instant::now();
+        let in_engine = self.meter.begin();
         let (mut inferred, ()) = tokio::join!(infer(serving.engine.clone(), row, in_hand, ends, parts), tell);
-        metrics::inferred(in_hand, begun.elapsed().as_secs_f64());
+        metrics::inferred(in_hand, in_engine.took().as_secs_f64());
+        if matches!(inferred.outcome, RowOutcome::Done(_) | RowOutcome::Failed(_)) {
+            in_engine.done();
+        } else {
+            drop(in_engine);
+        }
         embed(&serving.engine, self.config.worker.embeddings, &mut inferred).await;
         drop(place);
         drop(cancelled);
@@ -310,7 +327,7 @@ impl Pipeline {
     /// Whether an earlier delivery of a job has been answered.
     async fn has_result(&self, accepted: &Accepted) -> bool {
         match self.results.get(&accepted.job.id).await {
-            Ok(found) => found.is_some(),
+            Ok(found) => found.is_some_and(|found| !found.result.gives_way_to(accepted.delivery.sequence)),
             Err(error) => {
                 // Doing it again is harmless: the first result wins.
                 tracing::debug!(%error, "an earlier result could not be looked up");
@@ -320,12 +337,15 @@ impl Pipeline {
     }
 
     /// Says that the job is running, and what there is of its summary, for whoever watches.
-    async fn announce(&self, id: &JobId, attempt: u64, started_at: Timestamp, text: Option<String>) {
+    async fn announce(&self, id: &JobId, delivery: &Delivery, text: Option<(u64, String)>) {
+        let (part, text) = text.unzip();
         let progress = Progress {
             id: id.clone(),
-            attempt,
+            attempt: delivery.attempt,
             worker: self.worker.clone(),
-            started_at,
+            started_at: delivery.received_at,
+            job_sequence: Some(delivery.sequence),
+            part,
             text,
         };
         let sent = match serde_json::to_vec(&progress) {

@@ -16,6 +16,7 @@ use super::*;
 use crate::testing::{FakeQueue, guarded_state_of, state_of};
 
 mod access;
+mod jobs;
 mod refusals;
 mod taken_over;
 
@@ -159,6 +160,8 @@ async fn a_job_runs_when_a_worker_says_so_and_its_answer_can_be_cached() {
         attempt: 2,
         worker: Token::new("a worker", "w").unwrap(),
         started_at: time::now(),
+        job_sequence: Some(1),
+        part: None,
         text: None,
     });
     for path in [format!("/v1/jobs/{id}"), format!("/v1/jobs/{job}")] {

@@ -2,9 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
+use precis_schemas::rest::ModelList;
 use serde_json::{Value, json};
 
-use crate::model::{self, ModelList};
+use crate::model;
 use crate::state::AppState;
 
 /// Name, version and entry points.
@@ -15,6 +16,8 @@ pub(crate) async fn home() -> Json<Value> {
         "links": {
             "summaries": "/v1/summaries",
             "jobs": "/v1/jobs/{id}",
+            "events": "/v1/jobs/{id}/events",
+            "scores": "/v1/scores",
             "models": "/v1/models",
             "errors": "/errors",
             "ready": "/readyz",
@@ -25,5 +28,9 @@ pub(crate) async fn home() -> Json<Value> {
 
 /// The models that live workers serve.
 pub(crate) async fn models(State(state): State<AppState>) -> Json<ModelList> {
-    Json(model::list(&state.workers().live(), &state.api().default_model))
+    Json(model::list(
+        &state.workers().live(),
+        &state.api().default_model,
+        state.limits(),
+    ))
 }

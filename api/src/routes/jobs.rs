@@ -1,12 +1,14 @@
-//! `GET /v1/jobs/{id}`.
+//! `GET` and `DELETE /v1/jobs/{id}`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use precis_schemas::JobHandle;
 use precis_schemas::error_code::ErrorCode;
+use precis_schemas::rest::JobView;
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -15,14 +17,30 @@ use crate::extract::Query;
 use crate::layers::no_cache;
 use crate::problem::ApiError;
 use crate::state::AppState;
-use crate::{lookup, wait};
+use crate::{cancel, lookup, wait};
 
 /// Query of `GET /v1/jobs/{id}`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Params {
     /// Answer when the job has ended, or after this many seconds.
-    wait: Option<u64>,
+    pub(crate) wait: Option<u64>,
+}
+
+/// The job that a path names.
+pub(crate) fn handle_of(id: &str) -> Result<JobHandle, ApiError> {
+    id.parse()
+        .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, format!("the id in the path: {error}")))
+}
+
+/// Cancels a job, and shows it.
+pub(crate) async fn cancel(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, ApiError> {
+    let handle = handle_of(&id)?;
+    cancel::job(&state, &caller, &handle).await.map(Json)
 }
 
 /// Shows a job, perhaps after waiting for its end.
@@ -33,9 +51,7 @@ pub(crate) async fn show(
     Query(params): Query<Params>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let handle: JobHandle = id
-        .parse()
-        .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, format!("the id in the path: {error}")))?;
+    let handle = handle_of(&id)?;
     let patience = wait::bounded(params.wait.unwrap_or(0), state.limits())?;
     let view = if patience.is_zero() {
         lookup::job(&state, &caller, &handle).await?

@@ -3,6 +3,7 @@
 pub(crate) mod analytics;
 pub(crate) mod article;
 pub(crate) mod errors;
+pub(crate) mod events;
 pub(crate) mod home;
 pub(crate) mod invocation;
 pub(crate) mod jobs;
@@ -12,5 +13,6 @@ pub(crate) mod mlflow;
 pub(crate) mod references;
 pub(crate) mod sagemaker;
 pub(crate) mod score;
+pub(crate) mod scores;
 pub(crate) mod summaries;
 mod wrapped;

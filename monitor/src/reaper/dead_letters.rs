@@ -11,6 +11,7 @@ use futures::StreamExt;
 use precis_runtime::boot::Queue;
 use precis_runtime::config;
 use precis_runtime::topology::{self, TopologyError};
+use precis_schemas::ending::Ending;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::topology::{JOBS, dead_letter_consumer};
 use precis_schemas::{ErrorCode, Outcome};
@@ -18,7 +19,6 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::end::{ReapError, Reaper, failed, is_gone};
-use crate::answer::Ending;
 use crate::backoff::Backoff;
 
 /// Most advisories in one pull: each takes a few round trips, and all must be done within the ack wait.

@@ -9,13 +9,14 @@ use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind, Stream
 
 use precis_runtime::boot::Queue;
 use precis_runtime::nats::{PublishFailure, classify};
-use precis_runtime::topology::{self, TopologyError};
+use precis_runtime::results::{ResultError, Results, StoredResult};
+use precis_runtime::topology;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::dead::DeadLetter;
-use precis_schemas::topology::{JOBS, RESULTS};
+use precis_schemas::ending::{Ending, RawJob, answer, dead_task};
+use precis_schemas::topology::JOBS;
 use precis_schemas::{JobResult, Outcome, subject};
 
-use crate::answer::{Ending, RawJob, answer, dead_task};
 use crate::time::timestamp;
 use crate::{dead, metrics};
 
@@ -56,17 +57,17 @@ where
 pub(crate) struct Reaper {
     jetstream: jetstream::Context,
     pub(crate) jobs: Stream,
-    results: Stream,
+    results: Results,
 }
 
 impl Reaper {
     /// # Errors
     /// When the streams can't be looked up.
-    pub(crate) async fn new(queue: &Queue) -> Result<Self, TopologyError> {
+    pub(crate) async fn new(queue: &Queue) -> Result<Self, ResultError> {
         Ok(Self {
             jetstream: queue.jetstream.clone(),
             jobs: topology::stream(&queue.jetstream, JOBS).await?,
-            results: topology::stream(&queue.jetstream, RESULTS).await?,
+            results: Results::open(&queue.jetstream).await?,
         })
     }
 
@@ -118,7 +119,13 @@ impl Reaper {
     /// Publishes the record unless the job has one; true when it has one that is not ours.
     async fn answer(&self, message: &StreamMessage, record: JobResult) -> Result<bool, ReapError> {
         let code = record.error.as_ref().map(|refusal| refusal.code);
-        let sent = match self.publish(message, &record).await {
+        let earlier = match self.results.giving_way(&record.id, record.job_sequence).await {
+            Ok(earlier) => earlier.unwrap_or(0),
+            // What can't be read is a record all the same.
+            Err(ResultError::Decode { .. }) => 0,
+            Err(error) => return Err(failed("read the first result")(error)),
+        };
+        let sent = match self.publish(message, &record, earlier).await {
             Err(error) if classify(&error) == PublishFailure::TooLarge => {
                 // What the publisher wrote is what makes it large, and the publisher has it.
                 let without_texts = JobResult {
@@ -127,7 +134,7 @@ impl Reaper {
                     metadata: BTreeMap::new(),
                     ..record.clone()
                 };
-                self.publish(message, &without_texts).await
+                self.publish(message, &without_texts, earlier).await
             }
             sent => sent,
         };
@@ -148,7 +155,13 @@ impl Reaper {
         }
     }
 
-    async fn publish(&self, message: &StreamMessage, record: &JobResult) -> Result<(), PublishError> {
+    /// Publishes the record in the place of the one at `earlier` of `RESULTS`; 0: as the first.
+    async fn publish(
+        &self,
+        message: &StreamMessage,
+        record: &JobResult,
+        earlier: u64,
+    ) -> Result<(), PublishError> {
         let mut headers = async_nats::HeaderMap::new();
         if let Some(trace) = TraceContext::from_message(Some(&message.headers)) {
             trace.write_to(&mut headers);
@@ -157,7 +170,7 @@ impl Reaper {
             .headers(headers)
             // A record is made of texts, numbers and times: it always has a JSON form.
             .payload(serde_json::to_vec(record).unwrap_or_default().into())
-            .expected_last_subject_sequence(0);
+            .expected_last_subject_sequence(earlier);
         let subject = subject::result_of(&record.id);
         self.jetstream.send_publish(subject, publish).await?.await?;
         Ok(())
@@ -166,14 +179,14 @@ impl Reaper {
     /// Whether the result that came first is a worker's for this very message. Otherwise it is our own from an
     /// earlier try, or that of another job with the same id, and the letter must be stored.
     async fn is_finished_by_a_worker(&self, ours: &JobResult) -> Result<bool, ReapError> {
-        let subject = subject::result_of(&ours.id);
-        let first = match self.results.get_last_raw_message_by_subject(&subject).await {
+        let first = match self.results.get_from_leader(&ours.id).await {
             Ok(first) => first,
-            Err(error) if is_gone(&error) => return Ok(false),
+            Err(ResultError::Decode { .. }) => None,
             Err(error) => return Err(failed("read the first result")(error)),
         };
-        let first = serde_json::from_slice::<JobResult>(&first.payload).ok();
-        Ok(first.is_some_and(|first| first.job_sequence == ours.job_sequence && first.worker.is_some()))
+        Ok(first.is_some_and(|StoredResult { result, .. }| {
+            result.job_sequence == ours.job_sequence && result.worker.is_some()
+        }))
     }
 
     /// Deletes a job's message; that it is gone already is as good.

@@ -14,6 +14,7 @@ use async_nats::jetstream::message::StreamMessage;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use precis_runtime::liveness::Workers;
+use precis_schemas::ending::Ending;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Heartbeat;
 use precis_schemas::topology::worker_consumer_name;
@@ -22,7 +23,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::end::{ReapError, Reaper, failed, is_gone};
-use crate::answer::Ending;
 use crate::time::timestamp;
 
 /// Most messages of one subject that one sweep looks at.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::job::JobLimits;
-use precis_schemas::{Job, JobId, JobSubject, Outcome};
+use precis_schemas::{Job, JobId, JobSubject, Outcome, Task};
 
 use super::fetch::Fetched;
 use crate::lease::Lease;
@@ -88,7 +88,7 @@ pub fn decode(
     let subject = message.subject.parse::<JobSubject>();
     let job = Job::from_json(&message.payload);
     let (subject, job, outcome, reason) = match (subject, job) {
-        (Ok(subject), Ok(job)) => match check(&job, limits, now) {
+        (Ok(subject), Ok(job)) => match check(&job, subject.task, limits, now) {
             Ok(()) => {
                 return Ok(Accepted {
                     job,
@@ -122,8 +122,8 @@ pub fn decode(
     }))
 }
 
-fn check(job: &Job, limits: &JobLimits, now: Timestamp) -> Result<(), (Outcome, Refusal)> {
-    job.validate(limits)
+fn check(job: &Job, task: Task, limits: &JobLimits, now: Timestamp) -> Result<(), (Outcome, Refusal)> {
+    job.validate(task, limits)
         .map_err(|refusal| (Outcome::Failed, refusal))?;
     match expired(job, now) {
         Some(refusal) => Err((Outcome::Expired, refusal)),

@@ -6,7 +6,7 @@ use precis_schemas::{Channel, GenerationParams, JobResult, Lane, Outcome, Task, 
 use precis_scoring::sentence::{Rules, first_sentence_by, sentence_ranges};
 
 use super::batch::Row;
-use super::decode::{Answered, Delivery};
+use super::decode::{Accepted, Answered, Delivery};
 use super::infer::Inferred;
 use crate::model::params_as_used;
 
@@ -58,6 +58,8 @@ fn blank(delivery: &Delivery, signature: &Signature) -> JobResult {
         error: None,
         text: String::new(),
         reference: None,
+        scores: None,
+        batch: None,
         model: Some(signature.model.clone()),
         worker: Some(signature.worker.clone()),
         params: GenerationParams::default(),
@@ -91,12 +93,42 @@ pub fn result_of_answered(answered: &Answered, signature: &Signature) -> Option<
         result.reference.clone_from(&job.reference);
         result.params = job.params.clone();
         result.channel = job.channel;
+        result.batch.clone_from(&job.batch);
         result.metadata.clone_from(&job.metadata);
         result.send_to_arize = job.send_to_arize;
         result.sizes.text_chars = chars(&job.text);
         result.sizes.reference_chars = job.reference.as_deref().map_or(0, chars);
     }
     Some(result)
+}
+
+/// The result of a job that brings its summary; no model is involved.
+pub fn result_of_given(accepted: &Accepted, signature: &Signature) -> JobResult {
+    let Accepted {
+        job,
+        subject,
+        delivery,
+        ..
+    } = accepted;
+    let mut result = blank(delivery, signature);
+    result.id = job.id.clone();
+    result.outcome = Outcome::Succeeded;
+    (result.lane, result.task, result.tenant) = (subject.lane, subject.task, subject.tenant.clone());
+    result.model = None;
+    result.channel = job.channel;
+    result.batch.clone_from(&job.batch);
+    result.text.clone_from(&job.text);
+    result.reference.clone_from(&job.reference);
+    result.summary.clone_from(&job.summary);
+    result.metadata.clone_from(&job.metadata);
+    result.send_to_arize = job.send_to_arize;
+    result.sizes = Sizes {
+        text_chars: chars(&job.text),
+        summary_chars: job.summary.as_deref().map_or(0, chars),
+        reference_chars: job.reference.as_deref().map_or(0, chars),
+        ..Sizes::default()
+    };
+    result
 }
 
 /// The result of a row that was in a batch: `summary` or `error`, by `outcome`.

@@ -72,11 +72,7 @@ pub struct Fetcher {
 }
 
 fn weight(lane: Lane) -> usize {
-    match lane {
-        Lane::High => 8,
-        Lane::Normal => 4,
-        Lane::Bulk => 1,
-    }
+    lane.weight() as usize
 }
 
 /// `room` times the lane's part of all weights, at least 1.

@@ -79,6 +79,10 @@ pub async fn infer(
     };
     let mut reading = None;
     let work = async {
+        if ends.cancelled.is_cancelled() {
+            // Cancelled on its way here: the engine does not begin with it, and the arm below answers it.
+            std::future::pending::<()>().await;
+        }
         match &row.long {
             Some(long) => {
                 let (generated, read) = map_reduce(&engine, long.clone(), &parts).await?;

@@ -8,5 +8,6 @@ pub mod fetch;
 pub mod infer;
 pub mod long_text;
 pub mod publish_result;
+pub mod score;
 pub mod settle;
 pub mod tokenize;

@@ -6,6 +6,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::{self, message::PublishMessage};
 use bytes::Bytes;
 use precis_runtime::nats::{PublishFailure, classify};
+use precis_runtime::results::Results;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::{JobResult, Token, headers, subject};
@@ -37,21 +38,23 @@ pub enum Published {
 #[derive(Clone)]
 pub struct Publisher {
     jetstream: jetstream::Context,
+    results: Results,
     hurry: CancellationToken,
 }
 
 impl Publisher {
     /// A publisher that gives up when `hurry` is cancelled, and not before.
-    pub fn new(jetstream: jetstream::Context, hurry: CancellationToken) -> Self {
-        Self { jetstream, hurry }
+    pub fn new(jetstream: jetstream::Context, results: Results, hurry: CancellationToken) -> Self {
+        Self {
+            jetstream,
+            results,
+            hurry,
+        }
     }
 
     /// Publishes a result. The job is settled unless this says `GivenUp`.
     pub async fn result(&self, result: &JobResult, trace: Option<&TraceContext>) -> Published {
-        let subject = subject::result_of(&result.id);
-        let mut published = self
-            .until_stored(&subject, encode(result), first_wins(trace))
-            .await;
+        let mut published = self.first_of_its_id(result, encode(result), trace).await;
         if published == Published::TooLarge {
             // The job came through, so its answer must: without what the client has anyway.
             tracing::warn!(job = %result.id, "the result is too large with its texts; publishing it without");
@@ -61,9 +64,7 @@ impl Publisher {
                 metadata: Default::default(),
                 ..result.clone()
             };
-            published = self
-                .until_stored(&subject, encode(&small), first_wins(trace))
-                .await;
+            published = self.first_of_its_id(result, encode(&small), trace).await;
         }
         match published {
             Published::Stored => metrics::answered(result),
@@ -71,6 +72,33 @@ impl Publisher {
             Published::TooLarge | Published::GivenUp => return Published::GivenUp,
         }
         published
+    }
+
+    /// Publishes `body`, the record of `result`, unless its id has one that is final.
+    async fn first_of_its_id(
+        &self,
+        result: &JobResult,
+        body: Bytes,
+        trace: Option<&TraceContext>,
+    ) -> Published {
+        let subject = subject::result_of(&result.id);
+        let published = self
+            .until_stored(&subject, body.clone(), instead_of(0, trace))
+            .await;
+        if published != Published::SomebodyWasFirst {
+            return published;
+        }
+        match self.results.giving_way(&result.id, result.job_sequence).await {
+            Ok(Some(earlier)) => {
+                self.until_stored(&subject, body, instead_of(earlier, trace))
+                    .await
+            }
+            Ok(None) => Published::SomebodyWasFirst,
+            Err(error) => {
+                tracing::warn!(job = %result.id, %error, "the result that came first can't be read");
+                Published::GivenUp
+            }
+        }
     }
 
     /// Publishes a dead letter; the same job's twice is one.
@@ -129,10 +157,11 @@ impl Publisher {
     }
 }
 
-/// Headers with which a publish is refused when the subject has a message already.
-fn first_wins(trace: Option<&TraceContext>) -> HeaderMap {
+/// Headers with which a publish is refused unless the subject's last message is the one at `sequence`; 0: unless it has
+/// none.
+fn instead_of(sequence: u64, trace: Option<&TraceContext>) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(headers::EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+    headers.insert(headers::EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
     if let Some(trace) = trace {
         trace.write_to(&mut headers);
     }

@@ -11,6 +11,7 @@ use super::decode::{Accepted, Answered, Delivery};
 use super::detokenize::{Signature, result_of_answered, result_of_row};
 use super::infer::{Inferred, RowOutcome};
 use super::publish_result::{Published, Publisher};
+use super::score::scored;
 use crate::lease::Lease;
 use crate::trace::JobSpan;
 
@@ -114,10 +115,11 @@ pub async fn inferred(mut inferred: Inferred, publisher: &Publisher, signature: 
             tracing::warn!(attempt, reason = %refusal, "a job failed; it is tried again");
             return accepted.lease.hand_back(retry_after(attempt)).await;
         }
-        RowOutcome::Done(generated) => (
-            result_of_row(&inferred, Outcome::Succeeded, Some(&generated), signature),
-            None,
-        ),
+        RowOutcome::Done(generated) => {
+            let result = result_of_row(&inferred, Outcome::Succeeded, Some(&generated), signature);
+            let stemmed = inferred.row.tokenized.accepted.job.stemmed;
+            (scored(result, stemmed).await, None)
+        }
         RowOutcome::Expired(refusal) => (with_error(&inferred, Outcome::Expired, refusal, signature), None),
         RowOutcome::Cancelled(refusal) => (
             with_error(&inferred, Outcome::Cancelled, refusal, signature),
@@ -129,10 +131,20 @@ pub async fn inferred(mut inferred: Inferred, publisher: &Publisher, signature: 
             Some(refusal),
         ),
     };
-    let accepted = inferred.row.tokenized.accepted;
+    finished(inferred.row.tokenized.accepted, &result, keep_copy, publisher).await;
+}
+
+/// Publishes the result of a job and takes it off the queue, or hands it back. `keep_copy` is why it goes to `DEAD` too.
+pub async fn finished(
+    accepted: Accepted,
+    result: &JobResult,
+    keep_copy: Option<Refusal>,
+    publisher: &Publisher,
+) {
     let delivery = &accepted.delivery;
+    let attempt = delivery.attempt;
     let mut span = JobSpan::begin(delivery);
-    if publish(&result, &mut span, publisher).await == Published::GivenUp {
+    if publish(result, &mut span, publisher).await == Published::GivenUp {
         return accepted.lease.hand_back(retry_after(attempt)).await;
     }
     if let Some(reason) = keep_copy {

@@ -56,7 +56,14 @@ async fn a_bad_request_is_refused_before_it_is_queued() {
             400,
             "invalid_request",
         ),
-        (json!({"texts": ["x"]}), 400, "invalid_request"),
+        (json!({}), 400, "invalid_request"),
+        (json!({"text": "x", "texts": ["x"]}), 400, "invalid_request"),
+        (json!({"text": "x", "references": ["x"]}), 400, "invalid_request"),
+        (json!({"texts": ["x"], "reference": "x"}), 400, "invalid_request"),
+        (json!({"texts": ["x"], "references": []}), 400, "invalid_request"),
+        (json!({"texts": []}), 422, "invalid_parameter"),
+        (json!({"texts": ["x", "x", "x", "x"]}), 422, "invalid_parameter"),
+        (json!({"texts": ["x", " "]}), 422, "empty_text"),
         (json!(["x"]), 400, "invalid_request"),
         (json!({"text": "x".repeat(5_000)}), 413, "body_too_large"),
     ] {
@@ -116,12 +123,10 @@ async fn what_is_no_route_is_a_problem_too() {
     api.refused(get("/errors/oops"), 404, "route_not_found").await;
     let wrong = api.refused(get("/v1/summaries"), 405, "method_not_allowed").await;
     assert_eq!(wrong.header("allow"), "POST");
-    let delete = Request::delete("/v1/jobs/a.1").body(Body::empty()).unwrap();
+    let put = Request::put("/v1/jobs/a.1").body(Body::empty()).unwrap();
     assert_eq!(
-        api.refused(delete, 405, "method_not_allowed")
-            .await
-            .header("allow"),
-        "GET,HEAD"
+        api.refused(put, 405, "method_not_allowed").await.header("allow"),
+        "GET,HEAD,DELETE"
     );
 
     let unready = router(api.state.clone(), Readiness::default());

@@ -1,33 +1,35 @@
-//! The completion record of a job that ended without a worker.
+//! The completion record of a job that ended without a worker: nobody served it, its workers died, its client cancelled
+//! it.
 
 use jiff::Timestamp;
-use precis_schemas::error_code::Refusal;
-use precis_schemas::result::{ModelRef, Sizes, Timings};
-use precis_schemas::time::{millis_between, to_millis};
-use precis_schemas::{Job, JobResult, Lane, Outcome, Task, Token};
+
+use crate::error_code::Refusal;
+use crate::result::{ModelRef, Sizes, Timings};
+use crate::time::{millis_between, to_millis};
+use crate::{Job, JobResult, Lane, Outcome, Task, Token};
 
 /// A job's message as it stands in the stream `JOBS`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RawJob<'a> {
+pub struct RawJob<'a> {
     /// On which it was published; perhaps no job's subject.
-    pub(crate) subject: &'a str,
+    pub subject: &'a str,
     /// Perhaps no job.
-    pub(crate) body: &'a [u8],
+    pub body: &'a [u8],
     /// Its place in the stream.
-    pub(crate) sequence: u64,
+    pub sequence: u64,
     /// When the stream took it.
-    pub(crate) submitted_at: Timestamp,
+    pub submitted_at: Timestamp,
 }
 
 /// How a job ended without a worker.
 #[derive(Debug, Clone)]
-pub(crate) struct Ending {
-    /// `failed` or `expired`.
-    pub(crate) outcome: Outcome,
+pub struct Ending {
+    /// `failed`, `expired` or `cancelled`.
+    pub outcome: Outcome,
     /// Why.
-    pub(crate) reason: Refusal,
+    pub reason: Refusal,
     /// How often it had been delivered.
-    pub(crate) attempts: u64,
+    pub attempts: u64,
 }
 
 /// What can be said of a job from its subject alone, also when the subject is no job's.
@@ -55,7 +57,7 @@ impl Address {
 }
 
 /// The record that answers `job`; none when its body has no id under which it could be answered.
-pub(crate) fn answer(job: RawJob<'_>, ending: &Ending, now: Timestamp) -> Option<JobResult> {
+pub fn answer(job: RawJob<'_>, ending: &Ending, now: Timestamp) -> Option<JobResult> {
     let address = Address::of(job.subject);
     let read = Job::from_json(job.body).ok();
     let id = match &read {
@@ -65,8 +67,15 @@ pub(crate) fn answer(job: RawJob<'_>, ending: &Ending, now: Timestamp) -> Option
     let waited = millis_between(job.submitted_at, now);
     let chars = |text: &str| text.chars().count() as u64;
     let send_to_arize = read.as_ref().and_then(|job| job.send_to_arize);
-    let (text, reference, params, channel, metadata) = match read {
-        Some(job) => (job.text, job.reference, job.params, job.channel, job.metadata),
+    let (text, reference, params, channel, metadata, batch) = match read {
+        Some(job) => (
+            job.text,
+            job.reference,
+            job.params,
+            job.channel,
+            job.metadata,
+            job.batch,
+        ),
         None => Default::default(),
     };
     Some(JobResult {
@@ -86,6 +95,8 @@ pub(crate) fn answer(job: RawJob<'_>, ending: &Ending, now: Timestamp) -> Option
         },
         text,
         reference,
+        scores: None,
+        batch,
         // The model was asked for and not used: which weights it would have been is not known.
         model: address.model.map(|served_as| ModelRef {
             served_as,
@@ -110,15 +121,14 @@ pub(crate) fn answer(job: RawJob<'_>, ending: &Ending, now: Timestamp) -> Option
 }
 
 /// The kind under which the job's dead letter is filed: its task, or what stands in that place.
-pub(crate) fn dead_task(subject: &str) -> Token {
+pub fn dead_task(subject: &str) -> Token {
     Token::sanitized(subject.split('.').nth(4).unwrap_or("unknown"))
 }
 
 #[cfg(test)]
 mod tests {
-    use precis_schemas::{Channel, ErrorCode, GenerationParams};
-
     use super::*;
+    use crate::{Channel, ErrorCode, GenerationParams};
 
     const SUBJECT: &str = "jobs.v1.nope.bulk.summarize.acme";
 
@@ -139,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_the_publisher_sent_comes_back_with_the_reason() {
-        let full = include_str!("../../schemas/wire/v1/job.full.json");
+        let full = include_str!("../wire/v1/job.full.json");
         let result = answered(SUBJECT, full).unwrap();
         assert_eq!(result.id.as_str(), "0192f1c28bd27a9cb2c1d3e4f5a6b7c8");
         assert_eq!((result.job_sequence, result.attempt), (9, 0));

@@ -1,0 +1,80 @@
+//! Taking back a job: one that waits leaves the queue, one that runs leaves its batch.
+//!
+//! The record `cancelled` is stored first, so that the first one wins: from then on it is the job's end, whatever a worker
+//! still does. Then the job is taken off the queue, and the worker that may have it is told.
+
+use precis_schemas::ending::Ending;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::event::Cancel;
+use precis_schemas::rest::{JobView, Status};
+use precis_schemas::{JobHandle, JobResult, Outcome};
+
+use crate::access::Caller;
+use crate::lookup;
+use crate::problem::ApiError;
+use crate::queue::Ended;
+use crate::state::AppState;
+use crate::view;
+
+/// Cancels a job. One that was cancelled before is no error.
+///
+/// # Errors
+/// When it has ended in another way, is not there, or the queue can't be asked.
+pub(crate) async fn job(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<JobView, ApiError> {
+    let before = lookup::job(state, caller, handle).await?;
+    if before.status.is_final() {
+        return finished(before);
+    }
+    // An id alone is enough where a worker has said at which place the job stands.
+    let running = state.running().get(handle);
+    let sequence = handle
+        .sequence
+        .or_else(|| running.as_ref().and_then(|progress| progress.job_sequence));
+    let handle = JobHandle {
+        id: handle.id.clone(),
+        sequence,
+    };
+    let ending = Ending {
+        outcome: Outcome::Cancelled,
+        reason: Refusal::new(ErrorCode::Cancelled, "the client cancelled the job"),
+        attempts: running.map_or(0, |progress| progress.attempt),
+    };
+    match state.queue().end(&handle, &ending).await? {
+        Some(Ended::Now(result)) => {
+            told(state, &result);
+            Ok(view::ended(*result))
+        }
+        Some(Ended::Before(result)) => finished(view::ended(*result)),
+        // It has ended between the two looks, or it is not there any more.
+        None => finished(lookup::job(state, caller, &handle).await?),
+    }
+}
+
+/// Tells the worker that may have it.
+fn told(state: &AppState, result: &JobResult) {
+    tracing::info!(job = %view::handle_of(result), "a job is cancelled by its client");
+    state.queue().nudge(Cancel {
+        id: result.id.clone(),
+        job_sequence: result.job_sequence,
+    });
+}
+
+/// The answer about a job that has ended.
+fn finished(view: JobView) -> Result<JobView, ApiError> {
+    match view.status {
+        Status::Cancelled => Ok(view),
+        // Handed back by its worker at this very moment: it can be tried again.
+        Status::Queued | Status::Running => Err(ApiError::internal("a job that can't be cancelled")),
+        status => {
+            let shown = serde_json::to_value(status).unwrap_or_default();
+            let message = format!(
+                "job `{}` has ended already: {}",
+                view.id,
+                shown.as_str().unwrap_or_default()
+            );
+            Err(ApiError::new(ErrorCode::JobFinished, message)
+                .of_job(view.id)
+                .in_state(status))
+        }
+    }
+}

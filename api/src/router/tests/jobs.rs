@@ -1,0 +1,285 @@
+//! Several texts, scores, cancelling, events, idempotency keys.
+
+use futures::future::join_all;
+use precis_schemas::rest::{ScoreReport, SubmittedBatch};
+
+use super::*;
+use crate::testing::result;
+
+fn with_key(path: &str, body: &Value, key: &str) -> Request<Body> {
+    let mut request = post(path, body.to_string());
+    request
+        .headers_mut()
+        .insert("idempotency-key", key.parse().unwrap());
+    request
+}
+
+fn delete(id: &str) -> Request<Body> {
+    Request::delete(format!("/v1/jobs/{id}"))
+        .body(Body::empty())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn several_texts_are_several_jobs_of_one_batch() {
+    let api = with_worker();
+    let body = json!({"texts": ["a", "b"], "references": ["r", null], "metadata": {"k": "v"}});
+    let mut request = submit(&body);
+    request.headers_mut().insert("prefer", "wait=5".parse().unwrap());
+    let answer = api.call(request).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let batch: SubmittedBatch = serde_json::from_value(answer.body).unwrap();
+    let summaries: Vec<_> = batch.jobs.iter().map(|job| job.summary.as_deref()).collect();
+    assert_eq!(summaries, [Some("A"), Some("B")]);
+    assert_eq!(batch.jobs[1].batch.as_ref().unwrap().id, batch.id);
+    let jobs = api.queue.jobs.lock().unwrap().clone();
+    assert_eq!(jobs[1].job.id.to_string(), format!("{}-1", batch.id));
+    assert_eq!(
+        (jobs[0].job.reference.as_deref(), jobs[1].job.reference.as_deref()),
+        (Some("r"), None)
+    );
+}
+
+#[tokio::test]
+async fn pairs_are_scored_and_the_report_is_found_again() {
+    let api = with_worker();
+    let body = json!({"stemmed": true, "pairs": [
+        {"text": "rain", "reference": "r"},
+        {"summary": "rain", "reference": "r"},
+        {"text": "fail", "reference": "r"},
+    ]});
+    let answer = api.call(post("/v1/scores", body.to_string())).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.body["pairs"][0]["bleu"], 50.0);
+    let report: ScoreReport = serde_json::from_value(answer.body).unwrap();
+    assert!(report.done && report.pairs[0].scores.unwrap().stemmed);
+    assert!(report.pairs[2].error.is_some() && report.pairs[2].scores.is_none());
+    assert_eq!(report.aggregate.as_ref().unwrap().count, 2);
+    let jobs = api.queue.jobs.lock().unwrap().clone();
+    assert_eq!(jobs[1].subject.to_string(), "jobs.v1.default.normal.score.public");
+    assert_eq!(jobs[1].job.summary.as_deref(), Some("rain"));
+    let again = api.call(get(&report.links.this)).await;
+    assert_eq!(serde_json::from_value::<ScoreReport>(again.body).unwrap(), report);
+
+    api.refused(get("/v1/scores/nobody"), 404, "job_not_found").await;
+    for (pair, status, code) in [
+        (json!({"reference": "r"}), 400, "invalid_request"),
+        (json!({"text": "x"}), 400, "invalid_request"),
+        (
+            json!({"text": "x", "summary": "x", "reference": "r"}),
+            400,
+            "invalid_request",
+        ),
+        (json!({"summary": " ", "reference": "r"}), 422, "empty_text"),
+        (json!({"summary": "x", "reference": ""}), 422, "empty_text"),
+    ] {
+        let body = json!({"pairs": [pair]}).to_string();
+        api.refused(post("/v1/scores", body), status, code).await;
+    }
+    api.refused(post("/v1/scores", r#"{"pairs": []}"#), 422, "invalid_parameter")
+        .await;
+}
+
+#[tokio::test]
+async fn scores_that_take_longer_than_the_client_waits_are_asked_for_later() {
+    let api = api();
+    let body = json!({"pairs": [{"text": "rain", "reference": "r"}]});
+    let mut request = post("/v1/scores", body.to_string());
+    request
+        .headers_mut()
+        .insert("prefer", "respond-async".parse().unwrap());
+    let answer = api.call(request).await;
+    assert_eq!((answer.status, answer.body["done"].as_bool()), (202, Some(false)));
+    let path = answer.header("location").to_owned();
+    let report = api.call(get(&path)).await;
+    assert_eq!(report.body["pairs"][0]["status"], "queued");
+    let job = api.queue.jobs.lock().unwrap()[0].job.id.clone();
+    api.queue.store(result(job.as_str(), 1));
+    assert_eq!(api.call(get(&path)).await.body["done"], true);
+}
+
+#[tokio::test]
+async fn a_job_is_cancelled_once_and_an_ended_one_is_not() {
+    let api = api();
+    let id = api.call(submit(&json!({"text": "x"}))).await.id();
+    for _ in 0..2 {
+        let answer = api.call(delete(&id)).await;
+        assert_eq!(
+            (answer.status, answer.body["status"].as_str()),
+            (200, Some("cancelled")),
+            "{}",
+            answer.body
+        );
+    }
+    assert_eq!(api.queue.nudges.lock().unwrap().len(), 1);
+    assert_eq!(*api.queue.done.lock().unwrap(), [1]);
+    api.queue.has_worker.store(true, Ordering::Relaxed);
+    let id = api.call(submit(&json!({"text": "x"}))).await.id();
+    let ended = api.refused(delete(&id), 409, "job_finished").await;
+    assert_eq!(ended.body["job_status"], "succeeded");
+    assert_eq!(ended.body["job_id"].as_str(), Some(&*id));
+    api.refused(delete("never.99"), 404, "job_not_found").await;
+    api.refused(delete("never"), 404, "job_not_found").await;
+}
+
+#[tokio::test]
+async fn an_id_that_was_cancelled_can_be_submitted_again() {
+    let api = api();
+    api.call(submit(&json!({"text": "x"}))).await;
+    let job = api.queue.jobs.lock().unwrap()[0].clone();
+    let id = job.job.id.clone();
+    api.call(delete(&format!("{id}.1"))).await;
+    // Its publisher chose the id, and publishes it again.
+    api.queue.jobs.lock().unwrap().push(job);
+    let again = api.call(get(&format!("/v1/jobs/{id}.2"))).await;
+    assert_eq!(again.body["status"], "queued", "{}", again.body);
+    let first = api.call(get(&format!("/v1/jobs/{id}.1"))).await;
+    assert_eq!(first.body["status"], "cancelled");
+    let answer = api.call(delete(&format!("{id}.2"))).await;
+    assert_eq!(answer.body["id"].as_str(), Some(&*format!("{id}.2")));
+}
+
+#[tokio::test]
+async fn a_job_that_waits_beyond_its_deadline_has_expired() {
+    let api = api();
+    let id = api.call(submit(&json!({"text": "x"}))).await.id();
+    let past = time::now() - std::time::Duration::from_secs(5);
+    api.queue.jobs.lock().unwrap()[0].job.deadline = Some(past);
+    let view = api.call(get(&format!("/v1/jobs/{id}"))).await;
+    assert_eq!(view.body["status"], "expired");
+    assert_eq!(view.body["error"]["code"], "deadline_exceeded");
+}
+
+#[tokio::test]
+async fn the_same_key_and_body_is_the_same_job() {
+    let api = api();
+    let body = json!({"text": "x"});
+    let all = (0..50).map(|_| api.call(with_key("/v1/summaries", &body, "\"k-1\"")));
+    let answers = join_all(all).await;
+    let first = answers[0].id();
+    for answer in &answers {
+        assert_eq!((answer.status, answer.id()), (202, first.clone()));
+    }
+    assert_eq!(api.queue.jobs.lock().unwrap().len(), 1);
+    let replayed = answers
+        .iter()
+        .filter(|answer| answer.header("idempotent-replayed") == "true");
+    assert_eq!(replayed.count(), 49);
+
+    let other = with_key("/v1/summaries", &json!({"text": "y"}), "k-1");
+    api.refused(other, 422, "idempotency_key_reused").await;
+    // Fields in another order, white space: the same request.
+    let spaced = r#"{ "params": {}, "text": "x" }"#;
+    let mut same = post("/v1/summaries", spaced);
+    same.headers_mut()
+        .insert("idempotency-key", "k-1".parse().unwrap());
+    assert_eq!(api.call(same).await.id(), first);
+    let bad = with_key("/v1/summaries", &body, "\"");
+    api.refused(bad, 400, "invalid_request").await;
+}
+
+#[tokio::test]
+async fn what_was_refused_frees_its_key() {
+    let api = api();
+    let body = json!({"texts": ["x", "y"]});
+    let invalid = with_key("/v1/summaries", &json!({"text": ""}), "k");
+    api.refused(invalid, 422, "empty_text").await;
+    let first = api.call(with_key("/v1/summaries", &body, "k")).await;
+    assert_eq!(first.status, 202, "{}", first.body);
+    let again = api.call(with_key("/v1/summaries", &body, "k")).await;
+    assert_eq!(again.body["jobs"], first.body["jobs"]);
+    assert_eq!(again.body["id"], first.body["id"]);
+    assert_eq!(api.queue.jobs.lock().unwrap().len(), 2);
+}
+
+/// The events of a stream that ends, as (event, id, data).
+fn events(text: &str) -> Vec<(String, String, Value)> {
+    let event = |block: &str| {
+        let field = |name: &str| {
+            let prefix = format!("{name}: ");
+            block
+                .lines()
+                .find_map(|line| line.strip_prefix(&prefix))
+                .map(str::to_owned)
+        };
+        let data = serde_json::from_str(&field("data")?).ok()?;
+        Some((field("event")?, field("id")?, data))
+    };
+    text.split("\n\n").filter_map(event).collect()
+}
+
+#[tokio::test]
+async fn events_tell_states_texts_and_the_end_and_go_on_where_a_client_was() {
+    let api = api();
+    let id = api.call(submit(&json!({"text": "x"}))).await.id();
+    let job = api.queue.jobs.lock().unwrap()[0].job.id.clone();
+    let open = |last: Option<&str>| {
+        let mut request = get(&format!("/v1/jobs/{id}/events"));
+        if let Some(last) = last {
+            request
+                .headers_mut()
+                .insert("last-event-id", last.parse().unwrap());
+        }
+        tokio::spawn({
+            let router = api.router.clone();
+            async move {
+                let response = router.oneshot(request).await.unwrap();
+                assert_eq!(response.status(), StatusCode::OK);
+                assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+                let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+                String::from_utf8(body.to_vec()).unwrap()
+            }
+        })
+    };
+    let progress = |part: Option<u64>, text: Option<&str>| Progress {
+        id: job.clone(),
+        attempt: 1,
+        worker: Token::new("a worker", "w").unwrap(),
+        started_at: time::now(),
+        job_sequence: Some(1),
+        part,
+        text: text.map(str::to_owned),
+    };
+    let all = open(None);
+    let later = open(Some("1.1"));
+    let step = async || tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    step().await;
+    for (part, text) in [
+        (None, None),
+        (Some(1), Some("Rain")),
+        (Some(2), Some("Rain fell")),
+    ] {
+        api.state.running().note(progress(part, text));
+        step().await;
+    }
+    api.queue.store(result(job.as_str(), 1));
+    let all = events(&all.await.unwrap());
+    let ids: Vec<_> = all
+        .iter()
+        .map(|(kind, id, _)| (kind.as_str(), id.as_str()))
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            ("state", "0.0"),
+            ("state", "1.0"),
+            ("text", "1.1"),
+            ("text", "1.2"),
+            ("result", "end")
+        ]
+    );
+    assert_eq!(all[3].2["text"], "Rain fell");
+    assert_eq!(all[4].2["status"], "succeeded");
+    let later = events(&later.await.unwrap());
+    let ids: Vec<_> = later.iter().map(|(_, id, _)| id.as_str()).collect();
+    assert_eq!(ids, ["1.2", "end"]);
+
+    let mut seen = get(&format!("/v1/jobs/{id}/events"));
+    seen.headers_mut().insert("last-event-id", "end".parse().unwrap());
+    assert_eq!(api.call(seen).await.status, 204);
+    let mut bad = get(&format!("/v1/jobs/{id}/events"));
+    bad.headers_mut().insert("last-event-id", "what".parse().unwrap());
+    api.refused(bad, 400, "invalid_request").await;
+    api.refused(get("/v1/jobs/never.9/events"), 404, "job_not_found")
+        .await;
+}

@@ -1,0 +1,200 @@
+//! `POST /v1/scores` and `GET /v1/scores/{id}`.
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::{Extension, Json};
+use futures::future::join_all;
+use http::{HeaderMap, HeaderValue, header};
+use precis_producer::Submission;
+use precis_runtime::trace_context::TraceContext;
+use precis_schemas::batch::BatchRef;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::rest::{JobView, ScoreReport, SubmitScores, SubmitSummary};
+use precis_schemas::{Channel, JobHandle, JobId, Token};
+use tokio::time::Instant;
+
+use crate::access::Caller;
+use crate::extract::{JsonBody, Query};
+use crate::idempotency::{self, Call, Key, Submitted};
+use crate::prefer::Preferences;
+use crate::problem::ApiError;
+use crate::queue::Created;
+use crate::report::report;
+use crate::routes::jobs::Params;
+use crate::routes::summaries::{respond, retry_after};
+use crate::state::AppState;
+use crate::{lookup, submit, together, wait};
+
+/// Scores pairs: 200 with the report, or 202 with what there is of it when the client waits no longer.
+///
+/// This route answers with the scores themselves: without a preference it waits `api.sync_wait_seconds`.
+pub(crate) async fn submit(
+    State(state): State<AppState>,
+    caller: Caller,
+    Extension(trace): Extension<TraceContext>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<SubmitScores>,
+) -> Result<Response, ApiError> {
+    let began = Instant::now();
+    let preferences = Preferences::read(&headers)?;
+    let patience = match preferences.wait {
+        Some(seconds) => wait::bounded(seconds, state.limits())?,
+        None if preferences.respond_async => Duration::ZERO,
+        None => Duration::from_secs(state.api().sync_wait_seconds),
+    };
+    let until = began + patience;
+    let key = Key::read(&headers, caller.tenant(), "/v1/scores", &body)?;
+    if let Some(call) = idempotency::replay(&state, key.as_ref()).await? {
+        return replayed(&state, &caller, &call, until, preferences).await;
+    }
+    let submissions = prepare(&state, &caller, body, &trace).await?;
+    let mut waiting = together::Waiting::default();
+    let begin = |submissions: &[Submission]| waiting.begin(&state, submissions);
+    let handles = match idempotency::submit(&state, key, submissions, begin).await? {
+        Submitted::Now(handles) => handles,
+        Submitted::Before(call) => return replayed(&state, &caller, &call, until, preferences).await,
+    };
+    let batch = waiting
+        .batch()
+        .ok_or_else(|| ApiError::internal("scores without a batch"))?;
+    remember(&state, &batch, &handles).await;
+    let views = waiting.ended_by(&state, &caller, &handles, until).await;
+    Ok(answer(&batch, views, preferences))
+}
+
+/// The jobs that a body asks for, checked.
+async fn prepare(
+    state: &AppState,
+    caller: &Caller,
+    body: SubmitScores,
+    trace: &TraceContext,
+) -> Result<Vec<Submission>, ApiError> {
+    together::check_count("pairs", body.pairs.len(), state.limits().max_batch_texts)?;
+    let common = SubmitSummary {
+        params: body.params,
+        model: body.model,
+        priority: body.priority,
+        deadline: body.deadline,
+        ttl_seconds: body.ttl_seconds,
+        metadata: body.metadata,
+        ..SubmitSummary::default()
+    };
+    for (index, pair) in body.pairs.iter().enumerate() {
+        let problem = match (&pair.text, &pair.summary) {
+            (Some(_), Some(_)) => "text and summary exclude each other; send one of them",
+            (None, None) => "there is neither a text nor a summary",
+            _ => continue,
+        };
+        let message = format!("pairs[{index}]: {problem}");
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+    }
+    let places = BatchRef::all(&JobId::generate(), body.pairs.len() as u64);
+    let requests = places.zip(body.pairs).map(|(place, pair)| submit::Request {
+        scoring: Some(submit::Scoring {
+            summary: pair.summary,
+            stemmed: body.stemmed,
+        }),
+        id: place.job_id(),
+        batch: Some(place),
+        ..submit::Request::of(
+            Channel::Api,
+            SubmitSummary {
+                text: pair.text,
+                reference: Some(pair.reference),
+                ..common.clone()
+            },
+        )
+    });
+    together::prepare_all(state, caller, "pairs", requests, trace).await
+}
+
+/// Name of what is remembered of a batch.
+fn record_of(batch: &JobId) -> Token {
+    Token::sanitized(&format!("scores-{batch}"))
+}
+
+/// Writes down which jobs a batch has, so that its report can be asked for. Without it the answer to this request is as
+/// good, and each job can be asked for.
+async fn remember(state: &AppState, batch: &JobId, handles: &[JobHandle]) {
+    let handles: Vec<String> = handles.iter().map(JobHandle::to_string).collect();
+    // A list of texts always has a JSON form.
+    let body = serde_json::to_vec(&handles).unwrap_or_default();
+    match state.queue().create_record(&record_of(batch), body.into()).await {
+        Ok(Created::New(_) | Created::Exists(_)) => {}
+        Err(refusal) => tracing::warn!(%batch, %refusal, "a batch of scores can't be remembered"),
+    }
+}
+
+/// The answer with the jobs of the first request with the same key.
+async fn replayed(
+    state: &AppState,
+    caller: &Caller,
+    call: &Call,
+    until: Instant,
+    preferences: Preferences,
+) -> Result<Response, ApiError> {
+    let handles = call.handles();
+    let batch = call
+        .batch
+        .as_ref()
+        .ok_or_else(|| ApiError::internal("scores without a batch"))?;
+    remember(state, batch, &handles).await;
+    let views = look_at(state, caller, &handles, until).await?;
+    let mut response = answer(batch, views, preferences);
+    let (name, value) = idempotency::REPLAYED;
+    response.headers_mut().insert(name, value);
+    Ok(response)
+}
+
+fn answer(batch: &JobId, views: Vec<JobView>, preferences: Preferences) -> Response {
+    let retry = retry_after(&views);
+    let report = report(batch, views);
+    let mut response = respond(report.done, &report, retry, preferences);
+    // An id is plain ASCII, so that it can't fail.
+    if let Ok(location) = HeaderValue::from_str(&report.links.this) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+async fn look_at(
+    state: &AppState,
+    caller: &Caller,
+    handles: &[JobHandle],
+    until: Instant,
+) -> Result<Vec<JobView>, Refusal> {
+    let views = join_all(
+        handles
+            .iter()
+            .map(|handle| lookup::job_by(state, caller, handle, until)),
+    )
+    .await;
+    views.into_iter().collect()
+}
+
+/// Shows the report of a batch, perhaps after waiting for its end.
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(params): Query<Params>,
+) -> Result<Json<ScoreReport>, ApiError> {
+    let batch: JobId = id
+        .parse()
+        .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, format!("the id in the path: {error}")))?;
+    let until = Instant::now() + wait::bounded(params.wait.unwrap_or(0), state.limits())?;
+    let Some(record) = state.queue().record(&record_of(&batch)).await? else {
+        return Err(ApiError::new(
+            ErrorCode::JobNotFound,
+            format!("there is no batch of scores `{batch}`, or none any more"),
+        ));
+    };
+    let unreadable = |error: &dyn std::fmt::Display| ApiError::internal(&format!("batch {batch}: {error}"));
+    let handles: Vec<String> = serde_json::from_slice(&record.body).map_err(|error| unreadable(&error))?;
+    let handles: Result<Vec<JobHandle>, _> = handles.iter().map(|handle| handle.parse()).collect();
+    let handles = handles.map_err(|error| unreadable(&error))?;
+    let views = look_at(&state, &caller, &handles, until).await?;
+    Ok(Json(report(&batch, views)))
+}

@@ -1,0 +1,154 @@
+//! Several jobs in one request: all are checked before the first is queued, and when the queue does not take all of them,
+//! those that it took are taken back.
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use precis_producer::Submission;
+use precis_runtime::trace_context::TraceContext;
+use precis_schemas::ending::Ending;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::event::Cancel;
+use precis_schemas::rest::JobView;
+use precis_schemas::{JobHandle, JobId, JobSubject, Outcome};
+use tokio::time::Instant;
+
+use crate::access::Caller;
+use crate::problem::ApiError;
+use crate::queue::Ended;
+use crate::state::AppState;
+use crate::wait::Waiter;
+use crate::{lookup, submit};
+
+/// Checks how many there are of `what` in one call.
+///
+/// # Errors
+/// When there are none or too many.
+pub(crate) fn check_count(what: &str, given: usize, most: usize) -> Result<(), ApiError> {
+    if (1..=most).contains(&given) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::InvalidParameter,
+        format!("there are {given} {what}; 1 to {most} are allowed in one call"),
+    ))
+}
+
+/// Checks all requests of a call; the error says which of `what` it is about.
+///
+/// # Errors
+/// The first refusal that applies.
+pub(crate) async fn prepare_all(
+    state: &AppState,
+    caller: &Caller,
+    what: &str,
+    requests: impl Iterator<Item = submit::Request>,
+    trace: &TraceContext,
+) -> Result<Vec<Submission>, ApiError> {
+    let mut submissions = Vec::new();
+    for (index, request) in requests.enumerate() {
+        let submission = submit::prepare(state, caller, request, trace)
+            .await
+            .map_err(|refusal| ApiError::from(refusal).at(&format!("{what}[{index}]")))?;
+        submissions.push(submission);
+    }
+    Ok(submissions)
+}
+
+/// Places of those who wait for the jobs of a request, taken before they are published: a fast worker may be done before
+/// its acknowledgement is here.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    jobs: Vec<(Waiter, JobSubject, Option<Timestamp>)>,
+    batch: Option<JobId>,
+}
+
+impl Waiting {
+    /// Takes places.
+    pub(crate) fn begin(&mut self, state: &AppState, submissions: &[Submission]) {
+        let first = submissions.first().and_then(|first| first.job.batch.as_ref());
+        self.batch = first.map(|place| place.id.clone());
+        let place = |submission: &Submission| {
+            (
+                state.waiters().register(&submission.job.id),
+                submission.subject.clone(),
+                submission.job.deadline,
+            )
+        };
+        self.jobs = submissions.iter().map(place).collect();
+    }
+
+    /// The jobs' batch, if they are one.
+    pub(crate) fn batch(&self) -> Option<JobId> {
+        self.batch.clone()
+    }
+
+    /// The jobs when they have ended, or as they are at `until`.
+    pub(crate) async fn ended_by(
+        self,
+        state: &AppState,
+        caller: &Caller,
+        handles: &[JobHandle],
+        until: Instant,
+    ) -> Vec<JobView> {
+        let wait = |((mut waiter, subject, deadline), handle)| async move {
+            let ended = if Instant::now() < until {
+                lookup::ended_by(state, caller, &mut waiter, handle, deadline, until).await
+            } else {
+                None
+            };
+            match ended {
+                Some(view) => view,
+                None => lookup::accepted(state, handle, &subject).await,
+            }
+        };
+        join_all(self.jobs.into_iter().zip(handles).map(wait)).await
+    }
+}
+
+/// Publishes all of them or none; the handles, in the same order.
+///
+/// # Errors
+/// When the queue is full or can't be reached; what it had taken is cancelled, and done already at worst.
+pub(crate) async fn publish_all(
+    state: &AppState,
+    submissions: &[Submission],
+) -> Result<Vec<JobHandle>, Refusal> {
+    let published = join_all(
+        submissions
+            .iter()
+            .map(|submission| submit::publish(state, submission)),
+    )
+    .await;
+    let mut handles = Vec::with_capacity(published.len());
+    let mut refused = None;
+    for outcome in published {
+        match outcome {
+            Ok(handle) => handles.push(handle),
+            Err(refusal) => refused = Some(refusal),
+        }
+    }
+    let Some(refusal) = refused else {
+        return Ok(handles);
+    };
+    join_all(handles.iter().map(|handle| take_back(state, handle))).await;
+    Err(refusal)
+}
+
+async fn take_back(state: &AppState, handle: &JobHandle) {
+    let ending = Ending {
+        outcome: Outcome::Cancelled,
+        reason: Refusal::new(
+            ErrorCode::Cancelled,
+            "the queue did not take all jobs of the request",
+        ),
+        attempts: 0,
+    };
+    match state.queue().end(handle, &ending).await {
+        Ok(Some(Ended::Now(result))) => state.queue().nudge(Cancel {
+            id: result.id,
+            job_sequence: result.job_sequence,
+        }),
+        Ok(_) => {}
+        Err(refusal) => tracing::warn!(job = %handle, %refusal, "a job of a refused request goes on"),
+    }
+}

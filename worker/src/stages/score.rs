@@ -1,0 +1,98 @@
+//! Stage 6b, of the task `score`: the summary against the reference. One that came with the job needs no model.
+
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::scores::{Prf, Scores};
+use precis_schemas::{JobResult, Outcome, Task};
+use precis_scoring::{Rouge, bleu};
+
+use super::decode::Accepted;
+use super::detokenize::{Signature, result_of_given};
+use super::publish_result::Publisher;
+use super::settle;
+
+/// Scores `summary` against `reference`.
+///
+/// # Errors
+/// When the two are too long to be compared in bounded time.
+pub fn score(summary: &str, reference: &str, stemmed: bool) -> Result<Scores, Refusal> {
+    let rouge = Rouge::new(stemmed)
+        .try_score(reference, summary, Rouge::DEFAULT_LIMIT)
+        .map_err(|error| {
+            Refusal::new(
+                ErrorCode::TextTooLong,
+                format!("summary and reference can't be compared: {error}"),
+            )
+        })?;
+    let prf = |prf: precis_scoring::Prf| Prf {
+        precision: prf.precision,
+        recall: prf.recall,
+        fmeasure: prf.fmeasure,
+    };
+    Ok(Scores {
+        rouge1: prf(rouge.rouge1),
+        rouge2: prf(rouge.rouge2),
+        rouge_l: prf(rouge.rouge_l),
+        rouge_lsum: prf(rouge.rouge_lsum),
+        bleu: bleu(reference, summary).score,
+        stemmed,
+    })
+}
+
+/// `result` with scores, if its task is to score and it has a summary; failed when it can't be scored.
+///
+/// Scores are arithmetic over whole texts: not on the threads that serve the network.
+pub async fn scored(result: JobResult, stemmed: bool) -> JobResult {
+    let (Task::Score, Some(summary), Some(reference)) = (result.task, &result.summary, &result.reference)
+    else {
+        return result;
+    };
+    let (summary, reference) = (summary.clone(), reference.clone());
+    let outcome = match tokio::task::spawn_blocking(move || score(&summary, &reference, stemmed)).await {
+        Ok(outcome) => outcome,
+        Err(panic) => Err(Refusal::new(ErrorCode::Internal, panic.to_string())),
+    };
+    match outcome {
+        Ok(scores) => JobResult {
+            scores: Some(scores),
+            ..result
+        },
+        Err(refusal) => JobResult {
+            outcome: Outcome::Failed,
+            summary: None,
+            error: Some(refusal),
+            ..result
+        },
+    }
+}
+
+/// Answers a job that brings its summary.
+pub async fn given(accepted: Accepted, publisher: &Publisher, signature: &Signature) {
+    let stemmed = accepted.job.stemmed;
+    let result = scored(result_of_given(&accepted, signature), stemmed).await;
+    settle::finished(accepted, &result, None, publisher).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_or_their_stems_are_compared() {
+        let (summary, reference) = ("the river rises", "the rivers rise");
+        let plain = score(summary, reference, false).unwrap();
+        let stemmed = score(summary, reference, true).unwrap();
+        assert!((plain.rouge1.fmeasure - 1.0 / 3.0).abs() < 1e-12);
+        assert!((stemmed.rouge1.fmeasure - 1.0).abs() < 1e-12);
+        assert!((plain.bleu - stemmed.bleu).abs() < 1e-12);
+        assert!(!plain.stemmed && stemmed.stemmed);
+    }
+
+    #[test]
+    fn texts_that_are_too_long_together_are_refused() {
+        let long = "word ".repeat(10_000);
+        assert_eq!(
+            score(&long, &long, false).unwrap_err().code,
+            ErrorCode::TextTooLong
+        );
+    }
+}
