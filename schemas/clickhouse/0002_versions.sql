@@ -7,7 +7,7 @@
 --
 -- In order of time, because every question has a time window: what lies outside is not read, parts hardly
 -- overlap (which makes FINAL cheap), and neighbours are alike (which makes them small). One job is found by
--- the Bloom filter. Codecs were chosen by measurement: docs/monitor.md has the figures.
+-- the Bloom filter.
 CREATE TABLE IF NOT EXISTS prediction_versions
 (
     `job_id`               String CODEC(ZSTD(1)),
