@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::Client;
-use jiff::Timestamp;
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::boot::Queue;
 use precis_runtime::results::Results;

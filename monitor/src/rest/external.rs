@@ -96,6 +96,8 @@ impl External {
             finished_at: at,
             metadata: BTreeMap::from([(MODEL_SOURCE.to_owned(), self.source)]),
             embeddings: None,
+            batch: None,
+            scores: None,
             send_to_arize: Some(self.send_arize),
         }
     }
