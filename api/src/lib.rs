@@ -33,6 +33,7 @@ mod layers;
 mod lookup;
 mod metrics;
 mod model;
+mod openapi;
 mod prefer;
 mod problem;
 mod progress;

@@ -14,6 +14,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::access::{self, Gate};
 use crate::layers;
+use crate::openapi;
 use crate::problem::ApiError;
 use crate::routes::{
     analytics, article, errors, events, home, invocation, jobs, lambda, mlflow, references, sagemaker, score,
@@ -39,6 +40,9 @@ pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
         .merge(taken_over())
         .route("/errors", get(errors::index))
         .route("/errors/{code}", get(errors::page))
+        .route("/openapi.json", get(openapi::serve))
+        .route("/docs", get(openapi::page))
+        .route("/docs/{file}", get(openapi::asset))
         .with_state(state)
         .layer(Extension(readiness.clone()))
         .merge(admin::routes(readiness));
