@@ -1,7 +1,7 @@
 //! Every path and method, with what it takes and answers.
 
 use precis_schemas::ErrorCode::{self, *};
-use precis_schemas::rest::{JobView, SubmitSummary};
+use precis_schemas::rest::{JobView, ReferenceAccepted, SubmitReference, SubmitSummary};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::operation::{Operation, text};
@@ -9,9 +9,10 @@ use super::taken_over;
 use crate::model::ModelList;
 
 /// Groups of operations.
-pub(super) const TAGS: [(&str, &str); 4] = [
+pub(super) const TAGS: [(&str, &str); 5] = [
     ("Jobs", "Texts in, summaries out, through the queue."),
     ("Models", "What is being served."),
+    ("Analytics", "What the monitor has measured."),
     (
         "Taken over",
         "Routes of the services that Precis takes the place of: their clients change nothing but the address.",
@@ -41,6 +42,10 @@ fn handle(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9_.-]+$"})
+}
+
+fn format(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"enum": ["json", "csv", "arrow"]})
 }
 
 fn anything(_: &mut SchemaGenerator) -> Schema {
@@ -88,6 +93,35 @@ fn jobs() -> Vec<Entry> {
                 .with(304, "etag")
                 .with(304, "cache-control")
                 .refuses(&[InvalidParameter, JobNotFound, JobGone, QueueUnavailable]),
+        ),
+        (
+            "/v1/jobs/{id}/reference",
+            "post",
+            Operation::new("Jobs", "submitReference", "A human's summary that arrives later")
+                .describe("The monitor scores the job's summary against it.")
+                .path("id", "The job's id, as its submission gave it", handle)
+                .body::<SubmitReference>()
+                .answers::<ReferenceAccepted>(202, "The stream has taken it")
+                .refuses(&[EmptyText, TextTooLong, JobNotFound, JobGone, QueueUnavailable, AnalyticsUnavailable]),
+        ),
+        (
+            "/v1/analytics",
+            "get",
+            Operation::new("Analytics", "listQueries", "Every named query, with what it takes")
+                .answers_as(200, "The queries", "application/json", anything),
+        ),
+        (
+            "/v1/analytics/{query}",
+            "get",
+            Operation::new("Analytics", "answerQuery", "The answer to a named query")
+                .describe("Its own parameters, which `GET /v1/analytics` lists, are in the query too.")
+                .path("query", "Name of the query", name)
+                .query("format", "`json`, `csv` or `arrow`; else what `Accept` names", format)
+                .answers_as(200, "The rows", "application/json", anything)
+                .answers_as(200, "The rows", "text/csv", text)
+                .answers_as(200, "The rows", "application/vnd.apache.arrow.stream", text)
+                .with(200, "cache-control")
+                .refuses(&[InvalidParameter, QueryNotFound, AnalyticsUnavailable]),
         ),
         (
             "/v1/models",
