@@ -314,6 +314,7 @@ pub(super) fn headers() -> Value {
         "location": text("Path of the job."),
         "retry-after": whole("Seconds after which it makes sense to ask again."),
         "preference-applied": text("The preferences that were honoured (RFC 7240)."),
+        "idempotent-replayed": text("`true` where the answer is about the first request with the same `Idempotency-Key`."),
         "etag": text("Tag of this state of the job, for `If-None-Match`."),
         "cache-control": text("How the answer may be kept."),
     })

@@ -1,12 +1,14 @@
 //! Every path and method, with what it takes and answers.
 
 use precis_schemas::ErrorCode::{self, *};
-use precis_schemas::rest::{JobView, ReferenceAccepted, SubmitReference, SubmitSummary};
+use precis_schemas::rest::{
+    JobView, ModelList, ReferenceAccepted, ScoreReport, SubmitReference, SubmitScores, SubmitSummary,
+    SubmittedBatch,
+};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use super::operation::{Operation, text};
+use super::operation::{Operation, of, text};
 use super::taken_over;
-use crate::model::ModelList;
 
 /// Groups of operations.
 pub(super) const TAGS: [(&str, &str); 5] = [
@@ -36,6 +38,20 @@ fn preference(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "examples": ["wait=30"], "pattern": "^wait=(\\d|[1-9]\\d|1[01]\\d|120)$"})
 }
 
+/// An `Idempotency-Key`, as `idempotency.rs` reads it.
+fn idempotency_key(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7E]+$"})
+}
+
+/// One text is a job, several are a batch.
+fn job_or_batch(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({"anyOf": [of::<JobView>(generator), of::<SubmittedBatch>(generator)]})
+}
+
+fn batch_id(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"})
+}
+
 fn handle(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}(\\.[1-9][0-9]{0,15})?$"})
 }
@@ -60,24 +76,65 @@ pub(super) fn all() -> Vec<Entry> {
     all
 }
 
+/// What all submissions to the queue have in common.
+fn submission(operation: Operation) -> Operation {
+    let mut operation = operation
+        .header(
+            "Prefer",
+            "`wait=N`: answer when the jobs have ended, or after N seconds",
+            preference,
+        )
+        .header(
+            "Idempotency-Key",
+            "The same key and body mean the same jobs for 24 hours",
+            idempotency_key,
+        )
+        .refuses(&TEXTS)
+        .refuses(&QUEUE)
+        .refuses(&[IdempotencyKeyReused, IdempotencyKeyInUse]);
+    for status in [200, 202] {
+        operation = ["location", "preference-applied", "idempotent-replayed"]
+            .into_iter()
+            .fold(operation, |operation, header| operation.with(status, header));
+    }
+    operation.with(202, "retry-after")
+}
+
 fn jobs() -> Vec<Entry> {
     vec![
         (
             "/v1/summaries",
             "post",
-            Operation::new("Jobs", "submitSummary", "Submit a text")
-                .describe("Answers at once with the job, or with its end where the client waits for it and it comes in time.")
-                .header("Prefer", "`wait=N`: answer when the job has ended, or after N seconds", preference)
+            submission(
+                Operation::new("Jobs", "submitSummary", "Submit a text, or several")
+                .describe(
+                    "Answers at once with the job (with several `texts`: with the batch), or with the end where the client \
+                     waits for it and it comes in time.",
+                )
                 .body::<SubmitSummary>()
-                .answers::<JobView>(200, "The job has ended while the client waited")
-                .with(200, "location")
-                .with(200, "preference-applied")
-                .answers::<JobView>(202, "The queue has taken the job")
-                .with(202, "location")
-                .with(202, "retry-after")
-                .with(202, "preference-applied")
-                .refuses(&TEXTS)
-                .refuses(&QUEUE),
+                .answers_as(200, "All jobs have ended while the client waited", "application/json", job_or_batch)
+                .answers_as(202, "The queue has taken the jobs", "application/json", job_or_batch),
+            ),
+        ),
+        (
+            "/v1/scores",
+            "post",
+            submission(
+                Operation::new("Jobs", "submitScores", "Score summaries, or texts that are summarized first")
+                .describe("Waits for the scores unless the client prefers otherwise.")
+                .body::<SubmitScores>()
+                .answers::<ScoreReport>(200, "All pairs are scored")
+                .answers::<ScoreReport>(202, "The queue has taken the pairs; what there is so far"),
+            ),
+        ),
+        (
+            "/v1/scores/{id}",
+            "get",
+            Operation::new("Jobs", "showScores", "The scores of a batch of pairs")
+                .path("id", "The batch's id, as its submission gave it", batch_id)
+                .query("wait", "Answer when all are scored, or after this many seconds", seconds)
+                .answers::<ScoreReport>(200, "What there is of the scores now")
+                .refuses(&[InvalidParameter, JobNotFound, JobGone, QueueUnavailable]),
         ),
         (
             "/v1/jobs/{id}",
@@ -93,6 +150,27 @@ fn jobs() -> Vec<Entry> {
                 .with(304, "etag")
                 .with(304, "cache-control")
                 .refuses(&[InvalidParameter, JobNotFound, JobGone, QueueUnavailable]),
+        ),
+        (
+            "/v1/jobs/{id}",
+            "delete",
+            Operation::new("Jobs", "cancelJob", "Cancel a job that is queued or running")
+                .describe("Cancelling a cancelled job again answers the same.")
+                .path("id", "The job's id, as its submission gave it", handle)
+                .answers::<JobView>(200, "The job is cancelled")
+                .refuses(&[InvalidRequest, JobNotFound, JobGone, JobFinished, QueueUnavailable]),
+        ),
+        (
+            "/v1/jobs/{id}/events",
+            "get",
+            Operation::new("Jobs", "followJob", "What happens to a job, as it happens")
+                .describe("Server-Sent Events: `state`, `text` and, at last, the end. See docs/api.md.")
+                .path("id", "The job's id, as its submission gave it", handle)
+                .header("Last-Event-ID", "Id of the last event that the client has seen", text)
+                .answers_as(200, "The events", "text/event-stream", text)
+                .with(200, "cache-control")
+                .answers_empty(204, "The client has seen the end")
+                .refuses(&[InvalidRequest, JobNotFound, JobGone, QueueUnavailable]),
         ),
         (
             "/v1/jobs/{id}/reference",
