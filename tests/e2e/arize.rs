@@ -176,7 +176,7 @@ async fn a_prediction_reaches_arize_as_a_trace_and_as_a_record_unless_its_job_fo
 #[tokio::test]
 async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
     let receiver = Receiver::start().await;
-    let settings = ["arize.timeout_seconds=1", "arize.circuit_open_seconds=1"];
+    let settings = ["arize.timeout_seconds=5", "arize.circuit_open_seconds=1"];
     let product = product(&receiver, "records", &settings).await;
     let dead = product.last_dead_letter().await;
     let mut troubles = vec![
@@ -195,13 +195,14 @@ async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
             None => Answer::Take,
         }
     });
-    let mut ids = BTreeSet::new();
+    let (mut ids, mut handles) = (BTreeSet::new(), vec![]);
     for number in 0..8 {
         let word = if number == 3 { "poison" } else { "rain" };
         let view = product
             .submit(&json!({"text": format!("There was {word} on day {number}.")}))
             .await;
         ids.insert((number, id_of(&view.id).to_string()));
+        handles.push(view.id);
     }
     let poisoned = ids
         .iter()
@@ -215,8 +216,10 @@ async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
         .filter(|id| *id != poisoned)
         .collect();
     // Clients and rows don't wait for Arize.
+    for handle in &handles {
+        product.finished(handle).await;
+    }
     for id in &good {
-        product.finished(id).await;
         product.rows_of(&id.parse().expect("an id")).await;
     }
     eventually(PATIENCE, "everything is there", async || {
