@@ -62,7 +62,12 @@ impl TextTokenizer {
             reason: error.to_string(),
         };
         let mut tokenizer = match file {
-            TokenizerFile::Json(json) => Tokenizer::from_bytes(json).map_err(wrong)?,
+            TokenizerFile::Json(json) => {
+                guarded(|| Tokenizer::from_bytes(json)).map_err(|reason| LoadError::Tokenizer {
+                    file: "tokenizer.json",
+                    reason,
+                })?
+            }
             TokenizerFile::SentencePiece { model, config: own } => {
                 let extra_ids = own.as_deref().map(extra_ids).transpose()?.flatten();
                 sentencepiece::tokenizer(model, extra_ids, config.vocab_size).map_err(|reason| {
