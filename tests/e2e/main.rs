@@ -9,6 +9,7 @@ mod contracts;
 mod crashes;
 mod faults;
 mod guarded;
+mod jobs;
 mod lifecycle;
 mod models;
 mod monitor;

@@ -1,0 +1,317 @@
+//! Jobs over REST on the real queue: waiting, events, cancelling, keys, two gateways, a full queue, scores.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::join_all;
+use precis_schemas::rest::{JobView, ScoreReport, Status, SubmittedBatch};
+use precis_schemas::{JobId, Outcome};
+use precis_tests::product::free_port;
+use precis_tests::{Options, Process, Product, eventually, id_of, samples};
+use serde_json::{Value, json};
+
+use crate::{PROGRAM, shared};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn text() -> String {
+    samples::get("tramway-fare-free").article
+}
+
+/// A request that keeps a worker busy for seconds at least.
+fn long_request() -> Value {
+    let text = samples::get("geothermal-skarn-valley").article;
+    json!({"text": text, "params": {
+        "num_beams": 64, "min_new_tokens": 500, "max_new_tokens": 500, "first_sentence": false,
+    }})
+}
+
+async fn without_workers(settings: &[&str]) -> Product {
+    let options = Options {
+        workers: 0,
+        settings: settings.iter().map(|text| (*text).to_owned()).collect(),
+        ..Options::default()
+    };
+    Product::start(PROGRAM, options).await
+}
+
+/// A product that knows its worker's consumers, and whose worker has gone: jobs are accepted and wait.
+async fn with_waiting_jobs(settings: &[&str]) -> Product {
+    let product = without_workers(settings).await;
+    let mut worker = product.worker("gone", &[]);
+    worker_is_known(&product).await;
+    worker.signal(rustix::process::Signal::TERM);
+    assert!(worker.ended(MINUTE).await.success(), "{}", worker.output());
+    product
+}
+
+async fn worker_is_known(product: &Product) {
+    eventually(MINUTE, "a worker is known", async || {
+        let (status, models) = product.get("/v1/models").await;
+        (status == 200 && models.to_string().contains("default")).then_some(())
+    })
+    .await;
+}
+
+async fn delete(product: &Product, id: &str) -> (u16, Value) {
+    let request = product.http.delete(format!("{}/v1/jobs/{id}", product.api));
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+async fn with_key(product: &Product, api: &str, key: &str, body: &Value) -> (u16, Value) {
+    let request = product.http.post(format!("{api}/v1/summaries"));
+    let request = request.header("idempotency-key", key).json(body);
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+/// One more gateway, and its address.
+async fn second_gateway(product: &Product, name: &str) -> (Process, String) {
+    let port = free_port();
+    let settings = [format!("api.listen=127.0.0.1:{port}")];
+    let process = product.command("api", name, &settings);
+    let address = format!("http://127.0.0.1:{port}");
+    eventually(MINUTE, "the second gateway is ready", async || {
+        let answer = product.http.get(format!("{address}/readyz")).send().await.ok()?;
+        answer.status().is_success().then_some(())
+    })
+    .await;
+    (process, address)
+}
+
+/// An event of a stream: its kind, id, and data.
+type Event = (String, String, Value);
+
+/// Reads events until the stream ends, or `enough` of them have come.
+async fn events(product: &Product, api: &str, id: &str, last: Option<&str>, enough: usize) -> Vec<Event> {
+    let mut request = product.http.get(format!("{api}/v1/jobs/{id}/events"));
+    if let Some(last) = last {
+        request = request.header("last-event-id", last);
+    }
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let (mut body, mut text, mut found) = (response.bytes_stream(), String::new(), Vec::new());
+    while found.len() < enough
+        && let Some(chunk) = body.next().await
+    {
+        text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
+        while let Some((block, rest)) = text.split_once("\n\n") {
+            let field = |name: &str| {
+                let line = block.lines().find_map(|line| line.strip_prefix(name))?;
+                line.strip_prefix(": ").map(str::to_owned)
+            };
+            if let (Some(kind), Some(id), Some(data)) = (field("event"), field("id"), field("data")) {
+                found.push((kind, id, serde_json::from_str(&data).unwrap()));
+            }
+            text = rest.to_owned();
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn several_texts_are_one_batch_and_all_or_nothing() {
+    let product = shared().await;
+    let body = json!({"texts": [text(), samples::get("harbour-bridge-vote").article]});
+    let request = product.http.post(format!("{}/v1/summaries", product.api));
+    let response = request
+        .header("prefer", "wait=100")
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    let batch: SubmittedBatch = response.json().await.unwrap();
+    for (index, job) in batch.jobs.iter().enumerate() {
+        assert_eq!(job.status, Status::Succeeded, "{job:?}");
+        assert_eq!(id_of(&job.id).to_string(), format!("{}-{index}", batch.id));
+    }
+    let (status, problem) = product
+        .post("/v1/summaries", &json!({"texts": [text(), " "]}))
+        .await;
+    assert_eq!((status, problem["code"].as_str()), (422, Some("empty_text")));
+    assert!(problem["detail"].as_str().unwrap().starts_with("texts[1]: "));
+}
+
+#[tokio::test]
+async fn pairs_are_scored_by_a_worker() {
+    let product = shared().await;
+    let sample = samples::get("harbour-bridge-vote");
+    let body = json!({"pairs": [
+        {"text": sample.article, "reference": sample.reference},
+        {"summary": "the harbour stayed open", "reference": "the harbour stayed open in the rain"},
+    ]});
+    let (status, report) = product.post("/v1/scores", &body).await;
+    assert_eq!(status, 200, "{report}");
+    let report: ScoreReport = serde_json::from_value(report).unwrap();
+    assert!(report.done);
+    assert!(report.pairs[0].scores.is_some() && report.pairs[0].summary.is_some());
+    // 4 of 4 words, and 4 of 7.
+    let given = report.pairs[1].scores.unwrap();
+    assert!((given.rouge1.fmeasure - 8.0 / 11.0).abs() < 1e-9, "{given:?}");
+    assert_eq!(report.aggregate.as_ref().unwrap().count, 2);
+    let (status, again) = product.get(&report.links.this).await;
+    assert_eq!(status, 200);
+    assert_eq!(serde_json::from_value::<ScoreReport>(again).unwrap(), report);
+    let result = product.result(&id_of(&report.pairs[1].job_id)).await.unwrap();
+    assert_eq!((result.model, result.scores), (None, Some(given)));
+    let rows = product.rows_of(&id_of(&report.pairs[1].job_id)).await;
+    assert_eq!((rows.len(), rows[0]["task"].as_str()), (1, Some("score")));
+}
+
+#[tokio::test]
+async fn events_tell_the_text_as_it_is_written_and_another_gateway_goes_on() {
+    let product = without_workers(&[]).await;
+    let _worker = product.worker("only", &[]);
+    worker_is_known(&product).await;
+    let (_second, other) = second_gateway(&product, "second").await;
+    let job = product.submit(&long_request()).await;
+    let first = events(&product, &product.api, &job.id, None, 4).await;
+    let kinds: Vec<_> = first.iter().map(|(kind, ..)| kind.as_str()).collect();
+    assert_eq!(kinds.first(), Some(&"state"));
+    let (kind, last, data) = first.last().unwrap();
+    assert_eq!(kind, "text", "bad set-up: the job is too short: {kinds:?}");
+    let part = data["part"].as_u64().unwrap();
+    let rest = events(&product, &other, &job.id, Some(last), usize::MAX).await;
+    for (kind, _, data) in &rest {
+        assert_ne!(kind, "state", "{rest:?}");
+        assert!(kind == "result" || data["part"].as_u64().unwrap() > part);
+    }
+    let (kind, id, end) = rest.last().unwrap();
+    assert_eq!((kind.as_str(), id.as_str()), ("result", "end"));
+    assert_eq!(end["status"], "succeeded", "{end}");
+    let request = product.http.get(format!("{other}/v1/jobs/{}/events", job.id));
+    let seen = request.header("last-event-id", "end").send().await.unwrap();
+    assert_eq!(seen.status(), 204);
+}
+
+#[tokio::test]
+async fn a_job_that_is_decoded_leaves_its_batch_when_it_is_cancelled() {
+    let product = without_workers(&[]).await;
+    let worker = product.worker("only", &["worker.max_batch=1"]);
+    worker_is_known(&product).await;
+    let job = product.begun(&long_request()).await;
+    let (status, view) = delete(&product, &job.id).await;
+    assert_eq!(
+        (status, view["status"].as_str()),
+        (200, Some("cancelled")),
+        "{view}"
+    );
+    // There is room for one job: another is done only when this one has left.
+    let next = product.summarize(&json!({"text": text()})).await;
+    assert_eq!(next.status, Status::Succeeded);
+    assert!(
+        worker.output().contains("is cancelled by its client"),
+        "{}",
+        worker.output()
+    );
+    let result = product.result(&id_of(&job.id)).await.unwrap();
+    assert_eq!(result.outcome, Outcome::Cancelled);
+    let (_, sequence) = job.id.split_once('.').unwrap();
+    product.left_the_queue(sequence.parse().unwrap()).await;
+    let (status, again) = delete(&product, &job.id).await;
+    assert_eq!((status, again["status"].as_str()), (200, Some("cancelled")));
+    let (status, ended) = delete(&product, &next.id).await;
+    assert_eq!((status, ended["code"].as_str()), (409, Some("job_finished")));
+    assert_eq!(ended["job_status"], "succeeded");
+    assert_eq!(product.stored_rows(&id_of(&job.id)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_that_waits_is_cancelled_expires_or_is_submitted_again() {
+    let product = with_waiting_jobs(&["monitor.absent_grace_seconds=600"]).await;
+    // Cancelled while it waits, and published again under the same id, as its publisher chose it.
+    let id = JobId::generate();
+    let subject = "jobs.v1.default.normal.summarize.acme";
+    let body = json!({"id": id, "text": text()}).to_string();
+    let sequence = product.publish(subject, body.clone()).await;
+    let (status, view) = delete(&product, &format!("{id}.{sequence}")).await;
+    assert_eq!(
+        (status, view["status"].as_str()),
+        (200, Some("cancelled")),
+        "{view}"
+    );
+    product.left_the_queue(sequence).await;
+    let again = product.publish(subject, body).await;
+    let (_, view) = product.get(&format!("/v1/jobs/{id}.{again}")).await;
+    assert_eq!(view["status"], "queued", "{view}");
+    // Its time is up while it waits.
+    let mut short = json!({"text": text()});
+    short["ttl_seconds"] = 1.into();
+    let short = product.submit(&short).await;
+    let (_, ended) = product.get(&format!("/v1/jobs/{}?wait=20", short.id)).await;
+    assert_eq!(ended["status"], "expired", "{ended}");
+    // Many wait for one job, and one process has one subscription for all of them.
+    let job = product.submit(&json!({"text": text()})).await;
+    let path = format!("{}/v1/jobs/{}?wait=100", product.api, job.id);
+    let waiting: Vec<_> = (0..1_000)
+        .map(|_| tokio::spawn(product.http.get(&path).send()))
+        .collect();
+    eventually(MINUTE, "all of them wait", async || {
+        let metrics = product.get("/metrics").await.1;
+        let line = metrics
+            .as_str()?
+            .lines()
+            .find(|line| line.starts_with("precis_api_waiters "))?;
+        line.ends_with(" 1000").then_some(())
+    })
+    .await;
+    let _worker = product.worker("new", &[]);
+    for one in join_all(waiting).await {
+        let view: JobView = one.unwrap().unwrap().json().await.unwrap();
+        assert_eq!(view.status, Status::Succeeded);
+    }
+    let view = product.finished(&format!("{id}.{again}")).await;
+    assert_eq!(view.status, Status::Succeeded, "{view:?}");
+    assert_eq!(product.result(&id).await.unwrap().job_sequence, again);
+}
+
+#[tokio::test]
+async fn fifty_equal_posts_to_two_gateways_are_one_job() {
+    let product = shared().await;
+    let (_second, other) = second_gateway(product, "second").await;
+    let key = JobId::generate().to_string();
+    let body = json!({"text": text()});
+    let posts = (0..50).map(|number| {
+        let api = if number % 2 == 0 { &product.api } else { &other };
+        with_key(product, api, &key, &body)
+    });
+    let answers = join_all(posts).await;
+    for (status, answer) in &answers {
+        assert!(matches!(status, 200 | 202), "{status}: {answer}");
+        assert_eq!(answer["id"], answers[0].1["id"]);
+    }
+    let (status, problem) = with_key(product, &other, &key, &json!({"text": "Rain fell."})).await;
+    assert_eq!(
+        (status, problem["code"].as_str()),
+        (422, Some("idempotency_key_reused"))
+    );
+    let id = answers[0].1["id"].as_str().unwrap();
+    assert_eq!(product.finished(id).await.status, Status::Succeeded);
+    assert_eq!(product.stored_rows(&id_of(id)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once_and_keeps_nothing_of_several_texts() {
+    let product = with_waiting_jobs(&["queue.max_jobs=2"]).await;
+    let job = product.submit(&json!({"text": text()})).await;
+    let (status, problem) = product
+        .post("/v1/summaries", &json!({"texts": [text(), text(), text()]}))
+        .await;
+    assert_eq!(
+        (status, problem["code"].as_str()),
+        (503, Some("queue_full")),
+        "{problem}"
+    );
+    // What it had taken of them was taken back.
+    product.submit(&json!({"text": text()})).await;
+    let request = product.http.post(format!("{}/v1/summaries", product.api));
+    let response = request.json(&json!({"text": text()})).send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert!(response.headers().contains_key("retry-after"));
+    // A place that a client gives back is free.
+    assert_eq!(delete(&product, &job.id).await.0, 200);
+    product.submit(&json!({"text": text()})).await;
+}
