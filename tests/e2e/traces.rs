@@ -55,7 +55,7 @@ async fn one_trace_follows_a_job_from_its_request_to_its_insert() {
     let spans = eventually(Duration::from_secs(60), "all spans are exported", async || {
         let spans = receiver.spans();
         let all = chain.iter().all(|(name, ..)| find(&spans, name).is_some());
-        let others = ["receive jobs", "INSERT prediction_rows"];
+        let others = ["receive jobs", "INSERT prediction_versions"];
         let others = others
             .iter()
             .all(|name| spans.iter().any(|(_, span)| span.name == *name));
@@ -95,7 +95,7 @@ async fn one_trace_follows_a_job_from_its_request_to_its_insert() {
     let insert = spans
         .iter()
         .map(|(_, span)| span)
-        .find(|span| span.name == "INSERT prediction_rows" && linked(span, published))
+        .find(|span| span.name == "INSERT prediction_versions" && linked(span, published))
         .expect("the insert is linked with the result");
     assert!(linked(stored, insert));
     assert_ne!(hex(&insert.trace_id), TRACE);

@@ -26,7 +26,7 @@ pub struct Leases {
 /// Where the server listens to what becomes of one delivery.
 ///
 /// A confirmed acknowledgement is a request on the connection's own inbox. async-nats' `double_ack` subscribes anew for
-/// each, which costs the server three times as much.
+/// each.
 #[derive(Debug, Clone)]
 pub struct Acker {
     client: Client,
