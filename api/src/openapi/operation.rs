@@ -279,7 +279,7 @@ impl Operation {
             match responses.get_mut(&status.to_string()) {
                 Some(response) => {
                     response["content"][problem::CONTENT_TYPE] =
-                        problem["content"][problem::CONTENT_TYPE].clone()
+                        problem["content"][problem::CONTENT_TYPE].clone();
                 }
                 None => drop(responses.insert(status.to_string(), problem)),
             }
