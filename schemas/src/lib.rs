@@ -2,7 +2,7 @@
 //!
 //! A publisher or reader in any language needs a NATS client and what this crate describes:
 //!
-//! * [`job`], [`result`], [`event`], [`reference`], [`dead`]: what travels on NATS, version 1;
+//! * [`job`], [`result`], [`event`], [`mod@reference`], [`dead`]: what travels on NATS, version 1;
 //! * [`rest`]: what travels over HTTP;
 //! * [`ending`]: the record of a job that ended without a worker;
 //! * [`subject`] and [`topology`]: where it travels, and how the streams and consumers are set up;
