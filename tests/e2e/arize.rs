@@ -180,13 +180,13 @@ async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
     let product = product(&receiver, "records", &settings).await;
     let dead = product.last_dead_letter().await;
     let mut troubles = vec![
-        Answer::Take,
         Answer::Hang,
         Answer::Reset,
         Answer::Status(500),
         Answer::Later(429, 1),
         Answer::Status(503),
     ];
+    // After the troubles poison is refused and the rest taken; a request that has both is refused and halved.
     receiver.answers(move |request| {
         let poison = String::from_utf8_lossy(&request.body).contains("poison");
         match troubles.pop() {
