@@ -1,21 +1,26 @@
 //! Products with 256-bit registers.
 //!
-//! Tiles are 16 columns wide: 12 registers of sums for f32 and bf16. 8-bit integers are widened to 16 bits and multiplied
-//! in pairs: `vpmaddubsw`, which takes them as they are, would cut sums off at 16 bits.
+//! A tile is up to 6 rows by two registers of sums: 12 of the 16 registers that there are. Rows of bf16 and of 8-bit
+//! integers are widened block by block into numbers that can be broadcast from memory: a block of a panel stays in the
+//! first-level cache while it is used. 8-bit integers are multiplied as pairs of 16-bit ones: `vpmaddubsw`, which takes
+//! them as they are, would cut sums off at 16 bits, and needs as many multiplications.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
 use super::PANEL;
+use super::lanes::from_bf16;
 use super::portable::put;
 use super::product::{Rows, Scales, Target, tiles};
 
-/// Rows of a tile of f32 and bf16.
+/// Rows of a tile.
 const TILE: usize = 6;
-/// Rows of a tile of 8-bit integers.
-const INT8_TILE: usize = 3;
-/// Columns of a tile.
+/// Inputs of a block: of a panel of 8-bit integers it takes 16 KiB.
+const BLOCK: usize = 256;
+/// Columns of a tile of f32 and bf16.
 const COLUMNS: usize = 16;
+/// Columns of a tile of 8-bit integers, each with two sums.
+const INT8_COLUMNS: usize = 8;
 
 macro_rules! by_rows {
     ($count:expr, $tile:ident, ($($arg:expr),*)) => {
@@ -79,9 +84,10 @@ unsafe fn f32_tile<const R: usize>(
 /// The processor has AVX2 and FMA. Lengths are as `product.rs` checks them.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn bf16_panel(rows: Rows<'_, u16>, panel: &[u16], target: &mut Target<'_>) {
+    let mut wide = [[0f32; BLOCK]; TILE];
     for (first, count) in tiles(rows.count, TILE) {
         // SAFETY: the rows of the tile are rows of `rows`.
-        unsafe { by_rows!(count, bf16_tile, (rows, panel, target, first)) };
+        unsafe { by_rows!(count, bf16_tile, (rows, panel, target, first, &mut wide)) };
     }
 }
 
@@ -92,36 +98,55 @@ unsafe fn bf16_tile<const R: usize>(
     panel: &[u16],
     target: &mut Target<'_>,
     first: usize,
+    wide: &mut [[f32; BLOCK]; TILE],
 ) {
     let mut results = [[0f32; PANEL]; R];
-    // SAFETY: `first + R` rows are there, of `inputs` numbers each, an even number; the panel has 128 for each two. Two
-    // bfloat16 side by side are one 32-bit number, whose halves shifted up are f32.
-    unsafe {
-        let values = rows.values.as_ptr().add(first * rows.stride);
-        let upper = _mm256_set1_epi32(0xFFFF_0000_u32 as i32);
-        for column in (0..PANEL).step_by(COLUMNS) {
-            let mut sums = [[_mm256_setzero_ps(); 2]; R];
-            for step in 0..rows.inputs / 2 {
-                let place = panel.as_ptr().add((step * PANEL + column) * 2);
-                let pairs = [
-                    _mm256_loadu_si256(place.cast()),
-                    _mm256_loadu_si256(place.add(16).cast()),
-                ];
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let pair = values.add(row * rows.stride + 2 * step);
-                    let low = _mm256_set1_ps(f32::from_bits(u32::from(*pair) << 16));
-                    let high = _mm256_set1_ps(f32::from_bits(u32::from(*pair.add(1)) << 16));
-                    for (sum, pairs) in sums.iter_mut().zip(pairs) {
-                        let second = _mm256_castsi256_ps(_mm256_and_si256(pairs, upper));
-                        let first = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs));
-                        *sum = _mm256_fmadd_ps(high, second, *sum);
-                        *sum = _mm256_fmadd_ps(low, first, *sum);
+    for block in (0..rows.inputs).step_by(BLOCK) {
+        let inputs = (rows.inputs - block).min(BLOCK);
+        for (row, wide) in wide.iter_mut().take(R).enumerate() {
+            let values = &rows.values[(first + row) * rows.stride + block..][..inputs];
+            wide.iter_mut()
+                .zip(values)
+                .for_each(|(wide, value)| *wide = from_bf16(*value));
+        }
+        // SAFETY: `wide` has `inputs` numbers of each row, an even number; the panel has 128 for each two. Two bfloat16
+        // side by side are one 32-bit number, whose halves shifted up are f32.
+        unsafe {
+            let upper = _mm256_set1_epi32(0xFFFF_0000_u32 as i32);
+            for column in (0..PANEL).step_by(COLUMNS) {
+                let mut sums = [[_mm256_setzero_ps(); 2]; R];
+                for (results, sums) in results.iter().zip(&mut sums) {
+                    *sums = [
+                        _mm256_loadu_ps(results.as_ptr().add(column)),
+                        _mm256_loadu_ps(results.as_ptr().add(column + 8)),
+                    ];
+                }
+                for step in 0..inputs / 2 {
+                    let place = panel.as_ptr().add(((block / 2 + step) * PANEL + column) * 2);
+                    let pairs = [
+                        _mm256_loadu_si256(place.cast()),
+                        _mm256_loadu_si256(place.add(16).cast()),
+                    ];
+                    // The second factors first, as `vdpbf16ps` does it.
+                    let weights = pairs.map(|pairs| _mm256_castsi256_ps(_mm256_and_si256(pairs, upper)));
+                    for (wide, sums) in wide.iter().zip(&mut sums) {
+                        let value = _mm256_broadcast_ss(&*wide.as_ptr().add(2 * step + 1));
+                        for (sum, weights) in sums.iter_mut().zip(weights) {
+                            *sum = _mm256_fmadd_ps(value, weights, *sum);
+                        }
+                    }
+                    let weights = pairs.map(|pairs| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)));
+                    for (wide, sums) in wide.iter().zip(&mut sums) {
+                        let value = _mm256_broadcast_ss(&*wide.as_ptr().add(2 * step));
+                        for (sum, weights) in sums.iter_mut().zip(weights) {
+                            *sum = _mm256_fmadd_ps(value, weights, *sum);
+                        }
                     }
                 }
-            }
-            for (results, sums) in results.iter_mut().zip(sums) {
-                _mm256_storeu_ps(results.as_mut_ptr().add(column), sums[0]);
-                _mm256_storeu_ps(results.as_mut_ptr().add(column + 8), sums[1]);
+                for (results, sums) in results.iter_mut().zip(sums) {
+                    _mm256_storeu_ps(results.as_mut_ptr().add(column), sums[0]);
+                    _mm256_storeu_ps(results.as_mut_ptr().add(column + 8), sums[1]);
+                }
             }
         }
     }
@@ -139,15 +164,10 @@ pub(super) unsafe fn int8_panel(
     scales: Scales<'_>,
     target: &mut Target<'_>,
 ) {
-    for (first, count) in tiles(rows.count, INT8_TILE) {
+    let mut wide = [[0i16; BLOCK]; TILE];
+    for (first, count) in tiles(rows.count, TILE) {
         // SAFETY: the rows of the tile are rows of `rows`.
-        unsafe {
-            match count {
-                1 => int8_tile::<1>(rows, panel, scales, target, first),
-                2 => int8_tile::<2>(rows, panel, scales, target, first),
-                _ => int8_tile::<INT8_TILE>(rows, panel, scales, target, first),
-            }
-        }
+        unsafe { by_rows!(count, int8_tile, (rows, panel, scales, target, first, &mut wide)) };
     }
 }
 
@@ -159,35 +179,43 @@ unsafe fn int8_tile<const R: usize>(
     scales: Scales<'_>,
     target: &mut Target<'_>,
     first: usize,
+    wide: &mut [[i16; BLOCK]; TILE],
 ) {
     let mut totals = [[0i32; PANEL]; R];
-    // SAFETY: `first + R` rows are there, of `inputs` numbers each, a multiple of 4; the panel has 256 for each four.
-    unsafe {
-        let values = rows.values.as_ptr().add(first * rows.stride);
-        for column in (0..PANEL).step_by(COLUMNS) {
-            // Of 4 columns each; two sums for a column, of the first and of the last two of its four inputs.
-            let mut sums = [[_mm256_setzero_si256(); 4]; R];
-            for step in 0..rows.inputs / 4 {
-                let place = panel.as_ptr().add((step * PANEL + column) * 4);
-                let weights: [__m256i; 4] = std::array::from_fn(|index| {
-                    _mm256_cvtepi8_epi16(_mm_loadu_si128(place.add(index * 16).cast()))
-                });
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let group = values.add(row * rows.stride + 4 * step).cast::<i32>();
-                    let value = _mm_cvtsi32_si128(group.read_unaligned());
-                    let value = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(value));
-                    for (sum, weights) in sums.iter_mut().zip(weights) {
-                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(value, weights));
+    for block in (0..rows.inputs).step_by(BLOCK) {
+        let inputs = (rows.inputs - block).min(BLOCK);
+        for (row, wide) in wide.iter_mut().take(R).enumerate() {
+            let values = &rows.values[(first + row) * rows.stride + block..][..inputs];
+            wide.iter_mut()
+                .zip(values)
+                .for_each(|(wide, value)| *wide = i16::from(*value));
+        }
+        // SAFETY: `wide` has `inputs` numbers of each row, a multiple of 4; the panel has 256 for each four.
+        unsafe {
+            for column in (0..PANEL).step_by(INT8_COLUMNS) {
+                // Of 4 columns each; two sums for a column, of the first and of the last two of its four inputs.
+                let mut sums = [[_mm256_setzero_si256(); 2]; R];
+                for step in 0..inputs / 4 {
+                    let place = panel.as_ptr().add(((block / 4 + step) * PANEL + column) * 4);
+                    let weights = [
+                        _mm256_cvtepi8_epi16(_mm_loadu_si128(place.cast())),
+                        _mm256_cvtepi8_epi16(_mm_loadu_si128(place.add(16).cast())),
+                    ];
+                    for (wide, sums) in wide.iter().zip(&mut sums) {
+                        let group = wide.as_ptr().add(4 * step).cast::<i64>();
+                        let value = _mm256_set1_epi64x(group.read_unaligned());
+                        for (sum, weights) in sums.iter_mut().zip(weights) {
+                            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(value, weights));
+                        }
                     }
                 }
-            }
-            for (totals, sums) in totals.iter_mut().zip(sums) {
-                for (index, sum) in sums.into_iter().enumerate() {
-                    let mut pairs = [0i32; 8];
-                    _mm256_storeu_si256(pairs.as_mut_ptr().cast(), sum);
-                    for (total, pair) in totals[column + index * 4..].iter_mut().zip(pairs.chunks_exact(2)) {
-                        *total = pair[0] + pair[1];
-                    }
+                for (totals, [low, high]) in totals.iter_mut().zip(sums) {
+                    // Of each half of a register the two columns of `low`, then those of `high`: put in order.
+                    let pairs = _mm256_hadd_epi32(low, high);
+                    let columns = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
+                    let place = totals.as_mut_ptr().add(column).cast::<__m256i>();
+                    let total = _mm256_add_epi32(_mm256_loadu_si256(place), columns);
+                    _mm256_storeu_si256(place, total);
                 }
             }
         }

@@ -10,25 +10,36 @@ use super::{Isa, Precision};
 pub fn operations_at_peak(isa: Isa, precision: Precision, steps: usize) -> Option<f64> {
     #[cfg(target_arch = "x86_64")]
     {
-        let per_instruction = match precision {
+        let (registers, per_step) = match precision {
             Precision::F32 if isa.level == Level::Avx512 => {
                 // SAFETY: the processor was found to have AVX-512F.
                 unsafe { x86::f32(steps) };
-                32
+                (x86::REGISTERS, 32)
             }
             Precision::Bf16 if isa.bf16 => {
                 // SAFETY: the processor was found to have AVX512-BF16.
                 unsafe { x86::bf16(steps) };
-                64
+                (x86::REGISTERS, 64)
             }
             Precision::Int8 if isa.vnni => {
                 // SAFETY: the processor was found to have AVX512-VNNI.
                 unsafe { x86::int8(steps) };
-                128
+                (x86::REGISTERS, 128)
+            }
+            // bfloat16 without its own instructions is multiplied as f32.
+            Precision::F32 | Precision::Bf16 if isa.level >= Level::Avx2 => {
+                // SAFETY: the processor was found to have AVX2 and FMA.
+                unsafe { x86::f32_avx2(steps) };
+                (x86::AVX2_REGISTERS, 16)
+            }
+            Precision::Int8 if isa.level >= Level::Avx2 => {
+                // SAFETY: the processor was found to have AVX2.
+                unsafe { x86::int8_avx2(steps) };
+                (x86::AVX2_REGISTERS, 32)
             }
             _ => return None,
         };
-        Some((steps * x86::REGISTERS * per_instruction) as f64)
+        Some((steps * registers * per_step) as f64)
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -83,6 +94,35 @@ mod x86 {
         for _ in 0..steps {
             for sum in &mut sums {
                 *sum = _mm512_dpbusd_epi32(*sum, a, b);
+            }
+        }
+        black_box(sums);
+    }
+
+    /// As [`REGISTERS`], of the 16 that AVX2 has.
+    pub(super) const AVX2_REGISTERS: usize = 12;
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn f32_avx2(steps: usize) {
+        let (a, b) = black_box((_mm256_set1_ps(1.0), _mm256_set1_ps(1e-9)));
+        let mut sums = [_mm256_setzero_ps(); AVX2_REGISTERS];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(a, b, *sum);
+            }
+        }
+        black_box(sums);
+    }
+
+    /// A multiplication of 16-bit pairs and an addition.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn int8_avx2(steps: usize) {
+        let a = black_box(_mm256_set1_epi16(1));
+        let mut sums = [_mm256_setzero_si256(); AVX2_REGISTERS];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                // Of the sum itself: a product that never changes would be taken out of the loop.
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(a, *sum));
             }
         }
         black_box(sums);

@@ -19,8 +19,11 @@ struct Reference {
 #[derive(Deserialize)]
 struct FirstToken {
     params: BTreeMap<String, Value>,
-    probabilities: BTreeMap<u32, f64>,
+    probabilities: Probabilities,
 }
+
+/// Of a first token, by id.
+type Probabilities = BTreeMap<u32, f64>;
 
 #[derive(Deserialize)]
 struct BeamSampling {
@@ -60,52 +63,64 @@ fn critical(degrees: usize) -> f64 {
     n * (1.0 - 2.0 / (9.0 * n) + 3.09 * (2.0 / (9.0 * n)).sqrt()).powi(3)
 }
 
+/// Chi-square of first tokens drawn with `params` against `probabilities`, and its degrees of freedom; tokens that are
+/// expected fewer than five times are taken together.
+fn chi_square(
+    engine: &Engine,
+    ids: &[u32],
+    params: &GenerationParams,
+    probabilities: &Probabilities,
+) -> (f64, usize) {
+    const DRAWS: u64 = 20_000;
+    let params = GenerationParams {
+        max_new_tokens: 1,
+        ..params.clone()
+    };
+    let mut counts = BTreeMap::<u32, f64>::new();
+    for ids in draw(engine, ids, &params, DRAWS) {
+        *counts.entry(ids[0]).or_default() += 1.0;
+    }
+    // top_k and top_p: nothing else is ever drawn.
+    for id in counts.keys() {
+        assert!(probabilities.contains_key(id), "{params:?}: token {id}");
+    }
+    let (mut chi_square, mut cells) = (0.0, 0);
+    let (mut rare_expected, mut rare_seen) = (0.0, 0.0);
+    let mut add = |expected: f64, seen: f64| {
+        if expected > 0.0 {
+            chi_square += (seen - expected).powi(2) / expected;
+            cells += 1;
+        }
+    };
+    for (id, probability) in probabilities {
+        let (expected, seen) = (probability * DRAWS as f64, counts.get(id).copied().unwrap_or(0.0));
+        if expected < 5.0 {
+            rare_expected += expected;
+            rare_seen += seen;
+        } else {
+            add(expected, seen);
+        }
+    }
+    add(rare_expected, rare_seen);
+    (chi_square, cells - 1)
+}
+
 #[test]
 fn first_tokens_follow_the_models_distribution() {
-    const DRAWS: u64 = 6000;
     let engine = tiny("t5");
     let reference = reference();
     for case in &reference.first_token {
-        let params = GenerationParams {
-            max_new_tokens: 1,
-            ..params(&case.params)
-        };
-        let mut counts = BTreeMap::<u32, f64>::new();
-        for ids in draw(&engine, &reference.input_ids, &params, DRAWS) {
-            *counts.entry(ids[0]).or_default() += 1.0;
-        }
-        // top_k and top_p: nothing else is ever drawn.
-        for id in counts.keys() {
+        let (found, degrees) = chi_square(
+            &engine,
+            &reference.input_ids,
+            &params(&case.params),
+            &case.probabilities,
+        );
+        if degrees > 0 {
+            let most = critical(degrees);
             assert!(
-                case.probabilities.contains_key(id),
-                "{:?}: token {id}",
-                case.params
-            );
-        }
-        // Tokens that are expected fewer than five times are taken together.
-        let (mut chi_square, mut cells) = (0.0, 0);
-        let (mut rare_expected, mut rare_seen) = (0.0, 0.0);
-        let mut add = |expected: f64, seen: f64| {
-            if expected > 0.0 {
-                chi_square += (seen - expected).powi(2) / expected;
-                cells += 1;
-            }
-        };
-        for (id, probability) in &case.probabilities {
-            let (expected, seen) = (probability * DRAWS as f64, counts.get(id).copied().unwrap_or(0.0));
-            if expected < 5.0 {
-                rare_expected += expected;
-                rare_seen += seen;
-            } else {
-                add(expected, seen);
-            }
-        }
-        add(rare_expected, rare_seen);
-        if cells > 1 {
-            let most = critical(cells - 1);
-            assert!(
-                chi_square < most,
-                "{:?}: {chi_square:.1} of {most:.1}, {cells} cells",
+                found < most,
+                "{:?}: {found:.1} of {most:.1}, {degrees} degrees",
                 case.params
             );
         } else {
@@ -114,9 +129,39 @@ fn first_tokens_follow_the_models_distribution() {
     }
 }
 
+/// So that the test above would see a temperature that is a little off.
+#[test]
+fn a_temperature_that_is_a_tenth_off_is_seen() {
+    let engine = tiny("t5");
+    let reference = reference();
+    let mut tried = 0;
+    for case in &reference.first_token {
+        // Another temperature would let top_p allow other tokens.
+        if case.probabilities.len() < 20 || params(&case.params).top_p < 1.0 {
+            continue;
+        }
+        let right = params(&case.params);
+        for factor in [0.9, 1.1] {
+            let wrong = GenerationParams {
+                temperature: right.temperature * factor,
+                ..right.clone()
+            };
+            let (found, degrees) = chi_square(&engine, &reference.input_ids, &wrong, &case.probabilities);
+            let most = critical(degrees);
+            assert!(
+                found > most,
+                "{:?} x {factor}: {found:.1} of {most:.1}",
+                case.params
+            );
+            tried += 1;
+        }
+    }
+    assert!(tried > 0);
+}
+
 #[test]
 fn beam_sampling_draws_what_transformers_draws() {
-    const DRAWS: u64 = 6000;
+    const DRAWS: u64 = 20_000;
     let engine = tiny("t5");
     let reference = reference();
     for case in &reference.beam_sampling {
