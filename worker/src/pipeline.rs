@@ -60,6 +60,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
             tracing::error!(%error, "the admin server failed");
         }
     });
+    let asked = serving::Asked::listen(&config.worker).context("listening for SIGHUP")?;
     let prepared = tokio::select! {
         prepared = prepare(&context) => prepared?,
         () = stop.cancelled() => return Ok(()),
@@ -117,6 +118,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         config.worker.clone(),
         identity.worker.clone(),
         replacement,
+        asked,
         stop.clone(),
     ));
     let pipeline = Pipeline {

@@ -106,15 +106,9 @@ pub async fn replace(
     settings: Worker,
     worker: Token,
     current: watch::Sender<Arc<Serving>>,
+    mut asked: Asked,
     stop: CancellationToken,
 ) {
-    let mut asked = match Asked::new(&settings) {
-        Ok(asked) => asked,
-        Err(error) => {
-            tracing::error!(%error, "the model can't be replaced while the worker runs");
-            return;
-        }
-    };
     let served_as = current.borrow().signature.model.served_as.clone();
     loop {
         tokio::select! {
@@ -151,8 +145,9 @@ pub async fn replace(
     }
 }
 
-/// What asks for another model.
-struct Asked {
+/// What asks for another model: made before the first one is loaded, so that a SIGHUP that comes in between does not end
+/// the process but is heeded once there is a model to replace.
+pub struct Asked {
     #[cfg(unix)]
     hangup: tokio::signal::unix::Signal,
     watched: Option<Watched>,
@@ -169,7 +164,11 @@ struct Watched {
 }
 
 impl Asked {
-    fn new(settings: &Worker) -> std::io::Result<Self> {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// When the process can't have a handler for the signal.
+    pub fn listen(settings: &Worker) -> std::io::Result<Self> {
         let watched = match (&settings.model, settings.watch_model_seconds) {
             (ModelChoice::Folder(folder), seconds @ 1..) => {
                 let seen = stamps(folder);
