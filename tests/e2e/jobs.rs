@@ -189,10 +189,23 @@ async fn events_tell_the_text_as_it_is_written_and_another_gateway_goes_on() {
 
 #[tokio::test]
 async fn a_job_that_is_decoded_leaves_its_batch_when_it_is_cancelled() {
+    leaves_when_cancelled(&long_request()).await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_read_in_parts_leaves_with_all_of_them_when_it_is_cancelled() {
+    let mut request = long_request();
+    let text = request["text"].as_str().unwrap().to_owned();
+    request["text"] = json!(vec![text; 8].join(" "));
+    request["params"]["long_text"] = json!("map_reduce");
+    leaves_when_cancelled(&request).await;
+}
+
+async fn leaves_when_cancelled(request: &Value) {
     let product = without_workers(&[]).await;
     let worker = product.worker("only", &["worker.max_batch=1"]);
     worker_is_known(&product).await;
-    let job = product.begun(&long_request()).await;
+    let job = product.begun(request).await;
     let (status, view) = delete(&product, &job.id).await;
     assert_eq!(
         (status, view["status"].as_str()),
