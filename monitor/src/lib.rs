@@ -7,6 +7,7 @@
 //! | `sinks::clickhouse` | results in blocks into ClickHouse, acknowledged after the insert |
 //! | `sinks::references` | late references: predictions scored anew |
 //! | `rest` | predictions of others, samples, history: the monitoring service over HTTP |
+//! | `drift` | how far each model is from what it was |
 //! | `retention` | how long ClickHouse keeps what |
 //! | `reaper::dead_letters` | a job that was delivered as often as allowed goes to `DEAD` and is answered |
 //! | `reaper::unserved` | a job that no worker will ever take is answered |
@@ -17,6 +18,7 @@
 mod backoff;
 mod database;
 mod dead;
+mod drift;
 mod metrics;
 pub mod migrate;
 mod reaper;

@@ -12,6 +12,10 @@ const REFUSED: &str = "precis_monitor_rows_refused_total";
 const RETRIES: &str = "precis_monitor_insert_retries_total";
 const LAG: &str = "precis_monitor_lag_messages";
 const REFERENCES: &str = "precis_monitor_references_total";
+const DRIFT_PSI: &str = "precis_monitor_drift_psi";
+const DRIFT_SHIFT: &str = "precis_monitor_drift_mean_shift";
+const DRIFT_ALERT: &str = "precis_monitor_drift_alert";
+const DRIFT_COMPUTED: &str = "precis_monitor_drift_computed_timestamp_seconds";
 const DEAD: &str = "precis_monitor_dead_letters_total";
 const ANSWERED: &str = "precis_monitor_jobs_answered_total";
 
@@ -40,6 +44,23 @@ pub fn describe() {
         REFERENCES,
         Unit::Count,
         "Late references, by what became of them; one that waits for its prediction counts at every look"
+    );
+    describe_gauge!(
+        DRIFT_PSI,
+        "Population stability index against the baseline on the latest day, by model and metric"
+    );
+    describe_gauge!(
+        DRIFT_SHIFT,
+        "Shift of the mean in standard deviations of the baseline on the latest day, by model and metric"
+    );
+    describe_gauge!(
+        DRIFT_ALERT,
+        "1 when one of the two has reached its threshold, by model and metric"
+    );
+    describe_gauge!(
+        DRIFT_COMPUTED,
+        Unit::Seconds,
+        "When drift was computed last, in seconds since 1970"
     );
     describe_counter!(DEAD, Unit::Count, "Dead letters, by reason");
     describe_counter!(
@@ -82,6 +103,19 @@ pub(crate) fn lag_of(sink: &str, messages: u64) {
 /// A late reference was dealt with: `scored`, `unscored`, `repeated` or `waiting` for its prediction.
 pub(crate) fn reference(outcome: &'static str) {
     counter!(REFERENCES, "outcome" => outcome).increment(1);
+}
+
+/// How far a figure of a model is from its baseline, on the latest day with enough predictions.
+pub(crate) fn drift(model: &str, metric: &str, psi: f64, mean_shift: f64, alert: bool) {
+    let labels = [("model", model.to_owned()), ("metric", metric.to_owned())];
+    gauge!(DRIFT_PSI, &labels).set(psi);
+    gauge!(DRIFT_SHIFT, &labels).set(mean_shift);
+    gauge!(DRIFT_ALERT, &labels).set(f64::from(u8::from(alert)));
+}
+
+/// Drift was computed at this time, in seconds since 1970.
+pub(crate) fn drift_computed(at: f64) {
+    gauge!(DRIFT_COMPUTED).set(at);
 }
 
 /// A message went to `DEAD`.

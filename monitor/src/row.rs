@@ -21,6 +21,8 @@ pub const TABLE: &str = "prediction_versions";
 pub struct PredictionRow {
     pub job_id: String,
     pub version: u64,
+    pub batch_id: String,
+    pub batch_index: u32,
     pub job_sequence: u64,
     pub result_sequence: u64,
     pub submitted_at: i64,
@@ -117,6 +119,7 @@ pub fn build(result: &JobResult, stored: Stored, scorer: &Scorer, texts: Texts) 
     let error = result.error.as_ref();
     let model = result.model.as_ref();
     let worker = result.worker.as_ref();
+    let batch = result.batch.as_ref();
     let (sizes, timings) = (&result.sizes, &result.timings);
     let summarized = result.outcome == Outcome::Succeeded && result.summary.is_some();
     let signals = summarized
@@ -129,6 +132,8 @@ pub fn build(result: &JobResult, stored: Stored, scorer: &Scorer, texts: Texts) 
     let mut row = PredictionRow {
         job_id: result.id.to_string(),
         version: 0,
+        batch_id: batch.map_or_else(String::new, |batch| batch.id.to_string()),
+        batch_index: batch.map_or(0, |batch| to_u32(batch.index)),
         job_sequence: result.job_sequence,
         result_sequence: stored.sequence,
         submitted_at: result.submitted_at.as_millisecond(),
@@ -348,6 +353,20 @@ mod tests {
     }
 
     #[test]
+    fn a_job_of_a_batch_has_its_place() {
+        let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
+        let place = |row: &PredictionRow| (row.batch_id.clone(), row.batch_index);
+        assert_eq!(place(&row(SUCCEEDED)), (String::new(), 0));
+        result.batch = Some(precis_schemas::batch::BatchRef {
+            id: "b7".parse().unwrap(),
+            index: 3,
+            size: None,
+        });
+        let row = row(&serde_json::to_string(&result).unwrap());
+        assert_eq!(place(&row), ("b7".to_owned(), 3));
+    }
+
+    #[test]
     fn without_a_reference_there_is_no_score() {
         let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
         for reference in [None, Some(" ".to_owned())] {
@@ -367,11 +386,21 @@ mod tests {
 
     #[test]
     fn every_field_is_a_column_of_the_schema_and_every_column_a_field() {
+        let name = |line: &str| Some(line.trim_start().strip_prefix('`')?.split('`').next()?.to_owned());
         let create = precis_schemas::migrations::ALL[1].statements().remove(0);
-        let columns: Vec<&str> = create
-            .lines()
-            .filter_map(|line| line.trim_start().strip_prefix('`')?.split('`').next())
-            .collect();
-        assert_eq!(<PredictionRow as Row>::COLUMN_NAMES, &columns[..]);
+        let mut columns: Vec<String> = create.lines().filter_map(name).collect();
+        // Added later: `ADD COLUMN IF NOT EXISTS `batch_id` … AFTER `version``.
+        for migration in precis_schemas::migrations::ALL {
+            let added = migration
+                .sql
+                .split("ADD COLUMN IF NOT EXISTS ")
+                .skip(1)
+                .filter_map(|rest| Some((name(rest)?, name(rest.split_once("AFTER ")?.1)?)));
+            for (column, before) in added {
+                let place = columns.iter().position(|known| *known == before).unwrap();
+                columns.insert(place + 1, column);
+            }
+        }
+        assert_eq!(<PredictionRow as Row>::COLUMN_NAMES, columns);
     }
 }

@@ -14,7 +14,7 @@ use crate::database::Database;
 use crate::migrate::{MigrateError, migrate};
 use crate::reaper::{Reaper, dead_letters, unserved};
 use crate::sinks::store::Store;
-use crate::{metrics, rest, sinks};
+use crate::{drift, metrics, rest, sinks};
 
 /// Runs the monitor until it is told to stop.
 ///
@@ -91,6 +91,7 @@ async fn sink(context: &Context, queue: Queue, readiness: Readiness) -> anyhow::
         return Ok(());
     }
     let ack_wait = Duration::from_secs(config.monitor.ack_wait_seconds);
+    let drift = drift::run(database.clone(), config.drift.clone(), context.stop.clone());
     let store = Store::new(database, ack_wait);
     let results = sinks::clickhouse::Sink {
         queue: queue.clone(),
@@ -108,7 +109,14 @@ async fn sink(context: &Context, queue: Queue, readiness: Readiness) -> anyhow::
         readiness,
         stop: context.stop.clone(),
     };
-    tokio::try_join!(Box::pin(results.run()), Box::pin(references.run()))?;
+    tokio::try_join!(
+        Box::pin(results.run()),
+        Box::pin(references.run()),
+        Box::pin(async {
+            drift.await;
+            Ok(())
+        }),
+    )?;
     Ok(())
 }
 

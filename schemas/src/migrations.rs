@@ -33,6 +33,16 @@ pub const ALL: &[Migration] = &[
         name: "samples",
         sql: include_str!("../clickhouse/0004_samples.sql"),
     },
+    Migration {
+        version: 5,
+        name: "drift",
+        sql: include_str!("../clickhouse/0005_drift.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "batches",
+        sql: include_str!("../clickhouse/0006_batches.sql"),
+    },
 ];
 
 /// Table that remembers which migrations have been applied, and with what text.

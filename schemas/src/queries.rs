@@ -98,6 +98,7 @@ files! {
     "scores"
     "score_distribution"
     "models"
+    "drift"
     "slowest"
     "worst_scores"
     "recent"

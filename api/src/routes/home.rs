@@ -19,6 +19,7 @@ pub(crate) async fn home() -> Json<Value> {
             "events": "/v1/jobs/{id}/events",
             "scores": "/v1/scores",
             "models": "/v1/models",
+            "analytics": "/v1/analytics",
             "errors": "/errors",
             "ready": "/readyz",
             "metrics": "/metrics",

@@ -20,6 +20,7 @@
 mod access;
 mod analytics;
 mod api_key;
+mod drift;
 mod forward;
 mod http;
 mod secret;
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 pub use access::{Access, ApiKey};
 pub use analytics::{ClickHouse, Monitor, TextPolicy};
 pub use api_key::{KEY_PREFIX, KeyHash, generate_key};
+pub use drift::Drift;
 pub use forward::{Arize, ArizeForm, Phoenix};
 pub use http::Http;
 pub use secret::{Secret, ServerUrl};
@@ -63,6 +65,8 @@ pub struct Config {
     pub monitor: Monitor,
     /// The analytics database.
     pub clickhouse: ClickHouse,
+    /// Drift.
+    pub drift: Drift,
     /// Arize AX.
     pub arize: Arize,
     /// Phoenix.
@@ -231,6 +235,10 @@ impl Config {
             "telemetry.otlp_endpoint",
             "must begin with http:// or https://",
         )?;
+        if let Some((key, problem)) = self.drift.mistake() {
+            let problem = problem.to_owned();
+            return Err(ConfigError::Invalid { key, problem });
+        }
         if let Some((key, problem)) = forward::mistake(&self.arize, &self.phoenix) {
             return Err(ConfigError::Invalid { key, problem });
         }
@@ -381,6 +389,11 @@ mod tests {
             ("monitor.texts=some", "texts"),
             ("monitor.ack_wait_seconds=1", "monitor.ack_wait_seconds"),
             ("clickhouse.row_ttl_days=7", "clickhouse.row_ttl_days"),
+            (
+                "drift.baseline_from=2026-01-01T00:00:00Z",
+                "a later drift.baseline_to",
+            ),
+            ("drift.psi_alert=nan", "drift.psi_alert"),
         ] {
             let error = with(&[item]).unwrap_err().to_string();
             assert!(error.contains(part), "{item}: {error}");

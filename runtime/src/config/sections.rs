@@ -411,6 +411,8 @@ pub struct Standalone {
     pub start_nats: bool,
     /// Start ClickHouse; false: use `clickhouse.url` as it is.
     pub start_clickhouse: bool,
+    /// Start a monitor; false: one runs elsewhere.
+    pub start_monitor: bool,
     /// Workers to start.
     pub workers: usize,
     /// Memory limit of the embedded ClickHouse engine, in bytes.
@@ -427,6 +429,7 @@ impl Default for Standalone {
             clickhouse: None,
             start_nats: true,
             start_clickhouse: true,
+            start_monitor: true,
             workers: 1,
             clickhouse_max_memory_bytes: 2 << 30,
         }

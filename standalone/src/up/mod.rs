@@ -181,7 +181,7 @@ impl Running {
         })
         .await?;
         let http = client::http()?;
-        if self.plan.monitor {
+        if self.plan.monitor || self.plan.clickhouse.is_some() {
             let ping = format!("{}/ping", config.clickhouse.url.shown().trim_end_matches('/'));
             self.wait_for("clickhouse", &http, &ping, PATIENCE).await?;
         }

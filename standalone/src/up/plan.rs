@@ -88,7 +88,7 @@ impl Plan {
             nats,
             clickhouse,
             workers,
-            monitor: true,
+            monitor: settings.start_monitor,
             config_args: config_args.clone(),
         })
     }
