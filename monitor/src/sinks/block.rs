@@ -27,6 +27,8 @@ pub(crate) trait Insert {
         rows: &[PredictionRow],
         token: &str,
     ) -> impl Future<Output = Result<(), InsertError>> + Send;
+    /// Has the figures of the minutes of `rows` computed anew.
+    fn mark(&self, rows: &[PredictionRow]) -> impl Future<Output = Result<(), InsertError>> + Send;
 }
 
 /// Where a row's result stands in the stream.
@@ -45,6 +47,8 @@ pub(crate) struct Block {
     kind: &'static str,
     /// Whether it is known which rows were stored before, and those are taken out.
     looked_up: bool,
+    /// Whether rows may be stored whose insert broke off before their minutes were marked.
+    in_doubt: bool,
     rows: Vec<PredictionRow>,
     places: Vec<Place>,
     /// Parts that are neither stored nor refused; the last is next.
@@ -60,6 +64,7 @@ impl Block {
         Self {
             kind,
             looked_up: false,
+            in_doubt: false,
             rows,
             places,
             open: if whole.is_empty() { vec![] } else { vec![whole] },
@@ -89,6 +94,7 @@ impl Block {
             }
         }
         open.reverse();
+        self.in_doubt |= stored.contains(&true);
         self.open = open;
         self.looked_up = true;
         Ok(())
@@ -96,6 +102,9 @@ impl Block {
 
     /// Inserts what is open. A part that is refused is halved until single rows are left, so that a row
     /// which can't be stored hurts no other.
+    ///
+    /// A server that dies in the middle of an insert may keep the rows and not the marks of their minutes; the same
+    /// insert again then changes nothing. So minutes are marked once more after any failure.
     ///
     /// # Errors
     /// When the table can't be reached; what is stored by then is not tried again.
@@ -117,8 +126,15 @@ impl Block {
                         self.open.push(part.start..middle);
                     }
                 }
-                Err(unavailable) => return Err(unavailable),
+                Err(unavailable) => {
+                    self.in_doubt = true;
+                    return Err(unavailable);
+                }
             }
+        }
+        if self.in_doubt {
+            table.mark(&self.rows).await?;
+            self.in_doubt = false;
         }
         Ok(())
     }
@@ -167,6 +183,7 @@ mod tests {
         failures: Mutex<u32>,
         stored: Mutex<Vec<u64>>,
         tokens: Mutex<Vec<String>>,
+        marked: Mutex<usize>,
     }
 
     impl Insert for Table {
@@ -187,6 +204,11 @@ mod tests {
             }
             let mut stored = self.stored.lock().unwrap();
             stored.extend(rows.iter().map(|row| row.result_sequence));
+            Ok(())
+        }
+
+        async fn mark(&self, rows: &[PredictionRow]) -> Result<(), InsertError> {
+            *self.marked.lock().unwrap() += rows.len();
             Ok(())
         }
     }
@@ -236,6 +258,26 @@ mod tests {
         settle(&mut block, &table).unwrap();
         let tokens: BTreeSet<String> = table.tokens.into_inner().unwrap().into_iter().collect();
         assert_eq!(tokens.len(), 1);
+    }
+
+    #[test]
+    fn minutes_are_marked_once_more_only_after_a_failure() {
+        let marked = |table: Table| {
+            let mut block = block(1..9);
+            while settle(&mut block, &table).is_err() {}
+            table.marked.into_inner().unwrap()
+        };
+        assert_eq!(marked(Table::default()), 0);
+        let failing = Table {
+            failures: Mutex::new(3),
+            ..Table::default()
+        };
+        assert_eq!(marked(failing), 8);
+        let known = Table {
+            before: (1..9).collect(),
+            ..Table::default()
+        };
+        assert_eq!(marked(known), 8);
     }
 
     #[test]

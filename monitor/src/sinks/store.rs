@@ -1,6 +1,6 @@
 //! Blocks into the table, however often it takes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use clickhouse::error::Error;
@@ -23,6 +23,10 @@ WHERE (finished_at, job_id) IN (
     FROM (SELECT arrayJoin(arrayZip(CAST(?, 'Array(Int64)'), CAST(?, 'Array(String)'))) AS key)
 )
 GROUP BY finished_ms, job_id";
+
+/// Marks minutes, given in seconds since 1970.
+const MARK: &str = "INSERT INTO dirty_minutes (minute, marked_at)
+SELECT toDateTime(arrayJoin(CAST(?, 'Array(UInt32)')), 'UTC'), now64(3)";
 
 /// The table of predictions.
 #[derive(Debug, Clone)]
@@ -138,6 +142,12 @@ impl Store {
     }
 }
 
+/// The minutes of rows, in seconds since 1970, each once.
+fn minutes_of(rows: &[PredictionRow]) -> BTreeSet<u32> {
+    let minute = |row: &PredictionRow| u32::try_from(row.finished_at.div_euclid(60_000) * 60).ok();
+    rows.iter().filter_map(minute).collect()
+}
+
 /// Comes when a stopping process can't wait for ClickHouse any longer.
 async fn drained(stop: &CancellationToken) {
     stop.cancelled().await;
@@ -168,5 +178,14 @@ impl Insert for Store {
                 Err(InsertError::Unavailable(explain(&error)))
             }
         }
+    }
+
+    async fn mark(&self, rows: &[PredictionRow]) -> Result<(), InsertError> {
+        let minutes: Vec<u32> = minutes_of(rows).into_iter().collect();
+        let query = self.database.client.query(MARK).bind(minutes);
+        let marked = timeout(self.patience, query.execute()).await;
+        marked
+            .unwrap_or(Err(Error::TimedOut))
+            .map_err(|error| InsertError::Unavailable(explain(&error)))
     }
 }
