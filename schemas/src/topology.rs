@@ -261,6 +261,16 @@ pub fn forward_consumer(sink: &str) -> ConsumerSpec {
     }
 }
 
+/// The consumer of late references of the same sink: their scores follow the predictions.
+pub fn forward_references_consumer(sink: &str) -> ConsumerSpec {
+    ConsumerSpec {
+        stream: REFERENCES,
+        name: format!("monitor-{sink}-references"),
+        description: format!("Late references on their way to {sink}"),
+        ..forward_consumer(sink)
+    }
+}
+
 /// The monitor's consumer of late references for ClickHouse.
 pub fn clickhouse_references_consumer() -> ConsumerSpec {
     ConsumerSpec {

@@ -7,13 +7,15 @@ use anyhow::Context as _;
 use futures::future::try_join_all;
 use precis_runtime::Config;
 use precis_runtime::boot::Queue;
+use precis_runtime::config::Nats;
 use precis_runtime::topology::TopologyError;
-use precis_schemas::topology::forward_consumer;
+use precis_schemas::topology::{ConsumerSpec, forward_consumer, forward_references_consumer};
 use tokio_util::sync::CancellationToken;
 
 use super::arize::{records::Records, traces::Traces};
+use super::forward::late::{OfReferences, References};
 use super::forward::parcel::Target;
-use super::forward::source::Predictions;
+use super::forward::source::{Predictions, Source};
 use super::forward::{Forwarder, http};
 use super::intake::Intake;
 use super::phoenix::Phoenix;
@@ -34,68 +36,90 @@ pub(crate) fn forward_all(
     if let Some((key, space)) = arize.credentials() {
         let client =
             http::client(Duration::from_secs(arize.timeout_seconds)).context("a client for Arize")?;
-        let rest = Duration::from_secs(arize.circuit_open_seconds);
-        let most = Most::of(arize.max_batch);
+        let receiver = Receiver {
+            sampling_rate: arize.sampling_rate,
+            max_batch: arize.max_batch,
+            rest: Duration::from_secs(arize.circuit_open_seconds),
+            nats: &config.nats,
+            queue,
+            stop,
+        };
         if arize.send.has_traces() {
-            let target = Traces::new(client.clone(), arize, key, space);
-            sinks.push(sink(target, arize.sampling_rate, most, rest, config, queue, stop));
+            let target = || Traces::new(client.clone(), arize, key, space);
+            sinks.extend(receiver.sinks(target, "arize-traces-references"));
         }
         if arize.send.has_records() {
-            let target = Records::new(client, arize, key, space);
-            sinks.push(sink(target, arize.sampling_rate, most, rest, config, queue, stop));
+            let target = || Records::new(client.clone(), arize, key, space);
+            sinks.extend(receiver.sinks(target, "arize-records-references"));
         }
     }
     if let Some(url) = &phoenix.url {
         let client =
             http::client(Duration::from_secs(phoenix.timeout_seconds)).context("a client for Phoenix")?;
-        let rest = Duration::from_secs(phoenix.circuit_open_seconds);
-        let most = Most::of(phoenix.max_batch);
-        let target = Phoenix::new(client, phoenix, url.expose());
-        sinks.push(sink(
-            target,
-            phoenix.sampling_rate,
-            most,
-            rest,
-            config,
+        let receiver = Receiver {
+            sampling_rate: phoenix.sampling_rate,
+            max_batch: phoenix.max_batch,
+            rest: Duration::from_secs(phoenix.circuit_open_seconds),
+            nats: &config.nats,
             queue,
             stop,
-        ));
+        };
+        let target = || Phoenix::new(client.clone(), phoenix, url.expose());
+        sinks.extend(receiver.sinks(target, "phoenix-references"));
     }
     Ok(async move { try_join_all(sinks).await.map(|_| ()) })
 }
 
-/// Most messages that a sink has in hand: a few requests' worth.
-#[derive(Debug, Clone, Copy)]
-struct Most(usize);
-
-impl Most {
-    fn of(max_batch: usize) -> Self {
-        Self((4 * max_batch).min(1_000))
-    }
+/// How a receiver is served.
+struct Receiver<'a> {
+    sampling_rate: f64,
+    max_batch: usize,
+    rest: Duration,
+    nats: &'a Nats,
+    queue: &'a Queue,
+    stop: &'a CancellationToken,
 }
 
-fn sink<T: Target + 'static>(
-    target: T,
-    sampling_rate: f64,
-    Most(most): Most,
-    rest: Duration,
-    config: &Config,
-    queue: &Queue,
-    stop: &CancellationToken,
-) -> Running {
-    let intake = Intake {
-        queue: queue.clone(),
-        nats: config.nats.clone(),
-        spec: forward_consumer(target.name()),
-    };
-    let forwarder = Forwarder {
-        target,
-        source: Predictions,
-        intake,
-        sampling_rate,
-        most,
-        rest,
-        stop: stop.clone(),
-    };
-    Box::pin(forwarder.run())
+impl Receiver<'_> {
+    /// Two sinks: one for predictions, and one of this name for references that come later.
+    fn sinks<T: Target + 'static>(&self, target: impl Fn() -> T, late: &'static str) -> [Running; 2] {
+        let (predictions, references) = (target(), target());
+        let (spec, late_spec) = (
+            forward_consumer(predictions.name()),
+            forward_references_consumer(references.name()),
+        );
+        let jetstream = self.queue.jetstream.clone();
+        let references = OfReferences {
+            target: references,
+            name: late,
+        };
+        [
+            self.sink(predictions, Predictions, spec),
+            self.sink(references, References { jetstream }, late_spec),
+        ]
+    }
+
+    fn sink<T: Target + 'static, S: Source + 'static>(
+        &self,
+        target: T,
+        source: S,
+        spec: ConsumerSpec,
+    ) -> Running {
+        let intake = Intake {
+            queue: self.queue.clone(),
+            nats: self.nats.clone(),
+            spec,
+        };
+        let forwarder = Forwarder {
+            target,
+            source,
+            intake,
+            sampling_rate: self.sampling_rate,
+            // A few requests' worth.
+            most: (4 * self.max_batch).min(1_000),
+            rest: self.rest,
+            stop: self.stop.clone(),
+        };
+        Box::pin(forwarder.run())
+    }
 }

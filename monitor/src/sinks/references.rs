@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_nats::jetstream::AckKind;
 use clickhouse::error::Error;
 use jiff::Timestamp;
 use precis_runtime::admin::Readiness;
@@ -212,7 +211,7 @@ async fn settle(intake: &Intake, messages: &[Delivered], fates: Vec<Fate>) {
             Fate::Wait => {
                 let looks = u32::try_from(one.attempts).unwrap_or(u32::MAX);
                 let pause = FIRST_PAUSE.saturating_mul(looks).min(LONGEST_PAUSE);
-                let _redelivered_after_the_ack_wait = one.message.ack_with(AckKind::Nak(Some(pause))).await;
+                one.hand_back(Some(pause)).await;
             }
             Fate::Bury(reason) => {
                 if bury(intake, SINK, one, reason).await {

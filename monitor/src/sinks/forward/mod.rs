@@ -6,13 +6,14 @@
 //! | `breaker.rs` | how long a receiver in trouble is left alone |
 //! | `parcel.rs` | items in requests, the ones that are refused, the ones that are tried again |
 //! | `item.rs` | what is forwarded |
-//! | `source.rs` | what the messages of a stream are to a receiver |
+//! | `source.rs`, `late.rs` | what the messages of a stream are to a receiver: results, late references |
 //! | `sampling.rs` | which results are |
 //! | `run.rs` | the way of a message from its stream to its acknowledgement |
 
 pub(crate) mod breaker;
 pub(crate) mod http;
 pub(crate) mod item;
+pub(crate) mod late;
 pub(crate) mod metrics;
 pub(crate) mod parcel;
 mod run;

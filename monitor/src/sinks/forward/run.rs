@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
+use jiff::Timestamp;
 use precis_runtime::topology::TopologyError;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,12 @@ const DRAIN: Duration = Duration::from_secs(5);
 const LATER: Duration = Duration::from_secs(30);
 /// Deliveries of such a message after which it is given up.
 const MOST_ATTEMPTS: u64 = 20;
+/// First pause before another look at a message whose prediction isn't there at all.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// Longest pause between two looks at a such a message; it grows with every look.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// How long such a message waits, from its being published.
+const MOST_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// How long a pull waits for more messages.
 const PULL: Duration = Duration::from_millis(500);
 
@@ -106,7 +113,15 @@ impl<T: Target, S: Source> Forwarder<T, S> {
         for (place, (one, read)) in messages.iter().zip(read).enumerate() {
             let wanted = match read {
                 Read::Item(item) if self.target.wants(&item) => Some(*item),
-                Read::Item(_) | Read::Skip => {
+                Read::NotYet
+                    if one.published_at.duration_until(Timestamp::now()).unsigned_abs() < MOST_WAIT =>
+                {
+                    let looks = u32::try_from(one.attempts).unwrap_or(u32::MAX);
+                    let pause = FIRST_PAUSE.saturating_mul(looks).min(LONGEST_PAUSE);
+                    one.hand_back(Some(pause)).await;
+                    None
+                }
+                Read::Item(_) | Read::Skip | Read::NotYet => {
                     skipped.push(one);
                     None
                 }

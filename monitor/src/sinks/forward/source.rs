@@ -17,6 +17,8 @@ pub(crate) enum Read {
     Item(Box<Item>),
     /// Nothing to forward.
     Skip,
+    /// Something whose prediction is not there yet.
+    NotYet,
 }
 
 /// Makes items of messages.
