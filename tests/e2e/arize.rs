@@ -251,3 +251,95 @@ async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
     let refused = "precis_monitor_forwarded_records_total{sink=\"arize-records\",outcome=\"refused\"} 1";
     assert!(metrics.contains(refused), "{metrics}");
 }
+
+#[tokio::test]
+async fn a_reference_that_comes_late_reaches_arize_and_phoenix_as_scores_of_the_same_prediction() {
+    let receiver = Receiver::start().await;
+    let phoenix = Receiver::start().await;
+    let url = format!("phoenix.url={}", phoenix.url);
+    let product = product(&receiver, "both", &[&url]).await;
+    let sample = samples::get("storm-ingrid-coast");
+    let view = product.summarize(&json!({"text": sample.article})).await;
+    let forbidden = json!({"text": "Rain fell again.", "send_to_arize": false});
+    let forbidden = product.summarize(&forbidden).await;
+    let id = id_of(&view.id);
+    for handle in [&forbidden.id, &view.id] {
+        let body = json!({"reference": sample.reference});
+        let (status, answer) = product.post(&format!("/v1/jobs/{handle}/reference"), &body).await;
+        assert_eq!(status, 202, "{answer}");
+    }
+    let records = eventually(PATIENCE, "the actuals are there", async || {
+        let records = records_by_id(&receiver).remove(id.as_str())?;
+        (records.len() == 2).then_some(records)
+    })
+    .await;
+    let row = eventually(PATIENCE, "the row has scores", async || {
+        let row = product.rows_of(&id).await.remove(0);
+        (!row["rouge1"].is_null()).then_some(row)
+    })
+    .await;
+    let scores = [
+        ("score_bleu", "bleu"),
+        ("score_rouge1", "rouge1"),
+        ("score_rouge2", "rouge2"),
+        ("score_rougeL", "rougeL"),
+    ];
+
+    // The record of the prediction, and the actuals of the same one.
+    let is_actual = |record: &&Value| record.get("actual").is_some();
+    let actual = records
+        .iter()
+        .find(is_actual)
+        .expect("one of them are the actuals");
+    let contract = &captured("stream_log_request_latent_tags.json")["body_json"];
+    for key in ["model_id", "environment_params", "is_generative_llm_record"] {
+        assert_eq!(actual[key], contract[key], "{key}");
+    }
+    assert_eq!(
+        actual["actual"]["actual_label"],
+        contract["actual"]["actual_label"]
+    );
+    assert_eq!(actual["prediction_id"], id.as_str());
+    for (tag, column) in scores {
+        assert_eq!(actual["actual"]["tags"][tag]["double"], row[column], "{tag}");
+    }
+
+    // A span below that of the model's work.
+    let (llm, evaluator) = eventually(PATIENCE, "the span of the scores is there", async || {
+        let spans = receiver.spans();
+        let of_kind = |kind: &str| {
+            let is_it = |span: &&(String, opentelemetry_proto::tonic::trace::v1::Span)| {
+                text_of(&span.1.attributes, "openinference.span.kind").as_deref() == Some(kind)
+            };
+            spans.iter().find(is_it).map(|(_, span)| span.clone())
+        };
+        Some((of_kind("LLM")?, of_kind("EVALUATOR")?))
+    })
+    .await;
+    assert_eq!(
+        (&evaluator.trace_id, &evaluator.parent_span_id),
+        (&llm.trace_id, &llm.span_id)
+    );
+    let input = text_of(&evaluator.attributes, "input.value");
+    assert_eq!(input.as_ref(), Some(&sample.reference));
+
+    // Annotations of the span.
+    let annotations = eventually(PATIENCE, "the annotations are there", async || {
+        let request = phoenix.taken("/v1/span_annotations").pop()?;
+        Some(request.json()["data"].as_array().expect("a list").clone())
+    })
+    .await;
+    assert_eq!(annotations.len(), scores.len());
+    let span_id: String = llm.span_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    for (annotation, (name, column)) in annotations.iter().zip(scores) {
+        assert_eq!(annotation["span_id"], span_id.as_str());
+        assert_eq!(
+            (&annotation["name"], &annotation["result"]["score"]),
+            (&json!(name), &row[column])
+        );
+    }
+
+    // The reference of the job that forbids it was looked at first.
+    assert!(!records_by_id(&receiver).contains_key(id_of(&forbidden.id).as_str()));
+    assert_eq!(phoenix.taken("/v1/span_annotations").len(), 1);
+}

@@ -4,17 +4,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests may panic
 
 mod access;
+mod analytics;
 mod arize;
 mod contracts;
 mod crashes;
+mod drift;
 mod faults;
 mod guarded;
 mod jobs;
 mod lifecycle;
 mod models;
 mod monitor;
+mod monitor_faults;
 mod nats_direct;
 mod rest;
+mod schema;
 mod seed_routes;
 mod traces;
 

@@ -130,6 +130,21 @@ impl Product {
         rows.collect::<Result<_, _>>().map_err(|error| error.to_string())
     }
 
+    /// Inserts rows, given as JSON objects, into a table.
+    pub async fn insert(&self, table: &str, rows: &[Value]) {
+        let body: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let sql = format!("INSERT%20INTO%20{table}%20FORMAT%20JSONEachRow");
+        let address = format!("{}/?database=precis&query={sql}", self.clickhouse);
+        let response = self.http.post(address).body(body).send().await;
+        let response = response.expect("ClickHouse answers");
+        let status = response.status();
+        assert!(
+            status.is_success(),
+            "{}",
+            response.text().await.unwrap_or_default()
+        );
+    }
+
     /// What analysts see of a job, once they see something.
     pub async fn rows_of(&self, id: &JobId) -> Vec<Value> {
         let sql = format!("SELECT * FROM predictions WHERE job_id = '{id}'");

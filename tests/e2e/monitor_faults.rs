@@ -1,0 +1,236 @@
+//! What happens to rows when the monitor is killed, or ClickHouse is away, slow, full, or refuses one.
+//!
+//! The invariant: as many rows as jobs, exactly, in the table itself, in every figure and in what is asked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::join_all;
+use precis_schemas::{JobId, subject};
+use precis_tests::processes::{self, Other};
+use precis_tests::{Options, Process, Product, eventually};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::PROGRAM;
+
+const PATIENCE: Duration = Duration::from_secs(180);
+const RESULT: &str = include_str!("../../schemas/wire/v1/result.succeeded.json");
+
+/// Servers and the API; tests start the monitor themselves.
+async fn product() -> Product {
+    let settings = [
+        "standalone.start_monitor=false",
+        // Results of a monitor that was killed come again after four seconds.
+        "monitor.ack_wait_seconds=4",
+        "monitor.max_block_rows=100",
+    ];
+    let options = Options {
+        workers: 0,
+        settings: settings.map(str::to_owned).into(),
+        ..Options::default()
+    };
+    Product::start(PROGRAM, options).await
+}
+
+/// Publishes results as workers do; with a long text, so that an insert takes its time.
+async fn publish(context: &async_nats::jetstream::Context, ids: impl Iterator<Item = String>) {
+    let now = jiff::Timestamp::now().to_string();
+    let sent = ids.map(|id| {
+        let mut result: Value = serde_json::from_str(RESULT).unwrap();
+        result["id"] = json!(id);
+        for time in ["submitted_at", "started_at", "finished_at"] {
+            result[time] = json!(now);
+        }
+        result["text"] = json!("Rain fell on the coast. ".repeat(200));
+        let subject = subject::result_of(&id.parse::<JobId>().unwrap());
+        context.publish(subject, result.to_string().into())
+    });
+    for acknowledged in join_all(sent).await {
+        acknowledged.unwrap().await.unwrap();
+    }
+}
+
+fn clickhouse(product: &Product) -> Other {
+    let all = processes::mentioning(&product.data());
+    let is_it = |process: &Other| process.arguments.get(1).is_some_and(|role| role == "clickhouse");
+    all.into_iter().find(is_it).expect("ClickHouse runs")
+}
+
+fn signal(process: &Other, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(process.id).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// Waits until every job has its row, and checks that none has two: in the table, in the view, in the figures, and in
+/// what the API answers.
+async fn rows_are_jobs(product: &Product, jobs: u64) {
+    let count = async |sql: &str| {
+        let rows = product.try_query(sql).await.ok()?;
+        rows[0]["n"].as_u64()
+    };
+    eventually(PATIENCE, "every job has a row", async || {
+        let found = count("SELECT uniqExact(job_id) AS n FROM prediction_versions").await?;
+        (found == jobs).then_some(())
+    })
+    .await;
+    for sql in [
+        "SELECT count() AS n FROM prediction_versions",
+        "SELECT count() AS n FROM predictions",
+    ] {
+        assert_eq!(count(sql).await, Some(jobs), "{sql}");
+    }
+    for table in ["prediction_minutes", "prediction_hours"] {
+        let sql = format!("SELECT sum(predictions) AS n FROM {table} FINAL");
+        eventually(PATIENCE, "the figures are refreshed", async || {
+            let found = count(&sql).await?;
+            assert!(found <= jobs, "{found} of {jobs} in {table}");
+            (found == jobs).then_some(())
+        })
+        .await;
+    }
+    for (query, column) in [
+        ("throughput?bucket=minute", "count"),
+        ("lengths?bucket=hour", "count"),
+        ("scores?bucket=day", "count"),
+        ("score_distribution?score=bleu", "count"),
+        ("models?", "scored"),
+        ("channels?", "referenced"),
+    ] {
+        let (status, answer) = product
+            .get(&format!("/v1/analytics/{query}&from=now-2h&to=now-0s"))
+            .await;
+        assert_eq!(status, 200, "{answer}");
+        let rows = answer["data"].as_array().unwrap();
+        let sum: u64 = rows.iter().map(|row| row[column].as_u64().unwrap()).sum();
+        assert_eq!(sum, jobs, "{query}: {answer}");
+    }
+}
+
+/// Kills the monitor `kills` times, at points that are the same in every run, while results keep coming.
+async fn kill_again_and_again(kills: u64) {
+    let product = product().await;
+    let context = product.nats().await;
+    let enough = Arc::new(AtomicBool::new(false));
+    let publishing = tokio::spawn({
+        let (context, enough) = (context.clone(), Arc::clone(&enough));
+        async move {
+            let mut jobs = 0;
+            while !enough.load(Ordering::Relaxed) {
+                publish(&context, (jobs..jobs + 10).map(|job| format!("job-{job}"))).await;
+                jobs += 10;
+                tokio::time::sleep(Duration::from_millis(60)).await;
+            }
+            jobs
+        }
+    });
+    // The first sets up the schema; it is killed when it stores rows.
+    let first = product.command("monitor", "monitor-0", &[]);
+    eventually(PATIENCE, "rows are stored", async || {
+        let rows = product.try_query("SELECT count() AS n FROM predictions").await;
+        (rows.ok()?[0]["n"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    first.kill();
+    let mut pause = 17_u64;
+    for kill in 1..kills {
+        let monitor = product.command("monitor", &format!("monitor-{kill}"), &[]);
+        // Somewhere between its start and its tenth block or so.
+        pause = (pause * 7_919 + kill) % 1_201;
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        monitor.kill();
+    }
+    enough.store(true, Ordering::Relaxed);
+    let jobs = publishing.await.expect("results were published");
+    let _last: Process = product.command("monitor", "monitor-last", &[]);
+    rows_are_jobs(&product, jobs).await;
+}
+
+#[tokio::test]
+async fn a_monitor_killed_at_any_time_loses_no_row_and_doubles_none() {
+    kill_again_and_again(12).await;
+}
+
+/// `cargo test --workspace --test e2e -- --ignored fifty_times`
+#[tokio::test]
+#[ignore = "takes minutes; the one above does the same in fewer rounds"]
+async fn a_monitor_killed_fifty_times_loses_no_row_and_doubles_none() {
+    kill_again_and_again(50).await;
+}
+
+#[tokio::test]
+async fn rows_come_through_a_clickhouse_that_is_killed_hangs_is_full_or_refuses_one() {
+    let product = product().await;
+    let _monitor = product.command("monitor", "monitor", &[]);
+    let context = product.nats().await;
+    let ids = |name: &'static str| (0..150).map(move |job| format!("{name}-{job}"));
+    publish(&context, ids("first")).await;
+    rows_are_jobs(&product, 150).await;
+
+    // Killed in the middle, and started again by `precis up`.
+    publish(&context, ids("killed")).await;
+    clickhouse(&product).kill();
+    publish(&context, ids("away")).await;
+    rows_are_jobs(&product, 450).await;
+
+    // So slow that inserts are given up here and end there.
+    let slow = clickhouse(&product);
+    signal(&slow, Signal::STOP);
+    publish(&context, ids("slow")).await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    signal(&slow, Signal::CONT);
+    rows_are_jobs(&product, 600).await;
+
+    // Full: the engine's own error.
+    let full = "ALTER TABLE prediction_versions MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000";
+    product.query(full).await;
+    let refused = product
+        .try_query("INSERT INTO prediction_versions (job_id) VALUES ('x')")
+        .await;
+    assert!(refused.unwrap_err().contains("NOT_ENOUGH_SPACE"));
+    let before = retries(&product).await;
+    publish(&context, ids("full")).await;
+    eventually(PATIENCE, "inserts fail and are tried again", async || {
+        (retries(&product).await > before).then_some(())
+    })
+    .await;
+    product
+        .query("ALTER TABLE prediction_versions RESET SETTING min_free_disk_bytes_to_perform_insert")
+        .await;
+    rows_are_jobs(&product, 750).await;
+
+    // One row that is refused goes to DEAD, and hurts no other.
+    product
+        .query("ALTER TABLE prediction_versions ADD CONSTRAINT no_poison CHECK job_id != 'poison'")
+        .await;
+    let before = product.last_dead_letter().await;
+    let with_poison = ids("good").chain(["poison".into()]);
+    publish(
+        &context,
+        with_poison.chain((0..50).map(|job| format!("after-{job}"))),
+    )
+    .await;
+    let letter = product
+        .dead_letter(before, |letter| letter.subject == "results.v1.poison")
+        .await;
+    assert!(
+        letter.reason.message.contains("no_poison"),
+        "{}",
+        letter.reason.message
+    );
+    rows_are_jobs(&product, 950).await;
+}
+
+/// Inserts that the monitor has tried again.
+async fn retries(product: &Product) -> f64 {
+    let response = product
+        .http
+        .get(format!("{}/metrics", product.monitor))
+        .send()
+        .await;
+    let metrics = response.unwrap().text().await.unwrap();
+    let name = "precis_monitor_insert_retries_total";
+    let line = metrics.lines().find(|line| line.starts_with(name));
+    line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+}
