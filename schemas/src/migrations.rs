@@ -43,6 +43,11 @@ pub const ALL: &[Migration] = &[
         name: "batches",
         sql: include_str!("../clickhouse/0006_batches.sql"),
     },
+    Migration {
+        version: 7,
+        name: "bounded_refresh",
+        sql: include_str!("../clickhouse/0007_bounded_refresh.sql"),
+    },
 ];
 
 /// Table that remembers which migrations have been applied, and with what text.
