@@ -7,6 +7,7 @@ mod api;
 mod arrivals;
 mod clock;
 mod engine;
+mod monitor;
 mod peers;
 mod quality;
 
@@ -21,6 +22,8 @@ pub(crate) enum Bench {
     Engine(engine::EngineBench),
     /// The whole path of a job, HTTP to HTTP: what the queue adds to an engine that answers at once
     Api(api::ApiBench),
+    /// The monitor: results from the stream into ClickHouse beside a plain insert loop, named queries, bytes of a row
+    Monitor(monitor::MonitorBench),
     /// Summaries: what bf16 and int8 change in them, and what reading long texts in parts does, by ROUGE
     Quality(quality::QualityBench),
 }
@@ -33,6 +36,7 @@ impl Bench {
             Self::Engine(bench) => bench.run(),
             Self::Quality(bench) => bench.run(),
             Self::Api(bench) => return bench.run(),
+            Self::Monitor(bench) => return bench.run(),
         };
         match ended {
             Ok(()) => ExitCode::SUCCESS,

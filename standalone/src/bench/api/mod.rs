@@ -251,7 +251,7 @@ fn texts() -> anyhow::Result<Vec<String>> {
 }
 
 /// A port that is free now.
-fn free_port() -> anyhow::Result<u16> {
+pub(super) fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
     Ok(listener.local_addr()?.port())
 }

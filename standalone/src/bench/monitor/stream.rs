@@ -1,0 +1,180 @@
+//! Results out of the stream into ClickHouse by the monitor, and rows that are ready put there by a plain loop.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::{Info, PullConsumer};
+use clickhouse::Client;
+use futures::{StreamExt, TryStreamExt};
+use precis_monitor::row::{self, PredictionRow, Stored};
+use precis_monitor::{Scorer, texts::Texts};
+use precis_runtime::boot::Context;
+use precis_schemas::topology::{RESULTS, clickhouse_sink_consumer};
+use precis_schemas::{JobResult, subject};
+use tokio_util::sync::CancellationToken;
+
+use super::report::Round;
+
+/// Publishes on their way at a time.
+const IN_FLIGHT: usize = 256;
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(5);
+/// Longest that something is waited for.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// A monitor in this process, on a runtime of its own.
+struct Monitor {
+    stop: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Monitor {
+    fn start(context: &Context) -> Self {
+        let stop = context.stop.child_token();
+        let context = Context {
+            config: context.config.clone(),
+            stop: stop.clone(),
+        };
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(precis_monitor::run(context))
+        };
+        Self {
+            stop,
+            running: std::thread::spawn(run),
+        }
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        match tokio::task::spawn_blocking(|| self.running.join()).await? {
+            Ok(outcome) => outcome,
+            Err(_) => anyhow::bail!("the monitor panicked"),
+        }
+    }
+
+    /// Looks until there is something.
+    async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look().await {
+                return Ok(found);
+            }
+            ensure!(!self.running.is_finished(), "the monitor has ended: {what}");
+            ensure!(Instant::now() < give_up, "waited too long: {what}");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// The same results by both ways.
+pub(super) async fn round(
+    context: &Context,
+    client: &Client,
+    results: &[JobResult],
+) -> anyhow::Result<Round> {
+    let queue = context.queue("precis-bench").await?;
+    let last = publish(&queue.jetstream, results).await?;
+    let begun = last - results.len() as u64;
+    let monitor = Monitor::start(context);
+    let info = async || info(&queue.jetstream).await;
+    let first_look = async || info().await.filter(|info| info.delivered.stream_sequence > begun);
+    monitor.until("the first results are pulled", first_look).await?;
+    let begin = Instant::now();
+    let all_done = async || {
+        let info = info().await?;
+        (info.ack_floor.stream_sequence >= last).then_some(())
+    };
+    monitor.until("all results are stored", all_done).await?;
+    let monitored = results.len() as f64 / begin.elapsed().as_secs_f64();
+    monitor.stop().await?;
+
+    let rows = rows(context, results);
+    client
+        .query_raw("CREATE TABLE IF NOT EXISTS plain_rows AS prediction_versions")
+        .execute()
+        .await?;
+    let begin = Instant::now();
+    for block in rows.chunks(context.config.monitor.max_block_rows) {
+        let mut insert = client.insert::<PredictionRow>("plain_rows").await?;
+        for row in block {
+            insert.write(row).await?;
+        }
+        insert.end().await?;
+    }
+    let plain = rows.len() as f64 / begin.elapsed().as_secs_f64();
+    for table in ["prediction_versions", "plain_rows"] {
+        let sql = format!(
+            "SELECT count() FROM {table} WHERE job_sequence >= {}",
+            results[0].job_sequence
+        );
+        let count: u64 = client.query_raw(&sql).fetch_one().await?;
+        ensure!(
+            count == results.len() as u64,
+            "{count} of {} rows are in {table}",
+            results.len()
+        );
+    }
+    Ok(Round { monitored, plain })
+}
+
+/// Publishes all; the sequence of the last in the stream.
+async fn publish(jetstream: &jetstream::Context, results: &[JobResult]) -> anyhow::Result<u64> {
+    let one = |result: &JobResult| {
+        let (subject, body) = (subject::result_of(&result.id), serde_json::to_vec(result));
+        async move {
+            let sent = jetstream.publish(subject, body?.into()).await?;
+            anyhow::Ok(sent.await?.sequence)
+        }
+    };
+    let sent: Vec<_> = results.iter().map(one).collect();
+    let sequences: Vec<u64> = futures::stream::iter(sent)
+        .buffer_unordered(IN_FLIGHT)
+        .try_collect()
+        .await?;
+    sequences.into_iter().max().context("nothing to publish")
+}
+
+/// What the server says of the monitor's consumer; none while it isn't there.
+async fn info(jetstream: &jetstream::Context) -> Option<Info> {
+    let stream = jetstream.get_stream(RESULTS).await.ok()?;
+    let consumer: PullConsumer = stream.get_consumer(&clickhouse_sink_consumer().name).await.ok()?;
+    Some(consumer.cached_info().clone())
+}
+
+/// The rows that the monitor makes of results.
+fn rows(context: &Context, results: &[JobResult]) -> Vec<PredictionRow> {
+    let (scorer, texts) = (Scorer::default(), Texts::of(&context.config.monitor));
+    let one = |result: &JobResult| {
+        let stored = Stored {
+            sequence: result.job_sequence,
+            at: result.finished_at,
+        };
+        row::build(result, stored, &scorer, texts)
+    };
+    results.iter().map(one).collect()
+}
+
+/// Seconds in which a monitor that starts has compared all models with their baselines, which it pins first; none when
+/// there are too few predictions for that.
+pub(super) async fn drift(context: &Context, client: &Client) -> anyhow::Result<Option<f64>> {
+    let sql = "SELECT min(n) FROM (SELECT count() AS n FROM prediction_versions WHERE outcome = 'succeeded'
+        GROUP BY model, toDate(finished_at) ORDER BY n DESC LIMIT 40)";
+    let least: u64 = client.query_raw(sql).fetch_one().await?;
+    if least < context.config.drift.min_rows {
+        return Ok(None);
+    }
+    let monitor = Monitor::start(context);
+    let begin = Instant::now();
+    let compared = async || {
+        let sql = "SELECT count() FROM drift_days";
+        let count: u64 = client.query_raw(sql).fetch_one().await.ok()?;
+        (count > 0).then_some(())
+    };
+    monitor.until("drift is computed", compared).await?;
+    let seconds = begin.elapsed().as_secs_f64();
+    monitor.stop().await?;
+    Ok(Some(seconds))
+}
