@@ -1,5 +1,6 @@
 -- Figures of a bounded number of minutes and hours at a time. When very many are marked at once (after an outage, or when
 -- a database is brought up to date), computing them all together would take more memory than there is, again and again.
+-- Sketches are small on disk and large in memory, so blocks are short, too.
 -- What is going on now comes first, then what was never computed, then what was computed longest ago.
 DROP VIEW IF EXISTS prediction_minutes_view;
 
@@ -18,7 +19,7 @@ WITH touched AS
     ) AS done ON done.minute = marks.minute
     WHERE marks.marked_at > done.version - INTERVAL 60 SECOND
     ORDER BY marks.minute > now() - INTERVAL 15 MINUTE DESC, done.version, marks.minute DESC
-    LIMIT 1440
+    LIMIT 480
 )
 SELECT
     toDateTime(toStartOfMinute(finished_at), 'UTC') AS minute,
@@ -83,7 +84,8 @@ SELECT
     sumForEach(arrayMap(bin -> toUInt64(ifNull(floor(bleu / 5) = bin OR (bin = 19 AND bleu >= 100), 0)), range(20))) AS bleu_bins
 FROM prediction_versions AS row FINAL
 WHERE toStartOfMinute(finished_at) IN (SELECT minute FROM touched)
-GROUP BY minute, tenant, channel, task, lane, model, revision, outcome, error_code;
+GROUP BY minute, tenant, channel, task, lane, model, revision, outcome, error_code
+SETTINGS max_block_size = 1024, max_threads = 2;
 
 DROP VIEW IF EXISTS prediction_hours_view;
 
@@ -108,7 +110,7 @@ WITH touched AS
     ) AS done ON done.hour = parts.hour
     WHERE parts.version > done.version - INTERVAL 60 SECOND
     ORDER BY parts.hour > now() - INTERVAL 2 HOUR DESC, done.version, parts.hour DESC
-    LIMIT 48
+    LIMIT 24
 )
 SELECT
     toDateTime(toStartOfHour(m.minute), 'UTC') AS minute,
@@ -173,4 +175,5 @@ SELECT
     sumForEach(m.bleu_bins) AS bleu_bins
 FROM prediction_minutes AS m FINAL
 WHERE toStartOfHour(m.minute) IN (SELECT hour FROM touched)
-GROUP BY minute, tenant, channel, task, lane, model, revision, outcome, error_code;
+GROUP BY minute, tenant, channel, task, lane, model, revision, outcome, error_code
+SETTINGS max_block_size = 1024, max_threads = 2;

@@ -73,7 +73,8 @@ impl Prediction {
         let stages = std::array::from_fn(|_| (random.share() * 9.0).exp().round() / 8.0);
         Self {
             id: format!("job-{index}"),
-            at: begin + random.below(DAYS as u64 * 86_400_000) as i64,
+            // In every other minute, so that there are not more figures than needed.
+            at: begin + (random.below(DAYS as u64 * 720) * 120_000 + random.below(60_000)) as i64,
             model,
             channel: random.pick(&["api", "local", "batch"]),
             tenant: random.pick(&["public", "acme"]),

@@ -108,7 +108,7 @@ async fn every_named_query_is_right_on_a_hundred_thousand_predictions() {
         (sum("count") == seen.len() as f64 && sum("scored") == scored).then_some(())
     };
     eventually(
-        Duration::from_secs(120),
+        Duration::from_secs(240),
         "all predictions are in the figures",
         refreshed,
     )

@@ -7,8 +7,10 @@ use clickhouse::Client;
 
 use super::results::articles;
 
-/// Days over which they are spread, up to now. Texts are kept for thirty.
-const DAYS: u64 = 29;
+/// Most days over which they are spread, up to now. Texts are kept for thirty.
+const MOST_DAYS: u64 = 29;
+/// Predictions of a day, when they are not spread over as many days.
+const PER_DAY: u64 = 345_000;
 /// Predictions of an insert.
 const BLOCK: u64 = 200_000;
 /// Longest that the figures are waited for.
@@ -103,7 +105,7 @@ pub(super) async fn predictions(client: &Client, rows: u64) -> anyhow::Result<f6
     }
     // Cut anywhere they stay texts.
     let articles: String = articles().chars().filter(char::is_ascii).collect();
-    let span = DAYS * 86_400_000;
+    let span = (rows / PER_DAY).clamp(1, MOST_DAYS) * 86_400_000;
     let from = jiff::Timestamp::now().as_millisecond() - span as i64 - 2_000;
     let mut begin = 0;
     while begin < rows {
