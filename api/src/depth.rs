@@ -54,6 +54,15 @@ impl Depth {
         Some(undelivered.min(waiting))
     }
 
+    /// Everything up to this sequence has been handed to a worker of the subject's lane at least once; none when
+    /// nobody reads the lane.
+    pub(crate) fn delivered(&self, subject: &JobSubject) -> Option<u64> {
+        self.lanes
+            .iter()
+            .find(|depth| depth.model == subject.model && depth.lane == subject.lane)
+            .map(|depth| depth.delivered)
+    }
+
     /// True when workers have set up consumers for `model`, although none may be alive at the moment.
     pub(crate) fn has_consumers_of(&self, model: &Token) -> bool {
         self.lanes.iter().any(|depth| depth.model == *model)

@@ -40,10 +40,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
 pub(crate) async fn read_body(request: Request, limit: usize, patience: Duration) -> Result<Bytes, ApiError> {
     check_coding(request.headers())?;
     if announces_more_than(limit, request.headers()) {
-        // A client that asks before it sends needs only the answer.
-        if !request.headers().contains_key(header::EXPECT) {
-            discard(request.into_body().into_data_stream()).await;
-        }
+        leave(request).await;
         return Err(too_large(limit));
     }
     tokio::time::timeout(patience, collect(request.into_body(), limit))
@@ -114,9 +111,17 @@ fn announces_more_than(limit: usize, headers: &HeaderMap) -> bool {
 const MOST_DISCARDED: usize = 16 << 20;
 const LONGEST_DISCARD: Duration = Duration::from_secs(5);
 
+/// Lets the client of a request that is refused without its body come to the end of it, within bounds.
+pub(crate) async fn leave(request: Request) {
+    // A client that asks before it sends needs only the answer.
+    if !request.headers().contains_key(header::EXPECT) {
+        discard(request.into_body().into_data_stream()).await;
+    }
+}
+
 /// Reads on and throws away, within bounds: a client that is cut off while it still writes sees a
 /// broken connection instead of the reason (RFC 9112, 9.6).
-async fn discard(mut chunks: BodyDataStream) {
+pub(crate) async fn discard(mut chunks: BodyDataStream) {
     let read = async {
         let mut bytes = 0;
         while let Some(Ok(chunk)) = chunks.next().await {

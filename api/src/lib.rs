@@ -16,6 +16,7 @@
 //! | [`analytics`] | all that is asked of ClickHouse |
 //! | [`queue`] | all that is asked of NATS, behind a trait |
 //! | [`extract`], [`prefer`], [`problem`] | reading requests; refusing them |
+//! | [`batch`] | many rows in one upload, many results in one download |
 //! | [`access`] | who is calling, and how much they may do |
 //! | [`layers`], [`metrics`], [`serve`] | request ids, log lines, metrics; the server and its end |
 //!
@@ -23,6 +24,7 @@
 
 mod access;
 mod analytics;
+mod batch;
 mod cancel;
 mod depth;
 mod eta;
@@ -96,6 +98,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         limits: context.config.limits.clone(),
         api: context.config.api.clone(),
         http: context.config.http.clone(),
+        batches: context.config.batches.clone(),
         gate: Arc::new(Gate::new(&context.config.access)),
         result_ttl_hours: context.config.queue.result_ttl_hours,
         queue: Arc::new(queue),

@@ -66,6 +66,16 @@ impl ApiError {
         self
     }
 
+    /// What it says, without what belongs to HTTP.
+    pub(crate) fn refusal(&self) -> Refusal {
+        Refusal::new(self.0.code, self.0.detail.clone())
+    }
+
+    /// Whether the request was larger than allowed.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.0.code == ErrorCode::BodyTooLarge
+    }
+
     /// The code.
     #[cfg(test)]
     pub(crate) fn code(&self) -> ErrorCode {

@@ -50,6 +50,12 @@ impl Running {
         self.signs.register(id)
     }
 
+    /// Whether a worker has begun with a job that is not known to have ended.
+    pub(crate) fn has(&self, id: &JobId) -> bool {
+        let heard = self.lock();
+        heard.jobs.get(id).is_some_and(|(at, _)| at.elapsed() < MAX_AGE)
+    }
+
     /// Remembers an event.
     pub(crate) fn note(&self, progress: Progress) {
         let now = Instant::now();

@@ -1,6 +1,8 @@
 //! All that the gateway asks of the queue: a trait, so that everything else can be tested without a
 //! server, and its one implementation on NATS.
 
+mod batches;
+mod depth;
 mod ending;
 mod records;
 
@@ -9,8 +11,8 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, TryStreamExt};
 use precis_producer::{Producer, ResultError, Results, Submission};
 use precis_runtime::admin::Readiness;
 use precis_runtime::boot;
@@ -20,13 +22,14 @@ use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
-use precis_schemas::topology::{CALLS, JOBS, RESULTS, model_of_worker_consumer, worker_consumer_name};
-use precis_schemas::{Job, JobHandle, JobId, JobResult, JobSubject, Lane, Token, subject};
+use precis_schemas::topology::{BATCHES, CALLS, JOBS, RESULTS};
+use precis_schemas::{Job, JobHandle, JobId, JobResult, JobSubject, Token};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::depth::{Depth, LaneDepth};
+use crate::depth::Depth;
 
+pub(crate) use batches::End;
 pub(crate) use records::{Created, Record};
 
 /// How long a question to NATS may take.
@@ -91,6 +94,12 @@ pub(crate) trait Queue: Send + Sync {
     fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Standing>, Refusal>>;
     /// How many jobs of a tenant wait or run.
     fn waiting_of<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>>;
+    /// How a job ended, if it has: less to read than its result.
+    fn end_of<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<End>, Refusal>>;
+    /// What is kept of a batch on a subject.
+    fn batch_record(&self, subject: String) -> BoxFuture<'_, Result<Option<Bytes>, Refusal>>;
+    /// Keeps something of a batch on a subject, in the place of what was there.
+    fn keep_batch_record(&self, subject: String, body: Bytes) -> BoxFuture<'_, Result<(), Refusal>>;
     /// How much waits before each group of workers.
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>>;
     /// Ends the job that stands at the handle's sequence, if there is one with its id: its record is stored unless it
@@ -126,6 +135,7 @@ pub(crate) struct Nats {
     jobs_stream: Stream,
     results_stream: Stream,
     calls_stream: Stream,
+    batches_stream: Stream,
 }
 
 impl Nats {
@@ -138,6 +148,7 @@ impl Nats {
             jobs_stream: topology::stream(jetstream, JOBS).await?,
             results_stream: topology::stream(jetstream, RESULTS).await?,
             calls_stream: topology::stream(jetstream, CALLS).await?,
+            batches_stream: topology::stream(jetstream, BATCHES).await?,
             connection,
         })
     }
@@ -186,54 +197,6 @@ impl Nats {
             deadline: facts.deadline,
         }))
     }
-
-    async fn count_of(&self, tenant: &Token) -> Result<u64, Refusal> {
-        let failed = |error: &dyn std::error::Error| trouble("counting a tenant's jobs", error);
-        // One subject for each model, lane and task of the tenant: a few, whatever the number of jobs.
-        let counts = self
-            .jobs_stream
-            .info_with_subjects(subject::jobs_of_tenant(tenant))
-            .await
-            .map_err(|error| failed(&error))?;
-        counts
-            .try_fold(0, |sum, (_, jobs)| async move { Ok(sum + jobs as u64) })
-            .await
-            .map_err(|error| failed(&error))
-    }
-
-    async fn read_depth(&self) -> Result<Depth, Refusal> {
-        // In this order: everything up to the sequence read first is counted by the consumers.
-        let info = self
-            .jobs_stream
-            .get_info()
-            .await
-            .map_err(|error| trouble("looking at the queue", &error))?;
-        let consumers: Vec<_> = self
-            .jobs_stream
-            .consumers()
-            .try_collect()
-            .await
-            .map_err(|error| trouble("looking at the consumers", &error))?;
-        let lanes = consumers.iter().filter_map(|consumer| {
-            let model = model_of_worker_consumer(&consumer.name)?;
-            let lane = lane_of(&consumer.name, &model)?;
-            Some(LaneDepth {
-                model,
-                lane,
-                delivered: consumer.delivered.stream_sequence,
-                pending: consumer.num_pending,
-            })
-        });
-        Ok(Depth {
-            last_sequence: info.state.last_sequence,
-            lanes: lanes.collect(),
-        })
-    }
-}
-
-fn lane_of(consumer: &str, model: &Token) -> Option<Lane> {
-    let is_it = |lane: &&Lane| worker_consumer_name(model, **lane) == consumer;
-    Lane::ALL.iter().find(is_it).copied()
 }
 
 impl Queue for Nats {
@@ -296,6 +259,19 @@ impl Queue for Nats {
 
     fn waiting_of<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
         self.ask(self.count_of(tenant)).boxed()
+    }
+
+    fn end_of<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<End>, Refusal>> {
+        self.ask(self.read_end(id, copy)).boxed()
+    }
+
+    fn batch_record(&self, subject: String) -> BoxFuture<'_, Result<Option<Bytes>, Refusal>> {
+        self.ask(async move { self.read_batch_record(&subject).await })
+            .boxed()
+    }
+
+    fn keep_batch_record(&self, subject: String, body: Bytes) -> BoxFuture<'_, Result<(), Refusal>> {
+        self.ask(self.write_batch_record(subject, body)).boxed()
     }
 
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>> {

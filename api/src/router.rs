@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use precis_runtime::admin::{self, Readiness};
@@ -17,8 +17,8 @@ use crate::layers;
 use crate::openapi;
 use crate::problem::ApiError;
 use crate::routes::{
-    analytics, article, errors, events, home, invocation, jobs, lambda, mlflow, references, sagemaker, score,
-    scores, summaries,
+    analytics, article, batches, errors, events, home, invocation, jobs, lambda, mlflow, references,
+    sagemaker, score, scores, summaries,
 };
 use crate::state::AppState;
 
@@ -36,6 +36,12 @@ pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
         .route("/v1/scores/{id}", get(scores::show))
         .route("/v1/analytics", get(analytics::list))
         .route("/v1/analytics/{query}", get(analytics::answer))
+        .route(
+            "/v1/batches",
+            post(batches::submit).layer(DefaultBodyLimit::disable()),
+        )
+        .route("/v1/batches/{id}", get(batches::show))
+        .route("/v1/batches/{id}/results", get(batches::results))
         .route("/v1/models", get(home::models))
         .merge(taken_over())
         .route("/errors", get(errors::index))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use precis_runtime::config::{Api, Http, Limits};
+use precis_runtime::config::{Api, Batches, Http, Limits};
 use precis_runtime::liveness::Workers;
 use precis_schemas::error_code::Refusal;
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Gate;
 use crate::analytics::Analytics;
+use crate::batch::Tallies;
 use crate::depth::{Depth, DepthCache};
 use crate::progress::Running;
 use crate::queue::Queue;
@@ -23,6 +24,8 @@ pub(crate) struct Parts {
     pub(crate) api: Api,
     /// How HTTP is spoken.
     pub(crate) http: Http,
+    /// What an upload may bring.
+    pub(crate) batches: Batches,
     /// Who may call.
     pub(crate) gate: Arc<Gate>,
     /// How long results are kept.
@@ -44,6 +47,7 @@ pub(crate) struct Parts {
 struct Inner {
     parts: Parts,
     depth: DepthCache,
+    tallies: Tallies,
     started: Instant,
 }
 
@@ -57,6 +61,7 @@ impl AppState {
         Self(Arc::new(Inner {
             parts,
             depth: DepthCache::default(),
+            tallies: Tallies::default(),
             started: Instant::now(),
         }))
     }
@@ -74,6 +79,16 @@ impl AppState {
     /// How HTTP is spoken.
     pub(crate) fn http(&self) -> &Http {
         &self.0.parts.http
+    }
+
+    /// What an upload may bring.
+    pub(crate) fn batches(&self) -> &Batches {
+        &self.0.parts.batches
+    }
+
+    /// What is known of the batches that were asked for lately.
+    pub(crate) fn tallies(&self) -> &Tallies {
+        &self.0.tallies
     }
 
     /// Who may call.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use precis_producer::Submission;
-use precis_runtime::config::{Access, Api, ClickHouse, Http, Limits, ServerUrl};
+use precis_runtime::config::{Access, Api, Batches, ClickHouse, Http, Limits, ServerUrl};
 use precis_runtime::liveness::Workers;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::ending::Ending;
@@ -27,7 +27,7 @@ use crate::access::Gate;
 use crate::analytics::Analytics;
 use crate::depth::{Depth, LaneDepth};
 use crate::progress::Running;
-use crate::queue::{Copy, Created, Ended, Queue, Record, Standing};
+use crate::queue::{Copy, Created, End, Ended, Queue, Record, Standing};
 use crate::state::{AppState, Parts};
 use crate::wait::Waiters;
 
@@ -41,6 +41,7 @@ pub(crate) struct FakeQueue {
     results: Mutex<HashMap<JobId, JobResult>>,
     /// References that were taken.
     pub(crate) references: Mutex<Vec<LateReference>>,
+    batches: Mutex<HashMap<String, Bytes>>,
     /// Refuses everything with this code.
     pub(crate) refuses: Mutex<Option<ErrorCode>>,
     /// Whether jobs are answered at once: with their text in capitals, or with an error for `fail`.
@@ -158,6 +159,33 @@ impl Queue for FakeQueue {
                 submitted_at: None,
                 deadline: submission.job.deadline,
             }))
+        }
+        .boxed()
+    }
+
+    fn end_of<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<End>, Refusal>> {
+        async move {
+            let result = self.result(id, copy).await?;
+            Ok(result.map(|result| End {
+                outcome: result.outcome,
+                finished_at: result.finished_at,
+            }))
+        }
+        .boxed()
+    }
+
+    fn batch_record(&self, subject: String) -> BoxFuture<'_, Result<Option<Bytes>, Refusal>> {
+        async move {
+            self.refusal()?;
+            Ok(self.batches.lock().unwrap().get(&subject).cloned())
+        }
+        .boxed()
+    }
+
+    fn keep_batch_record(&self, subject: String, body: Bytes) -> BoxFuture<'_, Result<(), Refusal>> {
+        async move {
+            self.batches.lock().unwrap().insert(subject, body);
+            Ok(())
         }
         .boxed()
     }
@@ -344,6 +372,11 @@ pub(crate) fn guarded_state_of(queue: Arc<FakeQueue>, access: &Access, http: Htt
             ..Api::default()
         },
         http,
+        batches: Batches {
+            max_rows: 1_200,
+            queue_patience_seconds: 1,
+            ..Batches::default()
+        },
         gate: Arc::new(Gate::new(access)),
         result_ttl_hours: 24,
         queue,

@@ -84,6 +84,8 @@ codes! {
     JobGone = "job_gone", 410, "The job's result is no longer kept", false;
     /// There is no named query of that name.
     QueryNotFound = "query_not_found", 404, "There is no such query", false;
+    /// There is no batch of that id, or none any more.
+    BatchNotFound = "batch_not_found", 404, "There is no such batch", false;
     /// There is no such route.
     RouteNotFound = "route_not_found", 404, "There is no such route", false;
     /// The route does not take this method.

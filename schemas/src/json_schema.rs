@@ -5,7 +5,7 @@
 
 use schemars::{Schema, schema_for};
 
-use crate::{dead, event, job, reference, rest, result};
+use crate::{batch_view, dead, event, job, reference, rest, result};
 
 /// Every document: its file name without the extension, and the schema.
 pub fn documents() -> Vec<(&'static str, Schema)> {
@@ -25,6 +25,8 @@ pub fn documents() -> Vec<(&'static str, Schema)> {
         ("rest.score-report.v1", schema_for!(rest::ScoreReport)),
         ("rest.text-so-far.v1", schema_for!(rest::TextSoFar)),
         ("rest.models.v1", schema_for!(rest::ModelList)),
+        ("rest.batch.v1", schema_for!(batch_view::BatchView)),
+        ("rest.batch-line.v1", schema_for!(batch_view::BatchLine)),
         ("rest.problem.v1", schema_for!(rest::Problem)),
     ]
 }

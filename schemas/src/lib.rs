@@ -5,6 +5,7 @@
 //! * [`job`], [`result`], [`event`], [`mod@reference`], [`dead`]: what travels on NATS, version 1;
 //! * [`rest`]: what travels over HTTP;
 //! * [`ending`]: the record of a job that ended without a worker;
+//! * [`batch_view`] and [`manifest`]: batches, over HTTP and as they are kept;
 //! * [`subject`] and [`topology`]: where it travels, and how the streams and consumers are set up;
 //! * [`error_code`]: every way in which a request can be refused or a job can fail;
 //! * [`migrations`]: the tables that the monitor writes; [`queries`]: the questions that are asked of them;
@@ -15,6 +16,7 @@
 
 pub mod asyncapi;
 pub mod batch;
+pub mod batch_view;
 pub mod dead;
 pub mod embedding;
 pub mod ending;
@@ -24,6 +26,7 @@ pub mod headers;
 pub mod ids;
 pub mod job;
 pub mod json_schema;
+pub mod manifest;
 pub mod migrations;
 pub mod params;
 pub mod queries;

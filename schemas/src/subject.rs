@@ -7,6 +7,7 @@
 //! | `done.v1.<job_id>` | none | the result again, once `RESULTS` has stored it |
 //! | `references.v1.<job_id>` | `REFERENCES` | a human's summary that came after the job |
 //! | `calls.v1.<name>` | `CALLS` | what is remembered of a request |
+//! | `batches.v1.<tenant>.<batch_id>.<part>` | `BATCHES` | which rows a batch has |
 //! | `dead.v1.<task>` | `DEAD` | a job that could not be done, with the reason |
 //! | `progress.v1.<job_id>` | none | running, partial text |
 //! | `cancels.v1.<job_id>` | none | a job that nobody wants any more |
@@ -33,6 +34,8 @@ pub const DONE_OF_RESULTS: &str = "done.v1.{{wildcard(1)}}";
 pub const ALL_REFERENCES: &str = "references.v1.*";
 /// All that is remembered of requests.
 pub const ALL_CALLS: &str = "calls.v1.*";
+/// What is kept of batches of version 1.
+pub const ALL_BATCHES: &str = "batches.v1.>";
 /// Every dead letter of version 1.
 pub const ALL_DEAD: &str = "dead.v1.*";
 /// Every progress event of version 1.

@@ -11,6 +11,8 @@ pub const JOBS: &str = "JOBS";
 pub const RESULTS: &str = "RESULTS";
 /// Name of the stream of references that came after their jobs.
 pub const REFERENCES: &str = "REFERENCES";
+/// Name of the stream of what is kept of batches.
+pub const BATCHES: &str = "BATCHES";
 /// Name of the stream of dead letters.
 pub const DEAD: &str = "DEAD";
 /// Name of the stream of what is remembered of requests: the first one with an idempotency key, batches of scores.
@@ -138,6 +140,21 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_bytes: Some(limits.max_queue_bytes),
             max_age: Some(REFERENCE_TTL),
             max_messages_per_subject: None,
+            duplicate_window: two_minutes,
+            repeated: None,
+        },
+        StreamSpec {
+            name: BATCHES,
+            description: "Which rows a batch has, and where their jobs stood",
+            subjects: vec![subject::ALL_BATCHES.into()],
+            retention: Retention::Limits,
+            when_full: WhenFull::DropOldest,
+            max_messages: None,
+            // Some tens of bytes for each row.
+            max_bytes: Some(256 << 20),
+            // A row ends within the time that a result is kept, and its result is kept for that time again.
+            max_age: Some(limits.result_ttl * 2),
+            max_messages_per_subject: Some(1),
             duplicate_window: two_minutes,
             repeated: None,
         },

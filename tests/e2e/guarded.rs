@@ -1,5 +1,6 @@
 //! A product with keys, which several tests share, and what a client with a key asks of it.
 
+use precis_tests::processes::{self, Other};
 use precis_tests::product::free_port;
 use precis_tests::{Options, Process, Product};
 use reqwest::{Method, RequestBuilder, Response};
@@ -69,6 +70,19 @@ pub(crate) fn request(
         .bearer_auth(key(name))
 }
 
+/// The process of the product's own gateway.
+pub(crate) fn gateway_process(product: &Product) -> Other {
+    processes::mentioning(&product.data())
+        .into_iter()
+        .find(|process| {
+            // Further ones are told on their command line where to listen, this one by its environment.
+            let has_address = |argument: &String| argument.starts_with("api.listen=");
+            process.arguments.get(1).is_some_and(|role| role == "api")
+                && !process.arguments.iter().any(has_address)
+        })
+        .expect("the gateway runs")
+}
+
 /// Submits a text.
 pub(crate) async fn submit(product: &Product, base: &str, name: &str, body: &Value) -> Response {
     let request = request(product, base, Method::POST, "/v1/summaries", name);
@@ -77,8 +91,15 @@ pub(crate) async fn submit(product: &Product, base: &str, name: &str, body: &Val
 
 /// A second process of the gateway, and its address.
 pub(crate) async fn second_gateway(product: &Product, name: &str) -> (Process, String) {
+    gateway_with(product, name, &[]).await
+}
+
+/// A further process of the gateway with settings of its own, and its address.
+pub(crate) async fn gateway_with(product: &Product, name: &str, settings: &[&str]) -> (Process, String) {
     let port = free_port();
-    let process = product.command("api", name, &[format!("api.listen=127.0.0.1:{port}")]);
+    let mut all = vec![format!("api.listen=127.0.0.1:{port}")];
+    all.extend(settings.iter().map(|setting| (*setting).to_owned()));
+    let process = product.command("api", name, &all);
     let base = format!("http://127.0.0.1:{port}");
     precis_tests::eventually(
         std::time::Duration::from_secs(60),

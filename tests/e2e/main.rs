@@ -6,6 +6,7 @@
 mod access;
 mod analytics;
 mod arize;
+mod batches;
 mod contracts;
 mod crashes;
 mod drift;

@@ -2,12 +2,13 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `paths.rs`, `taken_over.rs` | every path and method, with what it takes and answers |
+//! | `paths.rs`, `batches.rs`, `taken_over.rs` | every path and method, with what it takes and answers |
 //! | `operation.rs` | one of them, and how the document writes it |
 //! | `ui.rs` | Swagger UI |
 //!
 //! The document stands in `schemas/openapi.json` too; a test compares them, and another one the document with the router.
 
+mod batches;
 mod operation;
 mod paths;
 mod taken_over;

@@ -8,11 +8,15 @@ use precis_schemas::rest::{
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::operation::{Operation, of, text};
-use super::taken_over;
+use super::{batches, taken_over};
 
 /// Groups of operations.
-pub(super) const TAGS: [(&str, &str); 5] = [
+pub(super) const TAGS: [(&str, &str); 6] = [
     ("Jobs", "Texts in, summaries out, through the queue."),
+    (
+        "Batches",
+        "Many texts in one upload, many results in one download.",
+    ),
     ("Models", "What is being served."),
     ("Analytics", "What the monitor has measured."),
     (
@@ -48,7 +52,7 @@ fn job_or_batch(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({"anyOf": [of::<JobView>(generator), of::<SubmittedBatch>(generator)]})
 }
 
-fn batch_id(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn batch_id(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"})
 }
 
@@ -71,6 +75,7 @@ fn anything(_: &mut SchemaGenerator) -> Schema {
 /// All of them.
 pub(super) fn all() -> Vec<Entry> {
     let mut all = jobs();
+    all.extend(batches::all());
     all.extend(taken_over::all());
     all.extend(service());
     all

@@ -29,7 +29,7 @@ const NUDGES: &[Duration] = &[
 /// How long the worker that has the job may take to say so.
 const ANSWER: Duration = Duration::from_millis(500);
 
-fn is_missing(error: &RawMessageError) -> bool {
+pub(super) fn is_missing(error: &RawMessageError) -> bool {
     match error.kind() {
         RawMessageErrorKind::NoMessageFound => true,
         RawMessageErrorKind::JetStream(server) => server.code() == 404,

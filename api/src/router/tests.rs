@@ -16,6 +16,7 @@ use super::*;
 use crate::testing::{FakeQueue, guarded_state_of, state_of};
 
 mod access;
+mod batches;
 mod jobs;
 mod refusals;
 mod taken_over;

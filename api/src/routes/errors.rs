@@ -39,6 +39,7 @@ pages! {
     "job_not_found"
     "job_gone"
     "query_not_found"
+    "batch_not_found"
     "route_not_found"
     "method_not_allowed"
     "queue_full"

@@ -18,6 +18,7 @@ pub(crate) async fn home() -> Json<Value> {
             "jobs": "/v1/jobs/{id}",
             "events": "/v1/jobs/{id}/events",
             "scores": "/v1/scores",
+            "batches": "/v1/batches",
             "models": "/v1/models",
             "analytics": "/v1/analytics",
             "errors": "/errors",

@@ -2,6 +2,7 @@
 
 pub(crate) mod analytics;
 pub(crate) mod article;
+pub(crate) mod batches;
 pub(crate) mod errors;
 pub(crate) mod events;
 pub(crate) mod home;

@@ -21,6 +21,7 @@ mod access;
 mod analytics;
 mod api_key;
 mod drift;
+mod batches;
 mod forward;
 mod http;
 mod secret;
@@ -36,6 +37,7 @@ pub use access::{Access, ApiKey};
 pub use analytics::{ClickHouse, Monitor, TextPolicy};
 pub use api_key::{KEY_PREFIX, KeyHash, generate_key};
 pub use drift::Drift;
+pub use batches::Batches;
 pub use forward::{Arize, ArizeForm, Phoenix};
 pub use http::Http;
 pub use secret::{Secret, ServerUrl};
@@ -59,6 +61,8 @@ pub struct Config {
     pub access: Access,
     /// How the gateway speaks HTTP.
     pub http: Http,
+    /// Batches.
+    pub batches: Batches,
     /// Workers.
     pub worker: Worker,
     /// The monitor.
@@ -290,6 +294,8 @@ impl Config {
         )?;
         self.access.validate()?;
         self.http.validate()?;
+        self.batches
+            .validate(self.queue.result_ttl_hours.saturating_mul(3_600))?;
         let guarded = self.access.insecure || !self.access.keys.is_empty();
         check(
             guarded || self.api.listen.ip().is_loopback(),

@@ -127,6 +127,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// More bytes than any row of a batch has that is not too long: four for each character of its texts, six where
+    /// JSON escapes it, and room for the rest.
+    pub fn max_row_bytes(&self) -> usize {
+        6 * (self.max_text_chars + self.max_reference_chars) + (64 << 10)
+    }
+
     /// The limits of a job.
     pub fn job(&self) -> JobLimits {
         JobLimits {

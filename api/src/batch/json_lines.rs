@@ -1,0 +1,127 @@
+//! JSON Lines: a text or an object a line. Blank lines are no rows.
+
+use std::collections::VecDeque;
+
+use precis_schemas::error_code::{ErrorCode, Refusal};
+
+use super::rows::{Row, Splitter, content_of, short, too_long};
+
+/// A file of JSON Lines.
+pub(super) struct JsonLines {
+    max_row_bytes: usize,
+    line: u64,
+    /// The line that is being read, as long as it is not too long.
+    buffer: Vec<u8>,
+    is_too_long: bool,
+}
+
+impl JsonLines {
+    /// A file whose lines have at most so many bytes.
+    pub(super) fn new(max_row_bytes: usize) -> Self {
+        Self {
+            max_row_bytes,
+            line: 1,
+            buffer: Vec::new(),
+            is_too_long: false,
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        if self.buffer.len() + bytes.len() > self.max_row_bytes {
+            self.is_too_long = true;
+            self.buffer = Vec::new();
+        }
+        if !self.is_too_long {
+            self.buffer.extend_from_slice(bytes);
+        }
+    }
+
+    fn end_line(&mut self, rows: &mut VecDeque<Row>) {
+        if self.is_too_long {
+            rows.push_back(too_long(self.line, self.max_row_bytes));
+        } else {
+            let start = match self.line {
+                1 => self.buffer.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.buffer),
+                _ => &self.buffer,
+            };
+            let bytes = start.trim_ascii();
+            if !bytes.is_empty() {
+                let content = serde_json::from_slice(bytes)
+                    .map_err(|error| {
+                        let message = format!("the line is no JSON: {}", short(&error.to_string()));
+                        Refusal::new(ErrorCode::InvalidRequest, message)
+                    })
+                    .and_then(content_of);
+                rows.push_back(Row {
+                    line: self.line,
+                    content,
+                });
+            }
+        }
+        self.buffer.clear();
+        self.is_too_long = false;
+        self.line += 1;
+    }
+}
+
+impl Splitter for JsonLines {
+    fn push(&mut self, piece: &[u8], rows: &mut VecDeque<Row>) -> Result<(), Refusal> {
+        let mut lines = piece.split(|byte| *byte == b'\n');
+        if let Some(rest) = lines.next() {
+            self.add(rest);
+        }
+        for line in lines {
+            self.end_line(rows);
+            self.add(line);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, rows: &mut VecDeque<Row>) -> Result<(), Refusal> {
+        if self.is_too_long || !self.buffer.is_empty() {
+            self.end_line(rows);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_rows_however_they_are_cut() {
+        let file = "\u{feff}{\"article\": \"é\"}\r\n\n\"b\"\nnonsense\n\"0123456789012345678901234567\"\n[\n\"last\"";
+        let read = |size: usize| {
+            let mut splitter = JsonLines::new(24);
+            let mut rows = VecDeque::new();
+            for piece in file.as_bytes().chunks(size) {
+                splitter.push(piece, &mut rows).unwrap();
+            }
+            splitter.finish(&mut rows).unwrap();
+            rows
+        };
+        let rows = read(1);
+        let seen: Vec<(u64, Result<&str, ErrorCode>)> = rows
+            .iter()
+            .map(|row| match &row.content {
+                Ok(content) => (row.line, Ok(content.article.as_str())),
+                Err(refusal) => (row.line, Err(refusal.code)),
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (1, Ok("é")),
+                (3, Ok("b")),
+                (4, Err(ErrorCode::InvalidRequest)),
+                (5, Err(ErrorCode::TextTooLong)),
+                (6, Err(ErrorCode::InvalidRequest)),
+                (7, Ok("last")),
+            ]
+        );
+        for size in [2, 3, 7, 1_000] {
+            assert_eq!(read(size), rows, "pieces of {size}");
+        }
+    }
+}

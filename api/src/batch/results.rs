@@ -1,0 +1,290 @@
+//! The results of a batch in the order of its rows: as JSON Lines, or as CSV.
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
+use http::HeaderMap;
+use precis_schemas::JobHandle;
+use precis_schemas::batch_view::BatchLine;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::manifest::{self, Head, Row};
+use precis_schemas::rest::{JobError, Status};
+
+use super::{store, tally};
+use crate::access::Caller;
+use crate::queue::Copy;
+use crate::state::AppState;
+use crate::view;
+
+/// Rows that are looked up at once.
+const IN_FLIGHT: usize = 32;
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// A JSON object a line.
+    JsonLines,
+    /// RFC 4180, with a header.
+    Csv,
+}
+
+impl Format {
+    /// The format that the query names, else the one that the client would rather have.
+    ///
+    /// # Errors
+    /// When the query names another.
+    pub(crate) fn wanted(query: Option<&str>, headers: &HeaderMap) -> Result<Self, Refusal> {
+        match query {
+            Some("jsonl") => Ok(Self::JsonLines),
+            Some("csv") => Ok(Self::Csv),
+            Some(other) => Err(Refusal::new(
+                ErrorCode::InvalidParameter,
+                format!(
+                    "format must be jsonl or csv, and is {:?}",
+                    other.chars().take(40).collect::<String>()
+                ),
+            )),
+            None => Ok(Self::accepted(headers)),
+        }
+    }
+
+    fn accepted(headers: &HeaderMap) -> Self {
+        let listed = headers
+            .get_all(http::header::ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|range| {
+                let mut parts = range.split(';').map(str::trim);
+                let essence = parts.next()?.to_ascii_lowercase();
+                let weight = parts
+                    .find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok())
+                    .unwrap_or(1.0);
+                Some((essence, weight))
+            });
+        let (mut csv, mut json) = (0.0_f32, 0.0_f32);
+        for (essence, weight) in listed {
+            match essence.as_str() {
+                "text/csv" => csv = csv.max(weight),
+                _ => json = json.max(weight),
+            }
+        }
+        if csv > json || (csv > 0.0 && csv >= json) {
+            Self::Csv
+        } else {
+            Self::JsonLines
+        }
+    }
+
+    /// Its media type.
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::JsonLines => "application/x-ndjson",
+            Self::Csv => "text/csv; charset=utf-8; header=present",
+        }
+    }
+
+    fn header(self) -> Bytes {
+        match self {
+            Self::JsonLines => Bytes::new(),
+            Self::Csv => Bytes::from_static(b"index,line,id,status,summary,error_code,error_message\r\n"),
+        }
+    }
+
+    fn line(self, line: &BatchLine) -> Result<Bytes, std::io::Error> {
+        match self {
+            Self::JsonLines => {
+                let mut bytes = serde_json::to_vec(line)?;
+                bytes.push(b'\n');
+                Ok(bytes.into())
+            }
+            Self::Csv => csv_line(line),
+        }
+    }
+}
+
+fn name(status: Status) -> &'static str {
+    match status {
+        Status::Queued => "queued",
+        Status::Running => "running",
+        Status::Succeeded => "succeeded",
+        Status::Failed => "failed",
+        Status::Cancelled => "cancelled",
+        Status::Expired => "expired",
+    }
+}
+
+fn csv_line(line: &BatchLine) -> Result<Bytes, std::io::Error> {
+    let mut writer = csv::WriterBuilder::new()
+        .terminator(csv::Terminator::CRLF)
+        .from_writer(Vec::new());
+    let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+    let (code, message) = match &line.error {
+        Some(error) => (error.code.as_str(), error.message.as_str()),
+        None => ("", ""),
+    };
+    writer.write_record([
+        number(line.index).as_str(),
+        number(line.line).as_str(),
+        line.id.as_deref().unwrap_or_default(),
+        name(line.status),
+        line.summary.as_deref().unwrap_or_default(),
+        code,
+        message,
+    ])?;
+    writer
+        .into_inner()
+        .map(Bytes::from)
+        .map_err(|error| std::io::Error::other(error.to_string()))
+}
+
+/// The results of the rows that there are, each as it is at the moment; of a broken upload, a last line says why it
+/// is broken.
+pub(crate) fn stream(
+    state: AppState,
+    caller: Caller,
+    head: Head,
+    format: Format,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
+    let broken = head.error.clone().map(|refusal| BatchLine {
+        index: None,
+        line: None,
+        id: None,
+        status: Status::Failed,
+        summary: None,
+        error: Some(JobError::from(&refusal)),
+        metadata: Default::default(),
+    });
+    let chunks = 0..head.chunks;
+    let rows = {
+        let (state, batch) = (state.clone(), head.id.clone());
+        futures::stream::iter(chunks)
+            .then(move |number| {
+                let (state, caller, batch) = (state.clone(), caller.clone(), batch.clone());
+                async move {
+                    let chunk = store::chunk(state.queue(), caller.tenant(), &batch, number).await?;
+                    let first = tally::first_row(number);
+                    let rows = chunk.rows.into_iter().enumerate();
+                    let rows = rows.map(move |(place, row)| Ok((first + place as u64, row)));
+                    Ok::<_, Refusal>(futures::stream::iter(rows))
+                }
+            })
+            .try_flatten()
+    };
+    let lines = rows
+        .map_ok(move |(index, row)| line_of(state.clone(), head.clone(), index, row))
+        .try_buffered(IN_FLIGHT);
+    futures::stream::iter([Ok(format.header())])
+        .chain(
+            lines
+                .chain(futures::stream::iter(broken.map(Ok)))
+                // The client sees a body that breaks off, and not one that seems whole.
+                .map(move |line| match line {
+                    Ok(line) => format.line(&line),
+                    Err(refusal) => Err(std::io::Error::other(refusal.to_string())),
+                }),
+        )
+        .try_filter(|bytes| std::future::ready(!bytes.is_empty()))
+}
+
+/// What became of a row.
+async fn line_of(state: AppState, head: Head, index: u64, row: Row) -> Result<BatchLine, Refusal> {
+    let line = BatchLine {
+        index: Some(index),
+        line: Some(row.line),
+        id: None,
+        status: Status::Failed,
+        summary: None,
+        error: row.refusal.as_ref().map(JobError::from),
+        metadata: Default::default(),
+    };
+    let Some(sequence) = row.sequence else {
+        return Ok(line);
+    };
+    let Some(id) = manifest::job_of(&head.id, index) else {
+        return Err(Refusal::new(ErrorCode::Internal, "a batch with a long id"));
+    };
+    let handle = JobHandle {
+        id,
+        sequence: Some(sequence),
+    };
+    let line = BatchLine {
+        id: Some(handle.to_string()),
+        ..line
+    };
+    let mut result = state.queue().result(&handle.id, Copy::Any).await?;
+    if result.is_none() && state.queue().standing(sequence).await?.is_none() {
+        result = state.queue().result(&handle.id, Copy::Leader).await?;
+        if result.is_none() {
+            let gone = Refusal::new(ErrorCode::JobGone, "the result is no longer kept");
+            return Ok(BatchLine {
+                error: Some(JobError::from(&gone)),
+                ..line
+            });
+        }
+    }
+    Ok(match result {
+        Some(result) => {
+            let view = view::ended(result);
+            BatchLine {
+                status: view.status,
+                summary: view.summary,
+                error: view.error,
+                metadata: view.metadata,
+                ..line
+            }
+        }
+        None => BatchLine {
+            status: match state.running().get(&handle) {
+                Some(_) => Status::Running,
+                None => Status::Queued,
+            },
+            ..line
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_gets_the_format_that_it_would_rather_have() {
+        let wanted = |query: Option<&str>, accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            if !accept.is_empty() {
+                headers.insert("accept", http::HeaderValue::from_static(accept));
+            }
+            Format::wanted(query, &headers)
+        };
+        for (query, accept, format) in [
+            (None, "", Format::JsonLines),
+            (None, "*/*", Format::JsonLines),
+            (None, "text/csv", Format::Csv),
+            (None, "text/csv, */*", Format::Csv),
+            (None, "text/csv;q=0.5, application/x-ndjson", Format::JsonLines),
+            (Some("csv"), "application/x-ndjson", Format::Csv),
+            (Some("jsonl"), "text/csv", Format::JsonLines),
+        ] {
+            assert_eq!(wanted(query, accept), Ok(format), "{query:?} {accept}");
+        }
+        assert!(wanted(Some("xml"), "").is_err());
+    }
+
+    #[test]
+    fn a_line_of_csv_quotes_what_must_be_quoted() {
+        let line = BatchLine {
+            index: Some(3),
+            line: Some(5),
+            id: Some("b-3.9".into()),
+            status: Status::Succeeded,
+            summary: Some("A \"quoted\", long\nsummary.".into()),
+            error: None,
+            metadata: Default::default(),
+        };
+        let written = csv_line(&line).unwrap();
+        assert_eq!(
+            &written[..],
+            b"3,5,b-3.9,succeeded,\"A \"\"quoted\"\", long\nsummary.\",,\r\n"
+        );
+    }
+}

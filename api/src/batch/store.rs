@@ -1,0 +1,71 @@
+//! What is kept of a batch, in the stream `BATCHES`: its head, and its rows in chunks.
+
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::manifest::{Chunk, Head, chunk_of, head_of};
+use precis_schemas::{JobId, Token};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::queue::Queue;
+
+/// The head of a batch of this tenant.
+///
+/// # Errors
+/// [`ErrorCode::BatchNotFound`] when there is none, or none any more.
+pub(crate) async fn head(queue: &dyn Queue, tenant: &Token, batch: &JobId) -> Result<Head, Refusal> {
+    read(queue, head_of(tenant, batch)).await?.ok_or_else(|| {
+        Refusal::new(
+            ErrorCode::BatchNotFound,
+            format!("there is no batch `{batch}`, or none any more"),
+        )
+    })
+}
+
+/// A chunk that the head tells of.
+pub(super) async fn chunk(
+    queue: &dyn Queue,
+    tenant: &Token,
+    batch: &JobId,
+    number: u64,
+) -> Result<Chunk, Refusal> {
+    read(queue, chunk_of(tenant, batch, number))
+        .await?
+        .ok_or_else(|| {
+            Refusal::new(
+                ErrorCode::BatchNotFound,
+                format!("rows of the batch `{batch}` are no longer kept"),
+            )
+        })
+}
+
+/// Writes a head.
+pub(super) async fn write_head(queue: &dyn Queue, tenant: &Token, head: &Head) -> Result<(), Refusal> {
+    write(queue, head_of(tenant, &head.id), head).await
+}
+
+/// Writes a chunk.
+pub(super) async fn write_chunk(
+    queue: &dyn Queue,
+    tenant: &Token,
+    batch: &JobId,
+    number: u64,
+    chunk: &Chunk,
+) -> Result<(), Refusal> {
+    write(queue, chunk_of(tenant, batch, number), chunk).await
+}
+
+async fn read<T: DeserializeOwned>(queue: &dyn Queue, subject: String) -> Result<Option<T>, Refusal> {
+    let Some(bytes) = queue.batch_record(subject.clone()).await? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        tracing::error!(%error, subject, "a record of a batch can't be read");
+        Refusal::new(ErrorCode::Internal, "the record of the batch can't be read")
+    })
+}
+
+async fn write(queue: &dyn Queue, subject: String, record: &impl Serialize) -> Result<(), Refusal> {
+    // Texts, numbers and times always have a JSON form.
+    let body = serde_json::to_vec(record).unwrap_or_default();
+    queue.keep_batch_record(subject, body.into()).await
+}
