@@ -152,6 +152,7 @@ pub fn result_of_row(
     let subject = &accepted.subject;
     (result.lane, result.task, result.tenant) = (subject.lane, subject.task, subject.tenant.clone());
     result.channel = job.channel;
+    result.batch.clone_from(&job.batch);
     result.text.clone_from(&job.text);
     result.reference.clone_from(&job.reference);
     result.metadata.clone_from(&job.metadata);
