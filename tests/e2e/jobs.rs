@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt};
 use precis_schemas::rest::{JobView, ScoreReport, Status, SubmittedBatch};
-use precis_schemas::{JobId, Outcome};
+use precis_schemas::{JobId, Outcome, subject};
 use precis_tests::product::free_port;
 use precis_tests::{Options, Process, Product, eventually, id_of, samples};
 use serde_json::{Value, json};
@@ -51,6 +51,36 @@ async fn worker_is_known(product: &Product) {
         (status == 200 && models.to_string().contains("default")).then_some(())
     })
     .await;
+}
+
+/// Subjects to which the gateway has subscribed, as the NATS server counts them.
+async fn subscriptions(product: &Product, monitor: u16) -> Vec<String> {
+    let url = format!("http://127.0.0.1:{monitor}/connz?subs=1&limit=1024");
+    let answer: Value = product.http.get(url).send().await.unwrap().json().await.unwrap();
+    let mut gateways = answer["connections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|connection| {
+            let name = connection["name"].as_str().unwrap_or_default();
+            name.starts_with("precis-api")
+        });
+    let gateway = gateways.next().expect("the gateway is connected");
+    assert!(gateways.next().is_none(), "it has one connection: {answer}");
+    let list = gateway["subscriptions_list"].as_array().unwrap();
+    let subjects = list.iter().map(|subject| subject.as_str().unwrap().to_owned());
+    // Inboxes, for answers to its own questions: one for all of them, and one while it looks for webhooks.
+    let (inboxes, mut subjects): (Vec<_>, Vec<_>) =
+        subjects.partition(|subject| subject.starts_with("_INBOX."));
+    assert!(inboxes.len() < 5, "{inboxes:?}");
+    subjects.sort();
+    subjects
+}
+
+/// Names of the consumers of results.
+async fn results_consumers(product: &Product) -> Vec<String> {
+    let stream = product.nats().await.get_stream("RESULTS").await.unwrap();
+    stream.consumer_names().try_collect().await.unwrap()
 }
 
 async fn delete(product: &Product, id: &str) -> (u16, Value) {
@@ -234,7 +264,9 @@ async fn leaves_when_cancelled(request: &Value) {
 
 #[tokio::test]
 async fn a_job_that_waits_is_cancelled_expires_or_is_submitted_again() {
-    let product = with_waiting_jobs(&["monitor.absent_grace_seconds=600"]).await;
+    let monitor = free_port();
+    let port = format!("standalone.nats_monitor_port={monitor}");
+    let product = with_waiting_jobs(&["monitor.absent_grace_seconds=600", &port]).await;
     // Cancelled while it waits, and published again under the same id, as its publisher chose it.
     let id = JobId::generate();
     let subject = "jobs.v1.default.normal.summarize.acme";
@@ -259,6 +291,9 @@ async fn a_job_that_waits_is_cancelled_expires_or_is_submitted_again() {
     // Many wait for one job, and one process has one subscription for all of them.
     let job = product.submit(&json!({"text": text()})).await;
     let path = format!("{}/v1/jobs/{}?wait=100", product.api, job.id);
+    let before = subscriptions(&product, monitor).await;
+    let for_results = before.iter().filter(|subject| *subject == subject::ALL_DONE);
+    assert_eq!(for_results.count(), 1, "{before:?}");
     let waiting: Vec<_> = (0..1_000)
         .map(|_| tokio::spawn(product.http.get(&path).send()))
         .collect();
@@ -271,6 +306,12 @@ async fn a_job_that_waits_is_cancelled_expires_or_is_submitted_again() {
         line.ends_with(" 1000").then_some(())
     })
     .await;
+    assert_eq!(subscriptions(&product, monitor).await, before);
+    let consumers = results_consumers(&product).await;
+    assert!(
+        consumers.iter().all(|name| name.starts_with("monitor-")),
+        "{consumers:?}"
+    );
     let _worker = product.worker("new", &[]);
     for one in join_all(waiting).await {
         let view: JobView = one.unwrap().unwrap().json().await.unwrap();

@@ -415,6 +415,8 @@ pub struct Standalone {
     pub clickhouse: Option<PathBuf>,
     /// Start NATS; false: use `nats.url` as it is.
     pub start_nats: bool,
+    /// Port of 127.0.0.1 on which the NATS that is started shows what it does (`/varz`, `/connz`, `/jsz`); none: nowhere.
+    pub nats_monitor_port: Option<u16>,
     /// Start ClickHouse; false: use `clickhouse.url` as it is.
     pub start_clickhouse: bool,
     /// Start a monitor; false: one runs elsewhere.
@@ -434,6 +436,7 @@ impl Default for Standalone {
             nats_server: None,
             clickhouse: None,
             start_nats: true,
+            nats_monitor_port: None,
             start_clickhouse: true,
             start_monitor: true,
             workers: 1,

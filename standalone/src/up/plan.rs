@@ -137,6 +137,11 @@ impl Plan {
         if let Some(address) = self.nats {
             let advice = "to use the server that is there, --set standalone.start_nats=false; else choose another port with --set nats.url=nats://127.0.0.1:PORT";
             wanted.push(("nats.url".into(), address, advice));
+            if let Some(port) = config.standalone.nats_monitor_port {
+                let advice = "choose another with --set standalone.nats_monitor_port=PORT";
+                let address = SocketAddr::from(([127, 0, 0, 1], port));
+                wanted.push(("standalone.nats_monitor_port".into(), address, advice));
+            }
         }
         if let Some(address) = self.clickhouse {
             let advice = "to use the server that is there, --set standalone.start_clickhouse=false; else choose another port with --set clickhouse.url=http://127.0.0.1:PORT";

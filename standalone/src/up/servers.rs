@@ -53,12 +53,16 @@ fn nats_config(plan: &Plan, config: &Config, address: SocketAddr) -> String {
         }
         (None, None) => String::new(),
     };
+    let monitor = config
+        .standalone
+        .nats_monitor_port
+        .map_or_else(String::new, |port| format!("http: \"127.0.0.1:{port}\"\n"));
     format!(
         "# Written by `precis up` at every start.
 server_name: precis
 listen: {}
 max_payload: {MAX_PAYLOAD_BYTES}
-{access}jetstream {{
+{monitor}{access}jetstream {{
   store_dir: {}
   max_file_store: 16GB
   max_memory_store: 64MB
