@@ -17,6 +17,7 @@
 //! | [`queue`] | all that is asked of NATS, behind a trait |
 //! | [`extract`], [`prefer`], [`problem`] | reading requests; refusing them |
 //! | [`batch`] | many rows in one upload, many results in one download |
+//! | [`webhook`] | the ends of jobs and batches, posted to whoever asked for it |
 //! | [`access`] | who is calling, and how much they may do |
 //! | [`layers`], [`metrics`], [`serve`] | request ids, log lines, metrics; the server and its end |
 //!
@@ -54,6 +55,7 @@ mod testing;
 mod together;
 mod view;
 mod wait;
+mod webhook;
 
 pub use metrics::describe as describe_metrics;
 
@@ -69,6 +71,7 @@ use crate::progress::Running;
 use crate::queue::Nats;
 use crate::state::{AppState, Parts};
 use crate::wait::Waiters;
+use crate::webhook::Webhooks;
 
 /// Serves the REST interface until the process is to stop, then lets open requests finish.
 ///
@@ -99,6 +102,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         api: context.config.api.clone(),
         http: context.config.http.clone(),
         batches: context.config.batches.clone(),
+        webhooks: Webhooks::new(&context.config.webhooks, &context.config.access),
         gate: Arc::new(Gate::new(&context.config.access)),
         result_ttl_hours: context.config.queue.result_ttl_hours,
         queue: Arc::new(queue),
@@ -112,6 +116,8 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     if context.config.access.keys.is_empty() && !context.config.api.listen.ip().is_loopback() {
         tracing::warn!("there are no keys: whoever reaches this address may use the API");
     }
+    let nats = &context.config.nats;
+    webhook::run(state.clone(), connection, nats.replicas, nats.manage_topology).await?;
     let router = router::router(state, readiness);
     serve::serve(listener, router, &context.config.http, stop).await;
     Ok(())

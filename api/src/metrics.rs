@@ -9,6 +9,7 @@ const REQUESTS: &str = "precis_api_http_requests_total";
 const SECONDS: &str = "precis_api_http_request_duration_seconds";
 const SUBMITTED: &str = "precis_api_jobs_submitted_total";
 const REFUSED: &str = "precis_api_refused_total";
+const WEBHOOKS: &str = "precis_api_webhooks_total";
 const WAITERS: &str = "precis_api_waiters";
 
 /// Describes every metric of this crate; called once at the start.
@@ -32,6 +33,11 @@ pub fn describe() {
         REFUSED,
         Unit::Count,
         "Requests and jobs refused for want of a key, rights, rate or quota, by key and code"
+    );
+    describe_counter!(
+        WEBHOOKS,
+        Unit::Count,
+        "Webhooks by what became of an attempt: delivered, failed (tried again), given_up, unwanted, refused, gone, unreadable"
     );
     describe_gauge!(WAITERS, Unit::Count, "Requests that wait for a result");
     gauge!(WAITERS).set(0.0);
@@ -59,6 +65,11 @@ pub(crate) fn submitted(channel: Channel, model: &Token, lane: Lane) {
 /// Counts a request that was refused because of who sent it.
 pub(crate) fn refused(key: &str, code: ErrorCode) {
     counter!(REFUSED, "key" => key.to_owned(), "code" => code.as_str()).increment(1);
+}
+
+/// Counts what became of a webhook, or of an attempt.
+pub(crate) fn webhook(outcome: &'static str) {
+    counter!(WEBHOOKS, "outcome" => outcome).increment(1);
 }
 
 /// Counts a request that begins (1) or ends (-1) to wait.

@@ -11,13 +11,15 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
 use precis_producer::{Producer, ResultError, Results, Submission};
 use precis_runtime::admin::Readiness;
 use precis_runtime::boot;
 use precis_runtime::topology;
 use precis_runtime::trace_context::TraceContext;
+use precis_runtime::webhooks;
+use precis_schemas::callback::Announcement;
 use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Cancel;
@@ -100,6 +102,8 @@ pub(crate) trait Queue: Send + Sync {
     fn batch_record(&self, subject: String) -> BoxFuture<'_, Result<Option<Bytes>, Refusal>>;
     /// Keeps something of a batch on a subject, in the place of what was there.
     fn keep_batch_record(&self, subject: String, body: Bytes) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// Announces that something is to be posted.
+    fn announce<'a>(&'a self, announcement: &'a Announcement) -> BoxFuture<'a, Result<(), Refusal>>;
     /// How much waits before each group of workers.
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>>;
     /// Ends the job that stands at the handle's sequence, if there is one with its id: its record is stored unless it
@@ -272,6 +276,12 @@ impl Queue for Nats {
 
     fn keep_batch_record(&self, subject: String, body: Bytes) -> BoxFuture<'_, Result<(), Refusal>> {
         self.ask(self.write_batch_record(subject, body)).boxed()
+    }
+
+    fn announce<'a>(&'a self, announcement: &'a Announcement) -> BoxFuture<'a, Result<(), Refusal>> {
+        let announced = webhooks::announce(&self.connection.jetstream, announcement);
+        self.ask(announced.map_err(|error| trouble("announcing a webhook", &error)))
+            .boxed()
     }
 
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>> {

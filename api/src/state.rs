@@ -15,6 +15,7 @@ use crate::depth::{Depth, DepthCache};
 use crate::progress::Running;
 use crate::queue::Queue;
 use crate::wait::Waiters;
+use crate::webhook::Webhooks;
 
 /// What the state is made of.
 pub(crate) struct Parts {
@@ -26,6 +27,8 @@ pub(crate) struct Parts {
     pub(crate) http: Http,
     /// What an upload may bring.
     pub(crate) batches: Batches,
+    /// Whom and how to call back.
+    pub(crate) webhooks: Webhooks,
     /// Who may call.
     pub(crate) gate: Arc<Gate>,
     /// How long results are kept.
@@ -84,6 +87,11 @@ impl AppState {
     /// What an upload may bring.
     pub(crate) fn batches(&self) -> &Batches {
         &self.0.parts.batches
+    }
+
+    /// Whom and how to call back.
+    pub(crate) fn webhooks(&self) -> &Webhooks {
+        &self.0.parts.webhooks
     }
 
     /// What is known of the batches that were asked for lately.

@@ -12,6 +12,7 @@ use crate::access::Caller;
 use crate::metrics;
 use crate::model;
 use crate::state::AppState;
+use crate::webhook;
 
 /// What a client asks for, in the terms of whichever route it used.
 #[derive(Debug, Clone)]
@@ -95,6 +96,7 @@ pub(crate) async fn prepare(
         channel: request.channel,
         metadata: body.metadata,
         send_to_arize: body.send_to_arize,
+        callback: webhook::asked_for(state, caller, body.callback_url)?,
     };
     job.validate(task, &state.limits().job())?;
     let subject = JobSubject {

@@ -9,9 +9,12 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use precis_producer::Submission;
-use precis_runtime::config::{Access, Api, Batches, ClickHouse, Http, Limits, ServerUrl};
+use precis_runtime::config::{
+    Access, Api, Batches, ClickHouse, Http, Limits, ServerUrl, Webhooks as WebhookSettings,
+};
 use precis_runtime::liveness::Workers;
 use precis_runtime::trace_context::TraceContext;
+use precis_schemas::callback::Announcement;
 use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Cancel;
@@ -30,6 +33,7 @@ use crate::progress::Running;
 use crate::queue::{Copy, Created, End, Ended, Queue, Record, Standing};
 use crate::state::{AppState, Parts};
 use crate::wait::Waiters;
+use crate::webhook::Webhooks;
 
 /// A queue in memory. Its model `default` has consumers; a worker answers only if there is one.
 #[derive(Default)]
@@ -42,6 +46,8 @@ pub(crate) struct FakeQueue {
     /// References that were taken.
     pub(crate) references: Mutex<Vec<LateReference>>,
     batches: Mutex<HashMap<String, Bytes>>,
+    /// Webhooks that were asked for.
+    pub(crate) announcements: Mutex<Vec<Announcement>>,
     /// Refuses everything with this code.
     pub(crate) refuses: Mutex<Option<ErrorCode>>,
     /// Whether jobs are answered at once: with their text in capitals, or with an error for `fail`.
@@ -185,6 +191,15 @@ impl Queue for FakeQueue {
     fn keep_batch_record(&self, subject: String, body: Bytes) -> BoxFuture<'_, Result<(), Refusal>> {
         async move {
             self.batches.lock().unwrap().insert(subject, body);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn announce<'a>(&'a self, announcement: &'a Announcement) -> BoxFuture<'a, Result<(), Refusal>> {
+        async move {
+            self.refusal()?;
+            self.announcements.lock().unwrap().push(announcement.clone());
             Ok(())
         }
         .boxed()
@@ -344,6 +359,7 @@ pub(crate) fn result(id: &str, sequence: u64) -> JobResult {
         metadata: Default::default(),
         embeddings: None,
         send_to_arize: None,
+        callback: None,
     }
 }
 
@@ -377,6 +393,7 @@ pub(crate) fn guarded_state_of(queue: Arc<FakeQueue>, access: &Access, http: Htt
             queue_patience_seconds: 1,
             ..Batches::default()
         },
+        webhooks: Webhooks::new(&WebhookSettings::default(), access),
         gate: Arc::new(Gate::new(access)),
         result_ttl_hours: 24,
         queue,

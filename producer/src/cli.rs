@@ -103,6 +103,7 @@ async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Result<()> {
             channel: Channel::Batch,
             metadata: Default::default(),
             send_to_arize: None,
+            callback: None,
         };
         job.validate(subject.task, &context.config.limits.job())
             .with_context(|| file.display().to_string())?;

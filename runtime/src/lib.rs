@@ -15,6 +15,7 @@ pub mod spans;
 pub mod telemetry;
 pub mod topology;
 pub mod trace_context;
+pub mod webhooks;
 
 pub use boot::Context;
 pub use config::Config;

@@ -66,6 +66,7 @@ pub fn answer(job: RawJob<'_>, ending: &Ending, now: Timestamp) -> Option<JobRes
     };
     let waited = millis_between(job.submitted_at, now);
     let chars = |text: &str| text.chars().count() as u64;
+    let callback = read.as_ref().and_then(|job| job.callback.clone());
     let send_to_arize = read.as_ref().and_then(|job| job.send_to_arize);
     let (text, reference, params, channel, metadata, batch) = match read {
         Some(job) => (
@@ -117,6 +118,7 @@ pub fn answer(job: RawJob<'_>, ending: &Ending, now: Timestamp) -> Option<JobRes
         metadata,
         embeddings: None,
         send_to_arize,
+        callback,
     })
 }
 

@@ -66,6 +66,10 @@ codes! {
     RateLimited = "rate_limited", 429, "Too many requests", true;
     /// The API key has as many jobs in the queue as it may.
     QuotaExceeded = "quota_exceeded", 429, "Too many jobs in the queue", true;
+    /// The address may not be called back, or there is no secret to sign with.
+    CallbackRefused = "callback_refused", 422, "The callback address is not allowed", false;
+    /// The receiver of a webhook did not take it until its deadline, or wants no more. Only in dead letters.
+    CallbackFailed = "callback_failed", 502, "The webhook was not taken", false;
     /// No worker serves a model of that name.
     UnknownModel = "unknown_model", 422, "No worker serves this model", true;
     /// The deadline has passed before the job was done, or before it was submitted.

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::BatchRef;
+use crate::callback::Callback;
 use crate::error_code::{ErrorCode, Refusal};
 use crate::ids::JobId;
 use crate::params::GenerationParams;
@@ -82,6 +83,9 @@ pub struct Job {
     /// open, the deployment's sampling rate decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_to_arize: Option<bool>,
+    /// Where the job's end is to be posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<Callback>,
 }
 
 /// Bounds on what a job may carry, the same at the API and at the worker.
@@ -221,6 +225,7 @@ mod tests {
             channel: Channel::Direct,
             metadata: BTreeMap::new(),
             send_to_arize: None,
+            callback: None,
         }
     }
 

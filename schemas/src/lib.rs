@@ -6,6 +6,7 @@
 //! * [`rest`]: what travels over HTTP;
 //! * [`ending`]: the record of a job that ended without a worker;
 //! * [`batch_view`] and [`manifest`]: batches, over HTTP and as they are kept;
+//! * [`callback`]: where the end of a job is to be posted;
 //! * [`subject`] and [`topology`]: where it travels, and how the streams and consumers are set up;
 //! * [`error_code`]: every way in which a request can be refused or a job can fail;
 //! * [`migrations`]: the tables that the monitor writes; [`queries`]: the questions that are asked of them;
@@ -17,6 +18,7 @@
 pub mod asyncapi;
 pub mod batch;
 pub mod batch_view;
+pub mod callback;
 pub mod dead;
 pub mod embedding;
 pub mod ending;

@@ -61,6 +61,10 @@ pub struct SubmitSummary {
     /// open, the deployment's sampling rate decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_to_arize: Option<bool>,
+    /// Post the job's end to this address, signed (Standard Webhooks); with several `texts`, the end of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uri"))]
+    pub callback_url: Option<String>,
 }
 
 /// Body of `POST /v1/jobs/{id}/reference`.

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::BatchRef;
+use crate::callback::Callback;
 use crate::embedding::Embeddings;
 use crate::error_code::Refusal;
 use crate::ids::JobId;
@@ -171,6 +172,9 @@ pub struct JobResult {
     /// As the job says: whether this is forwarded to Arize and Phoenix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_to_arize: Option<bool>,
+    /// As the job says: where this is to be posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<Callback>,
 }
 
 impl JobResult {

@@ -8,6 +8,7 @@
 //! | `references.v1.<job_id>` | `REFERENCES` | a human's summary that came after the job |
 //! | `calls.v1.<name>` | `CALLS` | what is remembered of a request |
 //! | `batches.v1.<tenant>.<batch_id>.<part>` | `BATCHES` | which rows a batch has |
+//! | `webhooks.v1.<kind>` | `WEBHOOKS` | a job or a batch whose end is to be posted |
 //! | `dead.v1.<task>` | `DEAD` | a job that could not be done, with the reason |
 //! | `progress.v1.<job_id>` | none | running, partial text |
 //! | `cancels.v1.<job_id>` | none | a job that nobody wants any more |
@@ -36,6 +37,8 @@ pub const ALL_REFERENCES: &str = "references.v1.*";
 pub const ALL_CALLS: &str = "calls.v1.*";
 /// What is kept of batches of version 1.
 pub const ALL_BATCHES: &str = "batches.v1.>";
+/// Every announcement of a webhook of version 1.
+pub const ALL_WEBHOOKS: &str = "webhooks.v1.*";
 /// Every dead letter of version 1.
 pub const ALL_DEAD: &str = "dead.v1.*";
 /// Every progress event of version 1.

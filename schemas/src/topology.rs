@@ -13,6 +13,8 @@ pub const RESULTS: &str = "RESULTS";
 pub const REFERENCES: &str = "REFERENCES";
 /// Name of the stream of what is kept of batches.
 pub const BATCHES: &str = "BATCHES";
+/// Name of the work queue of webhooks.
+pub const WEBHOOKS: &str = "WEBHOOKS";
 /// Name of the stream of dead letters.
 pub const DEAD: &str = "DEAD";
 /// Name of the stream of what is remembered of requests: the first one with an idempotency key, batches of scores.
@@ -159,6 +161,19 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             repeated: None,
         },
         StreamSpec {
+            name: WEBHOOKS,
+            description: "Jobs and batches whose end is to be posted",
+            subjects: vec![subject::ALL_WEBHOOKS.into()],
+            retention: Retention::WorkQueue,
+            when_full: WhenFull::RefuseNew,
+            max_messages: Some(limits.max_queued_jobs),
+            max_bytes: None,
+            max_age: Some(limits.result_ttl * 2),
+            max_messages_per_subject: None,
+            duplicate_window: two_minutes,
+            repeated: None,
+        },
+        StreamSpec {
             name: DEAD,
             description: "Jobs that could not be done, with the reason",
             subjects: vec![subject::ALL_DEAD.into()],
@@ -298,6 +313,20 @@ pub fn clickhouse_references_consumer() -> ConsumerSpec {
         ack_wait: Duration::from_secs(60),
         max_deliver: None,
         max_ack_pending: 20_000,
+    }
+}
+
+/// The consumer from which all gateways take webhooks. One that is to be tried again later counts as pending, so that
+/// many of them must not hold up the others.
+pub fn webhook_consumer() -> ConsumerSpec {
+    ConsumerSpec {
+        stream: WEBHOOKS,
+        name: "gateway-webhooks".into(),
+        description: "Webhooks on their way to their receivers".into(),
+        filter: None,
+        ack_wait: Duration::from_secs(60),
+        max_deliver: None,
+        max_ack_pending: 100_000,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use precis_runtime::config::{KeyHash, generate_key};
+use precis_runtime::config::{KeyHash, generate_key, generate_webhook_secret};
 use precis_schemas::Token;
 
 /// What kind of key is made.
@@ -11,6 +11,9 @@ pub(crate) struct KeyArgs {
     /// Name of the key, for logs and metrics; also its tenant, unless the configuration says otherwise
     #[arg(value_name = "NAME", value_parser = name)]
     name: String,
+    /// Make a secret that signs webhooks, too
+    #[arg(long)]
+    webhook_secret: bool,
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -29,5 +32,10 @@ pub(crate) fn print(args: &KeyArgs) -> ExitCode {
     println!("[[access.keys]]");
     println!("name = \"{}\"", args.name);
     println!("hash = \"{}\"", KeyHash::of(&key));
+    if args.webhook_secret {
+        let secret = generate_webhook_secret();
+        println!("webhook_secret = \"{secret}\"");
+        eprintln!("\nThe receiver of the webhooks needs the webhook_secret too.");
+    }
     ExitCode::SUCCESS
 }

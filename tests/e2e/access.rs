@@ -207,7 +207,7 @@ async fn without_a_key_only_loopback_is_served() {
 
     // What `precis key` prints is what the configuration takes.
     let made = std::process::Command::new(PROGRAM)
-        .args(["key", "newsroom"])
+        .args(["key", "newsroom", "--webhook-secret"])
         .output()
         .unwrap();
     std::fs::write(folder.path().join("precis.toml"), &made.stdout).unwrap();

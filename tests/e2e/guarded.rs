@@ -15,8 +15,17 @@ const CONFIG: &str = r#"
 header_timeout_seconds = 2
 body_timeout_seconds = 2
 
+[webhooks]
+secret = "whsec_QWxsIG9mIHRoZW0gc2hhcmUgdGhpcyBzZWNyZXQ="
+allow_http = true
+ports = []
+allow_networks = ["127.0.0.2/32"]
+first_retry_seconds = 1
+deadline_seconds = 15
+
 [[access.keys]]
 name = "one"
+webhook_secret = "whsec_T25seSB0aGUga2V5IG9uZSBrbm93cyB0aGlzIG9uZQ=="
 hash = "sha256:7a016e34bdd16c04d0daa9c61e4bde72b716a329605815b791944b3c7352db07"
 
 [[access.keys]]
@@ -34,6 +43,11 @@ hash = "sha256:c6f5e73c7051c77fcfc8653ab60b7051c242c8be95a0020dd2b3ef093ada7b95"
 requests_per_minute = 60
 burst = 2
 "#;
+
+/// Signs the webhooks of all keys but one.
+pub(crate) const SECRET_OF_ALL: &str = "whsec_QWxsIG9mIHRoZW0gc2hhcmUgdGhpcyBzZWNyZXQ=";
+/// Signs those of the key `one`.
+pub(crate) const SECRET_OF_ONE: &str = "whsec_T25seSB0aGUga2V5IG9uZSBrbm93cyB0aGlzIG9uZQ==";
 
 /// The key of this name.
 pub(crate) fn key(name: &str) -> String {

@@ -22,6 +22,7 @@ mod rest;
 mod schema;
 mod seed_routes;
 mod traces;
+mod webhooks;
 
 use precis_tests::{Options, Product};
 use tokio::sync::OnceCell;

@@ -33,6 +33,15 @@ impl Caller {
         }
     }
 
+    /// Somebody who acts for a tenant, such as this process itself.
+    pub(crate) fn of_tenant(tenant: Token) -> Self {
+        Self {
+            tenant,
+            key: None,
+            sees_all: false,
+        }
+    }
+
     /// Somebody without a key on an open route of a gateway with keys.
     pub(super) fn without_key() -> Self {
         Self {

@@ -13,6 +13,7 @@ use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use precis_producer::Submission;
 use precis_runtime::trace_context::TraceContext;
+use precis_schemas::callback::{Announcement, Callback, Ended};
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::manifest::{self, CHUNK_ROWS, Chunk, Head, Intake};
 use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Lane, Task, time};
@@ -24,7 +25,7 @@ use super::upload::{self, Bounds, Upload};
 use crate::access::Caller;
 use crate::problem::ApiError;
 use crate::state::AppState;
-use crate::{extract, model, submit};
+use crate::{extract, model, submit, webhook};
 
 /// Rows that are on their way to the queue at once.
 const IN_FLIGHT: usize = 64;
@@ -45,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) ttl_seconds: Option<u64>,
     /// How to generate.
     pub(crate) params: GenerationParams,
+    /// Post the batch's end to this address.
+    pub(crate) callback_url: Option<String>,
 }
 
 /// A batch that is being taken in.
@@ -56,6 +59,7 @@ struct Batch {
     subject: JobSubject,
     head: Head,
     chunk: Chunk,
+    callback: Option<Callback>,
 }
 
 /// Takes a batch in; it is accepted when this returns its head.
@@ -126,6 +130,7 @@ impl Batch {
             tenant: caller.tenant().clone(),
         };
         caller.may_submit(subject.lane, &subject.model)?;
+        let callback = webhook::asked_for(&state, &caller, options.callback_url)?;
         let now = time::now();
         let head = Head {
             id: JobId::generate(),
@@ -146,6 +151,7 @@ impl Batch {
             subject,
             head,
             chunk: Chunk::default(),
+            callback,
         })
     }
 
@@ -234,6 +240,22 @@ impl Batch {
         store::write_head(self.state.queue(), self.caller.tenant(), &self.head).await
     }
 
+    /// Has the batch's end posted, when it is there.
+    async fn announce(&self) -> Result<(), Refusal> {
+        let Some(callback) = self.callback.clone() else {
+            return Ok(());
+        };
+        let announcement = Announcement {
+            ended: Ended::Batch {
+                id: self.head.id.clone(),
+            },
+            tenant: self.caller.tenant().clone(),
+            callback,
+            announced_at: time::now(),
+        };
+        self.state.queue().announce(&announcement).await
+    }
+
     /// Writes how it ended.
     async fn end(mut self, outcome: Result<(), ApiError>) -> Result<Head, ApiError> {
         let outcome = match outcome {
@@ -243,6 +265,7 @@ impl Batch {
         let Err(error) = outcome else {
             self.head.intake = Intake::Complete;
             self.write_head().await?;
+            self.announce().await?;
             tracing::info!(batch = %self.head.id, rows = self.head.rows, "accepted a batch");
             return Ok(self.head);
         };
@@ -320,6 +343,7 @@ impl Publisher {
             channel: Channel::Batch,
             metadata: content.metadata,
             send_to_arize: None,
+            callback: None,
         };
         if let Err(refusal) = job.validate(Task::Summarize, &self.state.limits().job()) {
             return Ok((placed(None, Some(refusal)), None));

@@ -15,6 +15,10 @@ fn seconds(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "minimum": 1})
 }
 
+fn url(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "uri"})
+}
+
 fn format(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"enum": ["jsonl", "csv"]})
 }
@@ -65,6 +69,7 @@ pub(super) fn all() -> Vec<Entry> {
                 .query("priority", "Priority of the rows; `bulk` without one", lane)
                 .query("ttl_seconds", "Deadline of the rows, in seconds from now", seconds)
                 .query("params", "Generation parameters of the rows, as a JSON object", params)
+                .query("callback_url", "Post the batch's end to this address, signed", url)
                 .body_as("text/csv", text)
                 .body_as("application/x-ndjson", text)
                 .body_as("application/json", list)
@@ -72,7 +77,7 @@ pub(super) fn all() -> Vec<Entry> {
                 .answers::<BatchView>(202, "Every row is queued or refused")
                 .with(202, "location")
                 .with(202, "retry-after")
-                .refuses(&[InvalidParameter, UnknownModel])
+                .refuses(&[InvalidParameter, UnknownModel, CallbackRefused])
                 .refuses(&QUEUE),
         ),
         (

@@ -118,7 +118,8 @@ fn jobs() -> Vec<Entry> {
                 )
                 .body::<SubmitSummary>()
                 .answers_as(200, "All jobs have ended while the client waited", "application/json", job_or_batch)
-                .answers_as(202, "The queue has taken the jobs", "application/json", job_or_batch),
+                .answers_as(202, "The queue has taken the jobs", "application/json", job_or_batch)
+                .refuses(&[CallbackRefused]),
             ),
         ),
         (

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use precis_producer::ResultError;
 use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::trace_context::TraceContext;
+use precis_runtime::webhooks;
 use precis_schemas::ending::{Ending, RawJob, answer};
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Cancel;
@@ -63,6 +64,9 @@ impl Nats {
         let Some(record) = answer(job, ending, time::now()).filter(|record| record.id == handle.id) else {
             return Ok(None);
         };
+        if let Err(error) = webhooks::announce_end(&self.connection.jetstream, &record).await {
+            return Err(trouble("announcing the webhook of a job", &error));
+        }
         let ended = self.store_first(&message, record).await?;
         if let Ended::Now(_) = &ended {
             self.take_off(sequence).await?;

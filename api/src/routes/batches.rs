@@ -26,6 +26,7 @@ pub(crate) struct SubmitQuery {
     ttl_seconds: Option<u64>,
     /// Generation parameters as a JSON object.
     params: Option<String>,
+    callback_url: Option<String>,
 }
 
 /// Takes a batch: 202 when every row is queued or refused.
@@ -50,6 +51,7 @@ pub(crate) async fn submit(
         priority: query.priority,
         ttl_seconds: query.ttl_seconds,
         params,
+        callback_url: query.callback_url,
     };
     let head = batch::take(state.clone(), caller.clone(), options, request, trace).await?;
     let view = batch::view(&state, &caller, &head).await?;

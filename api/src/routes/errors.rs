@@ -30,6 +30,8 @@ pages! {
     "forbidden"
     "rate_limited"
     "quota_exceeded"
+    "callback_refused"
+    "callback_failed"
     "unknown_model"
     "deadline_exceeded"
     "cancelled"

@@ -12,6 +12,7 @@ use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::results::{ResultError, Results, StoredResult};
 use precis_runtime::topology;
 use precis_runtime::trace_context::TraceContext;
+use precis_runtime::webhooks;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::ending::{Ending, RawJob, answer, dead_task};
 use precis_schemas::topology::JOBS;
@@ -125,6 +126,13 @@ impl Reaper {
             Err(ResultError::Decode { .. }) => 0,
             Err(error) => return Err(failed("read the first result")(error)),
         };
+        // Before the result: then none is missed, wherever this is cut off.
+        webhooks::announce_end(&self.jetstream, &record)
+            .await
+            .map_err(|source| ReapError::Publish {
+                what: "the webhook of a job",
+                source,
+            })?;
         let sent = match self.publish(message, &record, earlier).await {
             Err(error) if classify(&error) == PublishFailure::TooLarge => {
                 // What the publisher wrote is what makes it large, and the publisher has it.

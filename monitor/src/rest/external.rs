@@ -99,6 +99,7 @@ impl External {
             batch: None,
             scores: None,
             send_to_arize: Some(self.send_arize),
+            callback: None,
         }
     }
 }

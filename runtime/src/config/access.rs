@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 use super::api_key::KeyHash;
+use super::secret::Secret;
 use super::sections::{lanes, texts};
 
 /// `[access]`: who may use the gateway, and how much of it.
@@ -68,6 +69,9 @@ pub struct ApiKey {
     /// Most jobs of its tenant that may wait or run at once before it is refused; none: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_queued_jobs: Option<u64>,
+    /// Signs the webhooks of its jobs (`whsec_…`); `webhooks.secret` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_secret: Option<Secret>,
 }
 
 impl ApiKey {

@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -22,6 +22,11 @@ const HASH_PREFIX: &str = "sha256:";
 /// A new key.
 pub fn generate_key() -> String {
     format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()))
+}
+
+/// A new secret for webhooks, in the form of Standard Webhooks.
+pub fn generate_webhook_secret() -> String {
+    format!("whsec_{}", STANDARD.encode(random::<32>()))
 }
 
 fn random<const N: usize>() -> [u8; N] {

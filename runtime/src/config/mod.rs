@@ -20,12 +20,13 @@
 mod access;
 mod analytics;
 mod api_key;
-mod drift;
 mod batches;
+mod drift;
 mod forward;
 mod http;
 mod secret;
 mod sections;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 
@@ -35,15 +36,16 @@ use serde::{Deserialize, Serialize};
 
 pub use access::{Access, ApiKey};
 pub use analytics::{ClickHouse, Monitor, TextPolicy};
-pub use api_key::{KEY_PREFIX, KeyHash, generate_key};
-pub use drift::Drift;
+pub use api_key::{KEY_PREFIX, KeyHash, generate_key, generate_webhook_secret};
 pub use batches::Batches;
+pub use drift::Drift;
 pub use forward::{Arize, ArizeForm, Phoenix};
 pub use http::Http;
 pub use secret::{Secret, ServerUrl};
 pub use sections::{
     Api, EmbeddingTexts, Limits, LogFormat, ModelChoice, Nats, Queue, Standalone, Telemetry, Worker,
 };
+pub use webhooks::{Webhooks, webhook_keys};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -63,6 +65,8 @@ pub struct Config {
     pub http: Http,
     /// Batches.
     pub batches: Batches,
+    /// Webhooks.
+    pub webhooks: Webhooks,
     /// Workers.
     pub worker: Worker,
     /// The monitor.
@@ -294,8 +298,9 @@ impl Config {
         )?;
         self.access.validate()?;
         self.http.validate()?;
-        self.batches
-            .validate(self.queue.result_ttl_hours.saturating_mul(3_600))?;
+        let result_ttl_seconds = self.queue.result_ttl_hours.saturating_mul(3_600);
+        self.batches.validate(result_ttl_seconds)?;
+        self.webhooks.validate(&self.access, result_ttl_seconds)?;
         let guarded = self.access.insecure || !self.access.keys.is_empty();
         check(
             guarded || self.api.listen.ip().is_loopback(),

@@ -11,7 +11,7 @@ use precis_tests::client::eventually;
 use precis_tests::product::free_port;
 use serde_json::Value;
 
-use super::{bytes_of, captured, folder};
+use super::{bytes_of, captured, folder, python};
 use crate::shared;
 
 /// Sends a captured request to `base`; status, headers, body.
@@ -93,44 +93,6 @@ async fn every_captured_request_is_answered_as_by_sagemaker() {
             }
         }
     }
-}
-
-/// Python with the pinned packages, in an environment that is made once.
-fn python() -> std::path::PathBuf {
-    let requirements = folder().join("requirements.txt");
-    let venv = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts-venv");
-    let python = venv.join("bin/python");
-    let (stamp, wanted) = (venv.join("installed.txt"), std::fs::read(&requirements).unwrap());
-    if std::fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
-        return python;
-    }
-    let run = |program: &std::path::Path, arguments: &[&std::ffi::OsStr]| {
-        let done = Command::new(program).args(arguments).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    };
-    run(
-        "python3".as_ref(),
-        &[
-            "-m".as_ref(),
-            "venv".as_ref(),
-            "--clear".as_ref(),
-            venv.as_os_str(),
-        ],
-    );
-    let install = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "-r",
-    ];
-    let mut arguments: Vec<&std::ffi::OsStr> = install.iter().map(AsRef::as_ref).collect();
-    arguments.push(requirements.as_os_str());
-    run(&python, &arguments);
-    std::fs::write(&stamp, wanted).unwrap();
-    python
 }
 
 #[tokio::test]

@@ -76,6 +76,7 @@ fn blank(delivery: &Delivery, signature: &Signature) -> JobResult {
         metadata: Default::default(),
         embeddings: None,
         send_to_arize: None,
+        callback: None,
     }
 }
 
@@ -96,6 +97,7 @@ pub fn result_of_answered(answered: &Answered, signature: &Signature) -> Option<
         result.batch.clone_from(&job.batch);
         result.metadata.clone_from(&job.metadata);
         result.send_to_arize = job.send_to_arize;
+        result.callback.clone_from(&job.callback);
         result.sizes.text_chars = chars(&job.text);
         result.sizes.reference_chars = job.reference.as_deref().map_or(0, chars);
     }
@@ -122,6 +124,7 @@ pub fn result_of_given(accepted: &Accepted, signature: &Signature) -> JobResult 
     result.summary.clone_from(&job.summary);
     result.metadata.clone_from(&job.metadata);
     result.send_to_arize = job.send_to_arize;
+    result.callback.clone_from(&job.callback);
     result.sizes = Sizes {
         text_chars: chars(&job.text),
         summary_chars: job.summary.as_deref().map_or(0, chars),
@@ -157,6 +160,7 @@ pub fn result_of_row(
     result.reference.clone_from(&job.reference);
     result.metadata.clone_from(&job.metadata);
     result.send_to_arize = job.send_to_arize;
+    result.callback.clone_from(&job.callback);
     result.embeddings.clone_from(&inferred.embeddings);
     let seed = generated.and_then(|generated| generated.seed);
     result.params = params_as_used(wanted, &request.params, seed);

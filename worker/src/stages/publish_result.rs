@@ -8,6 +8,7 @@ use bytes::Bytes;
 use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::results::Results;
 use precis_runtime::trace_context::TraceContext;
+use precis_runtime::webhooks;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::{JobResult, Token, headers, subject};
 use serde::Serialize;
@@ -54,6 +55,11 @@ impl Publisher {
 
     /// Publishes a result. The job is settled unless this says `GivenUp`.
     pub async fn result(&self, result: &JobResult, trace: Option<&TraceContext>) -> Published {
+        // Before the result: then none is missed, wherever the worker is cut off.
+        if let Err(error) = webhooks::announce_end(&self.jetstream, result).await {
+            tracing::warn!(job = %result.id, %error, "the webhook of a job can't be announced");
+            return Published::GivenUp;
+        }
         let mut published = self.first_of_its_id(result, encode(result), trace).await;
         if published == Published::TooLarge {
             // The job came through, so its answer must: without what the client has anyway.

@@ -1,0 +1,155 @@
+//! One attempt to post a webhook.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{StatusCode, header};
+use precis_schemas::time;
+use reqwest::redirect;
+
+use super::signature::Signer;
+use super::target::{Policy, Problem};
+
+/// Most that is read of an answer: enough to use the connection again after a short one.
+const MOST_READ: usize = 16 << 10;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// Answered with 2xx.
+    Taken,
+    /// Answered with 410: nothing more is wanted there.
+    Unwanted,
+    /// The address may not be called.
+    Refused(String),
+    /// Anything else; it may go better later, and perhaps the receiver has said when.
+    Failed {
+        /// What went wrong.
+        problem: String,
+        /// How long the receiver wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// Posts webhooks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Poster {
+    client: reqwest::Client,
+    policy: Policy,
+}
+
+/// What is posted.
+#[derive(Debug, Clone)]
+pub(super) struct Message<'a> {
+    /// Where to.
+    pub(super) url: &'a str,
+    /// The same for every attempt: `webhook-id`.
+    pub(super) id: &'a str,
+    /// What.
+    pub(super) body: Bytes,
+    /// Signed with what.
+    pub(super) signer: &'a Signer,
+}
+
+impl Poster {
+    /// A poster whose attempts take at most `patience`.
+    ///
+    /// # Errors
+    /// When the system's root certificates can't be read.
+    pub(super) fn new(policy: Policy, patience: Duration) -> reqwest::Result<Self> {
+        let client = reqwest::Client::builder()
+            .redirect(redirect::Policy::none())
+            // A proxy would resolve the name by itself.
+            .no_proxy()
+            .referer(false)
+            .dns_resolver(policy.clone())
+            .connect_timeout(patience.min(Duration::from_secs(10)))
+            .timeout(patience)
+            .pool_idle_timeout(Duration::from_secs(10))
+            .user_agent(concat!("precis/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { client, policy })
+    }
+
+    /// Posts once.
+    pub(super) async fn post(&self, message: Message<'_>) -> Attempt {
+        let url = match self.policy.check(message.url) {
+            Ok(url) => url,
+            Err(problem) => return Attempt::Refused(problem.to_string()),
+        };
+        let timestamp = time::now().as_second();
+        let signature = message.signer.sign(message.id, timestamp, &message.body);
+        let sent = self
+            .client
+            .post(url)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("webhook-id", message.id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .body(message.body)
+            .send()
+            .await;
+        match sent {
+            Ok(response) => {
+                let attempt = of_answer(&response);
+                drain(response).await;
+                attempt
+            }
+            Err(error) => of_error(&error),
+        }
+    }
+}
+
+fn of_answer(response: &reqwest::Response) -> Attempt {
+    let status = response.status();
+    if status.is_success() {
+        return Attempt::Taken;
+    }
+    if status == StatusCode::GONE {
+        return Attempt::Unwanted;
+    }
+    let retry_after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+        .map(Duration::from_secs);
+    Attempt::Failed {
+        problem: format!("the receiver answered {}", status.as_u16()),
+        retry_after,
+    }
+}
+
+/// A little of the answer, so that its connection can be used again; more is not waited for.
+async fn drain(response: reqwest::Response) {
+    let mut chunks = response.bytes_stream();
+    let mut read = 0;
+    while let Some(Ok(chunk)) = chunks.next().await {
+        read += chunk.len();
+        if read > MOST_READ {
+            return;
+        }
+    }
+}
+
+fn of_error(error: &reqwest::Error) -> Attempt {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(problem) = inner.downcast_ref::<Problem>() {
+            return Attempt::Refused(problem.to_string());
+        }
+        cause = inner.source();
+    }
+    let problem = if error.is_timeout() {
+        "the receiver did not answer in time"
+    } else if error.is_connect() {
+        "the receiver can't be reached"
+    } else {
+        "the connection to the receiver broke"
+    };
+    Attempt::Failed {
+        problem: problem.to_owned(),
+        retry_after: None,
+    }
+}

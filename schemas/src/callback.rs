@@ -1,0 +1,91 @@
+//! Where the end of a job or a batch is to be posted, and the announcement that it is time to.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::JobId;
+use crate::result::JobResult;
+use crate::subject::Token;
+
+/// Where the end of a job is to be posted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Callback {
+    /// The address: https, unless the deployment allows more.
+    pub url: String,
+    /// Name of the API key whose secret signs; the deployment's secret without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Token>,
+}
+
+/// What is posted, in the form that Standard Webhooks recommends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WebhookEvent<T> {
+    /// What has happened: `job.succeeded`, `job.failed`, `job.cancelled`, `job.expired` or `batch.finished`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// When.
+    pub timestamp: Timestamp,
+    /// The job or the batch as REST shows it.
+    pub data: T,
+}
+
+/// What has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Ended {
+    /// A job.
+    Job {
+        /// Its id.
+        id: JobId,
+    },
+    /// A batch; announced when its last row is queued, and looked at until it has ended.
+    Batch {
+        /// Its id.
+        id: JobId,
+    },
+}
+
+/// On `webhooks.v1.<kind>`, in the stream `WEBHOOKS`: something is to be posted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// What has ended.
+    pub ended: Ended,
+    /// On whose account it was.
+    pub tenant: Token,
+    /// Where to post.
+    pub callback: Callback,
+    /// When this was written.
+    pub announced_at: Timestamp,
+}
+
+impl Announcement {
+    /// The announcement of a job's end; none when nobody wants to hear of it.
+    pub fn of(result: &JobResult) -> Option<Self> {
+        Some(Self {
+            ended: Ended::Job {
+                id: result.id.clone(),
+            },
+            tenant: result.tenant.clone(),
+            callback: result.callback.clone()?,
+            announced_at: crate::time::now(),
+        })
+    }
+
+    /// The subject on which it goes.
+    pub fn subject(&self) -> &'static str {
+        match self.ended {
+            Ended::Job { .. } => "webhooks.v1.job",
+            Ended::Batch { .. } => "webhooks.v1.batch",
+        }
+    }
+
+    /// Identity of the webhook: the same for every attempt, so that a receiver can drop one that comes twice.
+    pub fn webhook_id(&self) -> String {
+        match &self.ended {
+            Ended::Job { id } => format!("job_{id}"),
+            Ended::Batch { id } => format!("batch_{id}"),
+        }
+    }
+}

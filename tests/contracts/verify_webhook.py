@@ -1,0 +1,12 @@
+"""Verifies a webhook with the library of Standard Webhooks: {"secret", "headers", "body"} on standard input."""
+
+import json
+import sys
+
+from standardwebhooks import Webhook, WebhookVerificationError
+
+call = json.load(sys.stdin)
+try:
+    Webhook(call["secret"]).verify(call["body"], call["headers"])
+except WebhookVerificationError as error:
+    sys.exit(f"not verified: {error}")

@@ -1,0 +1,384 @@
+//! Webhooks, to a receiver on this machine.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use precis_schemas::callback::Announcement;
+use precis_tests::{Options, Product, eventually, id_of};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::PROGRAM;
+use crate::contracts::{folder, python};
+use crate::guarded::{
+    SECRET_OF_ALL, SECRET_OF_ONE, gateway_process, guarded, request, second_gateway, submit,
+};
+
+/// What the receiver got.
+#[derive(Debug, Clone)]
+struct Call {
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Call {
+    fn header(&self, name: &str) -> &str {
+        self.headers[name].to_str().unwrap()
+    }
+
+    fn event(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// Whether the library of Standard Webhooks takes it for genuine.
+    async fn is_signed_with(&self, secret: &str) -> bool {
+        let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+        let headers: serde_json::Map<String, Value> = names
+            .iter()
+            .map(|name| ((*name).to_owned(), self.header(name).into()))
+            .collect();
+        let body = std::str::from_utf8(&self.body).unwrap();
+        let call = json!({"secret": secret, "headers": headers, "body": body}).to_string();
+        let verify = move || {
+            let mut python = Command::new(python())
+                .arg(folder().join("verify_webhook.py"))
+                .stdin(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            python.stdin.take().unwrap().write_all(call.as_bytes()).unwrap();
+            let output = python.wait_with_output().unwrap();
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert!(
+                output.status.success() || error.starts_with("not verified"),
+                "{error}"
+            );
+            output.status.success()
+        };
+        tokio::task::spawn_blocking(verify).await.unwrap()
+    }
+}
+
+#[derive(Clone, Default)]
+struct Receiver {
+    calls: Arc<Mutex<Vec<Call>>>,
+    /// Whether `/waking` takes what comes.
+    is_awake: Arc<AtomicBool>,
+    address: String,
+}
+
+impl Receiver {
+    /// A receiver where the product may post to: `/failing` takes the third attempt, `/dead` none, `/waking` those that come
+    /// when it is awake, `/gone` wants nothing, `/moved` points elsewhere at first, `/slow` takes its time, all else is taken.
+    async fn start() -> Self {
+        Self::at("127.0.0.2").await
+    }
+
+    async fn at(host: &str) -> Self {
+        let listener = tokio::net::TcpListener::bind((host, 0)).await.unwrap();
+        let receiver = Self {
+            address: listener.local_addr().unwrap().to_string(),
+            ..Self::default()
+        };
+        let router = Router::new().fallback(take).with_state(receiver.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        receiver
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn calls(&self, path: &str) -> Vec<Call> {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().filter(|call| call.path == path).cloned().collect()
+    }
+
+    async fn called(&self, path: &str, times: usize) -> Vec<Call> {
+        eventually(Duration::from_secs(120), "the receiver is called", async || {
+            let calls = self.calls(path);
+            (calls.len() >= times).then_some(calls)
+        })
+        .await
+    }
+}
+
+async fn take(State(receiver): State<Receiver>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let path = uri.path().to_owned();
+    let times = receiver.calls(&path).len();
+    receiver.calls.lock().unwrap().push(Call {
+        path: path.clone(),
+        headers,
+        body,
+    });
+    match path.as_str() {
+        "/failing" if times < 2 => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        "/waking" if !receiver.is_awake.load(Ordering::Relaxed) => StatusCode::BAD_GATEWAY.into_response(),
+        "/dead" => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        "/gone" => StatusCode::GONE.into_response(),
+        "/moved" if times < 1 => (StatusCode::FOUND, [(header::LOCATION, "/secret")]).into_response(),
+        "/slow" => {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            StatusCode::NO_CONTENT.into_response()
+        }
+        _ => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+fn rain(callback_url: &str) -> Value {
+    json!({"text": "Rain fell over the hills. It was wet.", "params": {"max_new_tokens": 12}, "callback_url": callback_url})
+}
+
+async fn submitted(product: &Product, name: &str, url: &str) -> String {
+    let answer = submit(product, &product.api, name, &rain(url)).await;
+    assert_eq!(answer.status(), 202);
+    answer.json::<Value>().await.unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// Why the webhook of a job was given up.
+async fn given_up(product: &Product, after: u64, handle: &str) -> (String, String) {
+    let id = id_of(handle);
+    let letter = product
+        .dead_letter(after, |letter| {
+            let body = letter.body.as_deref().unwrap_or_default();
+            letter.subject == "webhooks.v1.job" && body.contains(id.as_str())
+        })
+        .await;
+    let announcement: Announcement = serde_json::from_str(&letter.body.unwrap()).unwrap();
+    assert_eq!(announcement.webhook_id(), format!("job_{id}"));
+    (letter.reason.code.as_str().to_owned(), letter.reason.message)
+}
+
+#[tokio::test]
+async fn a_failing_receiver_that_recovers_gets_the_end_signed_and_once() {
+    let product = guarded().await;
+    let (_second, _) = second_gateway(product, "api-webhooks").await;
+    let receiver = Receiver::start().await;
+    let id = submitted(product, "one", &receiver.url("/failing")).await;
+    let calls = receiver.called("/failing", 3).await;
+    for call in &calls {
+        assert_eq!(call.header("webhook-id"), format!("job_{}", id_of(&id)));
+        assert!(call.is_signed_with(SECRET_OF_ONE).await, "{call:?}");
+        assert!(!call.is_signed_with(SECRET_OF_ALL).await);
+        assert_eq!(call.header("content-type"), "application/json");
+        let event = call.event();
+        assert_eq!(event["type"], "job.succeeded");
+        assert_eq!(event["data"]["id"], id);
+        assert!(event["data"]["summary"].is_string(), "{event}");
+    }
+    // Another one, without failures: with two gateways it is sent once.
+    submitted(product, "two", &receiver.url("/fine")).await;
+    let first = receiver.called("/fine", 1).await;
+    assert!(first[0].is_signed_with(SECRET_OF_ALL).await);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(receiver.calls("/fine").len(), 1);
+    assert_eq!(receiver.calls("/failing").len(), 3);
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_killed_in_between_loses_no_webhook() {
+    let options = Options {
+        config: format!(
+            "[webhooks]\nsecret = \"{SECRET_OF_ALL}\"\nallow_http = true\nports = []\n\
+             allow_networks = [\"127.0.0.2/32\"]\nfirst_retry_seconds = 1\n"
+        ),
+        ..Options::default()
+    };
+    let product = Product::start(PROGRAM, options).await;
+    let receiver = Receiver::start().await;
+    let (status, job) = product
+        .post("/v1/summaries", &rain(&receiver.url("/waking")))
+        .await;
+    assert_eq!(status, 202, "{job}");
+    receiver.called("/waking", 1).await;
+    let killed = gateway_process(&product);
+    killed.kill();
+    eventually(Duration::from_secs(60), "another gateway is there", async || {
+        let ready = product
+            .http
+            .get(format!("{}/readyz", product.api))
+            .send()
+            .await
+            .ok()?;
+        let is_new = ready.status().is_success() && gateway_process(&product).id != killed.id;
+        is_new.then_some(())
+    })
+    .await;
+    receiver.is_awake.store(true, Ordering::Relaxed);
+    let before = receiver.calls("/waking").len();
+    let calls = receiver.called("/waking", before + 1).await;
+    let id = id_of(job["id"].as_str().unwrap());
+    let ids: Vec<&str> = calls.iter().map(|call| call.header("webhook-id")).collect();
+    assert!(ids.iter().all(|seen| *seen == format!("job_{id}")), "{ids:?}");
+    assert!(calls[before].is_signed_with(SECRET_OF_ALL).await);
+    // It was taken, so that nothing is left.
+    eventually(Duration::from_secs(60), "nothing is left", async || {
+        let mut webhooks = product.nats().await.get_stream("WEBHOOKS").await.unwrap();
+        (webhooks.info().await.unwrap().state.messages == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_nobody_takes_until_the_deadline_is_given_up_and_kept_with_the_reason() {
+    let product = guarded().await;
+    let receiver = Receiver::start().await;
+    let dead = product.last_dead_letter().await;
+    let id = submitted(product, "one", &receiver.url("/dead")).await;
+    let (code, reason) = given_up(product, dead, &id).await;
+    assert_eq!(code, "callback_failed");
+    assert!(
+        reason.contains("answered 503") && reason.contains("15 seconds"),
+        "{reason}"
+    );
+    let calls = receiver.calls("/dead").len();
+    assert!((3..12).contains(&calls), "pauses get longer: {calls}");
+    // The job is as it was.
+    let job = request(
+        product,
+        &product.api,
+        Method::GET,
+        &format!("/v1/jobs/{id}"),
+        "one",
+    );
+    let job: Value = job.send().await.unwrap().json().await.unwrap();
+    assert_eq!(job["status"], "succeeded");
+    let metrics = product.http.get(format!("{}/metrics", product.api));
+    let metrics = metrics
+        .bearer_auth(crate::guarded::key("one"))
+        .send()
+        .await
+        .unwrap();
+    let metrics = metrics.text().await.unwrap();
+    assert!(
+        metrics.contains("precis_api_webhooks_total{outcome=\"failed\"}"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn who_wants_no_more_is_left_alone_and_redirects_are_not_followed() {
+    let product = guarded().await;
+    let receiver = Receiver::start().await;
+    let dead = product.last_dead_letter().await;
+    let gone = submitted(product, "two", &receiver.url("/gone")).await;
+    submitted(product, "two", &receiver.url("/moved")).await;
+    let (code, reason) = given_up(product, dead, &gone).await;
+    assert_eq!(code, "callback_failed");
+    assert!(reason.contains("410"), "{reason}");
+    // The second attempt at the same address was taken, and the other address never seen.
+    receiver.called("/moved", 2).await;
+    assert!(receiver.calls("/secret").is_empty());
+    assert_eq!(receiver.calls("/gone").len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_a_private_address_is_refused_when_it_is_connected_to() {
+    let product = guarded().await;
+    // Only 127.0.0.2 is allowed; what a name leads to can be seen only when it is called.
+    let private = Receiver::at("127.0.0.1").await;
+    let port = private.address.rsplit_once(':').unwrap().1;
+    let dead = product.last_dead_letter().await;
+    let id = submitted(product, "two", &format!("http://localhost:{port}/private")).await;
+    let (code, reason) = given_up(product, dead, &id).await;
+    assert_eq!(code, "callback_refused");
+    assert!(reason.contains("may not be called"), "{reason}");
+    assert!(private.calls("/private").is_empty());
+}
+
+#[tokio::test]
+async fn a_slow_receiver_holds_up_nobody() {
+    let product = guarded().await;
+    let (slow, quick) = (Receiver::start().await, Receiver::start().await);
+    for _ in 0..20 {
+        submitted(product, "two", &slow.url("/slow")).await;
+    }
+    submitted(product, "two", &quick.url("/quick")).await;
+    quick.called("/quick", 1).await;
+    // It has places for 8 at a time, and answers each after 3 seconds.
+    assert!(slow.calls("/slow").len() < 20);
+    slow.called("/slow", 20).await;
+}
+
+#[tokio::test]
+async fn a_batch_is_announced_when_all_of_it_has_ended() {
+    let product = guarded().await;
+    let receiver = Receiver::start().await;
+    let path = format!(
+        "/v1/batches?priority=normal&callback_url={}",
+        receiver.url("/batch")
+    );
+    let rows = "\"Rain fell over the hills. It was wet.\"\n\"\"\n\"Snow fell. It was cold.\"\n";
+    let answer = request(product, &product.api, Method::POST, &path, "one")
+        .header("content-type", "application/x-ndjson")
+        .body(rows)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 202);
+    let id = answer.json::<Value>().await.unwrap()["id"].clone();
+    let call = receiver.called("/batch", 1).await.remove(0);
+    assert!(call.is_signed_with(SECRET_OF_ONE).await);
+    let event = call.event();
+    assert_eq!(
+        (&event["type"], &event["data"]["id"]),
+        (&json!("batch.finished"), &id)
+    );
+    assert_eq!(event["data"]["counts"]["succeeded"], 2);
+    assert_eq!(event["data"]["counts"]["refused"], 1);
+}
+
+#[tokio::test]
+async fn a_cancelled_job_is_posted_too() {
+    let product = guarded().await;
+    let receiver = Receiver::start().await;
+    // Long enough that it is cancelled while it waits or runs.
+    let mut body = rain(&receiver.url("/cancelled"));
+    body["params"] = json!({"num_beams": 64, "min_new_tokens": 500, "max_new_tokens": 500});
+    let answer = submit(product, &product.api, "one", &body).await;
+    let id = answer.json::<Value>().await.unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("/v1/jobs/{id}");
+    let cancelled = request(product, &product.api, Method::DELETE, &path, "one");
+    assert_eq!(cancelled.send().await.unwrap().status(), 200);
+    let call = receiver.called("/cancelled", 1).await.remove(0);
+    assert_eq!(call.event()["type"], "job.cancelled");
+}
+
+#[tokio::test]
+async fn addresses_that_may_not_be_called_are_refused_at_once() {
+    let product = guarded().await;
+    for url in [
+        "http://127.0.0.1/",
+        "http://10.0.0.1/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::1]/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://2852039166/",
+        "https://me:pw@hooks.example.com/",
+        "ftp://127.0.0.2/",
+        "nonsense",
+    ] {
+        let answer = submit(product, &product.api, "one", &rain(url)).await;
+        assert_eq!(answer.status(), 422, "{url}");
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["code"], "callback_refused", "{url}: {problem}");
+        let path = format!("/v1/batches?callback_url={url}");
+        let batch = request(product, &product.api, Method::POST, &path, "one").json(&["x"]);
+        assert_eq!(batch.send().await.unwrap().status(), 422, "{url}");
+    }
+}
