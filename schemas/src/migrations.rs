@@ -48,6 +48,11 @@ pub const ALL: &[Migration] = &[
         name: "bounded_refresh",
         sql: include_str!("../clickhouse/0007_bounded_refresh.sql"),
     },
+    Migration {
+        version: 8,
+        name: "figures",
+        sql: include_str!("../clickhouse/0008_figures.sql"),
+    },
 ];
 
 /// Table that remembers which migrations have been applied, and with what text.

@@ -91,6 +91,11 @@ SELECT
     if(referenced, substring(articles, 1 + below(72, 20000), toUInt64(chars_of_reference)), '')
 FROM numbers({begin:UInt64}, {count:UInt64})";
 
+/// Days over which so many predictions are spread.
+pub(super) fn days(rows: u64) -> u64 {
+    (rows / PER_DAY).clamp(1, MOST_DAYS)
+}
+
 /// Makes `rows` predictions and waits for the figures; the seconds from the last insert until these are complete.
 pub(super) async fn predictions(client: &Client, rows: u64) -> anyhow::Result<f64> {
     client
@@ -105,7 +110,7 @@ pub(super) async fn predictions(client: &Client, rows: u64) -> anyhow::Result<f6
     }
     // Cut anywhere they stay texts.
     let articles: String = articles().chars().filter(char::is_ascii).collect();
-    let span = (rows / PER_DAY).clamp(1, MOST_DAYS) * 86_400_000;
+    let span = days(rows) * 86_400_000;
     let from = jiff::Timestamp::now().as_millisecond() - span as i64 - 2_000;
     let mut begin = 0;
     while begin < rows {

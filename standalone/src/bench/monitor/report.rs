@@ -137,7 +137,7 @@ impl fmt::Display for Summary<'_> {
         )?;
         match self.drift_seconds {
             Some(seconds) => writeln!(f, "drift computed {seconds:.1} s after the monitor's start"),
-            None => writeln!(f, "drift not computed: too few predictions a day"),
+            None => writeln!(f, "drift not computed: too few days"),
         }
     }
 }

@@ -157,15 +157,8 @@ fn rows(context: &Context, results: &[JobResult]) -> Vec<PredictionRow> {
     results.iter().map(one).collect()
 }
 
-/// Seconds in which a monitor that starts has compared all models with their baselines, which it pins first; none when
-/// there are too few predictions for that.
-pub(super) async fn drift(context: &Context, client: &Client) -> anyhow::Result<Option<f64>> {
-    let sql = "SELECT min(n) FROM (SELECT count() AS n FROM prediction_versions WHERE outcome = 'succeeded'
-        GROUP BY model, toDate(finished_at) ORDER BY n DESC LIMIT 40)";
-    let least: u64 = client.query_raw(sql).fetch_one().await?;
-    if least < context.config.drift.min_rows {
-        return Ok(None);
-    }
+/// Seconds in which a monitor that starts has compared all models with their baselines, which it pins first.
+pub(super) async fn drift(context: &Context, client: &Client) -> anyhow::Result<f64> {
     let monitor = Monitor::start(context);
     let begin = Instant::now();
     let compared = async || {
@@ -176,5 +169,5 @@ pub(super) async fn drift(context: &Context, client: &Client) -> anyhow::Result<
     monitor.until("drift is computed", compared).await?;
     let seconds = begin.elapsed().as_secs_f64();
     monitor.stop().await?;
-    Ok(Some(seconds))
+    Ok(seconds)
 }
