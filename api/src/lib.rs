@@ -14,6 +14,8 @@
 //! | [`together`] | several jobs in one request |
 //! | [`idempotency`] | the same request twice is one |
 //! | [`analytics`] | all that is asked of ClickHouse |
+//! | [`mod@local`] | instead of NATS: the model in the process, jobs and results in its memory |
+//! | [`lambda`] | the router inside of a Lambda function |
 //! | [`queue`] | all that is asked of NATS, behind a trait |
 //! | [`extract`], [`prefer`], [`problem`] | reading requests; refusing them |
 //! | [`batch`] | many rows in one upload, many results in one download |
@@ -21,10 +23,11 @@
 //! | [`access`] | who is calling, and how much they may do |
 //! | [`layers`], [`metrics`], [`serve`] | request ids, log lines, metrics; the server and its end |
 //!
-//! The gateway keeps no state of its own: any replica answers for any job.
+//! On NATS the gateway keeps no state of its own: any replica answers for any job.
 
 mod access;
 mod analytics;
+mod args;
 mod batch;
 mod cancel;
 mod depth;
@@ -32,7 +35,9 @@ mod eta;
 mod events;
 mod extract;
 mod idempotency;
+mod lambda;
 mod layers;
+mod local;
 mod lookup;
 mod metrics;
 mod model;
@@ -60,10 +65,14 @@ mod webhook;
 pub use metrics::describe as describe_metrics;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use args::ApiArgs;
 use precis_runtime::admin::{self, Readiness};
+use precis_runtime::config::EngineChoice;
 use precis_runtime::liveness::Workers;
-use precis_runtime::{Context, spans};
+use precis_runtime::{Config, Context, spans};
+use tokio::net::TcpListener;
 
 use crate::access::Gate;
 use crate::analytics::Analytics;
@@ -73,13 +82,29 @@ use crate::state::{AppState, Parts};
 use crate::wait::Waiters;
 use crate::webhook::Webhooks;
 
-/// Serves the REST interface until the process is to stop, then lets open requests finish.
-///
-/// The port is bound before anything else, so that a taken one is noticed at once.
+/// How long a process that ends waits until the monitor is told of its last summaries.
+const LONGEST_FLUSH: Duration = Duration::from_secs(3);
+
+/// Serves the REST interface until the process is to stop, then lets open requests finish. Inside of a Lambda function
+/// it serves invocations instead.
 ///
 /// # Errors
-/// When the port can't be bound, NATS can't be reached, or the streams are not as they should be.
+/// When the port can't be bound, NATS can't be reached, the streams are not as they should be, or the model can't be
+/// loaded.
 pub async fn run(context: Context) -> anyhow::Result<()> {
+    if std::env::var_os(lambda::RUNTIME_API).is_some() {
+        return Box::pin(lambda::run(&context)).await;
+    }
+    match context.config.api.engine {
+        EngineChoice::Queue => Box::pin(run_on_queue(context)).await,
+        EngineChoice::Local => Box::pin(run_alone(context)).await,
+    }
+}
+
+/// With workers behind NATS.
+///
+/// The port is bound before anything else, so that a taken one is noticed at once.
+async fn run_on_queue(context: Context) -> anyhow::Result<()> {
     let listener = admin::bind("api.listen", context.config.api.listen).await?;
     metrics::describe();
     spans::start(&context.config.telemetry, "precis-api")?;
@@ -112,13 +137,34 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         running,
         stop: stop.clone(),
     });
-    tracing::info!(address = %listener.local_addr()?, "the API listens");
-    if context.config.access.keys.is_empty() && !context.config.api.listen.ip().is_loopback() {
-        tracing::warn!("there are no keys: whoever reaches this address may use the API");
-    }
+    announce(&listener, &context.config)?;
     let nats = &context.config.nats;
     webhook::run(state.clone(), connection, nats.replicas, nats.manage_topology).await?;
     let router = router::router(state, readiness);
     serve::serve(listener, router, &context.config.http, stop).await;
+    Ok(())
+}
+
+fn announce(listener: &TcpListener, config: &Config) -> anyhow::Result<()> {
+    tracing::info!(address = %listener.local_addr()?, "the API listens");
+    if config.access.keys.is_empty() && !config.api.listen.ip().is_loopback() {
+        tracing::warn!("there are no keys: whoever reaches this address may use the API");
+    }
+    Ok(())
+}
+
+/// With the model in this process.
+async fn run_alone(context: Context) -> anyhow::Result<()> {
+    let listener = admin::bind("api.listen", context.config.api.listen).await?;
+    metrics::describe();
+    spans::start(&context.config.telemetry, "precis-api")?;
+    let local = tokio::select! {
+        () = context.stop.cancelled() => return Ok(()),
+        local = local::start(&context) => local?,
+    };
+    announce(&listener, &context.config)?;
+    let router = router::router(local.state, local.readiness);
+    serve::serve(listener, router, &context.config.http, context.stop).await;
+    local.desk.flush(LONGEST_FLUSH).await;
     Ok(())
 }

@@ -3,16 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use precis_runtime::boot::{self, RunArgs};
+use precis_api::ApiArgs;
+use precis_runtime::boot;
 
 /// Serves the REST interface of Precis.
 #[derive(Debug, Parser)]
 #[command(name = "precis-api", version)]
 struct Cli {
     #[command(flatten)]
-    run: RunArgs,
+    api: ApiArgs,
 }
 
 fn main() -> ExitCode {
-    boot::run(&Cli::parse().run, precis_api::run)
+    boot::run(&Cli::parse().api.run_args(), precis_api::run)
 }

@@ -11,6 +11,7 @@ const SUBMITTED: &str = "precis_api_jobs_submitted_total";
 const REFUSED: &str = "precis_api_refused_total";
 const WEBHOOKS: &str = "precis_api_webhooks_total";
 const WAITERS: &str = "precis_api_waiters";
+const REPORTS: &str = "precis_api_monitor_reports_total";
 
 /// Describes every metric of this crate; called once at the start.
 pub fn describe() {
@@ -39,8 +40,14 @@ pub fn describe() {
         Unit::Count,
         "Webhooks by what became of an attempt: delivered, failed (tried again), given_up, unwanted, refused, gone, unreadable"
     );
+    describe_counter!(
+        REPORTS,
+        Unit::Count,
+        "Summaries that a monitor was told of, or not, by outcome (api.engine = local)"
+    );
     describe_gauge!(WAITERS, Unit::Count, "Requests that wait for a result");
     gauge!(WAITERS).set(0.0);
+    crate::local::describe_metrics();
 }
 
 /// Counts a request that was answered. `route` is the pattern, so that there are few of them.
@@ -75,4 +82,9 @@ pub(crate) fn webhook(outcome: &'static str) {
 /// Counts a request that begins (1) or ends (-1) to wait.
 pub(crate) fn waiters(change: f64) {
     gauge!(WAITERS).increment(change);
+}
+
+/// Counts a summary that a monitor was `told` of, `refused`, or that was `dropped`.
+pub(crate) fn reported(outcome: &'static str) {
+    counter!(REPORTS, "outcome" => outcome).increment(1);
 }

@@ -1,5 +1,5 @@
 //! All that the gateway asks of the queue: a trait, so that everything else can be tested without a
-//! server, and its one implementation on NATS.
+//! server, and its implementation on NATS. The other one, in memory, is [`local`](crate::local).
 
 mod batches;
 mod depth;
@@ -128,6 +128,15 @@ pub(crate) trait Queue: Send + Sync {
     fn record<'a>(&'a self, name: &'a Token) -> BoxFuture<'a, Result<Option<Record>, Refusal>>;
     /// Removes the record at `revision`.
     fn remove_record(&self, revision: u64) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// Whether jobs go on when this process ends.
+    fn outlives_the_process(&self) -> bool {
+        true
+    }
+    /// Refuses `what`, which makes sense only where jobs and results outlive this process.
+    fn must_be_durable(&self, what: &str) -> Result<(), Refusal> {
+        let _ = what;
+        Ok(())
+    }
 }
 
 /// The queue on NATS. Cheap to clone.

@@ -281,7 +281,11 @@ impl Call {
 
     fn too_late(&self) -> String {
         if self.state.stop().is_cancelled() {
-            "this server is about to stop; the job goes on".to_owned()
+            let job = match self.state.queue().outlives_the_process() {
+                true => "the job goes on",
+                false => "the job ends with it",
+            };
+            format!("this server is about to stop; {job}")
         } else {
             let seconds = self.state.api().sync_wait_seconds;
             format!("the summary was not ready within {seconds} seconds; the job goes on")

@@ -45,7 +45,8 @@ impl Workers {
         Ok(workers)
     }
 
-    fn note(&self, heartbeat: Heartbeat) {
+    /// Remembers a heartbeat, as if it had been heard.
+    pub fn note(&self, heartbeat: Heartbeat) {
         // A poisoned lock still holds a usable map: the writer only inserts and removes whole entries.
         let mut seen = self
             .seen

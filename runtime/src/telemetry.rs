@@ -28,6 +28,8 @@ const SECONDS: &[f64] = &[
 ];
 /// Buckets of counts, such as the jobs of a batch.
 const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+/// Buckets of shares, such as scores.
+const RATIOS: &[f64] = &[0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
@@ -58,6 +60,7 @@ pub fn init(settings: &Telemetry) -> Result<(), TelemetryError> {
         let handle = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?
             .set_buckets_for_metric(Matcher::Suffix("_jobs".into()), COUNTS)?
+            .set_buckets_for_metric(Matcher::Suffix("_ratio".into()), RATIOS)?
             .install_recorder()?;
         let _already_set = METRICS.set(handle);
     }

@@ -98,6 +98,8 @@ codes! {
     QueueFull = "queue_full", 503, "The queue is full", true;
     /// The message queue can't be reached.
     QueueUnavailable = "queue_unavailable", 503, "The queue is unavailable", true;
+    /// This gateway works without a queue, and this needs one.
+    NeedsQueue = "needs_queue", 501, "This needs a queue", false;
     /// The analytics database can't be reached, or takes too long.
     AnalyticsUnavailable = "analytics_unavailable", 503, "The analytics database is unavailable", true;
     /// The answer did not come within the time that the client was ready to wait.

@@ -204,6 +204,19 @@ impl GenerationParams {
 mod tests {
     use super::*;
 
+    #[test]
+    fn all_names_are_listed() {
+        let schema = schemars::schema_for!(GenerationParams);
+        let properties = schema
+            .get("properties")
+            .and_then(|properties| properties.as_object());
+        let mut listed = GenerationParams::NAMES.to_vec();
+        listed.sort_unstable();
+        let mut fields: Vec<&str> = properties.unwrap().keys().map(String::as_str).collect();
+        fields.sort_unstable();
+        assert_eq!(listed, fields);
+    }
+
     fn refused(json: &str) -> String {
         serde_json::from_str::<GenerationParams>(json)
             .unwrap()

@@ -14,6 +14,7 @@ mod faults;
 mod guarded;
 mod jobs;
 mod lifecycle;
+mod local;
 mod models;
 mod monitor;
 mod monitor_faults;

@@ -29,10 +29,22 @@ impl Process {
     /// `<dir>/<name>.out`. The process stops when this one is gone (`--stop-with-parent` is among the
     /// arguments of whoever calls this).
     pub fn start(program: &Path, arguments: &[String], dir: &Path, name: &str) -> Self {
+        Self::start_with(program, arguments, &[], dir, name)
+    }
+
+    /// As [`Process::start`], with these environment variables.
+    pub fn start_with(
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, &str)],
+        dir: &Path,
+        name: &str,
+    ) -> Self {
         let log = dir.join(format!("{name}.log"));
         let printed = dir.join(format!("{name}.out"));
         let child = Command::new(program)
             .args(arguments)
+            .envs(environment.iter().copied())
             .current_dir(dir)
             .stdin(Stdio::piped())
             .stdout(append(&printed))

@@ -25,7 +25,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn beat(&self, in_flight: usize, pace: Option<Pace>, leaving: bool) -> Heartbeat {
+    /// A heartbeat of this moment.
+    pub(crate) fn beat(&self, in_flight: usize, pace: Option<Pace>, leaving: bool) -> Heartbeat {
         let serving = self.serving.borrow().clone();
         let info = serving.engine.info();
         Heartbeat {

@@ -61,7 +61,8 @@ struct Held {
 pub struct Lease {
     leases: Leases,
     key: u64,
-    acker: Acker,
+    /// None for a job that no server has delivered.
+    acker: Option<Acker>,
 }
 
 impl Leases {
@@ -76,7 +77,7 @@ impl Leases {
         Lease {
             leases: self.clone(),
             key,
-            acker,
+            acker: Some(acker),
         }
     }
 
@@ -124,18 +125,31 @@ impl Leases {
 }
 
 impl Lease {
+    /// A hold on a job that no server has delivered: there is nobody to tell of its end.
+    pub fn of_nobody() -> Self {
+        Self {
+            leases: Leases::default(),
+            key: 0,
+            acker: None,
+        }
+    }
+
     /// Acknowledges, and waits until the server has confirmed that the job is gone from the queue.
     ///
     /// # Errors
     /// When the server does not confirm; the job may then be delivered again, which is harmless.
     pub async fn settle(self) -> Result<(), RequestError> {
-        self.acker.ask(AckKind::Ack).await
+        match &self.acker {
+            Some(acker) => acker.ask(AckKind::Ack).await,
+            None => Ok(()),
+        }
     }
 
     /// Hands the job back, to be delivered again after `delay`.
     pub async fn hand_back(self, delay: Duration) {
         let delay = (!delay.is_zero()).then_some(delay);
-        if let Err(error) = self.acker.tell(AckKind::Nak(delay)).await {
+        let Some(acker) = &self.acker else { return };
+        if let Err(error) = acker.tell(AckKind::Nak(delay)).await {
             tracing::debug!(%error, "a job could not be handed back; it is delivered again after the ack wait");
         }
     }
@@ -143,6 +157,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.leases.lock(|map| map.remove(&self.key));
+        if self.acker.is_some() {
+            self.leases.lock(|map| map.remove(&self.key));
+        }
     }
 }

@@ -7,6 +7,7 @@ mod args;
 pub mod cancel;
 pub mod heartbeat;
 pub mod lease;
+pub mod local;
 pub mod metrics;
 pub mod model;
 pub mod pace;

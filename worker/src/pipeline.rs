@@ -180,7 +180,8 @@ async fn hurry_after(stop: CancellationToken, patience: Duration, hurry: Cancell
     }
 }
 
-fn name_of_worker(id: Option<&str>) -> anyhow::Result<Token> {
+/// The configured name, or one made of the host and a random part.
+pub(crate) fn name_of_worker(id: Option<&str>) -> anyhow::Result<Token> {
     Ok(match id {
         Some(id) => Token::new("worker.id", id)?,
         None => {

@@ -77,7 +77,7 @@ pub(super) fn all() -> Vec<Entry> {
                 .answers::<BatchView>(202, "Every row is queued or refused")
                 .with(202, "location")
                 .with(202, "retry-after")
-                .refuses(&[InvalidParameter, UnknownModel, CallbackRefused])
+                .refuses(&[InvalidParameter, UnknownModel, CallbackRefused, NeedsQueue])
                 .refuses(&QUEUE),
         ),
         (
@@ -87,7 +87,7 @@ pub(super) fn all() -> Vec<Entry> {
                 .path("id", "The batch's id, as its submission gave it", batch_id)
                 .answers::<BatchView>(200, "Its rows by their state")
                 .with(200, "cache-control")
-                .refuses(&[InvalidRequest, BatchNotFound, QueueUnavailable]),
+                .refuses(&[InvalidRequest, BatchNotFound, QueueUnavailable, NeedsQueue]),
         ),
         (
             "/v1/batches/{id}/results",
@@ -99,7 +99,7 @@ pub(super) fn all() -> Vec<Entry> {
                 .answers_as(200, "A `BatchLine` a line", "application/x-ndjson", of_line)
                 .answers_as(200, "A header, and a record for each row", "text/csv", text)
                 .with(200, "cache-control")
-                .refuses(&[InvalidParameter, BatchNotFound, QueueUnavailable]),
+                .refuses(&[InvalidParameter, BatchNotFound, QueueUnavailable, NeedsQueue]),
         ),
     ]
 }

@@ -119,7 +119,7 @@ fn jobs() -> Vec<Entry> {
                 .body::<SubmitSummary>()
                 .answers_as(200, "All jobs have ended while the client waited", "application/json", job_or_batch)
                 .answers_as(202, "The queue has taken the jobs", "application/json", job_or_batch)
-                .refuses(&[CallbackRefused]),
+                .refuses(&[CallbackRefused, NeedsQueue]),
             ),
         ),
         (
@@ -186,7 +186,8 @@ fn jobs() -> Vec<Entry> {
                 .path("id", "The job's id, as its submission gave it", handle)
                 .body::<SubmitReference>()
                 .answers::<ReferenceAccepted>(202, "The stream has taken it")
-                .refuses(&[EmptyText, TextTooLong, JobNotFound, JobGone, QueueUnavailable, AnalyticsUnavailable]),
+                .refuses(&[EmptyText, TextTooLong, JobNotFound, JobGone])
+                .refuses(&[QueueUnavailable, NeedsQueue, AnalyticsUnavailable]),
         ),
         (
             "/v1/analytics",

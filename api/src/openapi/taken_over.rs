@@ -4,7 +4,7 @@ use precis_schemas::ErrorCode::*;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use super::operation::{Operation, text};
+use super::operation::{Operation, not_as_said, text};
 use super::paths::{Entry, QUEUE, TEXTS, name};
 
 fn summary(_: &mut SchemaGenerator) -> Schema {
@@ -207,10 +207,11 @@ fn mlflow(id: &'static str, line: &'static str) -> Operation {
 fn ping(id: &'static str) -> Operation {
     let line = "Whether the default model can be asked";
     mlflow(id, line)
+        .describe("The body is an empty line under the content type of JSON, as MLflow's server sends it.")
         .without_key()
-        .answers_as(200, "It can", JSON, text)
-        .answers_as(404, "Nobody serves it", JSON, text)
-        .answers_as(503, "The queue is away", JSON, text)
+        .answers_as(200, "It can", JSON, not_as_said)
+        .answers_as(404, "Nobody serves it", JSON, not_as_said)
+        .answers_as(503, "The queue is away", JSON, not_as_said)
 }
 
 fn endpoint(id: &'static str, line: &'static str) -> Operation {
@@ -353,8 +354,9 @@ pub(super) fn all() -> Vec<Entry> {
                 "mlflowVersion",
                 "The version of MLflow whose server this behaves like",
             )
+            .describe("The body is a bare text under the content type of JSON, as MLflow's server sends it.")
             .without_key()
-            .answers_as(200, "The bare text", JSON, text),
+            .answers_as(200, "The text, such as `3.17.2`", JSON, not_as_said),
         ),
         (
             "/endpoints/{name}/invocations",

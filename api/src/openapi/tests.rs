@@ -61,6 +61,20 @@ fn the_document_names_every_route_and_no_other() {
 }
 
 #[test]
+fn every_operation_is_called_in_the_documentation() {
+    let page = include_str!("../../../docs/api.md");
+    let missing: Vec<String> = paths::all()
+        .into_iter()
+        .map(|(path, method, _)| format!("| `{} {path}` | ", method.to_uppercase()))
+        .filter(|row| !page.contains(row))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "not in docs/api.md, which tests/openapi/examples.py writes: {missing:?}"
+    );
+}
+
+#[test]
 fn the_committed_document_is_the_one_that_is_served() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../schemas/openapi.json");
     if std::env::var_os("PRECIS_UPDATE").is_some() {

@@ -46,6 +46,7 @@ pages! {
     "method_not_allowed"
     "queue_full"
     "queue_unavailable"
+    "needs_queue"
     "analytics_unavailable"
     "wait_timeout"
     "too_many_attempts"

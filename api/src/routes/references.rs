@@ -28,6 +28,7 @@ pub(crate) async fn submit(
         .parse()
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, format!("the id in the path: {error}")))?;
     validate(&body, state.limits().max_reference_chars)?;
+    state.queue().must_be_durable("a late reference")?;
     let tenant = owner(&state, &caller, &handle).await?;
     let received_at = time::now();
     let reference = LateReference {

@@ -32,13 +32,14 @@ use crate::state::AppState;
 /// The callback that a request asks for, if it may be called and there is a secret to sign with.
 ///
 /// # Errors
-/// [`ErrorCode::CallbackRefused`] with the reason.
+/// [`ErrorCode::CallbackRefused`] with the reason; [`ErrorCode::NeedsQueue`] where there is none.
 pub(crate) fn asked_for(
     state: &AppState,
     caller: &Caller,
     url: Option<String>,
 ) -> Result<Option<Callback>, Refusal> {
     let Some(url) = url else { return Ok(None) };
+    state.queue().must_be_durable("a callback")?;
     let webhooks = state.webhooks();
     webhooks
         .policy

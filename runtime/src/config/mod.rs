@@ -24,6 +24,7 @@ mod batches;
 mod drift;
 mod forward;
 mod http;
+mod local;
 mod secret;
 mod sections;
 mod webhooks;
@@ -41,6 +42,7 @@ pub use batches::Batches;
 pub use drift::Drift;
 pub use forward::{Arize, ArizeForm, Phoenix};
 pub use http::Http;
+pub use local::{EngineChoice, Local};
 pub use secret::{Secret, ServerUrl};
 pub use sections::{
     Api, EmbeddingTexts, Limits, LogFormat, ModelChoice, Nats, Queue, Standalone, Telemetry, Worker,
@@ -67,6 +69,8 @@ pub struct Config {
     pub batches: Batches,
     /// Webhooks.
     pub webhooks: Webhooks,
+    /// The gateway with the model in its own process.
+    pub local: Local,
     /// Workers.
     pub worker: Worker,
     /// The monitor.
@@ -226,6 +230,13 @@ impl Config {
             self.api.default_ttl_seconds > 0,
             "api.default_ttl_seconds",
             "must be above 0",
+        )?;
+        check(self.local.max_jobs > 0, "local.max_jobs", "must be above 0")?;
+        check(self.local.max_results > 0, "local.max_results", "must be above 0")?;
+        check(
+            (1..=31_536_000).contains(&self.local.result_ttl_seconds),
+            "local.result_ttl_seconds",
+            "must be 1 to 31536000",
         )?;
         check(
             (1..=100_000).contains(&self.monitor.max_block_rows),

@@ -11,6 +11,7 @@ use precis_schemas::{GenerationParams, Lane};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::local::EngineChoice;
 use super::secret::{Secret, ServerUrl};
 
 pub(super) fn loopback(port: u16) -> SocketAddr {
@@ -158,6 +159,9 @@ pub struct Api {
     /// between. Empty: any name.
     #[serde(deserialize_with = "names")]
     pub endpoints: Vec<String>,
+    /// What does the work: `queue` (workers behind NATS), or `local` (the model in this process, without NATS; see
+    /// `[local]`).
+    pub engine: EngineChoice,
 }
 
 impl Default for Api {
@@ -168,6 +172,7 @@ impl Default for Api {
             default_ttl_seconds: 3600,
             sync_wait_seconds: 60,
             endpoints: Vec::new(),
+            engine: EngineChoice::Queue,
         }
     }
 }

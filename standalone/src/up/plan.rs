@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use precis_runtime::Config;
-use precis_runtime::config::ConfigArgs;
+use precis_runtime::config::{ConfigArgs, EngineChoice};
 
 use super::{PATIENCE, PATIENCE_FOR_A_WORKER};
 use crate::client::reachable;
@@ -61,6 +61,12 @@ impl Plan {
     /// Reads the plan off the configuration.
     pub(super) fn make(config: &Config, config_args: &ConfigArgs) -> anyhow::Result<Self> {
         let settings = &config.standalone;
+        if config.api.engine == EngineChoice::Local {
+            bail!(
+                "api.engine = local is a gateway without a queue, and this starts a queue with its workers; `precis api --engine \
+                 local` is that gateway alone"
+            );
+        }
         let nats = if settings.start_nats && !config.nats.url.expose().contains(',') {
             on_this_machine("nats.url", config.nats.url.expose(), 4222)?
         } else {
@@ -220,6 +226,18 @@ mod tests {
         assert_eq!(at("http://[::1]:8123"), Some("[::1]:8123".into()));
         assert_eq!(at("nats://queue.example:4222"), None);
         assert_eq!(at("nats://10.0.0.7:4222"), None);
+    }
+
+    #[test]
+    fn a_gateway_without_a_queue_is_not_started_beside_one() {
+        let args = ConfigArgs {
+            config: None,
+            quiet: false,
+            overrides: vec!["api.engine=local".into()],
+        };
+        let config = Config::load(&args).unwrap();
+        let error = Plan::make(&config, &args).err().unwrap().to_string();
+        assert!(error.contains("precis api --engine local"), "{error}");
     }
 
     #[tokio::test]

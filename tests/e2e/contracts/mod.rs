@@ -1,5 +1,6 @@
 //! The services that Precis takes the place of: what their clients send is sent again, and the answers are compared.
 
+mod lambda;
 mod mlflow;
 mod sagemaker;
 
