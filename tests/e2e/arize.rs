@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 async fn product(receiver: &Receiver, send: &str, more: &[&str]) -> Product {
     let url = &receiver.url;
     let mut settings = vec![
-        "arize.api_key=KEY-of-the-space-4711".to_owned(),
-        "arize.space_id=SPACE-4711".to_owned(),
+        "arize.api_key=KEY-of-the-space-471147114711".to_owned(),
+        "arize.space_id=SPACE-471147114711".to_owned(),
         format!("arize.send={send}"),
         format!("arize.otlp_endpoint={url}{TRACES}"),
         format!("arize.log_endpoint={url}{RECORDS}"),
@@ -47,8 +47,8 @@ fn captured(file: &str) -> Value {
 fn assert_headers(request: &Request, capture: &Value) {
     for (name, value) in capture["headers"].as_object().unwrap() {
         let value = match value.as_str().unwrap() {
-            "DUMMY_API_KEY" => "KEY-of-the-space-4711",
-            "DUMMY_SPACE_ID" => "SPACE-4711",
+            "DUMMY_API_KEY" => "KEY-of-the-space-471147114711",
+            "DUMMY_SPACE_ID" => "SPACE-471147114711",
             other => other,
         };
         let lower = name.to_ascii_lowercase();
@@ -65,7 +65,7 @@ fn assert_headers(request: &Request, capture: &Value) {
         }
     }
     let sent = request.headers.get("authorization").expect("a key is sent");
-    assert_eq!(sent, "KEY-of-the-space-4711");
+    assert_eq!(sent, "KEY-of-the-space-471147114711");
 }
 
 fn records_by_id(receiver: &Receiver) -> BTreeMap<String, Vec<Value>> {
@@ -169,7 +169,7 @@ async fn a_prediction_reaches_arize_as_a_trace_and_as_a_record_unless_its_job_fo
         .flatten()
     {
         let text = std::fs::read_to_string(log.path()).unwrap_or_default();
-        assert!(!text.contains("4711"), "{}", log.path().display());
+        assert!(!text.contains("471147114711"), "{}", log.path().display());
     }
 }
 
