@@ -114,7 +114,7 @@ fn without_stage(mut request: Request) -> Request {
 mod tests {
     use super::*;
 
-    fn path_of(event: serde_json::Value) -> String {
+    fn path_of(event: &serde_json::Value) -> String {
         let request = lambda_http::request::from_str(&event.to_string()).unwrap();
         without_stage(request).uri().to_string()
     }
@@ -128,16 +128,16 @@ mod tests {
                 "multiValueQueryStringParameters": {"wait": ["3"]}, "isBase64Encoded": false
             })
         };
-        assert!(path_of(rest("/v1/models")).ends_with("/v1/models?wait=3"));
-        assert_eq!(path_of(rest("/ping")), "/ping?wait=3");
+        assert!(path_of(&rest("/v1/models")).ends_with("/v1/models?wait=3"));
+        assert_eq!(path_of(&rest("/ping")), "/ping?wait=3");
         let http = |stage: &str, path: &str| {
             serde_json::json!({
                 "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "", "headers": {},
                 "requestContext": {"stage": stage, "http": {"method": "GET", "path": path}}, "isBase64Encoded": false
             })
         };
-        assert!(path_of(http("$default", "/v1/models")).ends_with("/v1/models"));
-        assert_eq!(path_of(http("prod", "/prod/v1/models")), "/v1/models");
-        assert_eq!(path_of(http("v1", "/v1/v1/models")), "/v1/models");
+        assert!(path_of(&http("$default", "/v1/models")).ends_with("/v1/models"));
+        assert_eq!(path_of(&http("prod", "/prod/v1/models")), "/v1/models");
+        assert_eq!(path_of(&http("v1", "/v1/v1/models")), "/v1/models");
     }
 }

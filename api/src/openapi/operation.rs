@@ -297,7 +297,7 @@ impl Operation {
 fn render_content(content: &[Content], generator: &mut SchemaGenerator) -> Value {
     let one = |content: &Content| {
         let schema = (content.schema)(generator);
-        let described = if schema == Schema::from(true) {
+        let described = if schema.as_bool() == Some(true) {
             json!({})
         } else {
             json!({"schema": schema})

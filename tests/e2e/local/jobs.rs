@@ -156,7 +156,9 @@ async fn jobs_that_wait_or_run_are_cancelled_and_expire() {
     let (product, _process) = gateway(&["worker.max_batch=1", "worker.threads=1"]).await;
     let first = running(&product, &long_request()).await;
     let waits = product.submit(&json!({"text": article()})).await;
-    assert_eq!((waits.status, waits.position), (Status::Queued, Some(0)));
+    assert_eq!(waits.status, Status::Queued);
+    // At most so many: the look at the queue may be of a second ago, when the first one still waited.
+    assert!(matches!(waits.position, Some(0 | 1)), "{:?}", waits.position);
     let stale = product
         .submit(&json!({"text": article(), "ttl_seconds": 1, "priority": "bulk"}))
         .await;
