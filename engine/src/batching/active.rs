@@ -153,36 +153,40 @@ impl<B: Backend> Active<B> {
     ) -> Result<bool, RowError> {
         let step = self.steps;
         self.steps += 1;
-        let goes_on = match self.search.draft_room() {
-            Some(_) => self.advance_greedy(logits, slots, step)?,
-            None => self.advance_lines(logits, slots, step)?,
-        };
-        if let Some(stop) = &self.ticket.stop
-            && goes_on
-            && self.lines.len() == 1
-        {
+        match self.search.draft_room() {
+            Some(_) => self.advance_greedy(logits, slots, context, step),
+            None => Ok(self.advance_lines(logits, slots, step)? && !self.stops(context)?),
+        }
+    }
+
+    /// Whether what there is so far is all that is wanted.
+    fn stops(&mut self, context: &Context<'_>) -> Result<bool, RowError> {
+        if let (Some(stop), 1) = (&self.ticket.stop, self.lines.len()) {
             let text = context.tokenizer.decode(self.search.tokens_so_far())?;
             self.stopped = stop.is_end(&text);
         }
-        Ok(goes_on && !self.stopped)
+        Ok(self.stopped)
     }
 
-    /// One token, and one more for every draft that was right.
+    /// One token, and one more for every draft that was right: each is looked at as if it had come alone, so that
+    /// neither drafts nor whoever else is in the step have a say in where it ends.
     fn advance_greedy(
         &mut self,
         logits: &[RowLogits],
         slots: &mut Slots,
+        context: &Context<'_>,
         step: usize,
     ) -> Result<bool, RowError> {
         let mut accepted = 0;
         let goes_on = loop {
             finite(&logits[accepted..=accepted], step)?;
-            if !self.search.advance_one(&logits[accepted]) {
+            if !self.search.advance_one(&logits[accepted]) || self.stops(context)? {
                 break false;
             }
             match self.drafts.get(accepted) {
                 Some(draft) if *draft == self.search.last_token(0) => {
-                    let slot = self.draft_slots[accepted];
+                    // It goes from one list to the other at once: whatever happens next, a slot is given back once.
+                    let slot = self.draft_slots.remove(0);
                     self.lines[0].push(slot);
                     self.owned.push(slot);
                     accepted += 1;
@@ -191,9 +195,7 @@ impl<B: Backend> Active<B> {
             }
         };
         self.drafter.learn(self.drafts.len(), accepted);
-        slots.release(self.draft_slots.drain(accepted..));
-        // The others are owned now.
-        self.draft_slots.clear();
+        slots.release(self.draft_slots.drain(..));
         Ok(goes_on)
     }
 
@@ -283,3 +285,6 @@ fn finite(logits: &[RowLogits], step: usize) -> Result<(), RowError> {
         false => Err(RowError::NotANumber { step }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,7 +251,7 @@ impl<B: Backend> Queue<B> {
     fn take(&self, state: &mut State<B>, thread: usize) -> Vec<Ticket> {
         let mut taken = Vec::new();
         let mut tokens = 0;
-        // Nobody waits for these any more: whoever takes them next will find that out and drop them.
+        drop_abandoned(&mut state.waiting);
         while tokens < self.limits.prefill_tokens {
             let used = state.threads[thread].unwrap_or_default();
             let Some(place) = self.choose(&state.waiting, used) else {
@@ -310,93 +310,16 @@ impl<B: Backend> Queue<B> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Cpu;
-
-    fn ticket(rows: usize, bytes: usize) -> Ticket {
-        Ticket {
-            ids: [1].into(),
-            params: GenerationParams::default(),
-            seed: 0,
-            stop: None,
-            joinable: None,
-            subscribers: Arc::default(),
-            cost: Cost { rows, bytes },
-            submitted: Instant::now(),
-            passed: 0,
+/// Takes out those that nobody waits for, as far as choosing looks: they are in nobody's way, and pass for nothing.
+fn drop_abandoned(waiting: &mut VecDeque<Ticket>) {
+    let mut place = 0;
+    while place < waiting.len().min(WINDOW) {
+        match waiting[place].is_abandoned() {
+            true => drop(waiting.remove(place)),
+            false => place += 1,
         }
-    }
-
-    fn queue(threads: usize) -> Queue<Cpu> {
-        let cost = Cost {
-            rows: 16,
-            bytes: 1000,
-        };
-        Queue::new(
-            threads,
-            Limits {
-                cost,
-                prefill_tokens: 1,
-            },
-        )
-    }
-
-    fn bytes(next: Next<Cpu>) -> Vec<usize> {
-        match next {
-            Next::Decode(tickets) => tickets.iter().map(|ticket| ticket.cost.bytes).collect(),
-            Next::Task(_) | Next::Stop => panic!("nothing to decode"),
-        }
-    }
-
-    #[test]
-    fn cheap_ones_go_first_and_the_dear_one_does_not_wait_for_ever() {
-        let queue = queue(1);
-        queue.push(ticket(8, 900));
-        (0..20).for_each(|index| queue.push(ticket(1, 10 + index)));
-        let order: Vec<usize> = (0..12)
-            .flat_map(|_| bytes(queue.next(0, Cost::default())))
-            .collect();
-        assert_eq!(order.iter().position(|bytes| *bytes == 900), Some(8), "{order:?}");
-    }
-
-    #[test]
-    fn what_does_not_fit_waits_until_there_is_room() {
-        let queue = queue(1);
-        queue.push(ticket(12, 100));
-        let used = Cost { rows: 8, bytes: 800 };
-        assert!(bytes(queue.next(0, used)).is_empty());
-        queue.push(ticket(4, 300));
-        assert!(bytes(queue.next(0, used)).is_empty());
-        queue.push(ticket(4, 150));
-        assert_eq!(bytes(queue.next(0, used)), [150]);
-        assert_eq!(bytes(queue.next(0, Cost::default())), [100]);
-        // Larger than everything: a thread without work takes it.
-        queue.push(ticket(64, 5000));
-        assert_eq!(bytes(queue.next(0, Cost::default())), [300]);
-        assert_eq!(bytes(queue.next(0, Cost::default())), [5000]);
-    }
-
-    #[test]
-    fn the_thread_with_less_in_hand_gets_the_next() {
-        let queue = queue(2);
-        let (much, little) = (Cost { rows: 8, bytes: 10 }, Cost { rows: 2, bytes: 10 });
-        queue.next(0, much);
-        queue.next(1, little);
-        queue.push(ticket(4, 1));
-        assert!(bytes(queue.next(0, much)).is_empty());
-        assert_eq!(bytes(queue.next(1, little)), [1]);
-        queue.push(ticket(4, 1));
-        assert_eq!(bytes(queue.next(0, much)), [1]);
-    }
-
-    #[test]
-    fn a_stopped_queue_is_emptied_first() {
-        let queue = queue(1);
-        queue.push(ticket(1, 7));
-        queue.stop();
-        assert_eq!(bytes(queue.next(0, Cost::default())), [7]);
-        assert!(matches!(queue.next(0, Cost::default()), Next::Stop));
     }
 }
+
+#[cfg(test)]
+mod tests;

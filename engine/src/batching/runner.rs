@@ -28,12 +28,23 @@ pub(crate) struct Settings {
     pub(crate) prefill_tokens: usize,
     /// Most bytes of texts that are kept after their requests.
     pub(crate) text_bytes: usize,
-    /// Bytes that one token takes in the caches of all layers.
+    /// Bytes that one generated token takes in the caches of all layers.
     pub(crate) bytes_per_token: usize,
+    /// Bytes that one token of a text takes in what the decoder reads of it, in all layers.
+    pub(crate) bytes_per_text_token: usize,
+    /// A text takes as much as the next multiple of this many tokens.
+    pub(crate) text_tokens_together: usize,
     /// Whether requests are decoded with drafts.
     pub(crate) drafting: Drafting,
     /// Whether equal requests in flight are decoded once.
     pub(crate) share_equal: bool,
+}
+
+impl Settings {
+    /// Bytes that the decoder reads of a text of so many tokens.
+    pub(super) fn bytes_of_text(&self, tokens: usize) -> usize {
+        tokens.next_multiple_of(self.text_tokens_together) * self.bytes_per_text_token
+    }
 }
 
 /// What the threads of an engine share.
@@ -124,8 +135,9 @@ impl<B: Backend> Runner<B> {
                 {
                     panic!("a test wants it so");
                 }
-                let came = !tickets.is_empty();
+                let before = self.active.len();
                 self.admit(tickets);
+                let came = self.active.len() > before;
                 // While there is much room, reading comes first: steps of few rows are dear.
                 let reads_on = came && 2 * self.used().rows < self.shared.settings.rows;
                 if !reads_on && !self.active.is_empty() {
@@ -196,7 +208,7 @@ impl<B: Backend> Runner<B> {
             Ok(texts) => {
                 for (ticket, text) in unread.into_iter().zip(texts) {
                     let text = Arc::new(text);
-                    let bytes = ticket.ids.len() * shared.settings.bytes_per_token;
+                    let bytes = shared.settings.bytes_of_text(ticket.ids.len());
                     shared.texts.put(ticket.ids.clone(), text.clone(), bytes);
                     self.begin(ticket, text, encode, false);
                 }

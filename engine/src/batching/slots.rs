@@ -37,7 +37,10 @@ impl Slots {
 
     /// Gives slots back.
     pub(super) fn release(&mut self, slots: impl IntoIterator<Item = u32>) {
-        self.free.extend(slots);
+        for slot in slots {
+            debug_assert!(!self.free.contains(&slot), "slot {slot} is given back twice");
+            self.free.push(slot);
+        }
     }
 
     /// Gives back those of `owned` that none of `beams` uses, and leaves the others in it.

@@ -131,7 +131,8 @@ impl<B: Backend> Batcher for Threads<B> {
                 }
             }
         }
-        let tokens = ids.len() + params.num_beams * (params.max_new_tokens + 1);
+        let text = settings.bytes_of_text(ids.len());
+        let generated = params.num_beams * (params.max_new_tokens + 1) * settings.bytes_per_token;
         self.shared.queue.push(Ticket {
             ids,
             params: params.clone(),
@@ -144,7 +145,7 @@ impl<B: Backend> Batcher for Threads<B> {
             subscribers,
             cost: Cost {
                 rows: params.num_beams,
-                bytes: tokens * settings.bytes_per_token,
+                bytes: text + generated,
             },
             submitted: Instant::now(),
             passed: 0,

@@ -16,7 +16,8 @@ impl StopRule {
         Self(Arc::new(is_end))
     }
 
-    pub(crate) fn is_end(&self, text: &str) -> bool {
+    /// Whether a request ends with this text.
+    pub fn is_end(&self, text: &str) -> bool {
         (self.0)(text)
     }
 

@@ -1,0 +1,123 @@
+//! What becomes of a request's slots.
+
+use super::*;
+use crate::batching::queue::Cost;
+use crate::config::T5Config;
+use crate::generate::{GenerationParams, StopRule};
+use crate::kernels::Isa;
+use crate::model::{Cpu, Prefilled};
+use crate::source::TokenizerFile;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/t5/");
+const VOCABULARY: usize = 250;
+
+fn tokenizer() -> TextTokenizer {
+    let read = |name: &str| std::fs::read(format!("{FOLDER}{name}")).unwrap();
+    let config = T5Config::from_json(&read("config.json")).unwrap();
+    TextTokenizer::new(&TokenizerFile::Json(read("tokenizer.json").into()), &config, 64).unwrap()
+}
+
+/// A greedy request for a text that repeats, so that there is a draft after its first token.
+fn ticket(stop: Option<StopRule>) -> Ticket {
+    Ticket {
+        ids: [7, 8, 9, 10, 7, 8, 9, 10, 1].into(),
+        params: GenerationParams {
+            num_beams: 1,
+            max_new_tokens: 20,
+            ..Default::default()
+        },
+        seed: 0,
+        stop,
+        joinable: None,
+        subscribers: Arc::default(),
+        cost: Cost::default(),
+        submitted: Instant::now(),
+        passed: 0,
+    }
+}
+
+/// Decodes with logits that are highest at what `next` says of (step, row); a row without a token is no number.
+fn decode(
+    stop: Option<StopRule>,
+    drafting: Drafting,
+    next: impl Fn(usize, usize) -> Option<u32>,
+) -> (Result<Vec<u32>, RowError>, Slots) {
+    let tokenizer = tokenizer();
+    let context = Context {
+        tokenizer: &tokenizer,
+        start: 0,
+        eos: &[1],
+        vocabulary: VOCABULARY,
+        drafting,
+    };
+    let text = Arc::new(Prefilled::<Cpu> {
+        cross: Arc::default(),
+        embedding: Vec::new(),
+    });
+    let mut active = Active::new(ticket(stop), text, Duration::ZERO, false, &context);
+    let mut slots = Slots::default();
+    let mut plan = Plan::default();
+    let mut logits: Vec<RowLogits> = (0..16).map(|_| RowLogits::new(Isa::detect())).collect();
+    let mut written = 0;
+    let ended = loop {
+        plan.clear();
+        active.plan(&mut plan, &mut slots, &mut logits, 0, &context);
+        for (row, logits) in logits.iter_mut().enumerate().take(active.rows()) {
+            let mut block = vec![0f32; VOCABULARY];
+            match next(written, row) {
+                Some(token) => block[token as usize] = 20.0,
+                None => block.fill(f32::NAN),
+            }
+            logits.feed(0, &block);
+        }
+        let rows = active.rows();
+        match active.advance(&logits[..rows], &mut slots, &context) {
+            Ok(true) => written = active.search.tokens_so_far().len(),
+            Ok(false) => break Ok(active.search.tokens_so_far().to_vec()),
+            Err(error) => break Err(error),
+        }
+    };
+    active.release(&mut slots);
+    (ended, slots)
+}
+
+/// 7, 8, 9, 10, 7, … as the text has it.
+fn copied(place: usize) -> u32 {
+    7 + place as u32 % 4
+}
+
+#[test]
+fn drafts_change_nothing_and_all_slots_come_back() {
+    for drafting in [Drafting::Adaptive, Drafting::Off] {
+        let (ended, slots) = decode(None, drafting, |written, row| Some(copied(written + row)));
+        assert_eq!(ended.unwrap(), (0..20).map(copied).collect::<Vec<_>>());
+        assert_eq!(slots.in_use(), 0);
+    }
+}
+
+#[test]
+fn a_row_that_is_no_number_gives_each_slot_back_once() {
+    // The draft before it is right: its slot has an owner already.
+    let (ended, slots) = decode(None, Drafting::Adaptive, |written, row| {
+        (written == 0 || row < 2).then(|| copied(written + row))
+    });
+    assert!(matches!(ended, Err(RowError::NotANumber { .. })), "{ended:?}");
+    assert_eq!(slots.in_use(), 0);
+}
+
+#[test]
+fn a_rule_ends_a_text_at_the_same_token_with_drafts_and_without() {
+    let ends: Vec<Vec<u32>> = [Drafting::Adaptive, Drafting::Off]
+        .into_iter()
+        .map(|drafting| {
+            let asked = std::sync::atomic::AtomicUsize::new(0);
+            // At the sixth time that it is asked: between two steps with drafts.
+            let rule = StopRule::new(move |_| asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 5);
+            let (ended, slots) = decode(Some(rule), drafting, |written, row| Some(copied(written + row)));
+            assert_eq!(slots.in_use(), 0);
+            ended.unwrap()
+        })
+        .collect();
+    assert_eq!(ends[0].len(), 6);
+    assert_eq!(ends[0], ends[1]);
+}
