@@ -1,5 +1,6 @@
 //! Models of the Hugging Face hub, through its cache.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
@@ -18,6 +19,8 @@ struct Revision<'a> {
     cache: Cache,
     /// `None` with `HF_HUB_OFFLINE=1`: only the cache is looked at.
     api: Option<Api>,
+    /// Whether the hub gave a file: then it can be asked, and what it fails to give is not left out.
+    reached: Cell<bool>,
 }
 
 /// The files of a model on the hub: from the cache, or downloaded into it. Cache, address and token are those of the
@@ -29,6 +32,7 @@ pub(crate) fn files(id: &str, revision: &str, newest: bool) -> Result<ModelFiles
         revision: revision.to_owned(),
         cache: Cache::from_env(),
         api: None,
+        reached: Cell::new(false),
     };
     if !std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !matches!(value.as_str(), "" | "0")) {
         let mut builder = ApiBuilder::from_env().with_progress(false).with_retries(RETRIES);
@@ -59,17 +63,17 @@ impl Revision<'_> {
 
     fn files(&self) -> Result<ModelFiles> {
         let config = self.required("config.json")?;
-        let tokenizer = match self.optional("tokenizer.json") {
+        let tokenizer = match self.optional("tokenizer.json")? {
             Some(path) => TokenizerFile::Json(read(&path)?.unwrap_or_default().into()),
             None => TokenizerFile::SentencePiece {
                 model: read(&self.required("spiece.model")?)?.unwrap_or_default(),
-                config: match self.optional("tokenizer_config.json") {
+                config: match self.optional("tokenizer_config.json")? {
                     Some(path) => read(&path)?,
                     None => None,
                 },
             },
         };
-        let weights = match self.optional("model.safetensors.index.json") {
+        let weights = match self.optional("model.safetensors.index.json")? {
             Some(index) => {
                 let index = read(&index)?.unwrap_or_default();
                 shard_names(&index)?
@@ -79,7 +83,7 @@ impl Revision<'_> {
             }
             None => vec![self.required("model.safetensors")?],
         };
-        let generation = match self.optional("generation_config.json") {
+        let generation = match self.optional("generation_config.json")? {
             Some(path) => read(&path)?,
             None => None,
         };
@@ -126,12 +130,18 @@ impl Revision<'_> {
         })
     }
 
-    /// `None` if the repository has no such file, or if neither cache nor hub can tell.
-    fn optional(&self, file: &str) -> Option<PathBuf> {
-        self.fetch(file).unwrap_or_else(|error| {
-            tracing::warn!(model = self.id, file, %error, "not in the cache, and the hub cannot be asked");
-            None
-        })
+    /// `None` if the repository has no such file; also where all files so far came from the cache and the hub cannot be
+    /// asked about this one. A hub that gave one file and fails at the next would make another model of it: that is an
+    /// error.
+    fn optional(&self, file: &str) -> Result<Option<PathBuf>> {
+        match self.fetch(file) {
+            Ok(found) => Ok(found),
+            Err(error) if self.reached.get() => Err(self.failed(file, &error.to_string())),
+            Err(error) => {
+                tracing::warn!(model = self.id, file, %error, "not in the cache, and the hub cannot be asked");
+                Ok(None)
+            }
+        }
     }
 
     fn fetch(&self, file: &str) -> Result<Option<PathBuf>, ApiError> {
@@ -140,7 +150,10 @@ impl Revision<'_> {
         }
         let Some(api) = &self.api else { return Ok(None) };
         match api.repo(self.repo()).download(file) {
-            Ok(path) => Ok(Some(path)),
+            Ok(path) => {
+                self.reached.set(true);
+                Ok(Some(path))
+            }
             Err(ApiError::RequestError(error)) if error.to_string().contains("404") => Ok(None),
             Err(error) => Err(error),
         }
@@ -159,6 +172,11 @@ mod tests {
 
     /// Answers as the hub does for the files of a folder, at most `requests` times. Gives its address.
     fn hub(folder: &'static str, requests: usize) -> String {
+        hub_without(folder, requests, "")
+    }
+
+    /// The same, which has trouble with one of the files.
+    fn hub_without(folder: &'static str, requests: usize, trouble: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         std::thread::spawn(move || {
@@ -184,6 +202,12 @@ mod tests {
                     .strip_prefix("/owner/small/resolve/")
                     .and_then(|path| path.split_once('/'))
                     .unwrap();
+                if file == trouble {
+                    let answer: &[u8] =
+                        b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                    stream.write_all(answer).unwrap();
+                    continue;
+                }
                 let commit = if commit == "main" { "abc123" } else { commit };
                 let Ok(bytes) = std::fs::read(Path::new(FOLDER).join(folder).join(file)) else {
                     stream
@@ -224,6 +248,7 @@ mod tests {
             revision: "main".to_owned(),
             api: endpoint.map(|endpoint| api(endpoint).unwrap()),
             cache,
+            reached: Cell::new(false),
         }
     }
 
@@ -249,6 +274,19 @@ mod tests {
                 assert_eq!(paths.len(), weights);
                 assert!(paths.iter().all(|path| path.is_file()));
             }
+        }
+    }
+
+    #[test]
+    fn a_hub_that_fails_at_a_file_does_not_make_another_model() {
+        for trouble in ["generation_config.json", "tokenizer.json"] {
+            let cache = tempfile::tempdir().unwrap();
+            let address = hub_without("t5", 100, trouble);
+            let error = repository(cache.path(), Some(address)).files().unwrap_err();
+            assert!(
+                matches!(&error, LoadError::Hub { file, .. } if file == trouble),
+                "{error}"
+            );
         }
     }
 

@@ -96,7 +96,8 @@ impl fmt::Display for ModelSource {
 pub(crate) struct ModelFiles {
     /// Short name, for logs and results.
     pub(crate) name: String,
-    /// Commit of the hub, or the first 12 hex digits of the weights' SHA-256.
+    /// Commit of the hub; of a folder, the first 12 hex digits of a SHA-256 over all of its files that have a say in the
+    /// results; of the embedded model, those of its weights' SHA-256.
     pub(crate) revision: String,
     /// `config.json`.
     pub(crate) config: Cow<'static, [u8]>,
@@ -155,6 +156,7 @@ fn in_folder(folder: &Path) -> Result<ModelFiles> {
     };
     let required = |file: &str| read(&folder.join(file))?.ok_or_else(|| missing(file));
     let config = required("config.json")?;
+    let generation = read(&folder.join("generation_config.json"))?;
     let tokenizer = match read(&folder.join("tokenizer.json"))? {
         Some(json) => TokenizerFile::Json(json.into()),
         None => TokenizerFile::SentencePiece {
@@ -181,9 +183,9 @@ fn in_folder(folder: &Path) -> Result<ModelFiles> {
         name: name
             .file_name()
             .map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned()),
-        revision: hash_files(&files)?,
+        revision: hash_all(&config, generation.as_deref(), &tokenizer, &files)?,
         config: config.into(),
-        generation: read(&folder.join("generation_config.json"))?.map(Cow::from),
+        generation: generation.map(Cow::from),
         tokenizer,
         weights: WeightFiles::Files(files),
     })
@@ -232,11 +234,31 @@ pub(crate) fn hash_bytes(bytes: &[u8]) -> String {
     prefix(Sha256::new().chain_update(bytes))
 }
 
-/// The first 12 hex digits of the SHA-256 of the files' bytes, one after another.
-fn hash_files(files: &[PathBuf]) -> Result<String> {
+/// The first 12 hex digits of a SHA-256 over everything that a model is made of, so that a change of its tokenizer or of
+/// its defaults is another revision as well.
+fn hash_all(
+    config: &[u8],
+    generation: Option<&[u8]>,
+    tokenizer: &TokenizerFile,
+    weights: &[PathBuf],
+) -> Result<String> {
     let mut hash = Sha256::new();
+    // The length before the bytes: what moves from one file to the next is a change.
+    let mut add = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    add(config);
+    add(generation.unwrap_or_default());
+    match tokenizer {
+        TokenizerFile::Json(json) => add(json),
+        TokenizerFile::SentencePiece { model, config } => {
+            add(model);
+            add(config.as_deref().unwrap_or_default());
+        }
+    }
     let mut buffer = vec![0; 1 << 20];
-    for path in files {
+    for path in weights {
         let wrong = |source| LoadError::Io {
             path: path.clone(),
             source,
@@ -310,6 +332,35 @@ mod tests {
         ] {
             assert!(shard_names(index.as_bytes()).is_err(), "{index}");
         }
+    }
+
+    #[test]
+    fn another_file_is_another_revision() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [
+            ("config.json", "{}"),
+            ("tokenizer.json", "{}"),
+            ("model.safetensors", "weights"),
+        ];
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        files.iter().for_each(|(name, text)| write(name, text));
+        let revision = || in_folder(folder.path()).unwrap().revision;
+        let first = revision();
+        assert_eq!(revision(), first);
+        let mut seen = vec![first];
+        for name in [
+            "config.json",
+            "tokenizer.json",
+            "model.safetensors",
+            "generation_config.json",
+        ] {
+            write(name, "another");
+            seen.push(revision());
+        }
+        let count = seen.len();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), count, "{seen:?}");
     }
 
     #[test]
