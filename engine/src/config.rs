@@ -202,7 +202,8 @@ impl T5Config {
             ("vocab_size", self.vocab_size, 4_000_000),
             ("d_model", self.d_model, 65_536),
             ("d_kv", self.d_kv, 65_536),
-            ("d_ff", self.d_ff, 1_048_576),
+            // T5-11b has as many. Sums of 8-bit products over 66 311 inputs would no longer fit into 32 bits.
+            ("d_ff", self.d_ff, 65_536),
             ("num_layers", self.num_layers, 512),
             ("num_decoder_layers", self.num_decoder_layers, 512),
             ("num_heads", self.num_heads, 4096),
@@ -214,8 +215,17 @@ impl T5Config {
                 ));
             }
         }
+        if self.inner_dim() > 65_536 {
+            return Err(format!(
+                "all heads together may be 65536 wide, and are {}",
+                self.inner_dim()
+            ));
+        }
         let buckets = self.relative_attention_num_buckets;
-        if buckets < 4 || !buckets.is_multiple_of(2) || self.relative_attention_max_distance <= buckets / 2 {
+        if !(4..=4096).contains(&buckets)
+            || !buckets.is_multiple_of(2)
+            || self.relative_attention_max_distance <= buckets / 2
+        {
             return Err(format!(
                 "{buckets} buckets of relative positions up to distance {} cannot be laid out",
                 self.relative_attention_max_distance

@@ -237,18 +237,20 @@ impl Pieces {
     }
 }
 
+/// Whether a map of characters is as long as its first number says: its reader takes that for granted.
+pub(crate) fn check_charsmap(charsmap: &[u8]) -> Result<(), String> {
+    match charsmap.split_first_chunk::<4>() {
+        Some((length, rest)) if u32::from_le_bytes(*length) as usize <= rest.len() => Ok(()),
+        _ => Err("the map of characters is cut off".to_owned()),
+    }
+}
+
 /// Characters as the model knows them, and no more spaces than count.
 fn normalization(spec: &NormalizerSpec) -> Result<Normalizers, String> {
     let mut steps: Vec<NormalizerWrapper> = Vec::new();
     let charsmap = spec.precompiled_charsmap.as_deref().unwrap_or_default();
     if !charsmap.is_empty() {
-        let Some((length, rest)) = charsmap.split_first_chunk::<4>() else {
-            return Err("the map of characters is cut off".to_owned());
-        };
-        // Its reader takes the length for granted.
-        if u32::from_le_bytes(*length) as usize > rest.len() {
-            return Err("the map of characters is cut off".to_owned());
-        }
+        check_charsmap(charsmap)?;
         let map = Precompiled::from(charsmap).map_err(|error| format!("the map of characters: {error:?}"))?;
         steps.push(map.into());
     }

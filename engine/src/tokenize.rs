@@ -2,6 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use tokenizers::Tokenizer;
 
 use crate::config::T5Config;
@@ -63,7 +65,8 @@ impl TextTokenizer {
         };
         let mut tokenizer = match file {
             TokenizerFile::Json(json) => {
-                guarded(|| Tokenizer::from_bytes(json)).map_err(|reason| LoadError::Tokenizer {
+                let read = check_charsmaps(json).and_then(|()| guarded(|| Tokenizer::from_bytes(json)));
+                read.map_err(|reason| LoadError::Tokenizer {
                     file: "tokenizer.json",
                     reason,
                 })?
@@ -138,6 +141,32 @@ impl Tokenize for TextTokenizer {
         let text = guarded(|| self.tokenizer.decode(ids, true)).map_err(RowError::Decode)?;
         Ok(text.trim().to_owned())
     }
+}
+
+/// Whether every map of characters is as long as it says. Its reader takes that for granted, and asks for as much memory: a
+/// process that doesn't get it ends there and then.
+fn check_charsmaps(json: &[u8]) -> Result<(), String> {
+    #[derive(serde::Deserialize)]
+    struct File {
+        normalizer: Option<serde_json::Value>,
+    }
+    fn check(value: &serde_json::Value) -> Result<(), String> {
+        match value {
+            serde_json::Value::Object(fields) => fields.iter().try_for_each(|(name, value)| match value {
+                serde_json::Value::String(map) if name == "precompiled_charsmap" => {
+                    let map = BASE64
+                        .decode(map)
+                        .map_err(|error| format!("the map of characters: {error}"))?;
+                    sentencepiece::check_charsmap(&map)
+                }
+                value => check(value),
+            }),
+            serde_json::Value::Array(values) => values.iter().try_for_each(check),
+            _ => Ok(()),
+        }
+    }
+    let file: File = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    file.normalizer.as_ref().map_or(Ok(()), check)
 }
 
 /// What a tokenizer does with a file that somebody else wrote may be anything: a panic is an error as well.

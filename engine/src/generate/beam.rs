@@ -96,6 +96,10 @@ impl BeamSearch {
     /// done.
     pub(crate) fn advance(&mut self, logits: &[RowLogits]) -> Option<Vec<usize>> {
         let candidates = self.candidates(logits);
+        // Every id of every beam is banned: nothing can follow, and nothing becomes better.
+        if candidates.is_empty() {
+            return None;
+        }
         let new_tokens = self.running[0].0.len();
         self.finish(&candidates, new_tokens);
 

@@ -235,7 +235,7 @@ impl GenerationDefaults {
             repetition_penalty: fields
                 .number("repetition_penalty")?
                 .unwrap_or(usual.repetition_penalty),
-            min_new_tokens: min_new_tokens.min(max_new_tokens),
+            min_new_tokens: min_new_tokens.min(max_new_tokens).min(MAX_NEW_TOKENS),
             max_new_tokens: max_new_tokens.min(MAX_NEW_TOKENS),
             num_return_sequences: fields.whole("num_return_sequences")?.unwrap_or(1),
             seed: None,
