@@ -172,7 +172,8 @@ fn bf16_row_body(row: &[f32], out: &mut [u16]) {
 }
 
 versions! {
-    /// Spreads a row over 0..=255; gives the worth of a step and the place of 0.
+    /// Spreads a row over 0..=255; gives the worth of a step and the place of 0. A row with a number that is none, or is
+    /// infinite, has steps that are worth no number, so that nothing that comes of it looks like a result.
     fn int8_row(row: &[f32], out: &mut [u8]) -> (f32, i32) = int8_row_body
 }
 
@@ -182,6 +183,8 @@ fn int8_row_body(row: &[f32], out: &mut [u8]) -> (f32, i32) {
     let highs: [f32; LANES] = fold(row, 0.0, |high, value| if value > high { value } else { high });
     let low = lows.into_iter().fold(0.0, f32::min);
     let high = highs.into_iter().fold(0.0, f32::max);
+    // Infinity times 0 is no number either. Comparisons above pass over such numbers.
+    let broken = sum(fold(row, 0.0, |sum, value| sum + value * 0.0)).is_nan();
     let range = high - low;
     let scale = if range > 0.0 { range / 255.0 } else { 1.0 };
     let inverse = 1.0 / scale;
@@ -197,5 +200,5 @@ fn int8_row_body(row: &[f32], out: &mut [u8]) -> (f32, i32) {
         *out = ((step + ROUND).to_bits() & 0xFF) as u8;
     }
     beyond.fill(0);
-    (scale, zero as i32)
+    (if broken { f32::NAN } else { scale }, zero as i32)
 }

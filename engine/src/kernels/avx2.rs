@@ -15,12 +15,29 @@ use super::product::{Rows, Scales, Target, tiles};
 
 /// Rows of a tile.
 const TILE: usize = 6;
-/// Inputs of a block: of a panel of 8-bit integers it takes 16 KiB.
+/// Inputs of a block: of a panel of 8-bit integers it takes 16 KiB, of one of bf16 32.
 const BLOCK: usize = 256;
+/// Inputs of a block of f32, which takes as much.
+const F32_BLOCK: usize = 64;
 /// Columns of a tile of f32 and bf16.
 const COLUMNS: usize = 16;
 /// Columns of a tile of 8-bit integers, each with two sums.
 const INT8_COLUMNS: usize = 8;
+
+/// Bytes of weights in a step of the inner loop, of all 64 columns: whatever the precision, four lines of the cache.
+const STEP: usize = 256;
+/// Bytes of a line.
+const LINE: usize = 64;
+
+/// Brings a line of the next block near, one at each step of a pass over a block of `steps`. A block is read in several
+/// passes, a few columns of every step in each, which the processor doesn't foresee; four passes bring all of the next.
+/// Behind a panel stands the next one.
+#[inline(always)]
+unsafe fn prefetch(block: *const u8, steps: usize, pass: usize, step: usize) {
+    let line = block.wrapping_add(steps * STEP + (pass * steps + step) * LINE);
+    // SAFETY: a prefetch of any address is allowed, and reads nothing.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+}
 
 macro_rules! by_rows {
     ($count:expr, $tile:ident, ($($arg:expr),*)) => {
@@ -54,24 +71,37 @@ unsafe fn f32_tile<const R: usize>(
     first: usize,
 ) {
     let mut results = [[0f32; PANEL]; R];
-    // SAFETY: `first + R` rows are there, of `inputs` numbers each; the panel has 64 for each input.
-    unsafe {
-        let values = rows.values.as_ptr().add(first * rows.stride);
-        for column in (0..PANEL).step_by(COLUMNS) {
-            let mut sums = [[_mm256_setzero_ps(); 2]; R];
-            for step in 0..rows.inputs {
-                let place = panel.as_ptr().add(step * PANEL + column);
-                let weights = [_mm256_loadu_ps(place), _mm256_loadu_ps(place.add(8))];
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let value = _mm256_set1_ps(*values.add(row * rows.stride + step));
-                    for (sum, weights) in sums.iter_mut().zip(weights) {
-                        *sum = _mm256_fmadd_ps(value, weights, *sum);
+    for block in (0..rows.inputs).step_by(F32_BLOCK) {
+        let steps = (rows.inputs - block).min(F32_BLOCK);
+        // SAFETY: `first + R` rows are there, of `inputs` numbers each; the panel has 64 for each input.
+        unsafe {
+            let values = rows.values.as_ptr().add(first * rows.stride + block);
+            let weights = panel.as_ptr().add(block * PANEL);
+            for (pass, column) in (0..PANEL).step_by(COLUMNS).enumerate() {
+                let mut sums = [[_mm256_setzero_ps(); 2]; R];
+                for (results, sums) in results.iter().zip(&mut sums) {
+                    *sums = [
+                        _mm256_loadu_ps(results.as_ptr().add(column)),
+                        _mm256_loadu_ps(results.as_ptr().add(column + 8)),
+                    ];
+                }
+                for step in 0..steps {
+                    if first == 0 {
+                        prefetch(weights.cast(), steps, pass, step);
+                    }
+                    let place = weights.add(step * PANEL + column);
+                    let weights = [_mm256_loadu_ps(place), _mm256_loadu_ps(place.add(8))];
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let value = _mm256_set1_ps(*values.add(row * rows.stride + step));
+                        for (sum, weights) in sums.iter_mut().zip(weights) {
+                            *sum = _mm256_fmadd_ps(value, weights, *sum);
+                        }
                     }
                 }
-            }
-            for (results, sums) in results.iter_mut().zip(sums) {
-                _mm256_storeu_ps(results.as_mut_ptr().add(column), sums[0]);
-                _mm256_storeu_ps(results.as_mut_ptr().add(column + 8), sums[1]);
+                for (results, sums) in results.iter_mut().zip(sums) {
+                    _mm256_storeu_ps(results.as_mut_ptr().add(column), sums[0]);
+                    _mm256_storeu_ps(results.as_mut_ptr().add(column + 8), sums[1]);
+                }
             }
         }
     }
@@ -113,7 +143,8 @@ unsafe fn bf16_tile<const R: usize>(
         // side by side are one 32-bit number, whose halves shifted up are f32.
         unsafe {
             let upper = _mm256_set1_epi32(0xFFFF_0000_u32 as i32);
-            for column in (0..PANEL).step_by(COLUMNS) {
+            let weights = panel.as_ptr().add(block * PANEL);
+            for (pass, column) in (0..PANEL).step_by(COLUMNS).enumerate() {
                 let mut sums = [[_mm256_setzero_ps(); 2]; R];
                 for (results, sums) in results.iter().zip(&mut sums) {
                     *sums = [
@@ -122,7 +153,10 @@ unsafe fn bf16_tile<const R: usize>(
                     ];
                 }
                 for step in 0..inputs / 2 {
-                    let place = panel.as_ptr().add(((block / 2 + step) * PANEL + column) * 2);
+                    if first == 0 {
+                        prefetch(weights.cast(), inputs / 2, pass, step);
+                    }
+                    let place = weights.add((step * PANEL + column) * 2);
                     let pairs = [
                         _mm256_loadu_si256(place.cast()),
                         _mm256_loadu_si256(place.add(16).cast()),
@@ -192,11 +226,15 @@ unsafe fn int8_tile<const R: usize>(
         }
         // SAFETY: `wide` has `inputs` numbers of each row, a multiple of 4; the panel has 256 for each four.
         unsafe {
-            for column in (0..PANEL).step_by(INT8_COLUMNS) {
+            let weights = panel.as_ptr().add(block * PANEL);
+            for (pass, column) in (0..PANEL).step_by(INT8_COLUMNS).enumerate() {
                 // Of 4 columns each; two sums for a column, of the first and of the last two of its four inputs.
                 let mut sums = [[_mm256_setzero_si256(); 2]; R];
                 for step in 0..inputs / 4 {
-                    let place = panel.as_ptr().add(((block / 4 + step) * PANEL + column) * 4);
+                    if first == 0 && pass % 2 == 0 {
+                        prefetch(weights.cast(), inputs / 4, pass / 2, step);
+                    }
+                    let place = weights.add((step * PANEL + column) * 4);
                     let weights = [
                         _mm256_cvtepi8_epi16(_mm_loadu_si128(place.cast())),
                         _mm256_cvtepi8_epi16(_mm_loadu_si128(place.add(16).cast())),

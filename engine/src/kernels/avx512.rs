@@ -88,7 +88,7 @@ unsafe fn f32_tile<const R: usize>(
         for step in 0..rows.inputs {
             let place = panel.as_ptr().add(step * PANEL);
             prefetch(panel.as_ptr().cast(), tile, rows.inputs, step);
-            let weights: [__m512; WIDE] = std::array::from_fn(|index| _mm512_load_ps(place.add(index * 16)));
+            let weights: [__m512; WIDE] = std::array::from_fn(|index| _mm512_loadu_ps(place.add(index * 16)));
             for (row, sums) in sums.iter_mut().enumerate() {
                 let value = _mm512_set1_ps(*values.add(row * rows.stride + step));
                 for (sum, weights) in sums.iter_mut().zip(weights) {
@@ -131,7 +131,7 @@ unsafe fn bf16_tile<const R: usize>(
             let place = panel.as_ptr().add(step * 2 * PANEL);
             prefetch(panel.as_ptr().cast(), tile, steps, step);
             let weights: [__m512i; WIDE] =
-                std::array::from_fn(|index| _mm512_load_si512(place.add(index * 32).cast()));
+                std::array::from_fn(|index| _mm512_loadu_si512(place.add(index * 32).cast()));
             for (row, sums) in sums.iter_mut().enumerate() {
                 let pair = values.add(row * rows.stride + 2 * step).cast::<i32>();
                 let value = _mm512_set1_epi32(pair.read_unaligned());
@@ -183,7 +183,7 @@ unsafe fn int8_tile<const R: usize>(
             let place = panel.as_ptr().add(step * 4 * PANEL);
             prefetch(panel.as_ptr().cast(), tile, steps, step);
             let weights: [__m512i; WIDE] =
-                std::array::from_fn(|index| _mm512_load_si512(place.add(index * 64).cast()));
+                std::array::from_fn(|index| _mm512_loadu_si512(place.add(index * 64).cast()));
             for (row, sums) in sums.iter_mut().enumerate() {
                 let group = values.add(row * rows.stride + 4 * step).cast::<i32>();
                 let value = _mm512_set1_epi32(group.read_unaligned());

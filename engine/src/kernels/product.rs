@@ -31,6 +31,7 @@ pub(super) struct Rows<'a, T> {
 
 impl<T> Rows<'_, T> {
     fn check(&self, panel: usize, out: &Target<'_>) {
+        assert!(self.count > 0, "no rows");
         let last = self.count.saturating_sub(1) * self.stride + self.inputs;
         assert!(
             self.values.len() >= last,
