@@ -56,6 +56,8 @@ pub enum PrecisionChoice {
     F32,
     /// bfloat16 products with f32 sums: half the memory, and faster on processors with AVX512-BF16.
     Bf16,
+    /// IEEE half precision, as GPUs without bfloat16 have it: CUDA and Metal only.
+    F16,
     /// 8-bit integer products of weights scaled by output and activations scaled by row; attention in bfloat16. CPU only.
     Int8,
 }
@@ -68,6 +70,7 @@ impl FromStr for PrecisionChoice {
             "auto" => Ok(Self::Auto),
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
+            "f16" => Ok(Self::F16),
             "int8" => Ok(Self::Int8),
             _ => Err(DeviceError::UnknownPrecision(name.to_owned())),
         }
@@ -90,7 +93,7 @@ pub enum DeviceError {
     #[error("{0:?} is not a device: it is one of cpu, cuda, metal, auto")]
     Unknown(String),
     /// No such precision.
-    #[error("{0:?} is not a precision: it is one of f32, bf16, int8, auto")]
+    #[error("{0:?} is not a precision: it is one of f32, bf16, f16, int8, auto")]
     UnknownPrecision(String),
     /// The device cannot compute in this precision.
     #[error("device {device} does not compute in {precision}")]
@@ -149,9 +152,10 @@ impl DeviceChoice {
             (PrecisionChoice::Int8, _) => return Err(missing("int8")),
             // candle's matrix products on the CPU refuse it.
             (PrecisionChoice::Bf16, Device::Cpu) => return Err(missing("bf16")),
+            (PrecisionChoice::F16, Device::Cpu) => return Err(missing("f16")),
             (PrecisionChoice::F32, _) | (PrecisionChoice::Auto, Device::Cpu) => DType::F32,
             (PrecisionChoice::Bf16, _) | (PrecisionChoice::Auto, Device::Cuda(_)) => DType::BF16,
-            (PrecisionChoice::Auto, Device::Metal(_)) => DType::F16,
+            (PrecisionChoice::F16, _) | (PrecisionChoice::Auto, Device::Metal(_)) => DType::F16,
         };
         Ok(Target::Tensors(device, dtype))
     }
@@ -208,6 +212,10 @@ mod tests {
         assert!(matches!(open("f32", true), Ok(Target::Tensors(..))));
         let error = open("int8", true).unwrap_err();
         assert_eq!(error.to_string(), "device cpu does not compute in int8");
+        for reference in [false, true] {
+            let error = open("f16", reference).unwrap_err();
+            assert_eq!(error.to_string(), "device cpu does not compute in f16");
+        }
         assert!("fp4".parse::<PrecisionChoice>().is_err());
     }
 }

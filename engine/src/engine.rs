@@ -14,7 +14,7 @@ use crate::error::{LoadError, Result, RowError};
 use crate::generate::{
     BatchObserver, GenerateRequest, Generated, GenerationDefaults, GenerationParams, RowDecision,
 };
-use crate::kernels::Isa;
+use crate::kernels::{Isa, PANEL};
 use crate::memory;
 use crate::model::{Backend, Cpu, T5Model, Tensors};
 use crate::noop;
@@ -366,6 +366,7 @@ fn settings<B: Backend>(options: &EngineOptions, backend: &B, config: &T5Config)
         ),
         false => 1,
     };
+    let panel = if on_cpu { PANEL } else { 1 };
     // Caches are in bf16 where products are less exact than f32.
     let bytes_per_number = if backend.precision() == "f32" { 4 } else { 2 };
     Settings {
@@ -379,6 +380,12 @@ fn settings<B: Backend>(options: &EngineOptions, backend: &B, config: &T5Config)
         },
         text_bytes: options.text_bytes,
         bytes_per_token: config.num_decoder_layers * 2 * config.inner_dim() * bytes_per_number,
+        // Keys in panels of so many tokens, values in panels as wide.
+        bytes_per_text_token: config.num_decoder_layers
+            * config.num_heads
+            * (config.d_kv + config.d_kv.next_multiple_of(panel))
+            * bytes_per_number,
+        text_tokens_together: panel,
         drafting: options.drafting,
         share_equal: options.share_equal_requests,
     }

@@ -257,6 +257,7 @@ fn name_of(precision: PrecisionChoice) -> &'static str {
         PrecisionChoice::Auto => "auto",
         PrecisionChoice::F32 => "f32",
         PrecisionChoice::Bf16 => "bf16",
+        PrecisionChoice::F16 => "f16",
         PrecisionChoice::Int8 => "int8",
     }
 }
