@@ -21,7 +21,7 @@
 //! | [`batch`] | many rows in one upload, many results in one download |
 //! | [`webhook`] | the ends of jobs and batches, posted to whoever asked for it |
 //! | [`access`] | who is calling, and how much they may do |
-//! | [`layers`], [`metrics`], [`serve`] | request ids, log lines, metrics; the server and its end |
+//! | [`layers`], [`metrics`], [`serve`], [`slow`], [`idle`] | request ids, log lines, metrics; the server and its end |
 //!
 //! On NATS the gateway keeps no state of its own: any replica answers for any job.
 
@@ -35,6 +35,7 @@ mod eta;
 mod events;
 mod extract;
 mod idempotency;
+mod idle;
 mod lambda;
 mod layers;
 mod local;

@@ -219,3 +219,52 @@ async fn without_a_key_only_loopback_is_served() {
         .unwrap();
     assert!(!String::from_utf8(made.stdout).unwrap().contains(key));
 }
+
+/// An HTTP/2 frame without a payload, or with one.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut bytes = length[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+#[tokio::test]
+async fn a_beginning_that_may_be_either_version_and_http2_that_asks_nothing_are_cut_off() {
+    let product = guarded().await;
+    let address = product.api.strip_prefix("http://").unwrap().to_owned();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let settings = frame(4, 0, 0, &[]);
+    // A head that does not come to its end, and that goes on as long as somebody listens.
+    let begun = [preface.clone(), settings.clone(), frame(1, 0, 1, &[0x82])].concat();
+    let silent = [
+        b"P".to_vec(),
+        preface[..preface.len() - 1].to_vec(),
+        preface.clone(),
+        [preface, settings].concat(),
+        begun,
+    ];
+    let cut_off = silent.map(|begin| {
+        let address = address.clone();
+        async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(&begin).await.unwrap();
+            let mut answer = Vec::new();
+            let read = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer)).await;
+            assert!(
+                read.is_ok(),
+                "{begin:?} holds its connection; it was answered {answer:?}"
+            );
+        }
+    });
+    futures::future::join_all(cut_off).await;
+    // Slowly sent is not wrong.
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for byte in b"PUT /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" {
+        stream.write_all(&[*byte]).await.unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+}
