@@ -125,19 +125,33 @@ impl Analytics {
         }
     }
 
+    /// Whether a job of this tenant is known. That it is not, or can't be found out soon, is the same.
+    pub(crate) async fn knows(&self, id: &JobId, tenant: &Token) -> bool {
+        match timeout(self.patience.min(GRACE), self.find(id)).await {
+            Ok(Ok(found)) => found.is_some_and(|(owner, _)| owner == tenant.as_str()),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "whether a job is known can't be found out");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The tenant of the prediction of a job, and when it ended, in milliseconds after 1970.
+    async fn find(&self, id: &JobId) -> Result<Option<(String, i64)>, Error> {
+        let query = self.client.query(
+            "SELECT tenant, toUnixTimestamp64Milli(finished_at) FROM prediction_versions
+             WHERE job_id = ? ORDER BY finished_at DESC LIMIT 1",
+        );
+        query.bind(id.as_str()).fetch_optional().await
+    }
+
     /// The prediction of a job, if one is kept.
     ///
     /// # Errors
     /// When the database can't be reached, takes too long, or refuses.
     pub(crate) async fn kept(&self, id: &JobId) -> Result<Option<Kept>, Refusal> {
-        let query = self
-            .client
-            .query(
-                "SELECT tenant, toUnixTimestamp64Milli(finished_at) FROM prediction_versions
-                 WHERE job_id = ? ORDER BY finished_at DESC LIMIT 1",
-            )
-            .bind(id.as_str());
-        let found = timeout(self.patience, query.fetch_optional::<(String, i64)>()).await;
+        let found = timeout(self.patience, self.find(id)).await;
         let row = found
             .unwrap_or(Err(Error::TimedOut))
             .map_err(|error| self.refusal("the prediction of a job", &error))?;

@@ -5,16 +5,14 @@
 
 use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::event::Cancel;
 use precis_schemas::rest::{JobView, Status};
-use precis_schemas::{JobHandle, JobResult, Outcome};
+use precis_schemas::{JobHandle, Outcome};
 
 use crate::access::Caller;
-use crate::lookup;
 use crate::problem::ApiError;
 use crate::queue::Ended;
 use crate::state::AppState;
-use crate::view;
+use crate::{ending, lookup, view};
 
 /// Cancels a job. One that was cancelled before is no error.
 ///
@@ -39,9 +37,9 @@ pub(crate) async fn job(state: &AppState, caller: &Caller, handle: &JobHandle) -
         reason: Refusal::new(ErrorCode::Cancelled, "the client cancelled the job"),
         attempts: running.map_or(0, |progress| progress.attempt),
     };
-    match state.queue().end(&handle, &ending).await? {
+    match ending::end(state, &handle, ending).await? {
         Some(Ended::Now(result)) => {
-            told(state, &result);
+            tracing::info!(job = %view::handle_of(&result), "a job is cancelled by its client");
             Ok(view::ended(*result))
         }
         Some(Ended::Before(result)) => finished(view::ended(*result)),
@@ -50,21 +48,20 @@ pub(crate) async fn job(state: &AppState, caller: &Caller, handle: &JobHandle) -
     }
 }
 
-/// Tells the worker that may have it.
-fn told(state: &AppState, result: &JobResult) {
-    tracing::info!(job = %view::handle_of(result), "a job is cancelled by its client");
-    state.queue().nudge(Cancel {
-        id: result.id.clone(),
-        job_sequence: result.job_sequence,
-    });
-}
-
 /// The answer about a job that has ended.
 fn finished(view: JobView) -> Result<JobView, ApiError> {
     match view.status {
         Status::Cancelled => Ok(view),
-        // Handed back by its worker at this very moment: it can be tried again.
-        Status::Queued | Status::Running => Err(ApiError::internal("a job that can't be cancelled")),
+        // It changes hands at this very moment, or runs and nobody has said at which place in the queue it stands.
+        Status::Queued | Status::Running => Err(ApiError::new(
+            ErrorCode::QueueUnavailable,
+            format!(
+                "job `{}` can't be found in the queue at the moment; send the request again, with the id and sequence that \
+                 the job was accepted with",
+                view.id
+            ),
+        )
+        .of_job(view.id)),
         status => {
             let shown = serde_json::to_value(status).unwrap_or_default();
             let message = format!(

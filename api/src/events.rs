@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::access::Caller;
-use crate::lookup::{GRACE, Look};
+use crate::lookup::Look;
 use crate::signs::Watcher;
 use crate::state::AppState;
 use crate::wait::Waiter;
@@ -103,6 +103,7 @@ impl Events {
     pub(crate) async fn run(mut self, mut waiter: Waiter, first: Look) {
         let state = self.state.clone();
         waiter.stands_at(self.handle.sequence);
+        waiter.is_for(&self.caller);
         let ended = waiter.result(&state, Instant::now() + LONGEST);
         tokio::pin!(ended);
         let mut tick = tokio::time::interval(PLACE_EVERY);
@@ -147,7 +148,7 @@ impl Events {
     async fn look_again(&self, last: &Look, whole: bool) -> Result<Look, ()> {
         let is_up = last
             .deadline
-            .is_some_and(|deadline| deadline + GRACE < time::now());
+            .is_some_and(|deadline| lookup::given_up_at(deadline) < time::now());
         if whole || (is_up && last.view.status == Status::Queued) {
             return match lookup::look(&self.state, &self.caller, &self.handle).await {
                 Ok(look) => Ok(look),

@@ -10,7 +10,7 @@
 //! | [`eta`] | when a job that waits will have ended |
 //! | [`wait`], [`progress`], [`signs`] | one subscription for everybody who waits; who has begun with what |
 //! | [`events`] | what happens to a job, as a stream |
-//! | [`cancel`] | taking back a job |
+//! | [`cancel`], [`ending`] | taking back a job |
 //! | [`together`] | several jobs in one request |
 //! | [`idempotency`] | the same request twice is one |
 //! | [`analytics`] | all that is asked of ClickHouse |
@@ -31,6 +31,7 @@ mod args;
 mod batch;
 mod cancel;
 mod depth;
+mod ending;
 mod eta;
 mod events;
 mod extract;

@@ -14,7 +14,7 @@ use crate::access::Caller;
 use crate::queue::{Copy, Ended, Standing};
 use crate::state::AppState;
 use crate::wait::Waiter;
-use crate::{eta, view};
+use crate::{ending, eta, view};
 
 /// A job as it is now.
 #[derive(Debug, Clone)]
@@ -43,7 +43,13 @@ impl Look {
 }
 
 /// After its deadline a job that waits is ended by whoever looks at it. A worker that has it at that moment comes first.
-pub(crate) const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(1);
+
+/// When a job with this deadline is ended by whoever looks at it. The deadline is the client's: there may be no time
+/// after it.
+pub(crate) fn given_up_at(deadline: Timestamp) -> Timestamp {
+    deadline.checked_add(GRACE).unwrap_or(Timestamp::MAX)
+}
 
 /// The job as it is now, if it is one of the caller's.
 ///
@@ -62,19 +68,13 @@ pub(crate) async fn look(state: &AppState, caller: &Caller, handle: &JobHandle) 
         return match state.running().get(handle) {
             // Of whom the job is can't be seen from its progress.
             Some(progress) if caller.sees_all() => Ok(Look::at(view::running(handle, &progress))),
-            _ => Err(not_found(
-                handle,
-                "; with an id alone, a job that still waits can't be found: \
-                 append a dot and the sequence of its publish acknowledgement",
-            )),
+            _ => Err(not_found(handle)),
         };
     };
     if let Some(standing) = state.queue().standing(sequence).await?
         && standing.id == handle.id
+        && caller.may_see(&standing.subject.tenant)
     {
-        if !caller.may_see(&standing.subject.tenant) {
-            return Err(not_found(handle, ""));
-        }
         return unfinished(state, handle, sequence, standing).await;
     }
     // It may have ended between the two looks: a worker stores the result, and only then lets go of the job.
@@ -86,8 +86,11 @@ pub(crate) async fn look(state: &AppState, caller: &Caller, handle: &JobHandle) 
         // A job that was published within the last second.
         _ => state.queue().depth().await?.last_sequence,
     };
-    if sequence > last {
-        return Err(not_found(handle, ""));
+    // Whoever sees only the jobs of a tenant is told that one is gone when it was the tenant's.
+    let was_there =
+        sequence <= last && (caller.sees_all() || state.analytics().knows(&handle.id, caller.tenant()).await);
+    if !was_there {
+        return Err(not_found(handle));
     }
     let hours = state.result_ttl_hours();
     Err(Refusal::new(
@@ -98,7 +101,9 @@ pub(crate) async fn look(state: &AppState, caller: &Caller, handle: &JobHandle) 
     ))
 }
 
-/// The job's result, and not that of an earlier job of the same id which was cancelled.
+/// The job's result if it is the caller's to see, and not that of an earlier job of the same id which was cancelled.
+///
+/// What is not the caller's does not exist for the caller: it makes no difference, not even in time.
 async fn result_of(
     state: &AppState,
     caller: &Caller,
@@ -106,17 +111,12 @@ async fn result_of(
     copy: Copy,
 ) -> Result<Option<JobResult>, Refusal> {
     let result = state.queue().result(&handle.id, copy).await?;
-    // What is not the caller's does not exist for the caller.
-    if result
-        .as_ref()
-        .is_some_and(|result| !caller.may_see(&result.tenant))
-    {
-        return Err(not_found(handle, ""));
-    }
     let sequence = handle
         .sequence
         .or_else(|| state.running().get(handle)?.job_sequence);
-    Ok(result.filter(|result| !sequence.is_some_and(|sequence| result.gives_way_to(sequence))))
+    Ok(result.filter(|result| {
+        caller.may_see(&result.tenant) && !sequence.is_some_and(|sequence| result.gives_way_to(sequence))
+    }))
 }
 
 /// A job that stands in the queue.
@@ -131,7 +131,7 @@ async fn unfinished(
         Some(progress) => view::running(handle, &progress),
         None => {
             if let Some(deadline) = deadline
-                && time::now() >= deadline + GRACE
+                && time::now() >= given_up_at(deadline)
                 && let Some(result) = expire(state, handle, deadline).await?
             {
                 return Ok(Look::ended(result));
@@ -164,7 +164,7 @@ async fn expire(
         ),
         attempts: 0,
     };
-    let ended = state.queue().end(handle, &ending).await?;
+    let ended = ending::end(state, handle, ending).await?;
     Ok(ended.map(|ended| match ended {
         Ended::Now(result) | Ended::Before(result) => *result,
     }))
@@ -186,7 +186,15 @@ pub(crate) async fn waiting(
     view::queued(handle, position, eta)
 }
 
-fn not_found(handle: &JobHandle, hint: &str) -> Refusal {
+/// The one refusal of a job that never was and of one that is somebody else's.
+pub(crate) fn not_found(handle: &JobHandle) -> Refusal {
+    let hint = match handle.sequence {
+        Some(_) => "",
+        None => {
+            "; with an id alone, a job that still waits can't be found: append a dot and the sequence of its publish \
+             acknowledgement"
+        }
+    };
     Refusal::new(
         ErrorCode::JobNotFound,
         format!("there is no job `{handle}`{hint}"),
@@ -230,13 +238,14 @@ pub(crate) async fn ended_by(
     until: Instant,
 ) -> Option<JobView> {
     waiter.stands_at(handle.sequence);
+    waiter.is_for(caller);
     let give_up = deadline.and_then(|deadline| {
-        let left = Duration::try_from((deadline + GRACE).duration_since(time::now())).unwrap_or_default();
+        let left = Duration::try_from(given_up_at(deadline).duration_since(time::now())).unwrap_or_default();
         Instant::now().checked_add(left)
     });
     if let Some(give_up) = give_up.filter(|give_up| *give_up < until) {
         if let Some(result) = waiter.result(state, give_up).await {
-            return caller.may_see(&result.tenant).then(|| view::ended(result));
+            return Some(view::ended(result));
         }
         if let Ok(view) = job(state, caller, handle).await
             && view.status.is_final()
@@ -244,8 +253,7 @@ pub(crate) async fn ended_by(
             return Some(view);
         }
     }
-    let result = waiter.result(state, until).await?;
-    caller.may_see(&result.tenant).then(|| view::ended(result))
+    waiter.result(state, until).await.map(view::ended)
 }
 
 /// A job that was accepted just now, as `POST` shows it.

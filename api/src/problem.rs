@@ -112,7 +112,7 @@ impl IntoResponse for ApiError {
 /// After how many seconds the same request may succeed.
 pub(crate) fn retry_after(code: ErrorCode) -> Option<u64> {
     match code {
-        ErrorCode::QueueFull | ErrorCode::QuotaExceeded => Some(5),
+        ErrorCode::QueueFull | ErrorCode::QuotaExceeded | ErrorCode::AnalyticsUnavailable => Some(5),
         ErrorCode::QueueUnavailable => Some(2),
         // The gate knows better; this is for whoever does not.
         ErrorCode::RateLimited | ErrorCode::RequestTimeout => Some(1),

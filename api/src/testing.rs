@@ -53,6 +53,8 @@ pub(crate) struct FakeQueue {
     /// Whether jobs are answered at once: with their text in capitals, or with an error for `fail`.
     pub(crate) has_worker: AtomicBool,
     waiters: OnceLock<Waiters>,
+    /// How long it takes from the record of a job that is ended until the job is off the queue.
+    pub(crate) takes_off_after: Mutex<Duration>,
     /// Jobs that workers were told to leave.
     pub(crate) nudges: Mutex<Vec<Cancel>>,
     records: Mutex<HashMap<Token, Record>>,
@@ -241,11 +243,15 @@ impl Queue for FakeQueue {
                 error: Some(ending.reason.clone()),
                 ..result(handle.id.as_str(), sequence)
             };
-            self.done.lock().unwrap().push(sequence);
             self.results
                 .lock()
                 .unwrap()
                 .insert(handle.id.clone(), record.clone());
+            let pause = *self.takes_off_after.lock().unwrap();
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            self.done.lock().unwrap().push(sequence);
             if let Some(waiters) = self.waiters.get() {
                 let body = serde_json::to_vec(&record).unwrap();
                 waiters.stored(&handle.id, body.into());

@@ -7,17 +7,15 @@ use precis_producer::Submission;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::event::Cancel;
 use precis_schemas::rest::JobView;
 use precis_schemas::{JobHandle, JobId, JobSubject, Outcome};
 use tokio::time::Instant;
 
 use crate::access::Caller;
 use crate::problem::ApiError;
-use crate::queue::Ended;
 use crate::state::AppState;
 use crate::wait::Waiter;
-use crate::{lookup, submit};
+use crate::{ending, lookup, submit};
 
 /// Checks how many there are of `what` in one call.
 ///
@@ -143,12 +141,7 @@ async fn take_back(state: &AppState, handle: &JobHandle) {
         ),
         attempts: 0,
     };
-    match state.queue().end(handle, &ending).await {
-        Ok(Some(Ended::Now(result))) => state.queue().nudge(Cancel {
-            id: result.id,
-            job_sequence: result.job_sequence,
-        }),
-        Ok(_) => {}
-        Err(refusal) => tracing::warn!(job = %handle, %refusal, "a job of a refused request goes on"),
+    if let Err(refusal) = ending::end(state, handle, ending).await {
+        tracing::warn!(job = %handle, %refusal, "a job of a refused request goes on");
     }
 }

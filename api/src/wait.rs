@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Caller;
 use crate::metrics;
 use crate::progress::Running;
 use crate::queue::Copy;
@@ -72,6 +73,8 @@ pub(crate) struct Waiter {
     waiters: Waiters,
     /// The job's place in the queue, once it is known.
     sequence: Option<u64>,
+    /// Who waits, if that is somebody who sees not everything.
+    caller: Option<Caller>,
 }
 
 impl Waiters {
@@ -88,6 +91,7 @@ impl Waiters {
             signs,
             waiters: self.clone(),
             sequence: None,
+            caller: None,
         }
     }
 
@@ -140,10 +144,20 @@ impl Waiter {
         self.sequence = sequence;
     }
 
+    /// It is this caller who waits: what is not the caller's to see does not come.
+    pub(crate) fn is_for(&mut self, caller: &Caller) {
+        self.caller = (!caller.sees_all()).then(|| caller.clone());
+    }
+
     fn is_about(&self, result: &JobResult) -> bool {
-        !self
+        let is_earlier = self
             .sequence
-            .is_some_and(|sequence| result.gives_way_to(sequence))
+            .is_some_and(|sequence| result.gives_way_to(sequence));
+        let is_seen = self
+            .caller
+            .as_ref()
+            .is_none_or(|caller| caller.may_see(&result.tenant));
+        is_seen && !is_earlier
     }
 
     /// Waits until there is a result; none when `until` has come or the process is to stop before.

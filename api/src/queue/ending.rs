@@ -68,8 +68,11 @@ impl Nats {
             return Err(trouble("announcing the webhook of a job", &error));
         }
         let ended = self.store_first(&message, record).await?;
-        if let Ended::Now(_) = &ended {
-            self.take_off(sequence).await?;
+        // The job has its end, whatever comes now: what stays in the queue is dropped by the worker that gets it.
+        if let Ended::Now(_) = &ended
+            && let Err(refusal) = self.take_off(sequence).await
+        {
+            tracing::warn!(job = %handle, %refusal, "a job that has ended stays in the queue");
         }
         Ok(Some(ended))
     }

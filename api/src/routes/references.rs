@@ -68,21 +68,15 @@ fn validate(body: &SubmitReference, most: usize) -> Result<(), Refusal> {
 /// # Errors
 /// When there is no such job, none any more that could be scored, or it is somebody else's.
 async fn owner(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<Token, Refusal> {
-    let tenant = match state.queue().result(&handle.id, Copy::Any).await? {
-        Some(result) => result.tenant,
-        None => match standing(state, handle).await? {
-            Some(tenant) => tenant,
-            None => kept(state, caller, handle).await?,
-        },
-    };
-    // Somebody else's job is no job.
-    if caller.may_see(&tenant) {
-        Ok(tenant)
-    } else {
-        Err(Refusal::new(
-            ErrorCode::JobNotFound,
-            format!("there is no job `{handle}`"),
-        ))
+    // Somebody else's job is no job, wherever it is found.
+    let mine = |tenant: Option<Token>| tenant.filter(|tenant| caller.may_see(tenant));
+    let result = state.queue().result(&handle.id, Copy::Any).await?;
+    if let Some(tenant) = mine(result.map(|result| result.tenant)) {
+        return Ok(tenant);
+    }
+    match mine(standing(state, handle).await?) {
+        Some(tenant) => Ok(tenant),
+        None => kept(state, caller, handle).await,
     }
 }
 
@@ -96,7 +90,8 @@ async fn standing(state: &AppState, handle: &JobHandle) -> Result<Option<Token>,
 }
 
 async fn kept(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<Token, Refusal> {
-    match state.analytics().kept(&handle.id).await? {
+    let kept = state.analytics().kept(&handle.id).await?;
+    match kept.filter(|kept| caller.may_see(&kept.tenant)) {
         Some(kept) if kept.with_texts => Ok(kept.tenant),
         Some(_) => Err(Refusal::new(
             ErrorCode::JobGone,

@@ -13,6 +13,7 @@ use precis_schemas::batch::BatchRef;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::rest::{JobView, ScoreReport, SubmitScores, SubmitSummary};
 use precis_schemas::{Channel, JobHandle, JobId, Token};
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::access::Caller;
@@ -59,7 +60,7 @@ pub(crate) async fn submit(
     let batch = waiting
         .batch()
         .ok_or_else(|| ApiError::internal("scores without a batch"))?;
-    remember(&state, &batch, &handles).await;
+    remember(&state, &caller, &batch, &handles).await;
     let views = waiting.ended_by(&state, &caller, &handles, until).await;
     Ok(answer(&batch, views, preferences))
 }
@@ -110,18 +111,30 @@ async fn prepare(
     together::prepare_all(state, caller, "pairs", requests, trace).await
 }
 
-/// Name of what is remembered of a batch.
-fn record_of(batch: &JobId) -> Token {
-    Token::sanitized(&format!("scores-{batch}"))
+/// Name of what is remembered of a batch: another one for each tenant, so that a batch of somebody else is none.
+fn record_of(tenant: &Token, batch: &JobId) -> Token {
+    let mut hasher = Sha256::new();
+    for part in ["scores", tenant.as_str(), batch.as_str()] {
+        hasher.update(part);
+        // No part has such a byte: it tells where each ends.
+        hasher.update([0]);
+    }
+    let digits: String = hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Token::sanitized(&digits)
 }
 
 /// Writes down which jobs a batch has, so that its report can be asked for. Without it the answer to this request is as
 /// good, and each job can be asked for.
-async fn remember(state: &AppState, batch: &JobId, handles: &[JobHandle]) {
+async fn remember(state: &AppState, caller: &Caller, batch: &JobId, handles: &[JobHandle]) {
     let handles: Vec<String> = handles.iter().map(JobHandle::to_string).collect();
     // A list of texts always has a JSON form.
     let body = serde_json::to_vec(&handles).unwrap_or_default();
-    match state.queue().create_record(&record_of(batch), body.into()).await {
+    let name = record_of(caller.tenant(), batch);
+    match state.queue().create_record(&name, body.into()).await {
         Ok(Created::New(_) | Created::Exists(_)) => {}
         Err(refusal) => tracing::warn!(%batch, %refusal, "a batch of scores can't be remembered"),
     }
@@ -140,7 +153,7 @@ async fn replayed(
         .batch
         .as_ref()
         .ok_or_else(|| ApiError::internal("scores without a batch"))?;
-    remember(state, batch, &handles).await;
+    remember(state, caller, batch, &handles).await;
     let views = look_at(state, caller, &handles, until).await?;
     let mut response = answer(batch, views, preferences);
     let (name, value) = idempotency::REPLAYED;
@@ -185,7 +198,7 @@ pub(crate) async fn show(
         .parse()
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, format!("the id in the path: {error}")))?;
     let until = Instant::now() + wait::bounded(params.wait.unwrap_or(0), state.limits())?;
-    let Some(record) = state.queue().record(&record_of(&batch)).await? else {
+    let Some(record) = state.queue().record(&record_of(caller.tenant(), &batch)).await? else {
         return Err(ApiError::new(
             ErrorCode::JobNotFound,
             format!("there is no batch of scores `{batch}`, or none any more"),

@@ -122,6 +122,38 @@ async fn a_job_is_cancelled_once_and_an_ended_one_is_not() {
     api.refused(delete("never"), 404, "job_not_found").await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_job_is_cancelled_whole_when_its_client_leaves_in_the_middle() {
+    let api = api();
+    let id = api.call(submit(&json!({"text": "x"}))).await.id();
+    let second = std::time::Duration::from_secs(1);
+    *api.queue.takes_off_after.lock().unwrap() = second;
+    let asked = api.router.clone().oneshot(delete(&id));
+    assert!(tokio::time::timeout(second / 2, asked).await.is_err());
+    assert!(api.queue.done.lock().unwrap().is_empty());
+    tokio::time::sleep(second).await;
+    assert_eq!(*api.queue.done.lock().unwrap(), [1]);
+    assert_eq!(api.queue.nudges.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_that_runs_nobody_knows_where_can_be_cancelled_later() {
+    let api = api();
+    let id = api.call(submit(&json!({"text": "x"}))).await.id();
+    let (id, _) = id.split_once('.').unwrap();
+    api.state.running().note(Progress {
+        id: id.parse().unwrap(),
+        attempt: 1,
+        worker: Token::new("a worker", "w").unwrap(),
+        started_at: time::now(),
+        job_sequence: None,
+        part: None,
+        text: None,
+    });
+    api.refused(delete(id), 503, "queue_unavailable").await;
+    assert_eq!(api.call(delete(&format!("{id}.1"))).await.status, 200);
+}
+
 #[tokio::test]
 async fn an_id_that_was_cancelled_can_be_submitted_again() {
     let api = api();
@@ -148,6 +180,24 @@ async fn a_job_that_waits_beyond_its_deadline_has_expired() {
     let view = api.call(get(&format!("/v1/jobs/{id}"))).await;
     assert_eq!(view.body["status"], "expired");
     assert_eq!(view.body["error"]["code"], "deadline_exceeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_may_be_the_last_of_all_times() {
+    let api = api();
+    let body = json!({"text": "x", "deadline": jiff::Timestamp::MAX.to_string()});
+    let accepted = api.call(submit(&body)).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.body);
+    let path = format!("/v1/jobs/{}", accepted.id());
+    for path in [path.clone(), format!("{path}?wait=5")] {
+        let shown = api.call(get(&path)).await;
+        assert_eq!(
+            (shown.status, shown.body["status"].as_str()),
+            (200, Some("queued")),
+            "{}",
+            shown.body
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,41 @@
+//! Ending a job from outside, whole: the steps of it go on when the client who asked has gone.
+
+use precis_schemas::ending::Ending;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::event::Cancel;
+use precis_schemas::{JobHandle, Outcome};
+use tracing::Instrument as _;
+
+use crate::queue::Ended;
+use crate::state::AppState;
+
+/// Ends a job, see [`Queue::end`](crate::queue::Queue::end), and tells the worker that may have one that is cancelled.
+///
+/// # Errors
+/// When the queue can't be asked.
+pub(crate) async fn end(
+    state: &AppState,
+    handle: &JobHandle,
+    ending: Ending,
+) -> Result<Option<Ended>, Refusal> {
+    let (state, handle) = (state.clone(), handle.clone());
+    // On its own: a handler is dropped when its client leaves. With a record and no more than that, a job would stay in
+    // the queue, to be decoded for nobody.
+    let all = async move {
+        let ended = state.queue().end(&handle, &ending).await?;
+        if let (Some(Ended::Now(result)), Outcome::Cancelled) = (&ended, ending.outcome) {
+            state.queue().nudge(Cancel {
+                id: result.id.clone(),
+                job_sequence: result.job_sequence,
+            });
+        }
+        Ok(ended)
+    };
+    tokio::spawn(all.in_current_span()).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a job can't be ended");
+        Err(Refusal::new(
+            ErrorCode::Internal,
+            "something went wrong inside; the logs have the details under this request id",
+        ))
+    })
+}
