@@ -53,6 +53,7 @@ fn rules(texts: u32, rows: u32) -> Vec<Rule> {
         table("prediction_versions", "toDateTime(finished_at)", rows),
         table("prediction_minutes", "minute", texts + MINUTES_AFTER_TEXTS),
         table("prediction_hours", "minute", rows),
+        table("prediction_days", "minute", rows),
         table("drift_days", "day", rows),
     ]
 }

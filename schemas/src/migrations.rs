@@ -53,6 +53,16 @@ pub const ALL: &[Migration] = &[
         name: "figures",
         sql: include_str!("../clickhouse/0008_figures.sql"),
     },
+    Migration {
+        version: 9,
+        name: "histograms",
+        sql: include_str!("../clickhouse/0009_histograms.sql"),
+    },
+    Migration {
+        version: 10,
+        name: "days",
+        sql: include_str!("../clickhouse/0010_days.sql"),
+    },
 ];
 
 /// Table that remembers which migrations have been applied, and with what text.

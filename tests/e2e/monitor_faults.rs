@@ -81,7 +81,7 @@ async fn rows_are_jobs(product: &Product, jobs: u64) {
     ] {
         assert_eq!(count(sql).await, Some(jobs), "{sql}");
     }
-    for table in ["prediction_minutes", "prediction_hours"] {
+    for table in ["prediction_minutes", "prediction_hours", "prediction_days"] {
         let sql = format!("SELECT sum(predictions) AS n FROM {table} FINAL");
         eventually(PATIENCE, "the figures are refreshed", async || {
             let found = count(&sql).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use precis_schemas::migrations;
+use precis_schemas::{migrations, queries};
 use precis_tests::product::free_port;
 use precis_tests::{Options, Process, Product, eventually};
 use serde_json::{Value, json};
@@ -110,6 +110,76 @@ async fn a_database_of_the_first_version_is_brought_up_to_date_and_forgets_in_ti
             json!({"job_id": "new", "text": "A text.", "summary": "A summary."}),
         ]
     );
+}
+
+/// Runs a statement, or the text of a named query over a window without restrictions, in the database `old`.
+async fn in_old(product: &Product, sql: &str, from: Timestamp, to: Timestamp) -> Vec<Value> {
+    let window = [("param_from", written(from)), ("param_to", written(to))];
+    let response = product
+        .http
+        .post(format!(
+            "{}/?database=old&default_format=JSONEachRow&param_model=&param_channel=&param_tenant=",
+            product.clickhouse
+        ))
+        .query(&window)
+        .body(sql.to_owned())
+        .send()
+        .await
+        .unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    assert!(status.is_success(), "{sql}: {text}");
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn percentiles_of_before_stay_when_histograms_take_the_place_of_sketches() {
+    const WITH_SKETCHES: usize = 8;
+    let product = without_workers(&[]).await;
+    let now = Timestamp::now();
+    let ago = |days: i64| now - SignedDuration::from_hours(24 * days);
+    product.query("CREATE DATABASE old").await;
+    let before = migrations::ALL[..WITH_SKETCHES]
+        .iter()
+        .flat_map(migrations::Migration::statements);
+    let ledger = [
+        "CREATE TABLE schema_migrations AS precis.schema_migrations".to_owned(),
+        format!(
+            "INSERT INTO schema_migrations SELECT * FROM precis.schema_migrations WHERE version <= {WITH_SKETCHES}"
+        ),
+    ];
+    // An hour whose minutes and predictions are kept no longer, and predictions that still are.
+    let data = [
+        "INSERT INTO prediction_hours (minute, model, version, predictions, end_to_end_ms)
+         SELECT toStartOfHour(now() - INTERVAL 40 DAY), 'm', now64(3), 1000, quantilesDDState(0.01, 0.5)(toFloat64(number))
+         FROM numbers(1, 1000)"
+            .to_owned(),
+        "INSERT INTO prediction_versions (job_id, finished_at, model, outcome, end_to_end_ms)
+         SELECT toString(number), now() - INTERVAL 3 DAY, 'm', 'succeeded', number FROM numbers(1, 1000)"
+            .to_owned(),
+    ];
+    for statement in before.chain(ledger).chain(data) {
+        in_old(&product, &statement, now, now).await;
+    }
+    let _monitor = another_monitor(&product, "old", &["clickhouse.database=old"]);
+    let applied = "SELECT version FROM schema_migrations FINAL";
+    eventually(PATIENCE, "every migration is applied", async || {
+        (in_old(&product, applied, now, now).await.len() == migrations::ALL.len()).then_some(())
+    })
+    .await;
+    let latency = queries::find("latency").unwrap();
+    for days in [40, 3] {
+        eventually(PATIENCE, "percentiles are those of 1 to 1000", async || {
+            let rows = in_old(&product, latency.sql, ago(days + 1), ago(days - 1)).await;
+            let row = rows.iter().find(|row| row["stage"] == "end_to_end")?;
+            let close =
+                |column: &str, value: f64| (row[column].as_f64().unwrap() / value - 1.0).abs() < 0.021;
+            (close("p50_ms", 500.0) && close("p90_ms", 900.0) && close("p99_ms", 990.0)).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

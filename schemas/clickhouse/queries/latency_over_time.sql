@@ -7,6 +7,7 @@
 -- param model: text = ''; only this model
 -- param channel: text = ''; only what came in this way
 -- param tenant: text = ''; only this account
+WITH bin -> if(bin = 0, 0, 0.00099 * exp(bin * log(1.01 / 0.99))) AS ms_of
 SELECT
     CAST(multiIf(
         {bucket:String} = 'minute', minute,
@@ -15,9 +16,9 @@ SELECT
     ), 'DateTime(\'UTC\')') AS time,
     sum(predictions) AS count,
     sum(end_to_end_ms_sum) / sum(predictions) AS mean_ms,
-    (quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(end_to_end_ms) AS percentiles)[1] AS p50_ms,
-    percentiles[2] AS p95_ms,
-    percentiles[3] AS p99_ms,
+    ms_of((quantilesExactWeightedArray(0.5, 0.95, 0.99)(mapKeys(end_to_end_bins), mapValues(end_to_end_bins)) AS percentiles)[1]) AS p50_ms,
+    ms_of(percentiles[2]) AS p95_ms,
+    ms_of(percentiles[3]) AS p99_ms,
     max(end_to_end_ms_max) AS max_ms
 FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = {bucket:String})
 WHERE ({model:String} = '' OR model = {model:String})

@@ -4,14 +4,15 @@
 -- param model: text = ''; only this model
 -- param channel: text = ''; only what came in this way
 -- param tenant: text = ''; only this account
+WITH bin -> if(bin = 0, 0, 0.00099 * exp(bin * log(1.01 / 0.99))) AS ms_of
 SELECT
     model,
     revision,
     sum(f.predictions) AS count,
     sum(f.summarized) / count AS success,
-    (quantilesDDMerge(0.01, 0.5, 0.95)(f.end_to_end_ms) AS end_to_end)[1] AS p50_ms,
-    end_to_end[2] AS p95_ms,
-    (quantilesDDMerge(0.01, 0.5)(f.decode_ms))[1] AS decode_p50_ms,
+    ms_of((quantilesExactWeightedArray(0.5, 0.95)(mapKeys(f.end_to_end_bins), mapValues(f.end_to_end_bins)) AS end_to_end)[1]) AS p50_ms,
+    ms_of(end_to_end[2]) AS p95_ms,
+    ms_of(quantilesExactWeightedArray(0.5)(mapKeys(f.decode_bins), mapValues(f.decode_bins))[1]) AS decode_p50_ms,
     sum(f.summary_chars) / nullIf(sum(f.summarized), 0) AS summary_chars,
     sum(f.compression) / nullIf(sum(f.compressed), 0) AS compression,
     sum(f.coverage) / nullIf(sum(f.signalled), 0) AS coverage,
@@ -21,7 +22,7 @@ SELECT
     sum(rouge2_sum) / nullIf(sum(arraySum(rouge2_bins)), 0) AS rouge2,
     sum(rougeL_sum) / nullIf(sum(arraySum(rougeL_bins)), 0) AS rougeL,
     sum(bleu_sum) / nullIf(sum(arraySum(bleu_bins)), 0) AS bleu
-FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'hour') AS f
+FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'day') AS f
 WHERE ({model:String} = '' OR model = {model:String})
     AND ({channel:String} = '' OR channel = {channel:String})
     AND ({tenant:String} = '' OR tenant = {tenant:String})

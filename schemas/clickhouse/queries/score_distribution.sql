@@ -13,14 +13,17 @@ SELECT
     count
 FROM
 (
-    SELECT if({score:String} = 'bleu', 100, 1) AS top, sumForEach(multiIf(
-            {score:String} = 'rouge1', rouge1_bins,
-            {score:String} = 'rouge2', rouge2_bins,
-            {score:String} = 'rougeL', rougeL_bins,
-            {score:String} = 'rougeLsum', rougeLsum_bins,
-            bleu_bins
-        )) AS bins
-    FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'hour')
+    SELECT
+        if({score:String} = 'bleu', 100, 1) AS top,
+        -- Of a chain of `if` only what is chosen is read; of `multiIf` all would be.
+        sumForEach(
+            if({score:String} = 'rouge1', rouge1_bins,
+            if({score:String} = 'rouge2', rouge2_bins,
+            if({score:String} = 'rougeL', rougeL_bins,
+            if({score:String} = 'rougeLsum', rougeLsum_bins,
+            bleu_bins))))
+        ) AS bins
+    FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'day')
     WHERE ({model:String} = '' OR model = {model:String})
         AND ({channel:String} = '' OR channel = {channel:String})
         AND ({tenant:String} = '' OR tenant = {tenant:String})

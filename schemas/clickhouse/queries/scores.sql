@@ -15,47 +15,38 @@ SELECT
     if(count > 1, sqrt(greatest(0, sum(squares) - count * mean * mean) / (count - 1)), NULL) AS deviation
 FROM
 (
+    -- Of a chain of `if` only what is chosen is read; of `multiIf` all would be.
     SELECT
         CAST(multiIf(
             {bucket:String} = 'minute', minute,
             {bucket:String} = 'hour', toDateTime(toStartOfHour(minute), 'UTC'),
             toDateTime(toStartOfDay(minute), 'UTC')
         ), 'DateTime(\'UTC\')') AS time,
-        multiIf(
-            {score:String} = 'rouge1', rouge1_bins,
-            {score:String} = 'rouge2', rouge2_bins,
-            {score:String} = 'rougeL', rougeL_bins,
-            {score:String} = 'rougeLsum', rougeLsum_bins,
-            bleu_bins
-        ) AS bins,
-        multiIf(
-            {score:String} = 'rouge1', rouge1_sum,
-            {score:String} = 'rouge2', rouge2_sum,
-            {score:String} = 'rougeL', rougeL_sum,
-            {score:String} = 'rougeLsum', rougeLsum_sum,
-            bleu_sum
-        ) AS total,
-        multiIf(
-            {score:String} = 'rouge1', rouge1_squares,
-            {score:String} = 'rouge2', rouge2_squares,
-            {score:String} = 'rougeL', rougeL_squares,
-            {score:String} = 'rougeLsum', rougeLsum_squares,
-            bleu_squares
-        ) AS squares,
-        multiIf(
-            {score:String} = 'rouge1', rouge1_min,
-            {score:String} = 'rouge2', rouge2_min,
-            {score:String} = 'rougeL', rougeL_min,
-            {score:String} = 'rougeLsum', rougeLsum_min,
-            bleu_min
-        ) AS least,
-        multiIf(
-            {score:String} = 'rouge1', rouge1_max,
-            {score:String} = 'rouge2', rouge2_max,
-            {score:String} = 'rougeL', rougeL_max,
-            {score:String} = 'rougeLsum', rougeLsum_max,
-            bleu_max
-        ) AS greatest
+        if({score:String} = 'rouge1', rouge1_bins,
+        if({score:String} = 'rouge2', rouge2_bins,
+        if({score:String} = 'rougeL', rougeL_bins,
+        if({score:String} = 'rougeLsum', rougeLsum_bins,
+        bleu_bins)))) AS bins,
+        if({score:String} = 'rouge1', rouge1_sum,
+        if({score:String} = 'rouge2', rouge2_sum,
+        if({score:String} = 'rougeL', rougeL_sum,
+        if({score:String} = 'rougeLsum', rougeLsum_sum,
+        bleu_sum)))) AS total,
+        if({score:String} = 'rouge1', rouge1_squares,
+        if({score:String} = 'rouge2', rouge2_squares,
+        if({score:String} = 'rougeL', rougeL_squares,
+        if({score:String} = 'rougeLsum', rougeLsum_squares,
+        bleu_squares)))) AS squares,
+        if({score:String} = 'rouge1', rouge1_min,
+        if({score:String} = 'rouge2', rouge2_min,
+        if({score:String} = 'rougeL', rougeL_min,
+        if({score:String} = 'rougeLsum', rougeLsum_min,
+        bleu_min)))) AS least,
+        if({score:String} = 'rouge1', rouge1_max,
+        if({score:String} = 'rouge2', rouge2_max,
+        if({score:String} = 'rougeL', rougeL_max,
+        if({score:String} = 'rougeLsum', rougeLsum_max,
+        bleu_max)))) AS greatest
     FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = {bucket:String})
     WHERE ({model:String} = '' OR model = {model:String})
         AND ({channel:String} = '' OR channel = {channel:String})

@@ -1,12 +1,42 @@
 -- The slowest jobs, with where their time went.
 --
--- From the rows themselves. Times of a prediction never change, so that FINAL is not needed to see each once.
+-- From the rows themselves, of the hours that can have one of them by their figures, or that have changed since these were
+-- computed. Times of a prediction never change, so that FINAL is not needed to see each once.
 -- param from: time = now-1d; the window begins here
 -- param to: time = now; and ends before this
 -- param limit: 1..1000 = 20; most rows
 -- param model: text = ''; only this model
 -- param channel: text = ''; only what came in this way
 -- param tenant: text = ''; only this account
+WITH
+    -- At least so many took longer than this, unless there are fewer: the lower edge of a bin.
+    (
+        SELECT if(min(bin) = 0, -inf, 0.000999999 * exp((min(bin) - 1) * log(1.01 / 0.99)))
+        FROM
+        (
+            SELECT bin, sum(sum(count)) OVER (ORDER BY bin DESC) - sum(count) AS slower
+            FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'day')
+            ARRAY JOIN mapKeys(end_to_end_bins) AS bin, mapValues(end_to_end_bins) AS count
+            WHERE ({model:String} = '' OR model = {model:String})
+                AND ({channel:String} = '' OR channel = {channel:String})
+                AND ({tenant:String} = '' OR tenant = {tenant:String})
+            GROUP BY bin
+        )
+        WHERE slower < {limit:UInt32}
+    ) AS least_ms,
+    hours AS
+    (
+        SELECT toStartOfHour(minute)
+        FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'hour')
+        WHERE ({model:String} = '' OR model = {model:String})
+            AND ({channel:String} = '' OR channel = {channel:String})
+            AND ({tenant:String} = '' OR tenant = {tenant:String})
+            AND end_to_end_ms_max >= least_ms
+        UNION ALL
+        SELECT toStartOfHour(minute)
+        FROM dirty_minutes
+        WHERE marked_at > now() - INTERVAL 2 MINUTE
+    )
 SELECT
     job_id,
     finished_at,
@@ -30,6 +60,8 @@ WHERE finished_at >= {from:DateTime64(3, 'UTC')} AND finished_at < {to:DateTime6
     AND ({model:String} = '' OR model = {model:String})
     AND ({channel:String} = '' OR channel = {channel:String})
     AND ({tenant:String} = '' OR tenant = {tenant:String})
+    AND end_to_end_ms >= least_ms
+    AND toStartOfHour(finished_at) IN (SELECT * FROM hours)
 ORDER BY end_to_end_ms DESC, finished_at DESC, job_id, version DESC
 LIMIT 1 BY finished_at, job_id
 LIMIT {limit:UInt32}

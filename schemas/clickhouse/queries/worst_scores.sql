@@ -1,6 +1,7 @@
 -- The predictions with the worst scores, with their texts as far as they are kept.
 --
--- From the rows themselves.
+-- From the rows themselves, of the hours that can have one of them by their figures (there are as many with a score as low as
+-- the lowest of these), or that have changed since these were computed.
 -- param from: time = now-1d; the window begins here
 -- param to: time = now; and ends before this
 -- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; which score
@@ -8,30 +9,80 @@
 -- param model: text = ''; only this model
 -- param channel: text = ''; only what came in this way
 -- param tenant: text = ''; only this account
+WITH
+    hours AS
+    (
+        SELECT toStartOfHour(minute)
+        FROM
+        (
+            SELECT
+                minute,
+                -- Of a chain of `if` only what is chosen is read; of `multiIf` all would be.
+                if({score:String} = 'rouge1', rouge1_min,
+                if({score:String} = 'rouge2', rouge2_min,
+                if({score:String} = 'rougeL', rougeL_min,
+                if({score:String} = 'rougeLsum', rougeLsum_min,
+                bleu_min)))) AS least
+            FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'hour')
+            WHERE ({model:String} = '' OR model = {model:String})
+                AND ({channel:String} = '' OR channel = {channel:String})
+                AND ({tenant:String} = '' OR tenant = {tenant:String})
+                AND arraySum(
+                    if({score:String} = 'rouge1', rouge1_bins,
+                    if({score:String} = 'rouge2', rouge2_bins,
+                    if({score:String} = 'rougeL', rougeL_bins,
+                    if({score:String} = 'rougeLsum', rougeLsum_bins,
+                    bleu_bins))))
+                ) > 0
+            ORDER BY least, minute DESC
+            LIMIT {limit:UInt32} WITH TIES
+        )
+        UNION ALL
+        SELECT toStartOfHour(minute)
+        FROM dirty_minutes
+        WHERE marked_at > now() - INTERVAL 2 MINUTE
+    ),
+    worst AS
+    (
+        SELECT finished_at, job_id
+        FROM
+        (
+            SELECT
+                finished_at,
+                job_id,
+                if({score:String} = 'rouge1', rouge1,
+                if({score:String} = 'rouge2', rouge2,
+                if({score:String} = 'rougeL', rougeL,
+                if({score:String} = 'rougeLsum', rougeLsum,
+                bleu)))) AS score
+            FROM predictions
+            WHERE finished_at >= {from:DateTime64(3, 'UTC')} AND finished_at < {to:DateTime64(3, 'UTC')}
+                AND ({model:String} = '' OR model = {model:String})
+                AND ({channel:String} = '' OR channel = {channel:String})
+                AND ({tenant:String} = '' OR tenant = {tenant:String})
+                AND toStartOfHour(finished_at) IN (SELECT * FROM hours)
+        )
+        WHERE score IS NOT NULL
+        ORDER BY score, finished_at DESC, job_id
+        LIMIT {limit:UInt32}
+    )
 SELECT
     job_id,
     finished_at,
     model,
     channel,
     tenant,
-    multiIf(
-        {score:String} = 'rouge1', rouge1,
-        {score:String} = 'rouge2', rouge2,
-        {score:String} = 'rougeL', rougeL,
-        {score:String} = 'rougeLsum', rougeLsum,
-        bleu
-    ) AS score,
+    if({score:String} = 'rouge1', rouge1,
+    if({score:String} = 'rouge2', rouge2,
+    if({score:String} = 'rougeL', rougeL,
+    if({score:String} = 'rougeLsum', rougeLsum,
+    bleu)))) AS score,
     rouge1,
     rouge2,
     rougeL,
     bleu,
     summary,
     reference
-FROM predictions
-WHERE finished_at >= {from:DateTime64(3, 'UTC')} AND finished_at < {to:DateTime64(3, 'UTC')}
-    AND ({model:String} = '' OR model = {model:String})
-    AND ({channel:String} = '' OR channel = {channel:String})
-    AND ({tenant:String} = '' OR tenant = {tenant:String})
-    AND score IS NOT NULL
+FROM prediction_versions FINAL
+PREWHERE (finished_at, job_id) IN (SELECT * FROM worst)
 ORDER BY score, finished_at DESC, job_id
-LIMIT {limit:UInt32}

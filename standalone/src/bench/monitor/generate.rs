@@ -102,7 +102,12 @@ pub(super) async fn predictions(client: &Client, rows: u64) -> anyhow::Result<f6
         .query_raw("TRUNCATE TABLE prediction_versions")
         .execute()
         .await?;
-    for table in ["dirty_minutes", "prediction_minutes", "prediction_hours"] {
+    for table in [
+        "dirty_minutes",
+        "prediction_minutes",
+        "prediction_hours",
+        "prediction_days",
+    ] {
         client
             .query_raw(&format!("TRUNCATE TABLE {table}"))
             .execute()
@@ -133,7 +138,7 @@ pub(super) async fn predictions(client: &Client, rows: u64) -> anyhow::Result<f6
     let begin = Instant::now();
     loop {
         let counted: u64 = client
-            .query_raw("SELECT sum(predictions) FROM prediction_hours FINAL")
+            .query_raw("SELECT sum(predictions) FROM prediction_days FINAL")
             .fetch_one()
             .await?;
         if counted == rows {
@@ -151,7 +156,12 @@ pub(super) async fn predictions(client: &Client, rows: u64) -> anyhow::Result<f6
     }
     let seconds = begin.elapsed().as_secs_f64();
     // What merges do to rows that are days old: all of these were refreshed within minutes.
-    for table in ["prediction_minutes", "prediction_hours", "prediction_versions"] {
+    for table in [
+        "prediction_minutes",
+        "prediction_hours",
+        "prediction_days",
+        "prediction_versions",
+    ] {
         let sql = format!("OPTIMIZE TABLE {table} FINAL");
         client.query_raw(&sql).execute().await?;
     }
