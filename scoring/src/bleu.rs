@@ -39,6 +39,7 @@ pub fn bleu(reference: &str, prediction: &str) -> BleuScore {
     let (reference, prediction) = (normalize(reference), normalize(prediction));
     let (reference, prediction) = (split(&reference), split(&prediction));
     let (sys_len, ref_len) = (prediction.len() as u64, reference.len() as u64);
+    let (reference, prediction) = intern(&reference, &prediction);
     let bp = match (sys_len, ref_len) {
         (sys, reference) if sys >= reference => 1.0,
         (0, _) => 0.0,
@@ -157,14 +158,29 @@ fn split(text: &str) -> Vec<&str> {
     text.split(is_space).filter(|token| !token.is_empty()).collect()
 }
 
+/// A token of the prediction that the reference lacks.
+const ABSENT: u32 = u32::MAX;
+
+/// Tokens as numbers that are equal where the tokens are, or [`ABSENT`]: n-grams of numbers are compared faster.
+fn intern(reference: &[&str], prediction: &[&str]) -> (Vec<u32>, Vec<u32>) {
+    let mut vocabulary: HashMap<&str, u32> = HashMap::with_capacity(reference.len());
+    let mut number = |token| {
+        let next = u32::try_from(vocabulary.len()).unwrap_or(ABSENT - 1);
+        *vocabulary.entry(token).or_insert(next)
+    };
+    let reference = reference.iter().map(|token| number(*token)).collect();
+    let known = |token: &&str| vocabulary.get(token).copied().unwrap_or(ABSENT);
+    (reference, prediction.iter().map(known).collect())
+}
+
 /// N-grams of the prediction found in the reference, each at most as often as the reference has it.
-fn matches(reference: &[&str], prediction: &[&str], order: usize) -> u64 {
-    let mut left: HashMap<&[&str], u64> = HashMap::new();
+fn matches(reference: &[u32], prediction: &[u32], order: usize) -> u64 {
+    let mut left: HashMap<&[u32], u64> = HashMap::with_capacity(reference.len());
     for ngram in reference.windows(order) {
         *left.entry(ngram).or_default() += 1;
     }
     let mut matched = 0;
-    for ngram in prediction.windows(order) {
+    for ngram in prediction.windows(order).filter(|ngram| !ngram.contains(&ABSENT)) {
         if let Some(count) = left.get_mut(ngram).filter(|count| **count > 0) {
             *count -= 1;
             matched += 1;

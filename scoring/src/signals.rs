@@ -68,8 +68,8 @@ pub struct Signals {
 /// ```
 pub fn signals(article: &str, summary: &str) -> Signals {
     let mut vocabulary = HashMap::new();
-    let article_words = intern(article, &mut vocabulary);
     let summary_words = intern(summary, &mut vocabulary);
+    let article_words = look_up(article, &vocabulary);
     let words = summary_words.len();
     let (mut covered, mut squares) = (0, 0);
     for length in fragments(&article_words, &summary_words) {
@@ -89,31 +89,61 @@ pub fn signals(article: &str, summary: &str) -> Signals {
     }
 }
 
-/// Words of a text as numbers that are equal where the words are.
-fn intern(text: &str, vocabulary: &mut HashMap<String, u32>) -> Vec<u32> {
+/// A word of the article that the summary lacks. Articles are long and summaries are short: most words are such, and
+/// which of them it is matters to no signal.
+const ABSENT: u32 = u32::MAX;
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty())
+}
+
+/// Words of the summary as numbers that are equal where the words are, counted from 0 in the order of their first use.
+fn intern(text: &str, vocabulary: &mut HashMap<String, u32>) -> Vec<u32> {
+    words(text)
         .map(|word| {
-            let next = u32::try_from(vocabulary.len()).unwrap_or(u32::MAX);
+            let next = u32::try_from(vocabulary.len()).unwrap_or(ABSENT - 1);
             *vocabulary.entry(word.to_lowercase()).or_insert(next)
         })
         .collect()
 }
 
+/// Words of the article as the same numbers, or [`ABSENT`].
+fn look_up(text: &str, vocabulary: &HashMap<String, u32>) -> Vec<u32> {
+    let mut lower = String::new();
+    let number = |word: &str| {
+        let found = if !word.is_ascii() {
+            vocabulary.get(&word.to_lowercase())
+        } else if word.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            lower.clear();
+            lower.push_str(word);
+            lower.make_ascii_lowercase();
+            vocabulary.get(&lower)
+        } else {
+            vocabulary.get(word)
+        };
+        found.copied().unwrap_or(ABSENT)
+    };
+    words(text).map(number).collect()
+}
+
 /// Lengths of the fragments of the summary that occur in the article, by the greedy search of Grusky et al.
-/// 2018, figure 2: from each position the longest match, and on behind it.
+/// 2018, figure 2: from each position the longest match, and on behind it. The numbers of the summary's words are below
+/// their count.
 fn fragments(article: &[u32], summary: &[u32]) -> Vec<usize> {
-    let mut positions: HashMap<u32, Vec<usize>> = HashMap::new();
+    let mut positions: Vec<Vec<usize>> = vec![Vec::new(); summary.len()];
     for (at, &word) in article.iter().enumerate() {
-        positions.entry(word).or_default().push(at);
+        if let Some(positions) = positions.get_mut(word as usize) {
+            positions.push(at);
+        }
     }
     let mut lengths = Vec::new();
     let mut from = 0;
-    while let Some(word) = summary.get(from) {
+    while let Some(&word) = summary.get(from) {
         let mut longest = 0;
         // As in the paper, the search goes on behind a match, not inside it.
         let mut behind = 0;
-        for &at in positions.get(word).map_or(&[][..], Vec::as_slice) {
+        for &at in &positions[word as usize] {
             if at >= behind {
                 let pairs = summary[from..].iter().zip(&article[at..]);
                 let length = pairs.take_while(|(ours, theirs)| ours == theirs).count();
@@ -131,7 +161,8 @@ fn fragments(article: &[u32], summary: &[u32]) -> Vec<usize> {
 
 fn novelty(article: &[u32], summary: &[u32], order: usize) -> f64 {
     let ours = distinct(summary.windows(order));
-    let theirs = distinct(article.windows(order).filter(|ngram| ours.contains(ngram)));
+    let known = article.windows(order).filter(|ngram| !ngram.contains(&ABSENT));
+    let theirs = distinct(known.filter(|ngram| ours.contains(ngram)));
     ratio(ours.len() - theirs.len(), ours.len())
 }
 
@@ -170,9 +201,10 @@ mod tests {
 
     #[test]
     fn fragments_are_the_longest_matches_from_left_to_right() {
-        assert_eq!(fragments(&[1, 2, 3, 9, 1, 2, 3, 4], &[1, 2, 3, 4, 7, 9]), [4, 1]);
-        assert_eq!(fragments(&[], &[1]), [0; 0]);
-        assert_eq!(fragments(&[1], &[]), [0; 0]);
+        let article = [0, 1, 2, 5, 0, 1, 2, 3, ABSENT];
+        assert_eq!(fragments(&article, &[0, 1, 2, 3, 4, 5]), [4, 1]);
+        assert_eq!(fragments(&[], &[0]), [0; 0]);
+        assert_eq!(fragments(&[0], &[]), [0; 0]);
     }
 
     #[test]
@@ -190,6 +222,18 @@ mod tests {
         let found = signals("one two three", "four five six.");
         assert_eq!(found.novel_ngrams, [1.0; 3]);
         assert_eq!((found.coverage, found.density), (0.0, 0.0));
+    }
+
+    #[test]
+    fn words_are_the_same_in_upper_and_lower_case_of_any_script() {
+        let found = signals(
+            "The \u{e9}t\u{e9} of \u{39f}\u{394}\u{39f}\u{3a3}, \u{39f}\u{394}\u{39f}\u{3a3}",
+            "THE \u{c9}T\u{c9} OF \u{3bf}\u{3b4}\u{3bf}\u{3c2}.",
+        );
+        assert_eq!(
+            (found.coverage, found.density, found.article_words),
+            (1.0, 4.0, 5)
+        );
     }
 
     #[test]
