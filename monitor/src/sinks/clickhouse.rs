@@ -1,14 +1,13 @@
 //! Results into ClickHouse: collected into a block, inserted, and only then acknowledged.
 //!
-//! While one block is stored the next is collected and scored; nothing more is pulled then, so that memory is bounded by
-//! two blocks however long ClickHouse is away.
+//! While one block is stored the next ones are pulled and scored, on other threads, and the one before is acknowledged. No
+//! more than [`AHEAD`] wait for their turn, so that memory is bounded however long ClickHouse is away.
 //!
 //! No row is stored twice, whenever this process dies: a block that is tried again by the same process has the same
 //! deduplication token, and after a restart results come again only when the insert that was on its way has ended (it is
 //! given up after half the time after which they do), so that a look into the table tells which of them are there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,6 +18,7 @@ use precis_runtime::topology::TopologyError;
 use precis_schemas::topology::clickhouse_sink_consumer;
 use precis_schemas::{JobResult, time};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Place};
@@ -33,6 +33,8 @@ use crate::texts::Texts;
 
 /// Name of the sink in metrics.
 const SINK: &str = "clickhouse";
+/// Blocks that are being made into rows, or wait to be stored.
+const AHEAD: usize = 2;
 /// How long the open block is waited for after the word to stop.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
@@ -47,15 +49,21 @@ pub(crate) struct Sink {
     pub(crate) stop: CancellationToken,
 }
 
-/// A block that is ready to be stored.
-struct Prepared {
+/// Rows of what can be read of a block, the index of each row's message, and what can't be read with the reason.
+type Rows = (Block, Vec<usize>, Vec<(usize, String)>);
+
+/// A block whose rows are being made.
+struct Pulled {
     in_hand: InHand,
     received_at: Timestamp,
-    block: Block,
-    /// For each row the index of its message.
-    kept: Vec<usize>,
-    /// Messages that can't be read, with the reason.
-    unreadable: Vec<(usize, String)>,
+    reading: JoinHandle<Rows>,
+}
+
+/// A block whose rows are stored, or refused for ever.
+struct Kept {
+    in_hand: InHand,
+    /// The index of each message that becomes no row, with the reason.
+    refused: Vec<(usize, String)>,
 }
 
 impl Sink {
@@ -76,37 +84,47 @@ impl Sink {
         let intake = blocks.intake().clone();
         self.readiness.set(true);
         tracing::info!(clickhouse = self.store.address(), "results go to ClickHouse");
-        let (sender, mut receiver) = mpsc::channel::<Prepared>(1);
         let texts = Texts::of(&self.settings);
-        let take = async move {
+        let (pulled, mut to_store) = mpsc::channel::<Pulled>(AHEAD);
+        let (kept, mut to_settle) = mpsc::channel::<Kept>(1);
+        let pull = async move {
             // Room first: a block that nobody can take yet is left in the stream.
-            while let Ok(room) = sender.reserve().await
+            while let Ok(room) = pulled.reserve().await
                 && let Some(in_hand) = blocks.next().await
             {
-                if let Some(prepared) = prepare(in_hand, texts).await {
-                    room.send(prepared);
-                }
+                room.send(Pulled::begin(in_hand, texts));
             }
         };
-        let store = async {
-            while let Some(prepared) = receiver.recv().await {
-                self.keep(prepared, &intake).await;
+        let store = async move {
+            while let Some(pulled) = to_store.recv().await {
+                let Some(stored) = self.store(pulled).await else {
+                    continue;
+                };
+                // The other end is read for as long as this one is written.
+                let _always = kept.send(stored).await;
             }
         };
-        tokio::join!(take, store);
+        let settle = async move {
+            while let Some(kept) = to_settle.recv().await {
+                settle(kept, &intake).await;
+            }
+        };
+        tokio::join!(pull, store, settle);
         lag.abort();
         Ok(())
     }
 
-    /// Stores one block and settles its messages.
-    async fn keep(&self, prepared: Prepared, intake: &Intake) {
-        let Prepared {
+    /// Stores one block; none when that could not be done, and its messages are left to come again.
+    async fn store(&self, pulled: Pulled) -> Option<Kept> {
+        let Pulled {
             in_hand,
             received_at,
-            mut block,
-            kept,
-            unreadable,
-        } = prepared;
+            reading,
+        } = pulled;
+        let Ok((mut block, of_row, unreadable)) = reading.await else {
+            tracing::error!("a block could not be made into rows; its results will be delivered again");
+            return None;
+        };
         let messages = in_hand.messages();
         let headers = messages.iter().map(|one| one.message.headers.as_ref());
         let spans = BlockSpans::begin(headers, received_at, TABLE);
@@ -120,45 +138,44 @@ impl Sink {
                 results = messages.len(),
                 "stopped while ClickHouse was away; the open block will be delivered again"
             );
-            return;
+            return None;
         }
         let refused_rows = block
             .refused()
             .iter()
-            .map(|(index, reason)| (kept[*index], format!("ClickHouse refuses the row: {reason}")));
-        let refused: Vec<(usize, String)> = unreadable.into_iter().chain(refused_rows).collect();
-        let mut done = vec![true; messages.len()];
-        for (index, reason) in refused {
-            done[index] = bury(intake, SINK, &messages[index], reason).await;
-        }
-        let settled = messages
-            .iter()
-            .zip(done)
-            .filter_map(|(one, done)| done.then_some(one));
-        acknowledge(settled).await;
+            .map(|(index, reason)| (of_row[*index], format!("ClickHouse refuses the row: {reason}")));
+        let refused = unreadable.into_iter().chain(refused_rows).collect();
+        Some(Kept { in_hand, refused })
     }
 }
 
-/// Messages into scored rows, which is arithmetic over whole texts: not on the threads that serve the network.
-async fn prepare(in_hand: InHand, texts: Texts) -> Option<Prepared> {
-    let received_at = time::now();
-    let shared = in_hand.shared();
-    let Ok((block, kept, unreadable)) = tokio::task::spawn_blocking(move || read(&shared, texts)).await
-    else {
-        tracing::error!("a block could not be made into rows; its results will be delivered again");
-        return None;
-    };
-    Some(Prepared {
-        in_hand,
-        received_at,
-        block,
-        kept,
-        unreadable,
-    })
+impl Pulled {
+    /// Has the rows made: that is arithmetic over whole texts, and not for the threads that serve the network.
+    fn begin(in_hand: InHand, texts: Texts) -> Self {
+        let shared = in_hand.shared();
+        Self {
+            received_at: time::now(),
+            reading: tokio::task::spawn_blocking(move || read(&shared, texts)),
+            in_hand,
+        }
+    }
 }
 
-/// Rows of what can be read, the index of each row's message, and what can't be read with the reason.
-fn read(delivered: &Arc<Vec<Delivered>>, texts: Texts) -> (Block, Vec<usize>, Vec<(usize, String)>) {
+/// Takes the messages off the consumer's list; those that become no row once their dead letters are stored.
+async fn settle(kept: Kept, intake: &Intake) {
+    let messages = kept.in_hand.messages();
+    let mut done = vec![true; messages.len()];
+    for (index, reason) in kept.refused {
+        done[index] = bury(intake, SINK, &messages[index], reason).await;
+    }
+    let settled = messages
+        .iter()
+        .zip(done)
+        .filter_map(|(one, done)| done.then_some(one));
+    acknowledge(settled).await;
+}
+
+fn read(delivered: &[Delivered], texts: Texts) -> Rows {
     let scorer = Scorer::default();
     let (mut rows, mut places, mut kept, mut unreadable) = (vec![], vec![], vec![], vec![]);
     for (index, one) in delivered.iter().enumerate() {

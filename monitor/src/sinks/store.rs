@@ -15,14 +15,12 @@ use crate::database::{Database, explain, is_refusal_of_content};
 use crate::metrics;
 use crate::row::{PredictionRow, TABLE};
 
-/// Which of these predictions are there already, in any version. The set of keys is looked up in the primary index.
-const STORED: &str = "SELECT toUnixTimestamp64Milli(finished_at) AS finished_ms, job_id
+/// Which of these predictions are there already, in any version. A result has one place in the stream and one time, so
+/// that a range of the primary key and a set of numbers find it; comparing the ids is left to whoever asks.
+const STORED: &str = "SELECT DISTINCT toUnixTimestamp64Milli(finished_at) AS finished_ms, job_id
 FROM prediction_versions
-WHERE (finished_at, job_id) IN (
-    SELECT fromUnixTimestamp64Milli(key.1, 'UTC'), key.2
-    FROM (SELECT arrayJoin(arrayZip(CAST(?, 'Array(Int64)'), CAST(?, 'Array(String)'))) AS key)
-)
-GROUP BY finished_ms, job_id";
+WHERE finished_at BETWEEN fromUnixTimestamp64Milli(?, 'UTC') AND fromUnixTimestamp64Milli(?, 'UTC')
+    AND result_sequence IN ?";
 
 /// Marks minutes, given in seconds since 1970.
 const MARK: &str = "INSERT INTO dirty_minutes (minute, marked_at)
@@ -104,15 +102,19 @@ impl Store {
     }
 
     async fn look_up(&self, rows: &[PredictionRow]) -> Result<HashSet<(i64, String)>, Error> {
-        let times: Vec<i64> = rows.iter().map(|row| row.finished_at).collect();
-        let ids: Vec<&str> = rows.iter().map(|row| row.job_id.as_str()).collect();
+        let times = || rows.iter().map(|row| row.finished_at);
+        let (Some(first), Some(last)) = (times().min(), times().max()) else {
+            return Ok(HashSet::new());
+        };
+        let sequences: Vec<u64> = rows.iter().map(|row| row.result_sequence).collect();
         let query = self
             .database
             .client
             .query(STORED)
-            .bind(times)
-            .bind(ids)
-            // A block may hold more ids than the server takes by default in one text.
+            .bind(first)
+            .bind(last)
+            .bind(sequences)
+            // A block may hold more numbers than the server takes by default in one text.
             .with_setting("max_query_size", "67108864")
             .with_setting("max_ast_elements", "1000000")
             .with_setting("max_expanded_ast_elements", "1000000");
