@@ -137,16 +137,23 @@ pub(crate) async fn discard(mut chunks: BodyDataStream) {
 
 async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let mut chunks = body.into_data_stream();
+    let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| invalid(format!("the body broke off: {error}")))?;
-        if all.len() + chunk.len() > limit {
+        if first.len() + all.len() + chunk.len() > limit {
             discard(chunks).await;
             return Err(too_large(limit));
         }
-        all.extend_from_slice(&chunk);
+        // Most bodies come in one piece, which need not be copied.
+        if first.is_empty() && all.is_empty() {
+            first = chunk;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&chunk);
+        }
     }
-    Ok(all.freeze())
+    Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
 /// Reads a JSON object.

@@ -263,7 +263,7 @@ impl Call {
             Some(result) => (view::handle_of(&result).to_string(), Some(result)),
             None => {
                 let handle = submit::publish(state, submission).await.map_err(unpublished)?;
-                (handle.to_string(), waiter.new_result(state, self.until).await)
+                (handle.to_string(), waiter.result(state, self.until).await)
             }
         };
         let outcome = match result {

@@ -162,20 +162,9 @@ impl Waiter {
 
     /// Waits until there is a result; none when `until` has come or the process is to stop before.
     ///
-    /// A look that fails is no reason to give up: the queue may come back in time.
+    /// The job had none when this place was taken, or somebody has looked since then: what came later is heard, so that
+    /// the first look is a while off. One that fails is no reason to give up: the queue may come back in time.
     pub(crate) async fn result(&mut self, state: &AppState, until: Instant) -> Option<JobResult> {
-        // A look that takes long must not outlast the wait.
-        let look = timeout_at(until, state.queue().result(&self.id, Copy::Any)).await;
-        if let Ok(Ok(Some(result))) = look
-            && self.is_about(&result)
-        {
-            return Some(result);
-        }
-        self.new_result(state, until).await
-    }
-
-    /// As [`Waiter::result`] for a job that had no result when this place was taken: there is nothing to look at yet.
-    pub(crate) async fn new_result(&mut self, state: &AppState, until: Instant) -> Option<JobResult> {
         let mut pause = FIRST_PAUSE;
         loop {
             if state.stop().is_cancelled() || Instant::now() >= until {

@@ -4,8 +4,10 @@
 //! drain when asked to stop. A role gets a [`boot::Context`] and is otherwise free of such concerns.
 
 pub mod admin;
+mod allocator;
 pub mod boot;
 pub mod config;
+pub mod json;
 mod json_log;
 pub mod liveness;
 pub mod nats;

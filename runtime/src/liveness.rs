@@ -68,10 +68,9 @@ impl Workers {
             .seen
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let fresh = |at: &Instant| now.duration_since(*at) < Duration::from_secs(HEARTBEAT_TIMEOUT_SECONDS);
         let mut live: Vec<Heartbeat> = seen
             .values()
-            .filter(|(at, _)| fresh(at))
+            .filter(|(at, _)| is_fresh(*at, now))
             .map(|(_, heartbeat)| heartbeat.clone())
             .collect();
         live.sort_by(|a, b| a.worker.cmp(&b.worker));
@@ -80,10 +79,28 @@ impl Workers {
 
     /// The name under which `model` is served: itself, or that of a live worker whose model has this name.
     pub fn resolve(&self, model: &str) -> Option<Token> {
-        let live = self.live();
-        live.iter()
-            .find(|heartbeat| heartbeat.model.served_as.as_str() == model)
-            .or_else(|| live.iter().find(|heartbeat| heartbeat.model.name == model))
+        let now = Instant::now();
+        let seen = self
+            .seen
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let live = || {
+            seen.values()
+                .filter(|(at, _)| is_fresh(*at, now))
+                .map(|(_, heartbeat)| heartbeat)
+        };
+        // Every job asks: nothing is copied. The same of several, whichever is heard of first.
+        let first = |is_it: &dyn Fn(&Heartbeat) -> bool| {
+            live()
+                .filter(|heartbeat| is_it(heartbeat))
+                .min_by(|a, b| a.worker.cmp(&b.worker))
+        };
+        first(&|heartbeat| heartbeat.model.served_as.as_str() == model)
+            .or_else(|| first(&|heartbeat| heartbeat.model.name == model))
             .map(|heartbeat| heartbeat.model.served_as.clone())
     }
+}
+
+fn is_fresh(heard: Instant, now: Instant) -> bool {
+    now.duration_since(heard) < Duration::from_secs(HEARTBEAT_TIMEOUT_SECONDS)
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
-use async_nats::{Client, PublishError, RequestError, Subject};
+use async_nats::{Client, PublishError, Subject};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,9 +24,6 @@ pub struct Leases {
 }
 
 /// Where the server listens to what becomes of one delivery.
-///
-/// A confirmed acknowledgement is a request on the connection's own inbox. async-nats' `double_ack` subscribes anew for
-/// each.
 #[derive(Debug, Clone)]
 pub struct Acker {
     client: Client,
@@ -41,13 +38,6 @@ impl Acker {
 
     async fn tell(&self, kind: AckKind) -> Result<(), PublishError> {
         self.client.publish(self.reply.clone(), kind.into()).await
-    }
-
-    async fn ask(&self, kind: AckKind) -> Result<(), RequestError> {
-        self.client
-            .request(self.reply.clone(), kind.into())
-            .await
-            .map(drop)
     }
 }
 
@@ -134,13 +124,14 @@ impl Lease {
         }
     }
 
-    /// Acknowledges, and waits until the server has confirmed that the job is gone from the queue.
+    /// Acknowledges: the server takes the job off the queue. It is not waited for. The job's result is stored by now, so
+    /// that an acknowledgement that is lost with its connection costs a delivery which finds that result, and nothing else.
     ///
     /// # Errors
-    /// When the server does not confirm; the job may then be delivered again, which is harmless.
-    pub async fn settle(self) -> Result<(), RequestError> {
+    /// When the connection is closed for good.
+    pub async fn settle(self) -> Result<(), PublishError> {
         match &self.acker {
-            Some(acker) => acker.ask(AckKind::Ack).await,
+            Some(acker) => acker.tell(AckKind::Ack).await,
             None => Ok(()),
         }
     }

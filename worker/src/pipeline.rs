@@ -86,7 +86,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         limits: config.queue.topology_limits(),
         settings: config.nats.clone(),
     };
-    let mut fetcher = Fetcher::start(
+    let fetcher = Fetcher::start(
         &lane_queue,
         &config.worker.lanes,
         &leases,
@@ -133,7 +133,10 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         hurry: hurry.clone(),
     };
     readiness.set(true);
-    pipeline.run(&mut fetcher).await;
+    // On a thread of the runtime, which need not be woken for every message as the main thread would have to be.
+    tokio::spawn(pipeline.run(fetcher))
+        .await
+        .context("the pipeline")?;
     readiness.set(false);
     drained.cancel();
     hurry.cancel();
@@ -208,7 +211,7 @@ struct Pipeline {
 
 impl Pipeline {
     /// Takes as many jobs as there is room for, and gives each to the engine as soon as it is there.
-    async fn run(self, fetcher: &mut Fetcher) {
+    async fn run(self, mut fetcher: Fetcher) {
         let settings = &self.config.worker;
         let linger = Duration::from_millis(settings.linger_ms);
         let room = Arc::new(Semaphore::new(settings.max_batch));
@@ -248,7 +251,9 @@ impl Pipeline {
                     job = %accepted.job.id,
                     trace_id = accepted.delivery.trace.as_ref().map_or("", |trace| trace.trace_id())
                 );
-                settling.spawn(pipeline.clone().work(accepted, in_hand, place).instrument(within));
+                // In a box: it is large, and moved several times on its way.
+                let work = Box::pin(pipeline.clone().work(accepted, in_hand, place));
+                settling.spawn(work.instrument(within));
             }
             // Results are published meanwhile; many more of them than fit the model mean that the queue can't take them,
             // and nothing new is begun.

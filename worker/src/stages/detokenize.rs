@@ -2,7 +2,7 @@
 
 use precis_engine::{Generated, StopRule};
 use precis_schemas::result::{ModelRef, Sizes, Timings, WorkerRef};
-use precis_schemas::{Channel, GenerationParams, JobResult, Lane, Outcome, Task, Token, time};
+use precis_schemas::{Channel, GenerationParams, JobId, JobResult, Lane, Outcome, Task, Token, time};
 use precis_scoring::sentence::{Rules, first_sentence_by, sentence_ranges};
 
 use super::batch::Row;
@@ -43,11 +43,10 @@ pub fn first_sentence_rule() -> StopRule {
     })
 }
 
-fn blank(delivery: &Delivery, signature: &Signature) -> JobResult {
+fn blank(id: JobId, delivery: &Delivery, signature: &Signature) -> JobResult {
     let finished_at = time::now();
     JobResult {
-        // Replaced by the caller: a result is only ever made for a job that has an id.
-        id: precis_schemas::JobId::generate(),
+        id,
         job_sequence: delivery.sequence,
         task: Task::Summarize,
         lane: Lane::Normal,
@@ -82,8 +81,7 @@ fn blank(delivery: &Delivery, signature: &Signature) -> JobResult {
 
 /// The result of a job that the model has nothing to do with; none when it has no id to answer to.
 pub fn result_of_answered(answered: &Answered, signature: &Signature) -> Option<JobResult> {
-    let mut result = blank(&answered.delivery, signature);
-    result.id = answered.id.clone()?;
+    let mut result = blank(answered.id.clone()?, &answered.delivery, signature);
     result.outcome = answered.outcome;
     result.error = Some(answered.reason.clone());
     if let Some(subject) = &answered.subject {
@@ -112,8 +110,7 @@ pub fn result_of_given(accepted: &Accepted, signature: &Signature) -> JobResult 
         delivery,
         ..
     } = accepted;
-    let mut result = blank(delivery, signature);
-    result.id = job.id.clone();
+    let mut result = blank(job.id.clone(), delivery, signature);
     result.outcome = Outcome::Succeeded;
     (result.lane, result.task, result.tenant) = (subject.lane, subject.task, subject.tenant.clone());
     result.model = None;
@@ -148,9 +145,8 @@ pub fn result_of_row(
         long: _,
     } = &inferred.row;
     let accepted = &tokenized.accepted;
-    let mut result = blank(&accepted.delivery, signature);
     let job = &accepted.job;
-    result.id = job.id.clone();
+    let mut result = blank(job.id.clone(), &accepted.delivery, signature);
     result.outcome = outcome;
     let subject = &accepted.subject;
     (result.lane, result.task, result.tenant) = (subject.lane, subject.task, subject.tenant.clone());

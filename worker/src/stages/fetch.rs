@@ -16,6 +16,7 @@ use precis_runtime::topology::{self, TopologyError};
 use precis_schemas::topology::{TopologyLimits, worker_consumer};
 use precis_schemas::{Lane, Token, time};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -140,6 +141,12 @@ impl Fetcher {
                 None => tokio::select! {
                     event = self.events.recv() => event,
                     () = self.stop.cancelled() => continue,
+                },
+                // What is there is taken. A timer would wait for its next tick, a millisecond off.
+                Some(_) if linger.is_zero() => match self.events.try_recv() {
+                    Ok(event) => Some(event),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => None,
                 },
                 Some(at) => match tokio::time::timeout_at(at, self.events.recv()).await {
                     Ok(event) => event,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, message::PublishMessage};
 use bytes::Bytes;
+use precis_runtime::json;
 use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::results::Results;
 use precis_runtime::trace_context::TraceContext;
@@ -60,7 +61,8 @@ impl Publisher {
             tracing::warn!(job = %result.id, %error, "the webhook of a job can't be announced");
             return Published::GivenUp;
         }
-        let mut published = self.first_of_its_id(result, encode(result), trace).await;
+        let texts = result.text.len() + result.reference.as_ref().map_or(0, String::len);
+        let mut published = self.first_of_its_id(result, encode(result, texts), trace).await;
         if published == Published::TooLarge {
             // The job came through, so its answer must: without what the client has anyway.
             tracing::warn!(job = %result.id, "the result is too large with its texts; publishing it without");
@@ -70,7 +72,7 @@ impl Publisher {
                 metadata: Default::default(),
                 ..result.clone()
             };
-            published = self.first_of_its_id(result, encode(&small), trace).await;
+            published = self.first_of_its_id(result, encode(&small, 0), trace).await;
         }
         match published {
             Published::Stored => metrics::answered(result),
@@ -119,13 +121,13 @@ impl Publisher {
         }
         headers.insert(headers::DEAD_REASON, letter.reason.code.as_str());
         let published = self
-            .until_stored(&subject, encode(&letter), headers.clone())
+            .until_stored(&subject, encode(&letter, 0), headers.clone())
             .await;
         if published != Published::TooLarge {
             return published;
         }
         letter.strip_body();
-        match self.until_stored(&subject, encode(&letter), headers).await {
+        match self.until_stored(&subject, encode(&letter, 0), headers).await {
             Published::TooLarge => Published::GivenUp,
             published => published,
         }
@@ -174,7 +176,10 @@ fn instead_of(sequence: u64, trace: Option<&TraceContext>) -> HeaderMap {
     headers
 }
 
+/// Bytes of a result besides its texts.
+const BESIDES_TEXTS: usize = 2_048;
+
 /// A struct of texts, numbers and times always has a JSON form.
-fn encode(message: &impl Serialize) -> Bytes {
-    serde_json::to_vec(message).unwrap_or_default().into()
+fn encode(message: &impl Serialize, texts: usize) -> Bytes {
+    json::to_bytes(message, texts + texts / 16 + BESIDES_TEXTS).unwrap_or_default()
 }

@@ -32,7 +32,7 @@ pub async fn already_answered(accepted: Accepted) {
 async fn acknowledge(lease: Lease, delivery: &Delivery) {
     if let Err(error) = lease.settle().await {
         // The result is stored: if the job comes again, that is seen and it is only acknowledged.
-        tracing::warn!(sequence = delivery.sequence, %error, "the acknowledgement was not confirmed");
+        tracing::warn!(sequence = delivery.sequence, %error, "a job could not be acknowledged");
     }
 }
 
