@@ -19,6 +19,7 @@ mod access;
 mod batches;
 mod jobs;
 mod refusals;
+mod sagemaker;
 mod taken_over;
 
 struct Api {

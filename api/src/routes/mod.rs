@@ -15,5 +15,6 @@ pub(crate) mod references;
 pub(crate) mod sagemaker;
 pub(crate) mod score;
 pub(crate) mod scores;
+mod submission;
 pub(crate) mod summaries;
 mod wrapped;

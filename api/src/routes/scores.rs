@@ -5,28 +5,25 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
-use futures::future::join_all;
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderMap;
 use precis_producer::Submission;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::batch::BatchRef;
-use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::rest::{JobView, ScoreReport, SubmitScores, SubmitSummary};
+use precis_schemas::error_code::ErrorCode;
+use precis_schemas::rest::{ScoreReport, SubmitScores, SubmitSummary};
 use precis_schemas::{Channel, JobHandle, JobId, Token};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::submission::{Call, look_at};
 use crate::access::Caller;
 use crate::extract::{JsonBody, Query};
-use crate::idempotency::{self, Call, Key, Submitted};
-use crate::prefer::Preferences;
 use crate::problem::ApiError;
 use crate::queue::Created;
 use crate::report::report;
 use crate::routes::jobs::Params;
-use crate::routes::summaries::{respond, retry_after};
 use crate::state::AppState;
-use crate::{lookup, submit, together, wait};
+use crate::{submit, together, wait};
 
 /// Scores pairs: 200 with the report, or 202 with what there is of it when the client waits no longer.
 ///
@@ -38,31 +35,16 @@ pub(crate) async fn submit(
     headers: HeaderMap,
     JsonBody(body): JsonBody<SubmitScores>,
 ) -> Result<Response, ApiError> {
-    let began = Instant::now();
-    let preferences = Preferences::read(&headers)?;
-    let patience = match preferences.wait {
-        Some(seconds) => wait::bounded(seconds, state.limits())?,
-        None if preferences.respond_async => Duration::ZERO,
-        None => Duration::from_secs(state.api().sync_wait_seconds),
-    };
-    let until = began + patience;
-    let key = Key::read(&headers, caller.tenant(), "/v1/scores", &body)?;
-    if let Some(call) = idempotency::replay(&state, key.as_ref()).await? {
-        return replayed(&state, &caller, &call, until, preferences).await;
-    }
-    let submissions = prepare(&state, &caller, body, &trace).await?;
-    let mut waiting = together::Waiting::default();
-    let begin = |submissions: &[Submission]| waiting.begin(&state, submissions);
-    let handles = match idempotency::submit(&state, key, submissions, begin).await? {
-        Submitted::Now(handles) => handles,
-        Submitted::Before(call) => return replayed(&state, &caller, &call, until, preferences).await,
-    };
-    let batch = waiting
-        .batch()
+    let patience = Duration::from_secs(state.api().sync_wait_seconds);
+    let call = Call::read(&state, &caller, &headers, "/v1/scores", &body, patience)?;
+    let jobs = call.submit(prepare(&state, &caller, body, &trace)).await?;
+    let about = jobs.about();
+    let batch = jobs
+        .batch
         .ok_or_else(|| ApiError::internal("scores without a batch"))?;
-    remember(&state, &caller, &batch, &handles).await;
-    let views = waiting.ended_by(&state, &caller, &handles, until).await;
-    Ok(answer(&batch, views, preferences))
+    remember(&state, &caller, &batch, &jobs.handles).await;
+    let report = report(&batch, jobs.views);
+    Ok(about.respond(report.done, &report, Some(&report.links.this)))
 }
 
 /// The jobs that a body asks for, checked.
@@ -138,53 +120,6 @@ async fn remember(state: &AppState, caller: &Caller, batch: &JobId, handles: &[J
         Ok(Created::New(_) | Created::Exists(_)) => {}
         Err(refusal) => tracing::warn!(%batch, %refusal, "a batch of scores can't be remembered"),
     }
-}
-
-/// The answer with the jobs of the first request with the same key.
-async fn replayed(
-    state: &AppState,
-    caller: &Caller,
-    call: &Call,
-    until: Instant,
-    preferences: Preferences,
-) -> Result<Response, ApiError> {
-    let handles = call.handles();
-    let batch = call
-        .batch
-        .as_ref()
-        .ok_or_else(|| ApiError::internal("scores without a batch"))?;
-    remember(state, caller, batch, &handles).await;
-    let views = look_at(state, caller, &handles, until).await?;
-    let mut response = answer(batch, views, preferences);
-    let (name, value) = idempotency::REPLAYED;
-    response.headers_mut().insert(name, value);
-    Ok(response)
-}
-
-fn answer(batch: &JobId, views: Vec<JobView>, preferences: Preferences) -> Response {
-    let retry = retry_after(&views);
-    let report = report(batch, views);
-    let mut response = respond(report.done, &report, retry, preferences);
-    // An id is plain ASCII, so that it can't fail.
-    if let Ok(location) = HeaderValue::from_str(&report.links.this) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
-}
-
-async fn look_at(
-    state: &AppState,
-    caller: &Caller,
-    handles: &[JobHandle],
-    until: Instant,
-) -> Result<Vec<JobView>, Refusal> {
-    let views = join_all(
-        handles
-            .iter()
-            .map(|handle| lookup::job_by(state, caller, handle, until)),
-    )
-    .await;
-    views.into_iter().collect()
 }
 
 /// Shows the report of a batch, perhaps after waiting for its end.

@@ -1,30 +1,24 @@
 //! `POST /v1/summaries`.
 
+use std::time::Duration;
+
+use axum::Extension;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
-use futures::future::join_all;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use http::HeaderMap;
 use precis_producer::Submission;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::batch::BatchRef;
-use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::rest::{JobView, SubmitSummary, SubmittedBatch};
-use precis_schemas::{Channel, JobHandle, JobId};
-use serde::Serialize;
-use tokio::time::Instant;
+use precis_schemas::error_code::ErrorCode;
+use precis_schemas::rest::{SubmitSummary, SubmittedBatch};
+use precis_schemas::{Channel, JobId};
 
+use super::submission::{Call, Jobs};
 use crate::access::Caller;
 use crate::extract::JsonBody;
-use crate::idempotency::{self, Call, Key, Submitted};
-use crate::prefer::Preferences;
 use crate::problem::ApiError;
 use crate::state::AppState;
-use crate::{lookup, submit, together, wait};
-
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-/// Longest that a client is told to stay away from a job that waits, in seconds.
-const LONGEST_RETRY: f64 = 60.0;
+use crate::{submit, together};
 
 /// Takes one text or several: 202 with the jobs, or 200 with their ends when the client waits and they come in time.
 pub(crate) async fn submit(
@@ -34,23 +28,9 @@ pub(crate) async fn submit(
     headers: HeaderMap,
     JsonBody(body): JsonBody<SubmitSummary>,
 ) -> Result<Response, ApiError> {
-    let began = Instant::now();
-    let preferences = Preferences::read(&headers)?;
-    let until = began + wait::bounded(preferences.wait.unwrap_or(0), state.limits())?;
-    let key = Key::read(&headers, caller.tenant(), "/v1/summaries", &body)?;
-    if let Some(call) = idempotency::replay(&state, key.as_ref()).await? {
-        return replayed(&state, &caller, &call, until, preferences).await;
-    }
-    let submissions = prepare(&state, &caller, body, &trace).await?;
-    let mut waiting = together::Waiting::default();
-    let begin = |submissions: &[Submission]| waiting.begin(&state, submissions);
-    let handles = match idempotency::submit(&state, key, submissions, begin).await? {
-        Submitted::Now(handles) => handles,
-        Submitted::Before(call) => return replayed(&state, &caller, &call, until, preferences).await,
-    };
-    let batch = waiting.batch();
-    let views = waiting.ended_by(&state, &caller, &handles, until).await;
-    Ok(answer(batch, views, preferences))
+    let call = Call::read(&state, &caller, &headers, "/v1/summaries", &body, Duration::ZERO)?;
+    let jobs = call.submit(prepare(&state, &caller, body, &trace)).await?;
+    Ok(answer(jobs))
 }
 
 /// The jobs that a body asks for, checked.
@@ -105,90 +85,19 @@ async fn prepare(
     together::prepare_all(state, caller, "texts", requests, trace).await
 }
 
-/// The answer with the jobs of the first request with the same key.
-async fn replayed(
-    state: &AppState,
-    caller: &Caller,
-    call: &Call,
-    until: Instant,
-    preferences: Preferences,
-) -> Result<Response, ApiError> {
-    let handles = call.handles();
-    let views = join_all(
-        handles
-            .iter()
-            .map(|handle| as_it_is(state, caller, handle, until)),
-    )
-    .await;
-    let views: Result<Vec<JobView>, Refusal> = views.into_iter().collect();
-    let mut response = answer(call.batch.clone(), views?, preferences);
-    let (name, value) = idempotency::REPLAYED;
-    response.headers_mut().insert(name, value);
-    Ok(response)
-}
-
-async fn as_it_is(
-    state: &AppState,
-    caller: &Caller,
-    handle: &JobHandle,
-    until: Instant,
-) -> Result<JobView, Refusal> {
-    lookup::job_by(state, caller, handle, until).await
-}
-
-fn answer(batch: Option<JobId>, mut views: Vec<JobView>, preferences: Preferences) -> Response {
-    let ended = views.iter().all(|view| view.status.is_final());
-    let retry = retry_after(&views);
+fn answer(jobs: Jobs) -> Response {
+    let about = jobs.about();
+    let ended = jobs.views.iter().all(|view| view.status.is_final());
+    let Jobs { batch, mut views, .. } = jobs;
     match (batch, views.pop()) {
-        (None, Some(view)) => {
-            let mut response = respond(ended, &view, retry, preferences);
-            // A handle is plain ASCII, so that it can't fail.
-            if let Ok(location) = HeaderValue::from_str(&view.links.this) {
-                response.headers_mut().insert(header::LOCATION, location);
-            }
-            response
-        }
+        (None, Some(view)) => about.respond(ended, &view, Some(&view.links.this)),
         (batch, last) => {
             views.extend(last);
             let body = SubmittedBatch {
                 id: batch.unwrap_or_else(JobId::generate),
                 jobs: views,
             };
-            respond(ended, &body, retry, preferences)
+            about.respond(ended, &body, None)
         }
     }
-}
-
-/// When a client should come again, in seconds: when the last of its jobs will have ended, as far as that is known.
-pub(crate) fn retry_after(views: &[JobView]) -> u64 {
-    let eta = views
-        .iter()
-        .filter_map(|view| view.eta_seconds)
-        .fold(1.0, f64::max);
-    // Between 1 and 60.
-    eta.ceil().min(LONGEST_RETRY) as u64
-}
-
-/// 200 with what has ended, or 202 with what goes on.
-pub(crate) fn respond(
-    ended: bool,
-    body: &impl Serialize,
-    retry_after: u64,
-    preferences: Preferences,
-) -> Response {
-    let status = if ended {
-        StatusCode::OK
-    } else {
-        StatusCode::ACCEPTED
-    };
-    let mut response = (status, Json(body)).into_response();
-    let headers = response.headers_mut();
-    if !ended {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
-    }
-    let applied = preferences.applied(!ended);
-    if let Some(applied) = applied.and_then(|text| HeaderValue::from_str(&text).ok()) {
-        headers.insert(PREFERENCE_APPLIED, applied);
-    }
-    response
 }
