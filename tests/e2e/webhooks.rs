@@ -1,6 +1,9 @@
 //! Webhooks, to a receiver on this machine.
 
+mod guards;
+
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -74,6 +77,7 @@ struct Receiver {
     /// Whether `/waking` takes what comes.
     is_awake: Arc<AtomicBool>,
     address: String,
+    scheme: &'static str,
 }
 
 impl Receiver {
@@ -85,8 +89,16 @@ impl Receiver {
 
     async fn at(host: &str) -> Self {
         let listener = tokio::net::TcpListener::bind((host, 0)).await.unwrap();
+        Self::serving(listener, "http").await
+    }
+
+    async fn serving<L>(listener: L, scheme: &'static str) -> Self
+    where
+        L: axum::serve::Listener<Addr = SocketAddr>,
+    {
         let receiver = Self {
             address: listener.local_addr().unwrap().to_string(),
+            scheme,
             ..Self::default()
         };
         let router = Router::new().fallback(take).with_state(receiver.clone());
@@ -95,7 +107,7 @@ impl Receiver {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     fn calls(&self, path: &str) -> Vec<Call> {

@@ -1,13 +1,16 @@
 //! One attempt to post a webhook.
 
-use std::error::Error as _;
+use std::error::Error;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{StatusCode, header};
 use precis_schemas::time;
-use reqwest::redirect;
+use reqwest::{Certificate, redirect};
 
 use super::signature::Signer;
 use super::target::{Policy, Problem};
@@ -54,12 +57,24 @@ pub(super) struct Message<'a> {
 }
 
 impl Poster {
-    /// A poster whose attempts take at most `patience`.
+    /// A poster whose attempts take at most `patience`. Receivers have their certificates from an authority that the
+    /// system trusts, or one of the file's.
     ///
     /// # Errors
-    /// When the system's root certificates can't be read.
-    pub(super) fn new(policy: Policy, patience: Duration) -> reqwest::Result<Self> {
+    /// When the system's root certificates or the file can't be read.
+    pub(super) fn new(
+        policy: Policy,
+        patience: Duration,
+        authorities: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let authorities = match authorities {
+            Some(file) => {
+                certificates(file).with_context(|| format!("webhooks.ca_file {}", file.display()))?
+            }
+            None => Vec::new(),
+        };
         let client = reqwest::Client::builder()
+            .tls_certs_merge(authorities)
             .redirect(redirect::Policy::none())
             // A proxy would resolve the name by itself.
             .no_proxy()
@@ -141,15 +156,42 @@ fn of_error(error: &reqwest::Error) -> Attempt {
         }
         cause = inner.source();
     }
-    let problem = if error.is_timeout() {
-        "the receiver did not answer in time"
+    let problem = if let Some(problem) = of_tls(error) {
+        format!("there is no TLS connection to the receiver: {problem}")
+    } else if error.is_timeout() {
+        "the receiver did not answer in time".to_owned()
     } else if error.is_connect() {
-        "the receiver can't be reached"
+        "the receiver can't be reached".to_owned()
     } else {
-        "the connection to the receiver broke"
+        "the connection to the receiver broke".to_owned()
     };
     Attempt::Failed {
-        problem: problem.to_owned(),
+        problem,
         retry_after: None,
     }
+}
+
+/// What TLS did not like, such as a certificate that nobody trusts.
+fn of_tls(error: &reqwest::Error) -> Option<&rustls::Error> {
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(inner) = cause {
+        if let Some(found) = inner.downcast_ref() {
+            return Some(found);
+        }
+        // What an I/O error has inside is not its source.
+        cause = match inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => inner.source(),
+        };
+    }
+    None
+}
+
+fn certificates(file: &Path) -> anyhow::Result<Vec<Certificate>> {
+    let certificates = Certificate::from_pem_bundle(&std::fs::read(file)?)?;
+    ensure!(
+        !certificates.is_empty(),
+        "there is no certificate in it (PEM is needed)"
+    );
+    Ok(certificates)
 }

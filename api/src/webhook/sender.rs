@@ -103,6 +103,7 @@ pub(crate) async fn run(
     let poster = Poster::new(
         state.webhooks().policy.clone(),
         Duration::from_secs(settings.timeout_seconds),
+        settings.ca_file.as_deref(),
     )?;
     let sender = Sender {
         state,

@@ -1,5 +1,7 @@
 //! `[webhooks]`: the ends of jobs and batches, posted to the addresses that came with them.
 
+use std::path::PathBuf;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
@@ -24,6 +26,9 @@ pub struct Webhooks {
     /// Networks that may be called although they are not public, such as `10.1.0.0/16`.
     #[serde(deserialize_with = "networks")]
     pub allow_networks: Vec<IpNet>,
+    /// A file of certificates (PEM) of authorities that receivers may have theirs from, besides those that the system
+    /// trusts: of a company's own, for receivers inside of it.
+    pub ca_file: Option<PathBuf>,
     /// How long an attempt may take, in seconds.
     pub timeout_seconds: u64,
     /// Pause after the first failure, in seconds; each further one is about twice as long.
@@ -45,6 +50,7 @@ impl Default for Webhooks {
             allow_http: false,
             ports: vec![443, 8443],
             allow_networks: Vec::new(),
+            ca_file: None,
             timeout_seconds: 15,
             first_retry_seconds: 5,
             longest_retry_seconds: 3_600,
