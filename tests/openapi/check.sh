@@ -3,6 +3,9 @@
 # a status or media type that the document doesn't name, or in another shape.
 #
 #   tests/openapi/check.sh [URL [EXAMPLES]]      default: http://127.0.0.1:8000, 50 calls of each operation and phase
+#
+# A call that waits for a job that never comes takes as long as it may: start the product with
+# `--set limits.max_wait_seconds=2 --set api.sync_wait_seconds=5`, or calls are given up after ten seconds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 url=${1:-http://127.0.0.1:8000}
