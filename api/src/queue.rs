@@ -4,11 +4,11 @@
 mod batches;
 mod depth;
 mod ending;
+mod link;
 mod records;
 
 use std::time::Duration;
 
-use async_nats::connection::State;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -32,12 +32,11 @@ use tokio_util::sync::CancellationToken;
 use crate::depth::Depth;
 
 pub(crate) use batches::End;
+use link::Link;
 pub(crate) use records::{Created, Record};
 
 /// How long a question to NATS may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request waits for a lost connection to come back.
-const RECONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the connection is looked at for `/readyz`.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
@@ -117,13 +116,13 @@ pub(crate) trait Queue: Send + Sync {
     fn nudge(&self, cancel: Cancel);
     /// Stores a record under a name unless there is one, which is then returned.
     fn create_record<'a>(&'a self, name: &'a Token, body: Bytes) -> BoxFuture<'a, Result<Created, Refusal>>;
-    /// Stores `body` in the place of the record at `revision`; false when another is there by now.
+    /// Stores `body` in the place of the record at `revision`, and says where it stands; none when another is there by now.
     fn update_record<'a>(
         &'a self,
         name: &'a Token,
         revision: u64,
         body: Bytes,
-    ) -> BoxFuture<'a, Result<bool, Refusal>>;
+    ) -> BoxFuture<'a, Result<Option<u64>, Refusal>>;
     /// The record of this name.
     fn record<'a>(&'a self, name: &'a Token) -> BoxFuture<'a, Result<Option<Record>, Refusal>>;
     /// Removes the record at `revision`.
@@ -143,6 +142,7 @@ pub(crate) trait Queue: Send + Sync {
 #[derive(Debug, Clone)]
 pub(crate) struct Nats {
     connection: boot::Queue,
+    link: Link,
     producer: Producer,
     results: Results,
     jobs_stream: Stream,
@@ -156,6 +156,7 @@ impl Nats {
     pub(crate) async fn open(connection: boot::Queue) -> Result<Self, ResultError> {
         let jetstream = &connection.jetstream;
         Ok(Self {
+            link: Link::of(&connection.client),
             producer: Producer::new(jetstream.clone()),
             results: Results::open(jetstream).await?,
             jobs_stream: topology::stream(jetstream, JOBS).await?,
@@ -166,28 +167,20 @@ impl Nats {
         })
     }
 
-    fn is_connected(&self) -> bool {
-        self.connection.client.connection_state() == State::Connected
-    }
-
-    /// Waits a little for a lost connection: a restart of the server is no reason to refuse.
-    async fn connected(&self) -> Result<(), Refusal> {
-        let patience = tokio::time::Instant::now() + RECONNECT_PATIENCE;
-        while !self.is_connected() {
-            if tokio::time::Instant::now() > patience {
-                return Err(unavailable());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
-    }
-
-    /// Asks when there is a connection, and not for ever.
+    /// Asks about what is there already: when there is a connection, or there is one soon, and not for ever.
     async fn ask<T>(&self, question: impl Future<Output = Result<T, Refusal>> + Send) -> Result<T, Refusal> {
-        self.connected().await?;
-        tokio::time::timeout(ANSWER_TIMEOUT, question)
-            .await
-            .unwrap_or_else(|_| Err(unavailable()))
+        self.link.soon().await?;
+        in_time(question).await
+    }
+
+    /// Asks on the way of new work, which is refused at once when there is no connection: its client can come back, and
+    /// nothing is lost.
+    async fn ask_now<T>(
+        &self,
+        question: impl Future<Output = Result<T, Refusal>> + Send,
+    ) -> Result<T, Refusal> {
+        self.link.now()?;
+        in_time(question).await
     }
 
     async fn standing_at(&self, sequence: u64) -> Result<Option<Standing>, Refusal> {
@@ -215,7 +208,7 @@ impl Nats {
 impl Queue for Nats {
     fn publish<'a>(&'a self, submission: &'a Submission) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
         async move {
-            self.connected().await?;
+            self.link.now()?;
             match self.producer.publish(submission).await {
                 Ok(accepted) => Ok(accepted.handle),
                 Err(error) => {
@@ -237,7 +230,7 @@ impl Queue for Nats {
         reference: &'a LateReference,
         trace: &'a TraceContext,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
-        self.ask(self.producer.publish_reference(reference, trace).map(|stored| {
+        self.ask_now(self.producer.publish_reference(reference, trace).map(|stored| {
             stored.map_err(|error| {
                 let refusal = Refusal::from(&error);
                 tracing::warn!(%error, code = %refusal.code, "a reference was not accepted");
@@ -271,7 +264,7 @@ impl Queue for Nats {
     }
 
     fn waiting_of<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
-        self.ask(self.count_of(tenant)).boxed()
+        self.ask_now(self.count_of(tenant)).boxed()
     }
 
     fn end_of<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<End>, Refusal>> {
@@ -294,7 +287,7 @@ impl Queue for Nats {
     }
 
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>> {
-        self.ask(self.read_depth()).boxed()
+        self.ask_now(self.read_depth()).boxed()
     }
 
     fn end<'a>(
@@ -310,7 +303,7 @@ impl Queue for Nats {
     }
 
     fn create_record<'a>(&'a self, name: &'a Token, body: Bytes) -> BoxFuture<'a, Result<Created, Refusal>> {
-        self.ask(self.create(name, body)).boxed()
+        self.ask_now(self.create(name, body)).boxed()
     }
 
     fn update_record<'a>(
@@ -318,18 +311,23 @@ impl Queue for Nats {
         name: &'a Token,
         revision: u64,
         body: Bytes,
-    ) -> BoxFuture<'a, Result<bool, Refusal>> {
-        let stored = async move { Ok(self.store(name, revision, body).await?.is_some()) };
-        self.ask(stored).boxed()
+    ) -> BoxFuture<'a, Result<Option<u64>, Refusal>> {
+        self.ask(self.store(name, revision, body)).boxed()
     }
 
     fn record<'a>(&'a self, name: &'a Token) -> BoxFuture<'a, Result<Option<Record>, Refusal>> {
-        self.ask(self.read_record(name)).boxed()
+        self.ask_now(self.read_record(name)).boxed()
     }
 
     fn remove_record(&self, revision: u64) -> BoxFuture<'_, Result<(), Refusal>> {
         self.ask(self.remove(revision)).boxed()
     }
+}
+
+async fn in_time<T>(question: impl Future<Output = Result<T, Refusal>> + Send) -> Result<T, Refusal> {
+    tokio::time::timeout(ANSWER_TIMEOUT, question)
+        .await
+        .unwrap_or_else(|_| Err(unavailable()))
 }
 
 fn unavailable() -> Refusal {
@@ -369,7 +367,7 @@ pub(crate) async fn watch(queue: Nats, readiness: Readiness, stop: CancellationT
             () = stop.cancelled() => break,
             _ = tick.tick() => {}
         }
-        if !queue.is_connected() {
+        if !queue.link.is_up() {
             streams_are_there = false;
         } else if looks == 0 || !streams_are_there {
             let infos = futures::future::join(queue.jobs_stream.get_info(), queue.results_stream.get_info());

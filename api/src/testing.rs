@@ -289,15 +289,15 @@ impl Queue for FakeQueue {
         name: &'a Token,
         revision: u64,
         body: Bytes,
-    ) -> BoxFuture<'a, Result<bool, Refusal>> {
+    ) -> BoxFuture<'a, Result<Option<u64>, Refusal>> {
         async move {
             let mut records = self.records.lock().unwrap();
             let Some(record) = records.get_mut(name).filter(|record| record.revision == revision) else {
-                return Ok(false);
+                return Ok(None);
             };
             record.body = body;
             record.revision = self.revisions.fetch_add(1, Ordering::Relaxed) + 1;
-            Ok(true)
+            Ok(Some(record.revision))
         }
         .boxed()
     }

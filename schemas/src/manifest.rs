@@ -50,6 +50,9 @@ pub struct Head {
     pub created_at: Timestamp,
     /// When this was written.
     pub updated_at: Timestamp,
+    /// SHA-256 of what was uploaded, where the upload came with an idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 /// A chunk of rows, in their order.

@@ -351,3 +351,37 @@ async fn what_is_no_batch_is_refused_whole() {
         assert!(answer.status().is_client_error(), "{query}");
     }
 }
+
+#[tokio::test]
+async fn an_upload_that_is_sent_again_is_one_batch_whichever_gateway_gets_it() {
+    let product = guarded().await;
+    let (_second, other) = second_gateway(product, "api-batch-key").await;
+    let key = format!("batch-{}", precis_schemas::JobId::generate());
+    let send = async |base: &str, name: &str, file: &'static str| {
+        request(product, base, Method::POST, "/v1/batches", name)
+            .header("content-type", "text/csv")
+            .header("idempotency-key", &key)
+            .body(file)
+            .send()
+            .await
+            .unwrap()
+    };
+    let file = "article\nRain fell. It was wet.\nSnow fell. It was cold.\n";
+    let first = send(&product.api, "one", file).await;
+    assert_eq!(first.status(), 202);
+    assert!(!first.headers().contains_key("idempotent-replayed"));
+    let first: BatchView = first.json().await.unwrap();
+    let again = send(&other, "one", file).await;
+    assert_eq!(
+        (again.status().as_u16(), &again.headers()["idempotent-replayed"]),
+        (202, &"true".parse().unwrap())
+    );
+    let again: BatchView = again.json().await.unwrap();
+    assert_eq!((again.id, again.rows), (first.id.clone(), 2));
+    let reused = send(&other, "one", "article\nRain fell.\n").await;
+    let problem: serde_json::Value = reused.json().await.unwrap();
+    assert_eq!(problem["code"], "idempotency_key_reused", "{problem}");
+    // A key belongs to its tenant.
+    let theirs: BatchView = send(&other, "two", file).await.json().await.unwrap();
+    assert_ne!(theirs.id, first.id);
+}

@@ -1,42 +1,44 @@
-//! Rows to jobs, as they are read, with bounded concurrency.
+//! An upload to a batch: its rows are queued as they are read, with bounded concurrency.
 //!
 //! A row that can't be a job is a line in the results. An upload that doesn't come to its end makes a broken batch:
 //! its client is told so, and its id; the rows before that are jobs like any others, with their lines in the results.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::extract::multipart::Multipart;
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
-use precis_producer::Submission;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::{Announcement, Callback, Ended};
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::manifest::{self, CHUNK_ROWS, Chunk, Head, Intake};
-use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Lane, Task, time};
+use precis_schemas::manifest::{CHUNK_ROWS, Chunk, Head, Intake};
+use precis_schemas::{GenerationParams, JobId, JobSubject, Lane, Task, time};
+use serde::Serialize;
 use tokio::time::Instant;
 
+use super::key::{self, Claim, Owner, UploadDigest};
+use super::publisher::Publisher;
 use super::rows::{Row, rows_of_file, rows_of_list};
 use super::store;
 use super::upload::{self, Bounds, Upload};
 use crate::access::Caller;
+use crate::idempotency::{self, Key};
 use crate::problem::ApiError;
 use crate::state::AppState;
-use crate::{extract, model, submit, webhook};
+use crate::{extract, model, webhook};
 
 /// Rows that are on their way to the queue at once.
 const IN_FLIGHT: usize = 64;
-/// Pause before a row is tried again for which there was no room.
-const PAUSE: Duration = Duration::from_millis(250);
+/// How often the head of an upload that goes on is written at least: nobody takes it for abandoned.
+const REFRESH: Duration = Duration::from_secs(15);
 
 /// How long the rest of a broken upload is read, only to be thrown away.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// What all rows of a batch have in common.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Options {
     /// Name of a served model.
     pub(crate) model: Option<String>,
@@ -60,6 +62,16 @@ struct Batch {
     head: Head,
     chunk: Chunk,
     callback: Option<Callback>,
+    digest: UploadDigest,
+    claim: Option<Claim>,
+}
+
+/// What became of an upload.
+pub(crate) enum Taken {
+    /// It is a batch now.
+    Now(Head),
+    /// It was one before: another one with the same idempotency key was first.
+    Before(Head),
 }
 
 /// Takes a batch in; it is accepted when this returns its head.
@@ -71,46 +83,51 @@ pub(crate) async fn take(
     state: AppState,
     caller: Caller,
     options: Options,
+    key: Option<Key>,
     request: Request,
     trace: TraceContext,
-) -> Result<Head, ApiError> {
-    let batch = match Batch::prepare(state.clone(), caller, options, trace).await {
-        Ok(batch) => batch,
-        Err(refusal) => {
+) -> Result<Taken, ApiError> {
+    let id = JobId::generate();
+    let owner = match key {
+        Some(key) => key::take(&state, caller.tenant(), key, &id).await.map(Some),
+        None => Ok(None),
+    };
+    let claim = match owner {
+        Ok(None) => None,
+        Ok(Some(Owner::This(claim))) => Some(claim),
+        Ok(Some(Owner::Complete(head))) => {
+            let digest = key::digest_of(&state, request).await?;
+            return match head.digest.as_ref() == Some(&digest) {
+                true => Ok(Taken::Before(*head)),
+                false => Err(idempotency::reused()),
+            };
+        }
+        Err(error) => {
             extract::leave(request).await;
-            return Err(refusal.into());
+            return Err(error);
         }
     };
-    let limits = state.batches();
-    let bounds = Bounds::new(limits);
-    let upload = upload::of_request(request, limits).await?;
     // On its own, so that it comes to a good end also when the client goes away.
     let taken = tokio::spawn(async move {
-        match upload {
-            Upload::List(request) => {
-                let patience = state.http().body_timeout();
-                let body = extract::read_body(*request, state.limits().max_body_bytes, patience).await?;
-                let rows = rows_of_list(&body)?;
-                batch.fill(futures::stream::iter(rows).map(Ok)).await
+        let mut batch = match Batch::prepare(state.clone(), caller, id, options, trace).await {
+            Ok(batch) => Batch { claim, ..batch },
+            Err(refusal) => {
+                if let Some(claim) = claim {
+                    claim.free(&state, &refusal).await;
+                }
+                extract::leave(request).await;
+                return Err(refusal.into());
             }
-            Upload::File(format, body) => {
-                let pieces = upload::of_body(body, bounds);
-                let rows = rows_of_file(format, state.limits().max_row_bytes(), pieces);
-                batch.fill(rows).await
-            }
-            Upload::Form(form) => fill_from_form(batch, form, bounds).await,
+        };
+        let read = batch.read(request).await;
+        if let (Err(error), Some(claim)) = (&read, &batch.claim) {
+            claim.free(&state, &error.refusal()).await;
         }
+        read.map(|()| Taken::Now(batch.head))
     });
     taken
         .await
         .unwrap_or_else(|error| Err(ApiError::internal(&format!("a batch: {error}"))))
-}
-
-async fn fill_from_form(batch: Batch, mut form: Box<Multipart>, bounds: Bounds) -> Result<Head, ApiError> {
-    let max_row_bytes = batch.state.limits().max_row_bytes();
-    let (format, field) = upload::file_of_form(&mut form, &bounds).await?;
-    let pieces = upload::of_field(field, bounds);
-    batch.fill(rows_of_file(format, max_row_bytes, pieces)).await
 }
 
 impl Batch {
@@ -118,6 +135,7 @@ impl Batch {
     async fn prepare(
         state: AppState,
         caller: Caller,
+        id: JobId,
         options: Options,
         trace: TraceContext,
     ) -> Result<Self, Refusal> {
@@ -133,7 +151,7 @@ impl Batch {
         let callback = webhook::asked_for(&state, &caller, options.callback_url)?;
         let now = time::now();
         let head = Head {
-            id: JobId::generate(),
+            id,
             subject: subject.to_string(),
             intake: Intake::Receiving,
             error: None,
@@ -142,6 +160,7 @@ impl Batch {
             deadline,
             created_at: now,
             updated_at: now,
+            digest: None,
         };
         Ok(Self {
             state,
@@ -152,14 +171,37 @@ impl Batch {
             head,
             chunk: Chunk::default(),
             callback,
+            digest: UploadDigest::default(),
+            claim: None,
         })
     }
 
+    /// Reads the upload to its end, and makes jobs of its rows.
+    async fn read(&mut self, request: Request) -> Result<(), ApiError> {
+        let state = self.state.clone();
+        let bounds = Bounds::new(state.batches());
+        let max_row_bytes = state.limits().max_row_bytes();
+        match upload::of_request(request, state.batches()).await? {
+            Upload::List(request) => {
+                let body = upload::list(&state, *request).await?;
+                self.digest.add_list(&body);
+                self.fill(futures::stream::iter(rows_of_list(&body)?).map(Ok))
+                    .await
+            }
+            Upload::File(format, body) => {
+                let pieces = self.digest.of_file(format, upload::of_body(body, bounds));
+                self.fill(rows_of_file(format, max_row_bytes, pieces)).await
+            }
+            Upload::Form(mut form) => {
+                let (format, field) = upload::file_of_form(&mut form, &bounds).await?;
+                let pieces = self.digest.of_file(format, upload::of_field(field, bounds));
+                self.fill(rows_of_file(format, max_row_bytes, pieces)).await
+            }
+        }
+    }
+
     /// Makes jobs of the rows.
-    async fn fill(
-        mut self,
-        rows: impl Stream<Item = Result<Row, ApiError>> + Send,
-    ) -> Result<Head, ApiError> {
+    async fn fill(&mut self, rows: impl Stream<Item = Result<Row, ApiError>> + Send) -> Result<(), ApiError> {
         let mut rows = std::pin::pin!(rows);
         // What can't be read at all leaves no trace.
         let first = match rows.next().await {
@@ -189,7 +231,7 @@ impl Batch {
         rows: impl Stream<Item = Result<Row, ApiError>> + Send,
     ) -> Result<(), ApiError> {
         let stop = self.state.stop().clone();
-        let publisher = Publisher::of(self);
+        let publisher = self.publisher();
         let closed = publisher.closed.clone();
         let placed = rows
             .take_until(stop.clone().cancelled_owned())
@@ -199,7 +241,17 @@ impl Batch {
             .buffered(IN_FLIGHT);
         let mut placed = std::pin::pin!(placed);
         let mut failure = None;
-        while let Some(next) = placed.next().await {
+        let mut refresh = tokio::time::interval_at(Instant::now() + REFRESH, REFRESH);
+        loop {
+            let next = tokio::select! {
+                next = placed.next() => next,
+                _ = refresh.tick() => {
+                    // If it can't be written, that is noticed with the next rows.
+                    let _written = self.write_head().await;
+                    continue;
+                }
+            };
+            let Some(next) = next else { break };
             match next {
                 Ok((row, error)) => {
                     self.chunk.rows.push(row);
@@ -219,6 +271,19 @@ impl Batch {
             failure = Some(reason.into());
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    fn publisher(&self) -> Publisher {
+        Publisher {
+            state: self.state.clone(),
+            caller: self.caller.clone(),
+            trace: self.trace.clone(),
+            params: self.params.clone(),
+            subject: self.subject.clone(),
+            batch: self.head.id.clone(),
+            deadline: self.head.deadline,
+            closed: Arc::default(),
+        }
     }
 
     /// Writes the rows that are not written yet.
@@ -256,19 +321,28 @@ impl Batch {
         self.state.queue().announce(&announcement).await
     }
 
+    /// Writes what is left, when all rows have come.
+    async fn finish(&mut self) -> Result<(), ApiError> {
+        self.write_rows().await?;
+        if let Some(claim) = &mut self.claim {
+            claim.complete(&self.state).await?;
+        }
+        // Before the batch is accepted: a client that sends it again, having heard of an error, must not lose its webhook.
+        self.announce().await?;
+        self.head.digest = Some(self.digest.text());
+        self.head.intake = Intake::Complete;
+        self.write_head().await?;
+        tracing::info!(batch = %self.head.id, rows = self.head.rows, "accepted a batch");
+        Ok(())
+    }
+
     /// Writes how it ended.
-    async fn end(mut self, outcome: Result<(), ApiError>) -> Result<Head, ApiError> {
+    async fn end(&mut self, outcome: Result<(), ApiError>) -> Result<(), ApiError> {
         let outcome = match outcome {
-            Ok(()) => self.write_rows().await.map_err(ApiError::from),
+            Ok(()) => self.finish().await,
             Err(error) => Err(error),
         };
-        let Err(error) = outcome else {
-            self.head.intake = Intake::Complete;
-            self.write_head().await?;
-            self.announce().await?;
-            tracing::info!(batch = %self.head.id, rows = self.head.rows, "accepted a batch");
-            return Ok(self.head);
-        };
+        let Err(error) = outcome else { return Ok(()) };
         self.head.intake = Intake::Broken;
         self.head.error = Some(error.refusal());
         tracing::warn!(batch = %self.head.id, rows = self.head.rows, code = %error.refusal().code, "a batch is broken");
@@ -280,129 +354,6 @@ impl Batch {
             tracing::warn!(batch = %self.head.id, %refusal, "what is left of a broken batch could not be written");
         }
         Err(error.at(&format!("the batch {} is broken", self.head.id)))
-    }
-}
-
-/// What it takes to publish a row. Cheap to clone.
-#[derive(Clone)]
-struct Publisher {
-    state: AppState,
-    caller: Caller,
-    trace: TraceContext,
-    params: GenerationParams,
-    subject: JobSubject,
-    batch: JobId,
-    deadline: Timestamp,
-    closed: Arc<AtomicBool>,
-}
-
-impl Publisher {
-    fn of(batch: &Batch) -> Self {
-        Self {
-            state: batch.state.clone(),
-            caller: batch.caller.clone(),
-            trace: batch.trace.clone(),
-            params: batch.params.clone(),
-            subject: batch.subject.clone(),
-            batch: batch.head.id.clone(),
-            deadline: batch.head.deadline,
-            closed: Arc::default(),
-        }
-    }
-
-    /// Publishes a row, or says why it can't be a job. A failure that is not the row's own ends the batch: it is an error,
-    /// or comes besides when there is a row that it has hit.
-    async fn place(
-        self,
-        index: u64,
-        row: Result<Row, ApiError>,
-    ) -> Result<(manifest::Row, Option<Refusal>), ApiError> {
-        let row = self.accepted(index, row).inspect_err(|_| self.close())?;
-        let placed = |sequence, refusal| manifest::Row {
-            line: row.line,
-            sequence,
-            refusal,
-        };
-        let content = match row.content {
-            Ok(content) => content,
-            Err(refusal) => return Ok((placed(None, Some(refusal)), None)),
-        };
-        let batch = manifest::place_of(&self.batch, index);
-        let id = batch
-            .job_id()
-            .ok_or_else(|| ApiError::internal("a batch with a long id"))?;
-        let job = Job {
-            id,
-            text: content.article,
-            reference: content.summ,
-            summary: None,
-            stemmed: false,
-            batch: Some(batch),
-            params: self.params.clone(),
-            deadline: Some(self.deadline),
-            channel: Channel::Batch,
-            metadata: content.metadata,
-            send_to_arize: None,
-            callback: None,
-        };
-        if let Err(refusal) = job.validate(Task::Summarize, &self.state.limits().job()) {
-            return Ok((placed(None, Some(refusal)), None));
-        }
-        let submission = Submission {
-            subject: self.subject.clone(),
-            job,
-            trace: self.trace.clone(),
-        };
-        match self.publish(&submission).await {
-            Ok(handle) => Ok((placed(handle.sequence, None), None)),
-            // Too large for a message, although not too long: that is the row's own fault.
-            Err(refusal) if refusal.code == ErrorCode::BodyTooLarge => {
-                Ok((placed(None, Some(refusal)), None))
-            }
-            Err(refusal) => {
-                self.close();
-                Ok((placed(None, Some(refusal.clone())), Some(refusal)))
-            }
-        }
-    }
-
-    /// No further row is begun with.
-    fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
-    }
-
-    fn accepted(&self, index: u64, row: Result<Row, ApiError>) -> Result<Row, ApiError> {
-        let most = self.state.batches().max_rows;
-        if row.is_ok() && index >= most {
-            return Err(ApiError::new(
-                ErrorCode::BodyTooLarge,
-                format!("the upload has more than {most} rows"),
-            ));
-        }
-        row
-    }
-
-    /// Publishes a job, and waits for room when there is none.
-    async fn publish(&self, submission: &Submission) -> Result<JobHandle, Refusal> {
-        let give_up = Instant::now() + self.state.batches().queue_patience();
-        loop {
-            let published = match self.caller.reserve(self.state.queue(), 1).await {
-                Ok(()) => submit::publish(&self.state, submission).await,
-                Err(refusal) => Err(refusal),
-            };
-            match published {
-                Err(refusal)
-                    if matches!(refusal.code, ErrorCode::QueueFull | ErrorCode::QuotaExceeded)
-                        && Instant::now() < give_up =>
-                {
-                    tokio::select! {
-                        () = tokio::time::sleep(PAUSE) => {}
-                        () = self.state.stop().cancelled() => return Err(refusal),
-                    }
-                }
-                published => return published,
-            }
-        }
     }
 }
 

@@ -13,12 +13,25 @@ use crate::queue::Queue;
 /// # Errors
 /// [`ErrorCode::BatchNotFound`] when there is none, or none any more.
 pub(crate) async fn head(queue: &dyn Queue, tenant: &Token, batch: &JobId) -> Result<Head, Refusal> {
-    read(queue, head_of(tenant, batch)).await?.ok_or_else(|| {
-        Refusal::new(
-            ErrorCode::BatchNotFound,
-            format!("there is no batch `{batch}`, or none any more"),
-        )
-    })
+    let head = find_head(queue, tenant, batch).await?;
+    head.ok_or_else(|| not_found(batch))
+}
+
+/// As [`head`]; none when there is none.
+pub(super) async fn find_head(
+    queue: &dyn Queue,
+    tenant: &Token,
+    batch: &JobId,
+) -> Result<Option<Head>, Refusal> {
+    read(queue, head_of(tenant, batch)).await
+}
+
+/// The refusal of a batch that is not there.
+pub(super) fn not_found(batch: &JobId) -> Refusal {
+    Refusal::new(
+        ErrorCode::BatchNotFound,
+        format!("there is no batch `{batch}`, or none any more"),
+    )
 }
 
 /// A chunk that the head tells of.

@@ -81,12 +81,16 @@ impl Tallies {
     }
 }
 
-/// Whether nobody takes the batch in any more, although nobody has said so: the process is gone.
-fn is_abandoned(state: &AppState, head: &Head) -> bool {
+/// How long nothing may be heard of an upload that goes on.
+pub(super) fn patience(state: &AppState) -> Duration {
     let limits = state.batches();
-    let patience = limits.idle_timeout() + limits.queue_patience() + ABANDONED_AFTER;
+    limits.idle_timeout() + limits.queue_patience() + ABANDONED_AFTER
+}
+
+/// Whether nobody takes the batch in any more, although nobody has said so: the process is gone.
+pub(super) fn is_abandoned(state: &AppState, head: &Head) -> bool {
     let age = Duration::try_from(time::now().duration_since(head.updated_at)).unwrap_or_default();
-    head.intake == Intake::Receiving && age > patience
+    head.intake == Intake::Receiving && age > patience(state)
 }
 
 /// A batch as REST shows it.

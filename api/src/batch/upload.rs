@@ -13,8 +13,9 @@ use precis_schemas::error_code::ErrorCode;
 use tokio::time::{Instant, timeout_at};
 
 use super::rows::FileFormat;
-use crate::extract::{discard, leave};
+use crate::extract::{self, discard, leave};
 use crate::problem::ApiError;
+use crate::state::AppState;
 
 /// The body of a batch, by its form.
 pub(super) enum Upload {
@@ -53,6 +54,15 @@ pub(super) async fn of_request(request: Request, limits: &Batches) -> Result<Upl
             ),
         )),
     }
+}
+
+/// The body of a list, which is read whole.
+///
+/// # Errors
+/// When it is larger than other bodies may be, breaks off, or does not arrive in time.
+pub(super) async fn list(state: &AppState, request: Request) -> Result<Bytes, ApiError> {
+    let patience = state.http().body_timeout();
+    extract::read_body(request, state.limits().max_body_bytes, patience).await
 }
 
 fn invalid(message: impl Into<String>) -> ApiError {

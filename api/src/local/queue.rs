@@ -187,7 +187,7 @@ impl Queue for Memory {
         name: &'a Token,
         revision: u64,
         body: Bytes,
-    ) -> BoxFuture<'a, Result<bool, Refusal>> {
+    ) -> BoxFuture<'a, Result<Option<u64>, Refusal>> {
         at_once(lock(&self.0.records).update(name, revision, body, self.0.settings.max_results))
     }
 

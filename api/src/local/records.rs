@@ -30,14 +30,11 @@ impl Records {
         }
     }
 
-    /// Stores `body` in the place of the record at `revision`; false when another is there by now.
-    pub(super) fn update(&mut self, name: &Token, revision: u64, body: Bytes, most: usize) -> bool {
-        let is_there = self.get(name).is_some_and(|record| record.revision == revision);
-        if is_there {
-            self.by_revision.remove(&revision);
-            self.store(name, body, most);
-        }
-        is_there
+    /// Stores `body` in the place of the record at `revision`, and says where; none when another is there by now.
+    pub(super) fn update(&mut self, name: &Token, revision: u64, body: Bytes, most: usize) -> Option<u64> {
+        self.get(name).filter(|record| record.revision == revision)?;
+        self.by_revision.remove(&revision);
+        Some(self.store(name, body, most))
     }
 
     /// The record of this name.
@@ -93,8 +90,8 @@ mod tests {
             panic!("there was one");
         };
         assert!(matches!(records.create(&a, "2".into(), 9), Created::Exists(record) if record.body == "1"));
-        assert!(records.update(&a, first, "3".into(), 9));
-        assert!(!records.update(&a, first, "4".into(), 9));
+        assert!(records.update(&a, first, "3".into(), 9).is_some());
+        assert_eq!(records.update(&a, first, "4".into(), 9), None);
         let record = records.get(&a).unwrap();
         assert_eq!(record.body, "3");
         // Who was late removes nothing.

@@ -5,7 +5,7 @@ use precis_schemas::batch_view::BatchView;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::operation::{Operation, of, text};
-use super::paths::{Entry, QUEUE, batch_id, name};
+use super::paths::{Entry, QUEUE, batch_id, idempotency_key, name};
 
 fn lane(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"enum": ["high", "normal", "bulk"]})
@@ -70,6 +70,11 @@ pub(super) fn all() -> Vec<Entry> {
                 .query("ttl_seconds", "Deadline of the rows, in seconds from now", seconds)
                 .query("params", "Generation parameters of the rows, as a JSON object", params)
                 .query("callback_url", "Post the batch's end to this address, signed", url)
+                .header(
+                    "Idempotency-Key",
+                    "The same key, query and upload mean the same batch for 24 hours",
+                    idempotency_key,
+                )
                 .body_as("text/csv", text)
                 .body_as("application/x-ndjson", text)
                 .body_as("application/json", list)
@@ -77,7 +82,9 @@ pub(super) fn all() -> Vec<Entry> {
                 .answers::<BatchView>(202, "Every row is queued or refused")
                 .with(202, "location")
                 .with(202, "retry-after")
+                .with(202, "idempotent-replayed")
                 .refuses(&[InvalidParameter, UnknownModel, CallbackRefused, NeedsQueue])
+                .refuses(&[IdempotencyKeyReused, IdempotencyKeyInUse, BatchNotFound])
                 .refuses(&QUEUE),
         ),
         (

@@ -42,8 +42,8 @@ fn preference(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "examples": ["wait=30"], "pattern": "^wait=(\\d|[1-9]\\d|1[01]\\d|120)$"})
 }
 
-/// An `Idempotency-Key`, as `idempotency.rs` reads it.
-fn idempotency_key(_: &mut SchemaGenerator) -> Schema {
+/// An `Idempotency-Key`, as `idempotency/key.rs` reads it.
+pub(super) fn idempotency_key(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7E]+$"})
 }
 

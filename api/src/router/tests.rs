@@ -106,7 +106,7 @@ impl Api {
             assert_eq!(problem.kind, problem.code.doc_path());
             assert_eq!(problem.request_id.as_deref(), Some(answer.header("x-request-id")));
             assert_eq!(
-                matches!(answer.status, 408 | 429 | 503),
+                matches!(answer.status, 408 | 429 | 503) || answer.body["code"] == "idempotency_key_in_use",
                 answer.headers.contains_key("retry-after")
             );
         }

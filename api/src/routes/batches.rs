@@ -11,8 +11,9 @@ use precis_schemas::{GenerationParams, JobId, Lane};
 use serde::Deserialize;
 
 use crate::access::Caller;
-use crate::batch::{self, Format, Options};
+use crate::batch::{self, Format, Options, Taken};
 use crate::extract::Query;
+use crate::idempotency::{self, Key};
 use crate::layers::no_cache;
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -54,7 +55,13 @@ pub(crate) async fn submit(
         params,
         callback_url: query.callback_url,
     };
-    let head = batch::take(state.clone(), caller.clone(), options, request, trace).await?;
+    // What the upload says is known at its end; the query is known now.
+    let key = Key::read(request.headers(), caller.tenant(), "/v1/batches", &options)?;
+    let taken = batch::take(state.clone(), caller.clone(), options, key, request, trace).await?;
+    let (head, is_replayed) = match taken {
+        Taken::Now(head) => (head, false),
+        Taken::Before(head) => (head, true),
+    };
     let view = batch::view(&state, &caller, &head).await?;
     let mut response = (StatusCode::ACCEPTED, Json(&view)).into_response();
     // An id is plain ASCII, so that it can't fail.
@@ -64,6 +71,10 @@ pub(crate) async fn submit(
     response
         .headers_mut()
         .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    if is_replayed {
+        let (name, value) = idempotency::REPLAYED;
+        response.headers_mut().insert(name, value);
+    }
     Ok(response)
 }
 

@@ -73,3 +73,87 @@ async fn a_batch_that_waits_says_so_and_one_that_is_too_large_is_broken() {
     api.refused(get("/v1/batches/never"), 404, "batch_not_found")
         .await;
 }
+
+fn keyed(key: &str, query: &str, media_type: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::post(format!("/v1/batches{query}"))
+        .header(header::CONTENT_TYPE, media_type)
+        .header("idempotency-key", key)
+        .body(body.into())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_upload_that_is_sent_twice_with_a_key_is_one_batch() {
+    let api = with_worker();
+    let file = "article\nRain fell.\nSnow fell.\n";
+    let first = api.call(keyed("k-1", "", "text/csv", file)).await;
+    assert_eq!((first.status, first.header("idempotent-replayed")), (202, ""));
+    let boundary = "x-boundary";
+    let form = format!(
+        "--{boundary}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"rows.csv\"\r\n\r\n{file}\r\n--{boundary}--\r\n"
+    );
+    let media_type = format!("multipart/form-data; boundary={boundary}");
+    for again in [
+        keyed("k-1", "", "text/csv", file),
+        keyed("\"k-1\"", "", &media_type, form),
+    ] {
+        let again = api.call(again).await;
+        assert_eq!(
+            (again.status, again.header("idempotent-replayed")),
+            (202, "true"),
+            "{}",
+            again.body
+        );
+        assert_eq!(again.id(), first.id());
+        assert_eq!(again.header("location"), first.header("location"));
+        // As it is by now.
+        assert_eq!(again.body["status"], "finished");
+    }
+    for other in [
+        keyed("k-1", "", "text/csv", "article\nRain fell.\nSnow fell. \n"),
+        keyed("k-1", "?priority=high", "text/csv", file),
+        keyed("k-1", "", "application/json", r#"["Rain fell.", "Snow fell."]"#),
+    ] {
+        api.refused(other, 422, "idempotency_key_reused").await;
+    }
+    assert_eq!(api.queue.jobs.lock().unwrap().len(), 2);
+    let other_key = api.call(keyed("k-2", "", "text/csv", file)).await;
+    assert_ne!(other_key.id(), first.id());
+    // What was used for a batch is used for all routes.
+    let mut text = submit(&json!({"text": "Rain fell."}));
+    text.headers_mut()
+        .insert("idempotency-key", "k-1".parse().unwrap());
+    api.refused(text, 422, "idempotency_key_reused").await;
+}
+
+#[tokio::test]
+async fn a_key_is_in_use_while_its_upload_goes_on_and_free_when_that_broke_off() {
+    let api = Arc::new(api());
+    let (sender, pieces) = futures::channel::mpsc::unbounded::<Result<&str, std::io::Error>>();
+    let body = Body::from_stream(pieces);
+    let first = tokio::spawn({
+        let api = api.clone();
+        async move { api.call(keyed("k", "", "application/x-ndjson", body)).await }
+    });
+    sender.unbounded_send(Ok("\"Rain fell.\"\n")).unwrap();
+    while api.queue.jobs.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let again = || keyed("k", "", "application/x-ndjson", "\"Rain fell.\"\n");
+    let refused = api.refused(again(), 409, "idempotency_key_in_use").await;
+    assert!(refused.headers.contains_key(header::RETRY_AFTER));
+    sender
+        .unbounded_send(Err(std::io::Error::other("the cable is cut")))
+        .unwrap();
+    let first = first.await.unwrap();
+    assert_eq!(first.body["code"], "invalid_request", "{}", first.body);
+    let taken = api.call(again()).await;
+    assert_eq!((taken.status, taken.header("idempotent-replayed")), (202, ""));
+    // What is refused before it is read frees the key too.
+    let wrong = |rows: &'static str| keyed("w", "", "text/csv", rows);
+    api.refused(wrong("title\nx\n"), 400, "invalid_request").await;
+    assert_eq!(api.call(wrong("article\nx\n")).await.status, 202);
+    let unknown = || keyed("u", "?model=gpt-9", "text/csv", "article\nx\n");
+    api.refused(unknown(), 422, "unknown_model").await;
+    api.refused(unknown(), 422, "unknown_model").await;
+}
