@@ -101,7 +101,8 @@ async fn nothing_tells_a_job_of_somebody_else_from_one_that_never_was() {
         let path = format!("/v1/jobs/{id}/reference");
         post(&path, json!({"reference": "Rain."}).to_string())
     };
-    let requests: [&dyn Fn(&str) -> Request<Body>; 5] = [
+    type Ask<'a> = &'a dyn Fn(&str) -> Request<Body>;
+    let requests: [Ask<'_>; 5] = [
         &|id| get(&format!("/v1/jobs/{id}")),
         &|id| get(&format!("/v1/jobs/{id}?wait=1")),
         &|id| get(&format!("/v1/jobs/{id}/events")),
