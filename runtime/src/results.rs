@@ -5,6 +5,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind, Stream};
 use precis_schemas::topology::RESULTS;
+use precis_schemas::unreadable::why;
 use precis_schemas::{JobId, JobResult, subject, time};
 
 /// Why a result could not be read. A result that does not exist is no error.
@@ -20,7 +21,7 @@ pub enum ResultError {
     #[error(transparent)]
     Topology(#[from] topology::TopologyError),
     /// The record is not of a known version.
-    #[error("the result of job {id} can't be read: {source}")]
+    #[error("the result of job {id} can't be read: {}", why(source))]
     Decode {
         /// The job.
         id: JobId,

@@ -15,6 +15,7 @@ use crate::error_code::{ErrorCode, Refusal};
 use crate::ids::JobId;
 use crate::params::GenerationParams;
 use crate::subject::{Task, named};
+use crate::unreadable::why;
 
 named! {
     /// By which way a job came in.
@@ -116,7 +117,7 @@ impl Job {
         serde_json::from_slice(body).map_err(|error| {
             Refusal::new(
                 ErrorCode::InvalidRequest,
-                format!("not a job of version 1: {error}"),
+                format!("not a job of version 1: {}", why(&error)),
             )
         })
     }

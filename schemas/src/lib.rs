@@ -41,6 +41,7 @@ pub mod scores;
 pub mod subject;
 pub mod time;
 pub mod topology;
+pub mod unreadable;
 
 pub use error_code::ErrorCode;
 pub use ids::{JobHandle, JobId};

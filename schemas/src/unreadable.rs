@@ -1,0 +1,123 @@
+//! Why a message can't be read, without what stands in it: such reasons go to logs and dead letters, and a message that is
+//! not what it should be may have a whole article in the wrong place.
+
+use serde_json::Error;
+use serde_json::error::Category;
+
+/// Longest reason, in characters.
+const MAX_CHARS: usize = 300;
+
+/// What is wrong, and where. Names of the contract and kinds of values are told, values are not.
+pub fn why(error: &Error) -> String {
+    let text = error.to_string();
+    if error.classify() != Category::Data {
+        // Of the syntax alone: it quotes nothing.
+        return text;
+    }
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let (message, place) = match text.strip_suffix(&place) {
+        Some(message) => (message, place.as_str()),
+        None => (text.as_str(), ""),
+    };
+    let told: String = without_values(message).chars().take(MAX_CHARS).collect();
+    told + place
+}
+
+fn without_values(message: &str) -> String {
+    for wrong in ["invalid type: ", "invalid value: "] {
+        let parts = message.strip_prefix(wrong);
+        if let Some((found, expected)) = parts.and_then(|rest| rest.rsplit_once(", expected ")) {
+            let kind = found
+                .split(['"', '`', '\''])
+                .next()
+                .unwrap_or_default()
+                .trim_end();
+            return format!("{wrong}{kind}, expected {expected}");
+        }
+    }
+    if let Some(rest) = message.strip_prefix("unknown variant `") {
+        let expected = rest
+            .rsplit_once("`, expected ")
+            .map_or("none", |(_, expected)| expected);
+        return format!("unknown variant, expected {expected}");
+    }
+    if let Some((name, rest)) = message
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.rsplit_once("`, expected "))
+        .filter(|(name, _)| crate::ids::is_token(name))
+    {
+        return format!("unknown field `{name}`, expected {rest}");
+    }
+    if ["missing field `", "duplicate field `", "invalid length "]
+        .iter()
+        .any(|known| message.starts_with(known))
+    {
+        return message.to_owned();
+    }
+    // Of our own types, or of others' that quote what they were given.
+    match (message.find(['"', '`', '\'']), message.rfind(['"', '`', '\''])) {
+        (Some(first), Some(last)) => format!("{}…{}", &message[..first], &message[last + 1..]),
+        _ => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::JobResult;
+    use crate::job::Job;
+
+    fn of(body: &str) -> String {
+        why(&serde_json::from_str::<Job>(body).unwrap_err())
+    }
+
+    #[test]
+    fn the_place_and_the_kind_are_told() {
+        for (body, part) in [
+            (
+                r#""A whole article.""#,
+                "invalid type: string, expected struct Job at line 1",
+            ),
+            (
+                r#"{"id":"a1","text":7}"#,
+                "invalid type: integer, expected a string",
+            ),
+            (r#"{"id":"a1","text":"x","lane":"high"}"#, "unknown field `lane`"),
+            (r#"{"id":"a1"}"#, "missing field `text`"),
+            (r#"{"id":"a 1","text":"x"}"#, "1 to 64 characters"),
+            (
+                r#"{"id":"a1","text":"x","channel":"fax"}"#,
+                "unknown variant, expected",
+            ),
+            (r#"{"id":"a1","#, "EOF while parsing"),
+        ] {
+            assert!(of(body).contains(part), "{body}: {}", of(body));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_is_ever_told(more in "[a-z\"\\\\`', ]{0,40}") {
+            let secret = format!("s3cret {more}, expected `x` s3cret");
+            let text = serde_json::to_string(&secret).unwrap();
+            for body in [
+                text.clone(),
+                format!(r#"{{"id":{text},"text":"x"}}"#),
+                format!(r#"{{"id":"a","text":[{text}]}}"#),
+                format!(r#"{{"id":"a","text":"x","params":{text}}}"#),
+                format!(r#"{{"id":"a","text":"x","channel":{text}}}"#),
+                format!(r#"{{"id":"a","text":"x","deadline":{text}}}"#),
+                format!(r#"{{"id":"a","text":"x","metadata":{text}}}"#),
+                format!(r#"{{"id":"a","text":"x",{text}:1}}"#),
+                format!(r#"{{"id":"a","text":"x","batch":{{"id":{text},"index":0}}}}"#),
+            ] {
+                let told = of(&body);
+                prop_assert!(!told.contains("s3cret"), "{}: {}", body, told);
+            }
+            let told = why(&serde_json::from_str::<JobResult>(&text).unwrap_err());
+            prop_assert!(!told.contains("s3cret"), "{}", told);
+        }
+    }
+}
