@@ -55,9 +55,10 @@ pub enum Kind {
     Choice(Vec<String>),
 }
 
-/// Answer of the monitoring service's `GET /history/list`; takes `num_record`.
+/// Answer of the monitoring service's `GET /history/list`; takes `num_record` and `tenant` (empty: all).
 pub const HISTORY_LIST: &str = include_str!("../clickhouse/history/list.sql");
-/// Answer of `GET /history/count`; takes `last_ts`, `cur_ts` and `freq` (`Hour`, `Day` or `Month`).
+/// Answer of `GET /history/count`; takes `last_ts`, `cur_ts`, `freq` (`Hour`, `Day` or `Month`) and
+/// `tenant` (empty: all).
 pub const HISTORY_COUNT: &str = include_str!("../clickhouse/history/count.sql");
 /// Answer of `GET /history/score`; takes what [`HISTORY_COUNT`] takes.
 pub const HISTORY_SCORE: &str = include_str!("../clickhouse/history/score.sql");
@@ -178,9 +179,7 @@ impl Parameter {
         match &self.kind {
             Kind::Time => {
                 let time = moment(given, now).ok_or_else(invalid)?;
-                // The range of ClickHouse's DateTime64, so that nothing wraps around.
-                let seconds = time.as_second();
-                if !(0..=10_413_791_999).contains(&seconds) {
+                if !is_in_range(time) {
                     return Err(invalid());
                 }
                 Ok(time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
@@ -222,6 +221,15 @@ fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
     }
     let back = digits.parse::<i64>().ok()?.checked_mul(seconds)?;
     now.checked_sub(SignedDuration::from_secs(back)).ok()
+}
+
+/// The first second that is too late: the last midnight before the end of ClickHouse's `DateTime` (32 bits), to which the
+/// beginnings of hours and days are rounded.
+const TOO_LATE: i64 = 4_294_944_000;
+
+/// Whether ClickHouse can reckon with a time so that nothing wraps around: from 1970 to the 6th of February 2106.
+pub fn is_in_range(time: Timestamp) -> bool {
+    (0..TOO_LATE).contains(&time.as_second())
 }
 
 impl fmt::Display for Kind {
@@ -297,6 +305,7 @@ mod tests {
             ("now-15m", "2026-11-24 11:45:00.250"),
             ("2026-01-02T03:04:05+02:00", "2026-01-02 01:04:05.000"),
             ("1970-01-01T00:00:00Z", "1970-01-01 00:00:00.000"),
+            ("2106-02-06T23:59:59Z", "2106-02-06 23:59:59.000"),
         ] {
             assert_eq!(from.value(Some(given), now()).unwrap(), value, "{given}");
         }
@@ -311,6 +320,8 @@ mod tests {
             "now-99999999999999999999d",
             "2026-01-02",
             "1969-12-31T23:59:59Z",
+            "2106-02-07T00:00:00Z",
+            "2107-01-01T00:00:00Z",
             "now-é",
             "5",
         ] {
