@@ -27,17 +27,31 @@ pub(super) fn stability_index(then: &[f64], now: &[f64]) -> f64 {
     .sum()
 }
 
-/// By how many standard deviations of the baseline the mean has moved.
-pub(super) fn mean_shift(mean_then: f64, deviation_then: f64, mean_now: f64) -> f64 {
-    let moved = mean_now - mean_then;
-    // Means of equal numbers differ in the last bits.
-    if moved.abs() <= 1e-9 * mean_then.abs().max(1e-9) {
+/// By how many standard deviations of the baseline the mean has moved. A baseline that does not vary has none to measure
+/// by: then it is half the variance of the day (what the two have together), so that a few that differ are no drift.
+pub(super) fn mean_shift(then: Moments, now: Moments) -> f64 {
+    let moved = now.mean - then.mean;
+    // Means, and deviations, of equal numbers differ in the last bits.
+    let noise = 1e-9 * then.mean.abs().max(1e-9);
+    if moved.abs() <= noise {
         return 0.0;
     }
-    if deviation_then <= 0.0 {
+    let scale = if then.deviation > noise {
+        then.deviation
+    } else {
+        now.deviation / std::f64::consts::SQRT_2
+    };
+    if scale <= noise {
         return MOST_SHIFT.copysign(moved);
     }
-    (moved / deviation_then).clamp(-MOST_SHIFT, MOST_SHIFT)
+    (moved / scale).clamp(-MOST_SHIFT, MOST_SHIFT)
+}
+
+/// Mean and standard deviation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Moments {
+    pub(super) mean: f64,
+    pub(super) deviation: f64,
 }
 
 #[cfg(test)]
@@ -56,9 +70,31 @@ mod tests {
 
     #[test]
     fn a_shift_is_in_deviations_and_bounded() {
-        assert_eq!(mean_shift(10.0, 2.0, 13.0), 1.5);
-        assert_eq!(mean_shift(10.0, 0.0, 10.0), 0.0);
-        assert_eq!(mean_shift(10.0, 0.0, 9.0), -MOST_SHIFT);
+        let of = |mean, deviation| Moments { mean, deviation };
+        assert_eq!(mean_shift(of(10.0, 2.0), of(13.0, 1.0)), 1.5);
+        assert_eq!(mean_shift(of(10.0, 0.0), of(10.0, 0.0)), 0.0);
+        assert_eq!(mean_shift(of(10.0, 0.0), of(9.0, 0.0)), -MOST_SHIFT);
+    }
+
+    #[test]
+    fn one_of_a_thousand_that_differs_from_a_constant_baseline_is_no_drift() {
+        let then = Moments {
+            mean: 1.0,
+            deviation: 0.0,
+        };
+        // 999 times 1 and once 0.5.
+        let now = Moments {
+            mean: 0.9995,
+            deviation: (0.25_f64 * 0.001 * 0.999).sqrt(),
+        };
+        let shift = mean_shift(then, now);
+        assert!(shift < 0.0 && shift > -0.1, "{shift}");
+        // All of them moved, and hardly vary.
+        let moved = Moments {
+            mean: 0.5,
+            deviation: 0.001,
+        };
+        assert!(mean_shift(then, moved) < -100.0);
     }
 
     proptest! {

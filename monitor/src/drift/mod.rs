@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database::{Database, explain};
 use crate::metrics;
-use figures::{mean_shift, shares, stability_index};
+use figures::{Moments, mean_shift, shares, stability_index};
 use sql::{Baseline, Day, EMBEDDINGS, FIGURES, Window};
 
 const MS_PER_DAY: i64 = 86_400_000;
@@ -245,7 +245,15 @@ async fn compare(
     let compared = enough.map(|day| {
         let shares = shares(&day.counts);
         let psi = stability_index(&baseline.shares, &shares);
-        let mean_shift = mean_shift(baseline.mean, baseline.deviation, day.mean);
+        let then = Moments {
+            mean: baseline.mean,
+            deviation: baseline.deviation,
+        };
+        let now_is = Moments {
+            mean: day.mean,
+            deviation: day.deviation,
+        };
+        let mean_shift = mean_shift(then, now_is);
         Day {
             day: day.day,
             model: baseline.model.clone(),
