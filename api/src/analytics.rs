@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use clickhouse::Client;
 use clickhouse::error::Error;
-use jiff::Timestamp;
 use precis_runtime::config::ClickHouse;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::queries::NamedQuery;
@@ -53,15 +52,14 @@ impl Format {
 pub(crate) struct Kept {
     /// Whose it is.
     pub(crate) tenant: Token,
-    /// Whether its summary is, by the configuration, still kept with it.
-    pub(crate) with_texts: bool,
+    /// Whether the whole summary is still kept with it.
+    pub(crate) with_summary: bool,
 }
 
 /// The analytics database.
 pub(crate) struct Analytics {
     client: Client,
     patience: Duration,
-    text_ttl_days: u32,
 }
 
 impl Analytics {
@@ -78,7 +76,6 @@ impl Analytics {
         Self {
             client,
             patience: Duration::from_secs(settings.query_timeout_seconds),
-            text_ttl_days: settings.text_ttl_days,
         }
     }
 
@@ -137,11 +134,13 @@ impl Analytics {
         }
     }
 
-    /// The tenant of the prediction of a job, and when it ended, in milliseconds after 1970.
-    async fn find(&self, id: &JobId) -> Result<Option<(String, i64)>, Error> {
+    /// The tenant of the prediction of a job, and whether the whole summary stands in it (1) or not (0): as
+    /// `PredictionRow::has_whole_summary` of the monitor.
+    async fn find(&self, id: &JobId) -> Result<Option<(String, u8)>, Error> {
         let query = self.client.query(
-            "SELECT tenant, toUnixTimestamp64Milli(finished_at) FROM prediction_versions
-             WHERE job_id = ? ORDER BY finished_at DESC LIMIT 1",
+            "SELECT tenant, toUInt8(text_policy IN ('full', 'truncated') AND lengthUTF8(summary) = summary_chars)
+             FROM prediction_versions
+             WHERE job_id = ? ORDER BY finished_at DESC, version DESC LIMIT 1",
         );
         query.bind(id.as_str()).fetch_optional().await
     }
@@ -155,10 +154,9 @@ impl Analytics {
         let row = found
             .unwrap_or(Err(Error::TimedOut))
             .map_err(|error| self.refusal("the prediction of a job", &error))?;
-        Ok(row.map(|(tenant, finished_ms)| Kept {
+        Ok(row.map(|(tenant, with_summary)| Kept {
             tenant: Token::sanitized(&tenant),
-            with_texts: Timestamp::now().as_millisecond() - finished_ms
-                < i64::from(self.text_ttl_days) * 86_400_000,
+            with_summary: with_summary != 0,
         }))
     }
 

@@ -99,6 +99,27 @@ pub(crate) fn cut(mut text: String) -> String {
     text
 }
 
+/// Why ClickHouse refuses a row, without what is in it: the beginning of its message up to where it quotes something, and
+/// the name of the error.
+pub(crate) fn refusal(error: &Error) -> String {
+    let text = error.to_string();
+    let quoted = text.find(['\'', '"']).unwrap_or(text.len());
+    let told = cut(text[..quoted].trim_end().to_owned());
+    let is_name = |name: &&str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte == b'_' || byte.is_ascii_digit())
+    };
+    let names = text
+        .rsplit('(')
+        .filter_map(|part| part.split_once(')').map(|(name, _)| name));
+    match names.into_iter().find(is_name) {
+        Some(name) if !told.contains(name) => format!("{told} … ({name})"),
+        _ => told,
+    }
+}
+
 /// Whether ClickHouse refuses the rows for what is in them.
 pub(crate) fn is_refusal_of_content(error: &Error) -> bool {
     match error {
@@ -132,6 +153,18 @@ mod tests {
         assert_eq!(text, "network error: connection refused");
         let long = explain(&Error::BadResponse("é".repeat(10_000)));
         assert_eq!(long.chars().count(), MAX_REASON_CHARS + 1);
+    }
+
+    #[test]
+    fn a_refusal_has_its_name_and_nothing_of_the_row() {
+        let message = "Code: 469. DB::Exception: Constraint `short` for table p.t is violated at row 1. Expression: (length(\
+            text) < 3). Column values: text = 'A whole article (IN FULL).'. (VIOLATED_CONSTRAINT) (version 26.7)";
+        let told = refusal(&Error::BadResponse(message.into()));
+        assert!(
+            told.contains("`short`") && told.ends_with("(VIOLATED_CONSTRAINT)"),
+            "{told}"
+        );
+        assert!(!told.contains("article"), "{told}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ const INSERT_SECONDS: &str = "precis_monitor_insert_seconds";
 const REFUSED: &str = "precis_monitor_rows_refused_total";
 const RETRIES: &str = "precis_monitor_insert_retries_total";
 const LAG: &str = "precis_monitor_lag_messages";
+const MISSED: &str = "precis_monitor_messages_missed_total";
 const REFERENCES: &str = "precis_monitor_references_total";
 const DRIFT_PSI: &str = "precis_monitor_drift_psi";
 const DRIFT_SHIFT: &str = "precis_monitor_drift_mean_shift";
@@ -34,11 +35,20 @@ pub fn describe() {
         Unit::Count,
         "Results that became no row and went to DEAD"
     );
-    describe_counter!(RETRIES, Unit::Count, "Inserts that failed and are tried again");
+    describe_counter!(
+        RETRIES,
+        Unit::Count,
+        "Inserts, and what must come before them, that failed and are tried again"
+    );
     describe_gauge!(
         LAG,
         Unit::Count,
         "Messages that are not yet acknowledged by a sink"
+    );
+    describe_counter!(
+        MISSED,
+        Unit::Count,
+        "Messages that their stream dropped before a sink had read them, since the process began"
     );
     describe_counter!(
         REFERENCES,
@@ -73,6 +83,7 @@ pub fn describe() {
     }
     for sink in ["clickhouse", "clickhouse-references"] {
         gauge!(LAG, "sink" => sink).set(0.0);
+        counter!(MISSED, "sink" => sink).increment(0);
     }
 }
 
@@ -100,7 +111,13 @@ pub(crate) fn lag_of(sink: &str, messages: u64) {
     gauge!(LAG, "sink" => sink.to_owned()).set(messages as f64);
 }
 
-/// A late reference was dealt with: `scored`, `unscored`, `repeated` or `waiting` for its prediction.
+/// The stream has dropped so many messages that the sink of this name had not read.
+pub(crate) fn missed(sink: &str, messages: u64) {
+    counter!(MISSED, "sink" => sink.to_owned()).increment(messages);
+}
+
+/// A late reference was dealt with: `scored`, `unscored` because the job has no summary, `refused` because it can't be
+/// compared with it any more, `repeated`, or `waiting` for its prediction.
 pub(crate) fn reference(outcome: &'static str) {
     counter!(REFERENCES, "outcome" => outcome).increment(1);
 }

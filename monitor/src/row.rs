@@ -127,7 +127,17 @@ pub fn build(result: &JobResult, stored: Stored, scorer: &Scorer, texts: Texts) 
         .flatten();
     let vector = |which: fn(&Embeddings) -> Option<&Vector>| {
         let found = result.embeddings.as_ref().and_then(which);
+        let found = found.filter(|_| texts.keeps_vectors());
         found.map_or_else(Vec::new, |vector| vector.0.clone())
+    };
+    // Of a prediction that was made elsewhere and only logged here nobody knows how long it took.
+    let is_timed = result.job_sequence != 0 || result.started_at.is_some() || worker.is_some();
+    let until_stored = |since| {
+        if is_timed {
+            millis_between(since, stored.at)
+        } else {
+            0.0
+        }
     };
     let mut row = PredictionRow {
         job_id: result.id.to_string(),
@@ -157,8 +167,8 @@ pub fn build(result: &JobResult, stored: Stored, scorer: &Scorer, texts: Texts) 
         tokenize_ms: timings.tokenize_ms,
         encode_ms: timings.encode_ms,
         decode_ms: timings.decode_ms,
-        publish_ms: millis_between(result.finished_at, stored.at),
-        end_to_end_ms: millis_between(result.submitted_at, stored.at),
+        publish_ms: until_stored(result.finished_at),
+        end_to_end_ms: until_stored(result.submitted_at),
         text_chars: to_u32(sizes.text_chars),
         text_tokens: to_u32(sizes.text_tokens),
         truncated_tokens: to_u32(sizes.truncated_tokens),
@@ -213,22 +223,29 @@ pub fn build(result: &JobResult, stored: Stored, scorer: &Scorer, texts: Texts) 
 }
 
 impl PredictionRow {
-    /// The row with a reference that came late: a new version of it. `summary` is the whole summary, if it is known;
-    /// without it there is nothing to score.
+    /// The row with a reference that came late, and its scores: a new version of it. Without scores those that the row
+    /// has are kept.
     pub fn with_reference(
         mut self,
         reference: &str,
         stored_at: Timestamp,
-        summary: Option<&str>,
-        scorer: &Scorer,
+        scores: Option<Scores>,
         texts: Texts,
     ) -> Self {
         self.version = version_of(stored_at);
         self.reference_at = Some(stored_at.as_millisecond());
         self.reference_chars = to_u32(reference.chars().count() as u64);
         self.reference = texts.kept(reference);
-        self.set_scores(summary.and_then(|summary| scorer.scores(reference, summary)));
+        if scores.is_some() {
+            self.set_scores(scores);
+        }
         self
+    }
+
+    /// Whether the summary stands here as it was made: neither cut, nor replaced, nor forgotten since.
+    pub fn has_whole_summary(&self) -> bool {
+        let readable = matches!(self.text_policy.as_str(), "full" | "truncated");
+        readable && u32::try_from(self.summary.chars().count()) == Ok(self.summary_chars)
     }
 
     fn set_scores(&mut self, scores: Option<Scores>) {
@@ -267,140 +284,4 @@ fn to_u16(value: u64) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
-    use precis_runtime::config::TextPolicy;
-
-    use super::*;
-
-    const SUCCEEDED: &str = include_str!("../../schemas/wire/v1/result.succeeded.json");
-    const FAILED: &str = include_str!("../../schemas/wire/v1/result.failed.json");
-
-    fn row(json: &str) -> PredictionRow {
-        let result: JobResult = serde_json::from_str(json).unwrap();
-        let published_at = "2026-11-23T13:00:00.0755Z".parse().unwrap();
-        let stored = Stored {
-            sequence: 77,
-            at: published_at,
-        };
-        build(&result, stored, &Scorer::default(), FULL)
-    }
-
-    const FULL: Texts = Texts {
-        policy: TextPolicy::Full,
-        max_chars: 0,
-    };
-
-    #[test]
-    fn a_summary_is_timed_and_scored() {
-        let row = row(SUCCEEDED);
-        assert_eq!((row.job_sequence, row.result_sequence), (42, 77));
-        assert_eq!(row.finished_at - row.submitted_at, 60);
-        assert_eq!(row.started_at, Some(row.submitted_at + 2));
-        assert!((row.publish_ms - 15.5).abs() < 1e-9, "{}", row.publish_ms);
-        assert!((row.end_to_end_ms - 75.5).abs() < 1e-9, "{}", row.end_to_end_ms);
-        // "the harbour stayed open" within "the harbour stayed open in the rain": 4 of 4 and 4 of 7.
-        assert!((row.rouge1.unwrap() - 8.0 / 11.0).abs() < 1e-9);
-        assert!((row.rouge2.unwrap() - 6.0 / 9.0).abs() < 1e-9);
-        assert!((row.rouge_l.unwrap() - 8.0 / 11.0).abs() < 1e-9);
-        assert_eq!(
-            (row.rouge1_precision, row.rouge1_recall),
-            (Some(1.0), Some(4.0 / 7.0))
-        );
-        assert_eq!(row.rouge_lsum, row.rouge_l);
-        assert_eq!(row.rouge1_stemmed, row.rouge1);
-        assert!(row.bleu.unwrap() > 0.0 && row.coverage.is_some());
-        assert_eq!((row.error_code.as_str(), row.error_message.as_str()), ("", ""));
-        assert_eq!((row.served_as.as_str(), row.device.as_str()), ("default", "cpu"));
-        assert_eq!(row.params, r#"{"num_beams":4,"first_sentence":true}"#);
-    }
-
-    #[test]
-    fn a_failure_has_its_error_and_no_scores() {
-        let mut failed: JobResult = serde_json::from_str(FAILED).unwrap();
-        failed.reference = Some("Rain.".into());
-        let row = row(&serde_json::to_string(&failed).unwrap());
-        assert_eq!(
-            (row.outcome.as_str(), row.error_code.as_str()),
-            ("failed", "empty_text")
-        );
-        assert_eq!(
-            (row.model.as_str(), row.worker.as_str(), row.summary.as_str()),
-            ("", "", "")
-        );
-        assert_eq!((row.rouge1, row.rouge2, row.rouge_l), (None, None, None));
-    }
-
-    #[test]
-    fn a_late_reference_makes_a_version_with_the_scores_of_one_that_came_along() {
-        let early = row(SUCCEEDED);
-        let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
-        let reference = result.reference.take().unwrap();
-        let without = row(&serde_json::to_string(&result).unwrap());
-        assert_eq!((without.rouge1, without.bleu), (None, None));
-        let at: Timestamp = "2026-12-01T00:00:00.5Z".parse().unwrap();
-        let summary = result.summary.as_deref();
-        let late = without.with_reference(&reference, at, summary, &Scorer::default(), FULL);
-        assert_eq!(late.version, 1_796_083_200_500_000);
-        let expected = PredictionRow {
-            version: late.version,
-            reference_at: Some(at.as_millisecond()),
-            reference_chars: reference.chars().count() as u32,
-            ..early
-        };
-        assert_eq!(late, expected);
-        let other = late.with_reference("Quite another.", at, None, &Scorer::default(), FULL);
-        assert_eq!((other.rouge1, other.reference.as_str()), (None, "Quite another."));
-    }
-
-    #[test]
-    fn a_job_of_a_batch_has_its_place() {
-        let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
-        let place = |row: &PredictionRow| (row.batch_id.clone(), row.batch_index);
-        assert_eq!(place(&row(SUCCEEDED)), (String::new(), 0));
-        result.batch = Some(precis_schemas::batch::BatchRef {
-            id: "b7".parse().unwrap(),
-            index: 3,
-            size: None,
-        });
-        let row = row(&serde_json::to_string(&result).unwrap());
-        assert_eq!(place(&row), ("b7".to_owned(), 3));
-    }
-
-    #[test]
-    fn without_a_reference_there_is_no_score() {
-        let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
-        for reference in [None, Some(" ".to_owned())] {
-            result.reference = reference;
-            assert_eq!(row(&serde_json::to_string(&result).unwrap()).rouge1, None);
-        }
-    }
-
-    #[test]
-    fn sizes_beyond_the_column_are_cut_and_not_wrapped() {
-        let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
-        result.sizes.text_chars = u64::MAX;
-        result.attempt = 1 << 20;
-        let row = row(&serde_json::to_string(&result).unwrap());
-        assert_eq!((row.text_chars, row.attempt), (u32::MAX, u16::MAX));
-    }
-
-    #[test]
-    fn every_field_is_a_column_of_the_schema_and_every_column_a_field() {
-        let name = |line: &str| Some(line.trim_start().strip_prefix('`')?.split('`').next()?.to_owned());
-        let create = precis_schemas::migrations::ALL[1].statements().remove(0);
-        let mut columns: Vec<String> = create.lines().filter_map(name).collect();
-        // Added later: `ADD COLUMN IF NOT EXISTS `batch_id` … AFTER `version``.
-        for migration in precis_schemas::migrations::ALL {
-            let added = migration
-                .sql
-                .split("ADD COLUMN IF NOT EXISTS ")
-                .skip(1)
-                .filter_map(|rest| Some((name(rest)?, name(rest.split_once("AFTER ")?.1)?)));
-            for (column, before) in added {
-                let place = columns.iter().position(|known| *known == before).unwrap();
-                columns.insert(place + 1, column);
-            }
-        }
-        assert_eq!(<PredictionRow as Row>::COLUMN_NAMES, columns);
-    }
-}
+mod tests;

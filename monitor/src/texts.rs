@@ -31,6 +31,11 @@ impl Texts {
         }
     }
 
+    /// Whether vectors of the texts are stored: they say something of what they were made of.
+    pub fn keeps_vectors(self) -> bool {
+        self.policy != TextPolicy::None
+    }
+
     /// What is stored of `text`. An empty text stays empty, so that a missing one is not taken for a text.
     pub fn kept(self, text: &str) -> String {
         match self.policy {

@@ -37,7 +37,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
         clickhouse: context.config.clickhouse.clone(),
         limits: context.config.limits.job(),
     };
-    let routes = admin::routes(readiness.clone()).merge(rest::routes(service));
+    let routes = admin::routes(readiness.clone()).merge(rest::routes(service, &context.config.access));
     let server = tokio::spawn(admin::serve(listener, routes, closing.clone()));
     tracing::info!(listen = %context.config.monitor.listen, "the monitor has started");
     let outcome = Box::pin(work(&context, &readiness, &connection)).await;
@@ -87,6 +87,7 @@ async fn work(context: &Context, readiness: &Readiness, connection: &OnceLock<Qu
 async fn sink(context: &Context, queue: Queue, readiness: Readiness) -> anyhow::Result<()> {
     let config = &context.config;
     let database = Database::new(&config.clickhouse);
+    sinks::watch::clickhouse_sinks(&queue, &config.nats, &config.monitor, &context.stop).await?;
     if !wait_for_schema(&database, &config.clickhouse, &context.stop).await? {
         return Ok(());
     }
@@ -136,6 +137,7 @@ async fn wait_for_schema(
             Ok(_) => return Ok(true),
             Err(error) if error.is_final() => return Err(error),
             Err(error) => {
+                metrics::retry();
                 tracing::warn!(
                     clickhouse = database.address,
                     %error,

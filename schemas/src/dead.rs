@@ -61,6 +61,15 @@ impl DeadLetter {
 impl DeadLetter {
     /// Gives up the body, and says so in the reason: for a letter that is larger than the server takes.
     pub fn strip_body(&mut self) {
+        self.leave_out_body("is too large for a dead letter");
+    }
+
+    /// Gives up the body, and says so in the reason: for texts that are not to be kept.
+    pub fn withhold_body(&mut self) {
+        self.leave_out_body("is not kept: monitor.texts");
+    }
+
+    fn leave_out_body(&mut self, why: &str) {
         let bytes = match (&self.body, &self.body_base16) {
             (Some(text), _) => text.len(),
             (None, Some(digits)) => digits.len() / 2,
@@ -68,7 +77,7 @@ impl DeadLetter {
         };
         self.body = None;
         self.body_base16 = None;
-        let note = format!(" (the body, {bytes} bytes, is too large for a dead letter)");
+        let note = format!(" (the body, {bytes} bytes, {why})");
         self.reason.message.push_str(&note);
     }
 }

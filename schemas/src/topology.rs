@@ -137,7 +137,8 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             description: "Summaries by humans that came after their jobs",
             subjects: vec![subject::ALL_REFERENCES.into()],
             retention: Retention::Limits,
-            when_full: WhenFull::RefuseNew,
+            // Most of them have been read long ago.
+            when_full: WhenFull::DropOldest,
             max_messages: None,
             max_bytes: Some(limits.max_queue_bytes),
             max_age: Some(REFERENCE_TTL),

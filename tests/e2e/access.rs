@@ -64,6 +64,87 @@ async fn a_key_is_needed_and_a_tenant_sees_only_its_own_jobs_at_every_gateway() 
 }
 
 #[tokio::test]
+async fn a_key_sees_the_figures_of_its_tenant_alone() {
+    let product = guarded().await;
+    let mut ids = vec![];
+    for name in ["one", "two"] {
+        let accepted: Value = submit(product, &product.api, name, &rain())
+            .await
+            .json()
+            .await
+            .unwrap();
+        ids.push(accepted["id"].as_str().unwrap().to_owned());
+    }
+    for id in &ids {
+        product.rows_of(&precis_tests::id_of(id)).await;
+    }
+    let ask = async |base: &str, path: &str, name: &str| {
+        let answer = request(product, base, Method::GET, path, name)
+            .send()
+            .await
+            .unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    for path in [
+        "recent?limit=1000",
+        "recent?limit=1000&tenant=",
+        "recent?limit=1000&tenant=one",
+    ] {
+        let (status, answer) = ask(&product.api, &format!("/v1/analytics/{path}"), "one").await;
+        assert_eq!(status, 200, "{answer}");
+        let rows = answer["data"].as_array().unwrap();
+        assert!(
+            !rows.is_empty() && rows.iter().all(|row| row["tenant"] == "one"),
+            "{path}: {answer}"
+        );
+    }
+    for path in [
+        "recent?tenant=two",
+        "models?tenant=two",
+        "drift",
+        "drift?alerts=only",
+    ] {
+        let (status, problem) = ask(&product.api, &format!("/v1/analytics/{path}"), "one").await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (403, &json!("forbidden")),
+            "{path}: {problem}"
+        );
+    }
+
+    // The monitor's own routes show as little.
+    let list = "/history/list?num_record=1000";
+    let refused = product
+        .http
+        .get(format!("{}{list}", product.monitor))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(refused.status(), 401);
+    assert!(refused.headers().contains_key("www-authenticate"));
+    let (status, mine) = ask(&product.monitor, list, "one").await;
+    let shows = |id: &String| {
+        let id = precis_tests::id_of(id).to_string();
+        mine.as_array()
+            .unwrap()
+            .iter()
+            .any(|row| row["prediction_id"] == id)
+    };
+    assert_eq!(
+        (status, shows(&ids[0]), shows(&ids[1])),
+        (200, true, false),
+        "{mine}"
+    );
+    let ready = product
+        .http
+        .get(format!("{}/readyz", product.monitor))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(ready.status(), 200);
+}
+
+#[tokio::test]
 async fn a_share_of_the_queue_is_kept_over_two_gateways() {
     let product = guarded().await;
     let (_second, other) = second_gateway(product, "api-share").await;
@@ -199,6 +280,13 @@ async fn without_a_key_only_loopback_is_served() {
     assert_eq!(refused.status.code(), Some(78));
     let told = String::from_utf8(refused.stderr).unwrap();
     assert!(told.contains("access.insecure"), "{told}");
+    let refused = check(&["monitor.listen=0.0.0.0:9020"]);
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(
+        String::from_utf8(refused.stderr)
+            .unwrap()
+            .contains("monitor.listen")
+    );
     assert!(
         check(&["api.listen=0.0.0.0:8000", "access.insecure=true"])
             .status

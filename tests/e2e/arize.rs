@@ -115,6 +115,13 @@ async fn a_prediction_reaches_arize_as_a_trace_and_as_a_record_unless_its_job_fo
     assert_eq!((document.len(), summary.len()), (256, 256));
     assert_ne!(document, summary);
     let row = product.rows_of(&id).await.remove(0);
+    // They are in the row, too, as they came from the worker.
+    for (column, vector) in [("text_embedding", &document), ("summary_embedding", &summary)] {
+        let stored = row[column].as_array().unwrap().iter();
+        let stored: Vec<f32> = stored.map(|number| number.as_f64().unwrap() as f32).collect();
+        let made: Vec<f32> = vector.iter().map(|number| *number as f32).collect();
+        assert_eq!(stored, made, "{column}");
+    }
 
     let [record] = &record[..] else {
         panic!("it was sent more than once")
@@ -183,7 +190,7 @@ async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
         Answer::Hang,
         Answer::Reset,
         Answer::Status(500),
-        Answer::Later(429, 1),
+        Answer::Later(429, 3),
         Answer::Status(503),
     ];
     // After the troubles poison is refused and the rest taken; a request that has both is refused and halved.
@@ -240,7 +247,12 @@ async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
         .filter(|(_, all)| all.len() > 1)
         .collect();
     assert!(doubled.is_empty(), "{doubled:?}");
-    assert_eq!(receiver.answered(Answer::Later(429, 1)), 1);
+    assert_eq!(receiver.answered(Answer::Later(429, 3)), 1);
+    // It was left alone for as long as it had wished; pauses of our own would have been shorter by far.
+    let alone = receiver
+        .left_alone_after(Answer::Later(429, 3))
+        .expect("it went on");
+    assert!(alone >= Duration::from_secs(3), "{alone:?}");
     let metrics = product
         .http
         .get(format!("{}/metrics", product.monitor))

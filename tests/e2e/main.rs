@@ -13,6 +13,7 @@ mod drift;
 mod faults;
 mod guarded;
 mod jobs;
+mod late_references;
 mod lifecycle;
 mod local;
 mod models;

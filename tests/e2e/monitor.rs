@@ -1,5 +1,6 @@
 //! What the monitor keeps, and what can be asked of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use precis_schemas::topology::REFERENCES;
@@ -196,6 +197,33 @@ async fn every_named_query_answers_in_every_format() {
     }
 }
 
+/// Checks `GET /history/score` by month against what is listed.
+fn scores_are_of(scores: &Value, listed: &[Value]) {
+    for month in scores.as_array().unwrap() {
+        let begins = &month["prediction_dt"].as_str().unwrap()[..7];
+        for score in ["blue", "rouge1", "rouge2", "rougeL"] {
+            let values: Vec<f64> = listed
+                .iter()
+                .filter(|row| row["prediction_ts"].as_str().unwrap().starts_with(begins))
+                .filter_map(|row| row[format!("score_{score}")].as_f64())
+                .collect();
+            let count = values.len() as f64;
+            let mean = values.iter().sum::<f64>() / count;
+            let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+            let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let mut expected = vec![("min", least), ("avg", mean), ("max", greatest)];
+            if values.len() > 1 {
+                expected.push(("std", (squares / (count - 1.0)).sqrt()));
+            }
+            for (what, value) in expected {
+                let told = month[format!("{what}_{score}")].as_f64().unwrap();
+                assert!((told - value).abs() < 1e-9, "{what}_{score}: {told}, not {value}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn predictions_of_others_are_logged_and_shown_under_their_old_names() {
     let product = Product::start(
@@ -257,7 +285,7 @@ async fn predictions_of_others_are_logged_and_shown_under_their_old_names() {
     );
 
     let one = json!({"article": "It rained all day long.", "summ": "It rained all day.", "target": "Rain fell all day.",
-        "model_source": "Lambda", "send_arize": false});
+        "model_source": "Lambda", "send_arize": false, "some_field_of_an_old_client": 1});
     assert_eq!(tell("/log/online", one).await, (200, json!(1)));
     let many = json!({"articles": ["A one.", "A two."], "summs": ["One.", "Two."], "targets": ["One.", null],
         "model_source": "Other", "send_arize": false});
@@ -316,6 +344,27 @@ async fn predictions_of_others_are_logged_and_shown_under_their_old_names() {
         .map(|row| row["num_record"].as_u64().unwrap())
         .sum();
     assert_eq!(scored, 18, "{scores}");
+    scores_are_of(&scores, latest.as_array().unwrap());
+    let mut counted: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for row in latest.as_array().unwrap() {
+        let month = format!("{}-01 00:00:00", &row["prediction_ts"].as_str().unwrap()[..7]);
+        let source = row["model_source"].as_str().unwrap().to_owned();
+        *counted.entry((month, source)).or_default() += 1;
+    }
+    let told: BTreeMap<(String, String), u64> = counts
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let text = |key: &str| row[key].as_str().unwrap().to_owned();
+            let key = (text("prediction_dt"), text("model_source"));
+            (key, row["num_record"].as_u64().unwrap())
+        })
+        .collect();
+    assert_eq!(told, counted);
+    // Of what was made elsewhere nobody knows how long it took.
+    let times = "SELECT max(end_to_end_ms) AS longest, max(publish_ms) AS publish FROM predictions";
+    assert_eq!(product.query(times).await, [json!({"longest": 0, "publish": 0})]);
     let (status, problem) = ask("/history/count?cur_ts=soon").await;
     assert_eq!((status, &problem["code"]), (422, &json!("invalid_parameter")));
     let channels = product

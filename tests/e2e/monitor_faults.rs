@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::PullConsumer;
 use futures::future::join_all;
+use precis_schemas::rest::Status;
+use precis_schemas::topology::{RESULTS, clickhouse_sink_consumer};
 use precis_schemas::{JobId, subject};
 use precis_tests::processes::{self, Other};
-use precis_tests::{Options, Process, Product, eventually};
+use precis_tests::product::free_port;
+use precis_tests::{Options, Process, Product, eventually, samples};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -36,6 +40,16 @@ async fn product() -> Product {
 
 /// Publishes results as workers do; with a long text, so that an insert takes its time.
 async fn publish(context: &async_nats::jetstream::Context, ids: impl Iterator<Item = String>) {
+    publish_of(context, ids, 4_800).await;
+}
+
+/// As [`publish`], with texts of about so many characters.
+async fn publish_of(
+    context: &async_nats::jetstream::Context,
+    ids: impl Iterator<Item = String>,
+    chars: usize,
+) {
+    let text = "Rain fell on the coast. ".repeat(chars / 24);
     let now = jiff::Timestamp::now().to_string();
     let sent = ids.map(|id| {
         let mut result: Value = serde_json::from_str(RESULT).unwrap();
@@ -43,7 +57,7 @@ async fn publish(context: &async_nats::jetstream::Context, ids: impl Iterator<It
         for time in ["submitted_at", "started_at", "finished_at"] {
             result[time] = json!(now);
         }
-        result["text"] = json!("Rain fell on the coast. ".repeat(200));
+        result["text"] = json!(text);
         let subject = subject::result_of(&id.parse::<JobId>().unwrap());
         context.publish(subject, result.to_string().into())
     });
@@ -224,13 +238,113 @@ async fn rows_come_through_a_clickhouse_that_is_killed_hangs_is_full_or_refuses_
 
 /// Inserts that the monitor has tried again.
 async fn retries(product: &Product) -> f64 {
-    let response = product
-        .http
-        .get(format!("{}/metrics", product.monitor))
-        .send()
+    let found = metric(product, "precis_monitor_insert_retries_total").await;
+    found.expect("the monitor runs")
+}
+
+/// The value of a metric of the monitor; none while there is no monitor.
+async fn metric(product: &Product, name: &str) -> Option<f64> {
+    let address = format!("{}/metrics", product.monitor);
+    let metrics = product.http.get(address).send().await.ok()?.text().await.ok()?;
+    let line = metrics.lines().find(|line| line.starts_with(name))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// A monitor that dies as soon as ClickHouse has confirmed its first block of this kind, before anything of it is
+/// acknowledged.
+pub(crate) fn dying_monitor(product: &Product, kind: &str) -> Process {
+    let variable = ("PRECIS_FAULT_DIE_AFTER_INSERT", kind);
+    product.command_with("monitor", &format!("monitor-dying-{kind}"), variable)
+}
+
+/// Waits until such a monitor is dead, by its own hand.
+pub(crate) async fn is_dead(mut monitor: Process) {
+    let status = monitor.ended(PATIENCE).await;
+    assert_eq!(status.code(), None, "it was aborted: {}", monitor.output());
+}
+
+#[tokio::test]
+async fn rows_whose_results_were_never_acknowledged_come_again_and_count_once() {
+    let product = product().await;
+    let context = product.nats().await;
+    publish(&context, (0..250).map(|job| format!("job-{job}"))).await;
+    is_dead(dying_monitor(&product, "results")).await;
+    let stored = product
+        .query("SELECT count() AS n FROM prediction_versions")
+        .await[0]["n"]
+        .as_u64()
+        .unwrap();
+    assert!((1..=100).contains(&stored), "{stored}");
+    let results = context.get_stream(RESULTS).await.unwrap();
+    let consumer: PullConsumer = results
+        .get_consumer(&clickhouse_sink_consumer().name)
+        .await
+        .unwrap();
+    // What is stored was delivered, and all of it will be delivered again.
+    let info = consumer.cached_info();
+    assert_eq!(info.ack_floor.stream_sequence, 0);
+    assert!(info.num_ack_pending as u64 >= stored, "{}", info.num_ack_pending);
+    let _monitor = product.command("monitor", "monitor-after", &[]);
+    rows_are_jobs(&product, 250).await;
+}
+
+#[tokio::test]
+async fn while_clickhouse_is_away_nobody_notices_and_memory_stays_flat() {
+    let product = product().await;
+    let context = product.nats().await;
+    // A database that was never there: how far behind the monitor is shows all the same.
+    let nowhere = format!("clickhouse.url=http://127.0.0.1:{}", free_port());
+    let waiting = product.command("monitor", "monitor-waiting", &[nowhere]);
+    publish(&context, (0..20).map(|job| format!("early-{job}"))).await;
+    eventually(PATIENCE, "the lag and the failures show", async || {
+        let lag = metric(&product, "precis_monitor_lag_messages{sink=\"clickhouse\"}").await?;
+        let failed = metric(&product, "precis_monitor_insert_retries_total").await?;
+        (lag >= 20.0 && failed >= 1.0).then_some(())
+    })
+    .await;
+    waiting.kill();
+    // What the stream lets go of meanwhile is missed, and counted.
+    let results = context.get_stream(RESULTS).await.unwrap();
+    for sequence in 1..=5 {
+        results.delete_message(sequence).await.unwrap();
+    }
+    let monitor = product.command("monitor", "monitor", &[]);
+    rows_are_jobs(&product, 15).await;
+    let missed = metric(
+        &product,
+        "precis_monitor_messages_missed_total{sink=\"clickhouse\"}",
+    );
+    assert_eq!(missed.await, Some(5.0));
+
+    let _worker = product.worker("only", &[]);
+    let clickhouse = clickhouse(&product);
+    signal(&clickhouse, Signal::STOP);
+    let before = monitor.resident_bytes();
+    let mut published = 0;
+    for round in 0..30 {
+        publish_of(
+            &context,
+            (0..100).map(|job| format!("many-{round}-{job}")),
+            20_000,
+        )
         .await;
-    let metrics = response.unwrap().text().await.unwrap();
-    let name = "precis_monitor_insert_retries_total";
-    let line = metrics.lines().find(|line| line.starts_with(name));
-    line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+        published += 100 * 20_000;
+    }
+    // The gateway and the worker don't wait for it either.
+    let sample = samples::get("tramway-fare-free");
+    let done = product
+        .summarize(&json!({"text": sample.article, "reference": sample.reference}))
+        .await;
+    assert_eq!(done.status, Status::Succeeded);
+    eventually(PATIENCE, "inserts fail and are tried again", async || {
+        (retries(&product).await >= 2.0).then_some(())
+    })
+    .await;
+    let grown = monitor.resident_bytes().saturating_sub(before);
+    assert!(
+        grown < published / 2,
+        "{grown} bytes more after {published} bytes of texts"
+    );
+    signal(&clickhouse, Signal::CONT);
+    rows_are_jobs(&product, 15 + 3_000 + 1).await;
 }

@@ -21,6 +21,7 @@ PROGRAM = str(Path(sys.argv[1]).resolve())
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = "precis-check"
 SCORES = ["score_bleu", "score_rouge1", "score_rouge2", "score_rougeL"]
+COLUMNS = {"score_bleu": "bleu", "score_rouge1": "rouge1", "score_rouge2": "rouge2", "score_rougeL": "rougeL"}
 
 
 def free_port():
@@ -140,11 +141,35 @@ def check(jobs, urls, phoenix_url):
         equal("scores", sorted(found), SCORES if "reference" in request else [])
         if "reference" in request:
             row = row_of(urls, job)
-            for name, column in [("score_rouge1", "rouge1"), ("score_rouge2", "rouge2"), ("score_rougeL", "rougeL")]:
-                equal(name, found[name], row[column])
+            equal_scores(found, row)
         print(f"{job}: span, {len(vectors)} vectors of {len(vectors[0])}, {len(found)} scores: equal")
     equal("spans", len(spans), 2 * len(jobs))
     assert call(f"{api}/v1/models")
+
+
+def equal_scores(found, row):
+    for name, column in COLUMNS.items():
+        equal(name, found[name], row[column])
+
+
+def check_late(view, urls, phoenix_url):
+    """A reference that comes after its job, and then a better one: annotations of the same span, which the second replaces."""
+    job = view["id"].split(".")[0]
+    span = spans_of(phoenix_url)[0][job, "LLM"]
+    for reference in ["The harbour was open.", "The harbour stayed open and it rained."]:
+        before = row_of(urls, job)["rouge1"]
+        call(f"{urls['api']}/v1/jobs/{view['id']}/reference", {"reference": reference})
+        until("the row has the reference", lambda: row_of(urls, job)["reference"] == reference)
+        row = row_of(urls, job)
+        assert row["rouge1"] != before, row["rouge1"]
+        until(
+            "Phoenix has its scores",
+            lambda: annotations_of(phoenix_url, span).get("score_rouge1") == row["rouge1"],
+        )
+        found = annotations_of(phoenix_url, span)
+        equal("scores", sorted(found), SCORES)
+        equal_scores(found, row)
+    print(f"{job}: two late references, the scores of the last: equal")
 
 
 def annotations_of(phoenix_url, span):
@@ -213,6 +238,7 @@ def main():
         span = spans_of(phoenix_url)[0][jobs[0][0]["id"].split(".")[0], "LLM"]
         until("Phoenix has the scores", lambda: len(annotations_of(phoenix_url, span)) == 4)
         check(jobs, urls, phoenix_url)
+        check_late(jobs[1][0], urls, phoenix_url)
         print("Phoenix has what was sent.")
     except BaseException:
         print(f"logs: {folder}", file=sys.stderr)

@@ -69,6 +69,14 @@ impl Process {
         self.child.id()
     }
 
+    /// Memory that it has resident now, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.expect("its memory is known") * 1_024
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         processes::send(self.child.id(), signal);

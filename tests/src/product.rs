@@ -186,6 +186,17 @@ impl Product {
         )
     }
 
+    /// As [`Product::command`], with an environment variable.
+    pub fn command_with(&self, command: &str, name: &str, variable: (&str, &str)) -> Process {
+        Process::start_with(
+            &self.program,
+            &self.arguments(command, &[]),
+            &[variable],
+            self.dir.path(),
+            name,
+        )
+    }
+
     /// Runs a command for people with the product's settings; it ends by itself.
     pub fn command_line(&self, command: &str, name: &str, arguments: &[String]) -> Process {
         let mut all = self.arguments(command, &[]);

@@ -2,7 +2,7 @@
 //! sent and answers as it is told to.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -24,6 +24,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+    /// When it came.
+    pub at: Instant,
 }
 
 impl Request {
@@ -145,6 +147,14 @@ impl Receiver {
         taken.map(|(request, _)| request.clone()).collect()
     }
 
+    /// How long after the first request with this answer the next one came; none as long as there is none.
+    pub fn left_alone_after(&self, answer: Answer) -> Option<Duration> {
+        let all = self.shared.all.lock().unwrap();
+        let place = all.iter().position(|(_, given)| *given == answer)?;
+        let next = all.get(place + 1)?;
+        Some(next.0.at - all[place].0.at)
+    }
+
     /// How many requests had this answer.
     pub fn answered(&self, with: Answer) -> usize {
         let all = self.shared.all.lock().unwrap();
@@ -162,6 +172,7 @@ async fn receive(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap
         path: uri.path().to_owned(),
         headers,
         body,
+        at: Instant::now(),
     };
     let answer = (shared.decide.lock().unwrap())(&request);
     shared.all.lock().unwrap().push((request, answer));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use precis_runtime::config::Local as Settings;
 use precis_schemas::{JobResult, Outcome};
 use serde::Serialize;
@@ -65,7 +66,15 @@ impl Reporter {
             matches!(address.scheme(), "http" | "https"),
             "local.monitor_url = {url}: must begin with http:// or https://"
         );
+        let mut headers = HeaderMap::new();
+        if let Some(key) = &settings.monitor_key {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+                .context("local.monitor_key: must be visible ASCII characters")?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
         let client = reqwest::Client::builder()
+            .default_headers(headers)
             .timeout(PATIENCE)
             .redirect(reqwest::redirect::Policy::none())
             .build()

@@ -92,7 +92,7 @@ async fn standing(state: &AppState, handle: &JobHandle) -> Result<Option<Token>,
 async fn kept(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<Token, Refusal> {
     let kept = state.analytics().kept(&handle.id).await?;
     match kept.filter(|kept| caller.may_see(&kept.tenant)) {
-        Some(kept) if kept.with_texts => Ok(kept.tenant),
+        Some(kept) if kept.with_summary => Ok(kept.tenant),
         Some(_) => Err(Refusal::new(
             ErrorCode::JobGone,
             format!("the summary of job `{handle}` is no longer kept: a reference can't be compared with it"),

@@ -107,7 +107,9 @@ impl Reaper {
                 })?;
         }
         self.delete(raw.sequence).await?;
+        let trace = TraceContext::from_message(Some(&message.headers));
         tracing::warn!(
+            trace_id = trace.as_ref().map(TraceContext::trace_id),
             subject = raw.subject,
             sequence = raw.sequence,
             reason = %ending.reason,

@@ -60,8 +60,8 @@ impl External {
         Ok(())
     }
 
-    /// The result of this id that ended at `at`.
-    pub(super) fn into_result(self, id: JobId, at: Timestamp) -> JobResult {
+    /// The result of this id, on the account of `tenant`, that ended at `at`.
+    pub(super) fn into_result(self, id: JobId, tenant: Token, at: Timestamp) -> JobResult {
         let chars = |text: &str| text.chars().count() as u64;
         let target = self.target.filter(|target| !target.trim().is_empty());
         JobResult {
@@ -69,7 +69,7 @@ impl External {
             job_sequence: 0,
             task: Task::Summarize,
             lane: Lane::Normal,
-            tenant: Token::sanitized("public"),
+            tenant,
             channel: channel_of(&self.source),
             outcome: Outcome::Succeeded,
             error: None,
@@ -163,7 +163,12 @@ mod tests {
     #[test]
     fn a_source_is_a_channel_when_it_has_the_name_of_one() {
         assert_eq!(channel_of("Local"), Channel::Local);
-        let result = external("Other").into_result(JobId::generate(), precis_schemas::time::now());
+        let result = external("Other").into_result(
+            JobId::generate(),
+            Token::sanitized("news"),
+            precis_schemas::time::now(),
+        );
+        assert_eq!(result.tenant.as_str(), "news");
         assert_eq!((result.channel, result.sizes.summary_chars), (Channel::Other, 10));
         assert_eq!(result.metadata[MODEL_SOURCE], "Other");
     }

@@ -1,22 +1,28 @@
 //! `GET /history/list`, `/history/count`, `/history/score`: what is kept, under the names of the service that this one
 //! replaces.
 
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
 use http::header;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use precis_schemas::ErrorCode;
-use precis_schemas::queries::{HISTORY_COUNT, HISTORY_LIST, HISTORY_SCORE};
+use precis_schemas::queries::{HISTORY_COUNT, HISTORY_LIST, HISTORY_SCORE, is_in_range};
 use serde::Deserialize;
 
 use super::Service;
+use super::guard::Caller;
 use super::refused::Refused;
 
 /// Most predictions of a list.
 const MAX_RECORDS: u32 = 10_000;
+
+/// Most bytes of an answer.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// Query of `GET /history/list`.
 #[derive(Debug, Deserialize)]
@@ -59,6 +65,12 @@ impl Window {
                 format!("freq must be one of Hour, Day, Month, and {given:?} is not"),
             ));
         }
+        if let Some(far) = [end, begin].into_iter().find(|time| !is_in_range(*time)) {
+            return Err(Refused::new(
+                ErrorCode::InvalidParameter,
+                format!("{far} is out of range: from 1970 to 2105"),
+            ));
+        }
         let written = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string();
         Ok([
             ("cur_ts", written(end)),
@@ -86,6 +98,7 @@ fn moment(name: &str, text: &str) -> Result<Timestamp, Refused> {
 /// The latest predictions.
 pub(super) async fn list(
     State(service): State<Service>,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<List>, QueryRejection>,
 ) -> Result<Response, Refused> {
     let Query(query) = query?;
@@ -96,29 +109,42 @@ pub(super) async fn list(
             format!("num_record must be 1 to {MAX_RECORDS}"),
         ));
     }
-    rows(&service, HISTORY_LIST, &[("num_record", count.to_string())]).await
+    rows(
+        &service,
+        &caller,
+        HISTORY_LIST,
+        &[("num_record", count.to_string())],
+    )
+    .await
 }
 
 /// Predictions by source and hour, day or month.
 pub(super) async fn count(
     State(service): State<Service>,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<Window>, QueryRejection>,
 ) -> Result<Response, Refused> {
     let values = query?.values(Timestamp::now())?;
-    rows(&service, HISTORY_COUNT, &values).await
+    rows(&service, &caller, HISTORY_COUNT, &values).await
 }
 
 /// Scores by hour, day or month.
 pub(super) async fn score(
     State(service): State<Service>,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<Window>, QueryRejection>,
 ) -> Result<Response, Refused> {
     let values = query?.values(Timestamp::now())?;
-    rows(&service, HISTORY_SCORE, &values).await
+    rows(&service, &caller, HISTORY_SCORE, &values).await
 }
 
 /// The answer as a JSON array of objects.
-async fn rows(service: &Service, sql: &str, values: &[(&str, String)]) -> Result<Response, Refused> {
+async fn rows(
+    service: &Service,
+    caller: &Caller,
+    sql: &str,
+    values: &[(&str, String)],
+) -> Result<Response, Refused> {
     let mut query = service
         .database
         .client
@@ -128,11 +154,26 @@ async fn rows(service: &Service, sql: &str, values: &[(&str, String)]) -> Result
             service.clickhouse.query_timeout_seconds.to_string(),
         )
         .with_setting("output_format_json_array_of_rows", "1")
-        .with_setting("output_format_json_quote_64bit_integers", "0");
+        .with_setting("output_format_json_quote_64bit_integers", "0")
+        .param("tenant", caller.sees());
     for (name, value) in values {
         query = query.param(name, value);
     }
-    let body = query.fetch_bytes("JSONEachRow")?.collect().await?;
+    let collect = async {
+        let mut cursor = query.fetch_bytes("JSONEachRow")?;
+        let mut answer = BytesMut::new();
+        while let Some(chunk) = cursor.next().await? {
+            if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(Refused::new(
+                    ErrorCode::InvalidParameter,
+                    "the answer is too large: ask for fewer predictions, or for a shorter window",
+                ));
+            }
+            answer.extend_from_slice(&chunk);
+        }
+        Ok(answer.freeze())
+    };
+    let body = service.in_time(collect).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
@@ -170,6 +211,8 @@ mod tests {
             window(Some("soon"), None, None),
             window(Some("2026-01-02 03:04:05"), Some("2026-01-03 03:04:05"), None),
             window(None, None, Some("Year")),
+            window(Some("2107-01-01 00:00:00"), None, None),
+            window(None, Some("1960-01-01 00:00:00"), None),
         ] {
             assert_eq!(bad.unwrap_err().0.code, ErrorCode::InvalidParameter);
         }

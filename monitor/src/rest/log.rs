@@ -1,14 +1,15 @@
 //! `POST /log/online` and `POST /log/batch`: predictions that were made elsewhere.
 
-use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::{Extension, Json};
 use futures::{StreamExt, TryStreamExt};
 use precis_schemas::{ErrorCode, JobId, time};
 use serde::Deserialize;
 
 use super::Service;
 use super::external::{External, publish};
+use super::guard::Caller;
 use super::refused::Refused;
 
 /// Most predictions of one batch.
@@ -20,9 +21,8 @@ fn other() -> String {
     "Other".into()
 }
 
-/// Body of `POST /log/online`.
+/// Body of `POST /log/online`. What else is in it is ignored, as the service that this one replaces did.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Online {
     article: String,
     summ: String,
@@ -35,9 +35,8 @@ pub(super) struct Online {
     send_arize: bool,
 }
 
-/// Body of `POST /log/batch`.
+/// Body of `POST /log/batch`; see [`Online`].
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Batch {
     articles: Vec<String>,
     summs: Vec<String>,
@@ -52,6 +51,7 @@ pub(super) struct Batch {
 /// Takes a prediction; `1` as soon as the stream has it.
 pub(super) async fn online(
     State(service): State<Service>,
+    Extension(caller): Extension<Caller>,
     body: Result<Json<Online>, JsonRejection>,
 ) -> Result<Json<u8>, Refused> {
     let Json(body) = body?;
@@ -63,13 +63,18 @@ pub(super) async fn online(
         send_arize: body.send_arize,
     };
     one.validate("the prediction", &service.limits)?;
-    publish(&service, &one.into_result(JobId::generate(), time::now())).await?;
+    publish(
+        &service,
+        &one.into_result(JobId::generate(), caller.tenant(), time::now()),
+    )
+    .await?;
     Ok(Json(1))
 }
 
 /// Takes predictions: all of them or, when one can't be taken, none. `1` as soon as the stream has them.
 pub(super) async fn batch(
     State(service): State<Service>,
+    Extension(caller): Extension<Caller>,
     body: Result<Json<Batch>, JsonRejection>,
 ) -> Result<Json<u8>, Refused> {
     let Json(body) = body?;
@@ -107,7 +112,9 @@ pub(super) async fn batch(
         one.validate(&format!("prediction {index}"), &service.limits)?;
     }
     let at = time::now();
-    let results = all.into_iter().map(|one| one.into_result(JobId::generate(), at));
+    let results = all
+        .into_iter()
+        .map(|one| one.into_result(JobId::generate(), caller.tenant(), at));
     let service = &service;
     futures::stream::iter(results)
         .map(|result| async move { publish(service, &result).await })

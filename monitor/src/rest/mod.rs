@@ -8,24 +8,31 @@
 //! | `GET /sample/pair`, `/sample/pairs` | articles with their reference, at random |
 //! | `GET /history/list`, `/history/count`, `/history/score` | what is kept |
 //!
+//! With keys in the configuration each of them needs one (`guard.rs`).
+//!
 //! What is logged goes through the stream of results and the sinks, as every other prediction does.
 
 mod external;
+mod guard;
 mod history;
 mod log;
 mod refused;
 mod samples;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use axum::routing::{get, post};
+use clickhouse::error::Error;
 use precis_runtime::boot::Queue;
-use precis_runtime::config::ClickHouse;
+use precis_runtime::config::{Access, ClickHouse};
 use precis_schemas::job::JobLimits;
 
 use crate::database::Database;
+use refused::Refused;
 
 /// What the handlers can reach. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,11 +44,25 @@ pub(crate) struct Service {
     pub(crate) limits: JobLimits,
 }
 
+/// How much longer than the server an answer is waited for.
+const GRACE: Duration = Duration::from_secs(2);
+
+impl Service {
+    /// What the database answers, unless it takes longer than `clickhouse.query_timeout_seconds`.
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+        let patience = Duration::from_secs(self.clickhouse.query_timeout_seconds) + GRACE;
+        tokio::time::timeout(patience, answer)
+            .await
+            .unwrap_or_else(|_| Err(Error::TimedOut.into()))
+    }
+}
+
 /// Largest body that is read: a batch of articles.
 const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// The routes.
-pub(crate) fn routes(service: Service) -> Router {
+pub(crate) fn routes(service: Service, access: &Access) -> Router {
+    let guard = Arc::new(guard::Guard::new(access));
     Router::new()
         .route("/db/init", post(samples::init))
         .route("/log/online", post(log::online))
@@ -51,6 +72,7 @@ pub(crate) fn routes(service: Service) -> Router {
         .route("/history/list", get(history::list))
         .route("/history/count", get(history::count))
         .route("/history/score", get(history::score))
+        .layer(middleware::from_fn_with_state(guard, guard::check))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(service)
 }

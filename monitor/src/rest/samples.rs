@@ -1,8 +1,8 @@
 //! `POST /db/init`, `GET /sample/pair`, `GET /sample/pairs`: something to begin with.
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::{Extension, Json};
 use clickhouse::Row;
 use jiff::{SignedDuration, Timestamp};
 use precis_schemas::{ErrorCode, JobId, time};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::Service;
 use super::external::{External, publish};
+use super::guard::Caller;
 use super::refused::Refused;
 use crate::migrate::migrate;
 
@@ -44,7 +45,10 @@ fn articles() -> Vec<Article> {
 
 /// Sets up the schema and loads the sample pairs and a history of predictions that were never made: the first sentence
 /// of each article, on the past days. To do it again changes nothing.
-pub(super) async fn init(State(service): State<Service>) -> Result<Json<Value>, Refused> {
+pub(super) async fn init(
+    State(service): State<Service>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Value>, Refused> {
     migrate(&service.database, &service.clickhouse)
         .await
         .map_err(|error| {
@@ -55,8 +59,28 @@ pub(super) async fn init(State(service): State<Service>) -> Result<Json<Value>, 
             )
         })?;
     let articles = articles();
+    let known = service.in_time(load(&service, &articles)).await?;
+    let history = if known == 0 {
+        history(&articles, time::now())
+    } else {
+        vec![]
+    };
+    for (id, one, at) in &history {
+        publish(
+            &service,
+            &one.clone().into_result(id.clone(), caller.tenant(), *at),
+        )
+        .await?;
+    }
+    Ok(Json(
+        json!({"samples": articles.len(), "predictions": history.len()}),
+    ))
+}
+
+/// Stores the sample pairs; how many predictions of the sample history are there.
+async fn load(service: &Service, articles: &[Article]) -> Result<u64, Refused> {
     let mut insert = service.database.client.insert::<Sample>("samples").await?;
-    for article in &articles {
+    for article in articles {
         insert
             .write(&Sample {
                 sample_id: article.id.clone(),
@@ -66,23 +90,13 @@ pub(super) async fn init(State(service): State<Service>) -> Result<Json<Value>, 
             .await?;
     }
     insert.end().await?;
-    let known: u64 = service
+    let known = service
         .database
         .client
         .query("SELECT count() FROM prediction_versions WHERE startsWith(job_id, 'sample-')")
         .fetch_one()
         .await?;
-    let history = if known == 0 {
-        history(&articles, time::now())
-    } else {
-        vec![]
-    };
-    for (id, one, at) in &history {
-        publish(&service, &one.clone().into_result(id.clone(), *at)).await?;
-    }
-    Ok(Json(
-        json!({"samples": articles.len(), "predictions": history.len()}),
-    ))
+    Ok(known)
 }
 
 /// What the sample history is made of. The ids are always the same: whoever is second finds them taken.
@@ -104,12 +118,13 @@ fn history(articles: &[Article], now: Timestamp) -> Vec<(JobId, External, Timest
 }
 
 async fn draw(service: &Service, count: u32) -> Result<Vec<Sample>, Refused> {
-    let drawn = service
+    let query = service
         .database
         .client
         .query("SELECT ?fields FROM samples FINAL ORDER BY rand() LIMIT ?")
-        .bind(count)
-        .fetch_all::<Sample>()
+        .bind(count);
+    let drawn = service
+        .in_time(async { Ok(query.fetch_all::<Sample>().await?) })
         .await?;
     if drawn.is_empty() {
         return Err(Refused::new(

@@ -54,6 +54,8 @@ pub(crate) struct Block {
     /// Parts that are neither stored nor refused; the last is next.
     open: Vec<Range<usize>>,
     refused: Vec<(usize, String)>,
+    /// Rows that somebody stored before who may not have come to mark their minutes.
+    unmarked: Vec<PredictionRow>,
 }
 
 impl Block {
@@ -69,6 +71,7 @@ impl Block {
             places,
             open: if whole.is_empty() { vec![] } else { vec![whole] },
             refused: vec![],
+            unmarked: vec![],
         }
     }
 
@@ -78,6 +81,19 @@ impl Block {
             looked_up: true,
             ..Self::new(kind, rows, places)
         }
+    }
+
+    /// The block, with which the minutes of `rows` are marked: they are stored, and it is not known whether that was done.
+    pub(crate) fn with_unmarked(self, rows: Vec<PredictionRow>) -> Self {
+        Self {
+            unmarked: rows,
+            ..self
+        }
+    }
+
+    /// Which kind of a block it is.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
     }
 
     /// Takes out what was stored before this process had it.
@@ -135,6 +151,10 @@ impl Block {
         if self.in_doubt {
             table.mark(&self.rows).await?;
             self.in_doubt = false;
+        }
+        if !self.unmarked.is_empty() {
+            table.mark(&self.unmarked).await?;
+            self.unmarked.clear();
         }
         Ok(())
     }
@@ -278,6 +298,17 @@ mod tests {
             ..Table::default()
         };
         assert_eq!(marked(known), 8);
+    }
+
+    #[test]
+    fn minutes_of_rows_that_are_stored_already_are_marked_with_a_block() {
+        let table = Table::default();
+        let stored = block(1..4).rows;
+        let mut of_new = Block::of_new("references", vec![], vec![]).with_unmarked(stored);
+        settle(&mut of_new, &table).unwrap();
+        settle(&mut of_new, &table).unwrap();
+        assert_eq!(*table.marked.lock().unwrap(), 3);
+        assert!(table.stored.into_inner().unwrap().is_empty());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use precis_runtime::boot::Queue;
 use precis_runtime::config;
 use precis_runtime::topology::TopologyError;
 use precis_schemas::topology::clickhouse_sink_consumer;
+use precis_schemas::unreadable::why;
 use precis_schemas::{JobResult, time};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -26,13 +27,12 @@ use super::in_hand::{Blocks, InHand, bury};
 use super::intake::{Delivered, Intake, acknowledge};
 use super::store::Store;
 use super::trace::BlockSpans;
-use crate::database::cut;
 use crate::row::{self, Stored, TABLE};
 use crate::score::Scorer;
 use crate::texts::Texts;
 
 /// Name of the sink in metrics.
-const SINK: &str = "clickhouse";
+pub(super) const SINK: &str = "clickhouse";
 /// Blocks that are being made into rows, or wait to be stored.
 const AHEAD: usize = 2;
 /// How long the open block is waited for after the word to stop.
@@ -80,7 +80,6 @@ impl Sink {
             self.stop.clone(),
         )
         .await?;
-        let lag = blocks.report_lag(SINK);
         let intake = blocks.intake().clone();
         self.readiness.set(true);
         tracing::info!(clickhouse = self.store.address(), "results go to ClickHouse");
@@ -110,7 +109,6 @@ impl Sink {
             }
         };
         tokio::join!(pull, store, settle);
-        lag.abort();
         Ok(())
     }
 
@@ -198,7 +196,7 @@ fn read(delivered: &[Delivered], texts: Texts) -> Rows {
                 });
                 kept.push(index);
             }
-            Err(error) => unreadable.push((index, cut(format!("not a result of version 1: {error}")))),
+            Err(error) => unreadable.push((index, format!("not a result of version 1: {}", why(&error)))),
         }
     }
     (Block::new("results", rows, places), kept, unreadable)

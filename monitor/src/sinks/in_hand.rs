@@ -61,6 +61,25 @@ async fn hold(messages: &[Delivered], every: Duration) -> Infallible {
     }
 }
 
+/// The consumer of this description, as the sinks of ClickHouse read it.
+pub(super) fn intake_of(
+    queue: Queue,
+    nats: config::Nats,
+    settings: &config::Monitor,
+    spec: ConsumerSpec,
+) -> Intake {
+    let spec = ConsumerSpec {
+        ack_wait: Duration::from_secs(settings.ack_wait_seconds),
+        ..spec
+    };
+    Intake {
+        queue,
+        nats,
+        spec,
+        texts: settings.texts,
+    }
+}
+
 /// Reads one stream in blocks.
 pub(super) struct Blocks {
     intake: Intake,
@@ -83,12 +102,8 @@ impl Blocks {
         spec: ConsumerSpec,
         stop: CancellationToken,
     ) -> Result<Self, TopologyError> {
-        let spec = ConsumerSpec {
-            ack_wait: Duration::from_secs(settings.ack_wait_seconds),
-            ..spec
-        };
-        let most = usize::try_from(spec.max_ack_pending).unwrap_or(usize::MAX);
-        let intake = Intake { queue, nats, spec };
+        let intake = intake_of(queue, nats, settings, spec);
+        let most = usize::try_from(intake.spec.max_ack_pending).unwrap_or(usize::MAX);
         Ok(Self {
             consumer: intake.consumer().await?,
             intake,
@@ -131,12 +146,6 @@ impl Blocks {
             }
         }
         None
-    }
-
-    /// Says every few seconds how far behind the sink of this name is, until it is time to stop.
-    pub(super) fn report_lag(&self, sink: &'static str) -> AbortHandle {
-        let show = move |messages| metrics::lag_of(sink, messages);
-        tokio::spawn(Intake::report_lag(self.consumer.clone(), self.stop.clone(), show)).abort_handle()
     }
 }
 

@@ -7,8 +7,10 @@ use async_nats::jetstream::{self, AckKind};
 use futures::StreamExt;
 use jiff::Timestamp;
 use precis_runtime::boot::Queue;
-use precis_runtime::config::Nats;
+use precis_runtime::config::{Nats, TextPolicy};
+
 use precis_runtime::topology::{self, TopologyError};
+use precis_runtime::trace_context::TraceContext;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::topology::{ConsumerSpec, REFERENCES};
@@ -22,8 +24,6 @@ use crate::time::timestamp;
 const MAX_PULL_BYTES: usize = 16 << 20;
 /// After how long a message whose dead letter could not be stored is delivered again.
 const RETRY_LETTER_AFTER: Duration = Duration::from_secs(5);
-/// How often the lag is looked up.
-const LAG_EVERY: Duration = Duration::from_secs(5);
 
 /// A message as it was delivered, with its place in the stream.
 pub(crate) struct Delivered {
@@ -81,6 +81,8 @@ pub(crate) struct Intake {
     pub(crate) queue: Queue,
     pub(crate) nats: Nats,
     pub(crate) spec: ConsumerSpec,
+    /// What is kept of texts, and so of messages that nobody can take.
+    pub(crate) texts: TextPolicy,
 }
 
 impl Intake {
@@ -133,14 +135,16 @@ impl Intake {
 
     /// Puts a message that a sink can't take into `DEAD`; false when that failed and it will come again.
     pub(crate) async fn bury(&self, sink: &str, one: &Delivered, reason: String) -> bool {
+        let trace = TraceContext::from_message(one.message.headers.as_ref());
         tracing::error!(
+            trace_id = trace.as_ref().map(TraceContext::trace_id),
             sink,
             subject = %one.message.subject,
             sequence = one.sequence,
             reason,
             "a record is refused for ever and goes to DEAD"
         );
-        let letter = DeadLetter::new(
+        let mut letter = DeadLetter::new(
             one.sequence,
             one.message.subject.as_str(),
             &one.message.payload,
@@ -148,6 +152,9 @@ impl Intake {
             one.attempts,
             one.published_at,
         );
+        if matches!(self.texts, TextPolicy::Hash | TextPolicy::None) {
+            letter.withhold_body();
+        }
         let place = one.published_at.as_nanosecond();
         let id = format!("dead-{sink}-{}-{place}", one.sequence);
         let kind = match self.spec.stream {
@@ -161,25 +168,6 @@ impl Intake {
                 let later = AckKind::Nak(Some(RETRY_LETTER_AFTER));
                 let _redelivered_after_the_ack_wait = one.message.ack_with(later).await;
                 false
-            }
-        }
-    }
-
-    /// Tells `show` every so often how many messages are not acknowledged, until `stop`.
-    pub(crate) async fn report_lag(
-        consumer: PullConsumer,
-        stop: CancellationToken,
-        show: impl Fn(u64) + Send,
-    ) {
-        let mut tick = tokio::time::interval(LAG_EVERY);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = tick.tick() => {}
-            }
-            match consumer.get_info().await {
-                Ok(info) => show(info.num_pending + info.num_ack_pending as u64),
-                Err(error) => tracing::debug!(%error, "the lag is not known"),
             }
         }
     }

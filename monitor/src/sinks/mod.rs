@@ -7,13 +7,18 @@
 //! | `block.rs`, `store.rs` | a block on its way into the table, however often it takes, and what of it is refused |
 //! | `receivers.rs`, `forward/` | results forwarded to others |
 //! | `arize/`, `phoenix.rs` | the forms in which they take them |
+//! | `watch.rs` | how far behind each reader is, and what it has missed |
+//! | `figures.rs` | whether figures can still be computed anew |
 //! | `trace.rs` | spans of a block |
+//! | `fault.rs` | what tests do to a block |
 
 mod arize;
 mod block;
 #[cfg(test)]
 mod captured;
 pub(crate) mod clickhouse;
+mod fault;
+mod figures;
 pub(crate) mod forward;
 mod in_hand;
 mod intake;
@@ -25,5 +30,6 @@ mod receivers;
 pub(crate) mod references;
 pub(crate) mod store;
 mod trace;
+pub(crate) mod watch;
 
 pub(crate) use receivers::forward_all;

@@ -92,6 +92,13 @@ fn llm(item: &Item, style: Style) -> Span {
         text("metadata", metadata(item)),
         list("tag.tags", tags(item).map(Value::StringValue)),
     ]);
+    // What came together is one session there.
+    attributes.extend(
+        result
+            .batch
+            .iter()
+            .map(|batch| text("session.id", batch.id.to_string())),
+    );
     if style.scores {
         attributes.extend(item.scores.iter().flat_map(evaluations));
     }

@@ -14,6 +14,7 @@ use prost::Message as _;
 use sha2::{Digest, Sha256};
 
 use super::forward::http::SendError;
+use super::forward::metrics;
 
 /// Content type of a request.
 pub(crate) const PROTOBUF: &str = "application/x-protobuf";
@@ -126,6 +127,7 @@ pub(crate) fn read_answer(body: &[u8], sent: usize) -> Result<(), SendError> {
             "all of {sent} spans are rejected: {message}"
         )));
     }
+    metrics::dropped_spans(rejected);
     tracing::error!(
         rejected,
         sent,

@@ -34,7 +34,7 @@ impl Phoenix {
             key: settings.api_key.clone(),
             resource: otlp::resource(&settings.project),
             style: Style {
-                texts: settings.texts,
+                texts: settings.texts == Some(true),
                 scores: false,
             },
             most: settings.max_batch,

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use futures::future::try_join_all;
 use precis_runtime::Config;
 use precis_runtime::boot::Queue;
-use precis_runtime::config::Nats;
+use precis_runtime::config::{self, Nats, TextPolicy};
 use precis_runtime::topology::TopologyError;
 use precis_schemas::topology::{ConsumerSpec, forward_consumer, forward_references_consumer};
 use tokio_util::sync::CancellationToken;
@@ -41,8 +41,13 @@ pub(crate) fn forward_all(
             max_batch: arize.max_batch,
             rest: Duration::from_secs(arize.circuit_open_seconds),
             nats: &config.nats,
+            texts: config.monitor.texts,
             queue,
             stop,
+        };
+        let arize = &config::Arize {
+            texts: Some(sends_texts(arize.texts, config.monitor.texts)),
+            ..arize.clone()
         };
         if arize.send.has_traces() {
             let target = || Traces::new(client.clone(), arize, key, space);
@@ -61,13 +66,23 @@ pub(crate) fn forward_all(
             max_batch: phoenix.max_batch,
             rest: Duration::from_secs(phoenix.circuit_open_seconds),
             nats: &config.nats,
+            texts: config.monitor.texts,
             queue,
             stop,
+        };
+        let phoenix = &config::Phoenix {
+            texts: Some(sends_texts(phoenix.texts, config.monitor.texts)),
+            ..phoenix.clone()
         };
         let target = || Phoenix::new(client.clone(), phoenix, url.expose());
         sinks.extend(receiver.sinks(target, "phoenix-references"));
     }
     Ok(async move { try_join_all(sinks).await.map(|_| ()) })
+}
+
+/// Whether texts are sent: as the receiver's section says, else only where all of them are kept here, too.
+fn sends_texts(given: Option<bool>, policy: TextPolicy) -> bool {
+    given.unwrap_or(policy == TextPolicy::Full)
 }
 
 /// How a receiver is served.
@@ -76,6 +91,7 @@ struct Receiver<'a> {
     max_batch: usize,
     rest: Duration,
     nats: &'a Nats,
+    texts: TextPolicy,
     queue: &'a Queue,
     stop: &'a CancellationToken,
 }
@@ -89,12 +105,13 @@ impl Receiver<'_> {
             forward_references_consumer(references.name()),
         );
         let jetstream = self.queue.jetstream.clone();
+        let vectors = self.texts != TextPolicy::None;
         let references = OfReferences {
             target: references,
             name: late,
         };
         [
-            self.sink(predictions, Predictions, spec),
+            self.sink(predictions, Predictions { vectors }, spec),
             self.sink(references, References { jetstream }, late_spec),
         ]
     }
@@ -109,6 +126,7 @@ impl Receiver<'_> {
             queue: self.queue.clone(),
             nats: self.nats.clone(),
             spec,
+            texts: self.texts,
         };
         let forwarder = Forwarder {
             target,
@@ -121,5 +139,20 @@ impl Receiver<'_> {
             stop: self.stop.clone(),
         };
         Box::pin(forwarder.run())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_are_not_kept_are_not_sent_unless_that_is_asked_for() {
+        assert!(sends_texts(None, TextPolicy::Full));
+        for policy in [TextPolicy::Truncated, TextPolicy::Hash, TextPolicy::None] {
+            assert!(!sends_texts(None, policy), "{policy:?}");
+            assert!(sends_texts(Some(true), policy));
+        }
+        assert!(!sends_texts(Some(false), TextPolicy::Full));
     }
 }

@@ -1,9 +1,10 @@
 //! Late references into ClickHouse: the prediction is read, scored, and stored again as a later version.
 //!
 //! The summary is taken from the job's result, or from the row when the result is kept no longer and the row has the
-//! whole of it. A reference that is there before its prediction waits in the stream.
+//! whole of it; without the summary the scores that are there stay, and the reference goes to `DEAD`. A reference that is
+//! there before its prediction waits in the stream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use clickhouse::error::Error;
@@ -11,27 +12,29 @@ use jiff::Timestamp;
 use precis_runtime::admin::Readiness;
 use precis_runtime::boot::Queue;
 use precis_runtime::config;
-use precis_runtime::results::Results;
+use precis_runtime::results::{ResultError, Results};
 use precis_runtime::topology::TopologyError;
 use precis_schemas::reference::LateReference;
 use precis_schemas::topology::{REFERENCE_TTL, clickhouse_references_consumer};
+use precis_schemas::unreadable::why;
 use precis_schemas::{JobId, Outcome};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Place};
+use super::figures::{self, Hour};
 use super::in_hand::{Blocks, InHand, bury};
 use super::intake::{Delivered, Intake, acknowledge};
 use super::store::Store;
 use crate::backoff::Backoff;
-use crate::database::{cut, explain};
+use crate::database::explain;
 use crate::metrics;
 use crate::row::{PredictionRow, version_of};
 use crate::score::Scorer;
 use crate::texts::Texts;
 
 /// Name of the sink in metrics.
-const SINK: &str = "clickhouse-references";
+pub(super) const SINK: &str = "clickhouse-references";
 /// Most references that are worked on together.
 const MAX_BLOCK: usize = 200;
 /// First pause of a reference without a prediction; it grows with every look, up to the longest.
@@ -80,12 +83,10 @@ impl References {
         let spec = clickhouse_references_consumer();
         let stop = self.stop.clone();
         let mut blocks = Blocks::open(self.queue.clone(), self.nats.clone(), &settings, spec, stop).await?;
-        let lag = blocks.report_lag(SINK);
         let intake = blocks.intake().clone();
         while let Some(in_hand) = blocks.next().await {
             self.keep(&in_hand, &intake).await;
         }
-        lag.abort();
         Ok(())
     }
 
@@ -96,7 +97,10 @@ impl References {
         let Some(rows) = self.rows(latest.keys()).await else {
             return;
         };
-        let (mut updated, mut places, mut made_of) = (vec![], vec![], vec![]);
+        let Some(closed) = self.closed(&rows).await else {
+            return;
+        };
+        let (mut updated, mut places, mut made_of, mut unmarked) = (vec![], vec![], vec![], vec![]);
         for (id, (index, reference)) in latest {
             let one = &messages[index];
             match rows.get(id.as_str()) {
@@ -110,23 +114,33 @@ impl References {
                 Some(row) if row.tenant != reference.tenant.as_str() => {
                     fates[index] = Fate::Bury("the job is another tenant's".into());
                 }
-                Some(row) if row.version >= version_of(one.published_at) => metrics::reference("repeated"),
-                Some(row) => {
-                    let Some(row) = self.updated(row.clone(), &reference, one.published_at).await else {
-                        fates[index] =
-                            Fate::Bury("a defect: it could not be compared with the summary".into());
-                        continue;
-                    };
-                    updated.push(row);
-                    places.push(Place {
-                        sequence: one.sequence,
-                        published_ns: one.published_at.as_nanosecond(),
-                    });
-                    made_of.push(index);
+                Some(row) if row.version >= version_of(one.published_at) => {
+                    metrics::reference("repeated");
+                    // Whoever had it before may have died between the row and the mark of its minute.
+                    if one.attempts > 1 && !closed.contains(&Hour::of(row)) {
+                        unmarked.push(row.clone());
+                    }
                 }
+                Some(row) if closed.contains(&Hour::of(row)) => {
+                    fates[index] = Fate::Bury(
+                        "the prediction is too old: figures by minute of its time are no longer kept".into(),
+                    );
+                }
+                Some(row) => match self.updated(row.clone(), &reference, one.published_at).await {
+                    None => return,
+                    Some(Err(reason)) => fates[index] = Fate::Bury(reason.into()),
+                    Some(Ok(row)) => {
+                        updated.push(row);
+                        places.push(Place {
+                            sequence: one.sequence,
+                            published_ns: one.published_at.as_nanosecond(),
+                        });
+                        made_of.push(index);
+                    }
+                },
             }
         }
-        let mut block = Block::of_new("references", updated, places);
+        let mut block = Block::of_new("references", updated, places).with_unmarked(unmarked);
         if !self
             .store
             .until_stored(&mut block, &self.readiness, &self.stop)
@@ -146,12 +160,36 @@ impl References {
         if ids.is_empty() {
             return Some(HashMap::new());
         }
+        let rows = self
+            .until_answered(|| {
+                self.store
+                    .database()
+                    .client
+                    .query(LATEST)
+                    .bind(&ids)
+                    .fetch_all::<PredictionRow>()
+            })
+            .await?;
+        Some(rows.into_iter().map(|row| (row.job_id.clone(), row)).collect())
+    }
+
+    /// The hours whose figures can't be computed anew; none when it is time to stop.
+    async fn closed(&self, rows: &HashMap<String, PredictionRow>) -> Option<HashSet<Hour>> {
+        let client = &self.store.database().client;
+        self.until_answered(|| figures::closed(client, rows.values()))
+            .await
+    }
+
+    /// Asks ClickHouse until it answers; nothing when it is time to stop.
+    async fn until_answered<T, F>(&self, ask: impl Fn() -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let mut backoff = Backoff::default();
         loop {
-            let query = self.store.database().client.query(LATEST).bind(&ids);
-            let found = timeout(self.store.patience(), query.fetch_all::<PredictionRow>()).await;
-            match found.unwrap_or(Err(Error::TimedOut)) {
-                Ok(rows) => return Some(rows.into_iter().map(|row| (row.job_id.clone(), row)).collect()),
+            let answer = timeout(self.store.patience(), ask()).await;
+            match answer.unwrap_or(Err(Error::TimedOut)) {
+                Ok(answer) => return Some(answer),
                 Err(error) => {
                     tracing::warn!(
                         error = explain(&error),
@@ -166,39 +204,58 @@ impl References {
         }
     }
 
-    /// The row with the reference and its scores; none for a pair over which scoring breaks.
+    /// The row with the reference and its scores, or why there is none; nothing when it is time to stop.
     async fn updated(
         &self,
         row: PredictionRow,
         reference: &LateReference,
         at: Timestamp,
-    ) -> Option<PredictionRow> {
+    ) -> Option<Result<PredictionRow, &'static str>> {
         let texts = Texts::of(&self.settings);
-        let summary = match row.outcome == Outcome::Succeeded.to_string() {
-            true => self.summary(&row, &reference.id).await,
-            false => None,
+        if row.outcome != Outcome::Succeeded.as_str() {
+            // Nothing to compare it with, and no scores that could get lost.
+            metrics::reference("unscored");
+            return Some(Ok(row.with_reference(&reference.reference, at, None, texts)));
+        }
+        let Some(summary) = self.summary(&row, &reference.id).await? else {
+            metrics::reference("refused");
+            return Some(Err("the summary of the job is no longer kept"));
         };
         let text = reference.reference.clone();
-        let work = move || row.with_reference(&text, at, summary.as_deref(), &Scorer::default(), texts);
+        let work = move || Scorer::default().scores(&text, &summary);
         // Arithmetic over whole texts: not on the threads that serve the network.
-        let updated = tokio::task::spawn_blocking(work).await.ok()?;
-        metrics::reference(match updated.rouge1 {
-            Some(_) => "scored",
-            None => "unscored",
-        });
-        Some(updated)
+        let scored = match tokio::task::spawn_blocking(work).await {
+            Ok(Some(scores)) => Ok(row.with_reference(&reference.reference, at, Some(scores), texts)),
+            Ok(None) => Err("it is empty, or too long to be compared with the summary"),
+            Err(_) => Err("a defect: it could not be compared with the summary"),
+        };
+        metrics::reference(if scored.is_ok() { "scored" } else { "refused" });
+        Some(scored)
     }
 
-    /// The whole summary of a prediction, wherever it can still be found.
-    async fn summary(&self, row: &PredictionRow, id: &JobId) -> Option<String> {
-        let whole = u32::try_from(row.summary.chars().count()) == Ok(row.summary_chars);
-        if whole && matches!(row.text_policy.as_str(), "full" | "truncated") {
-            return Some(row.summary.clone());
+    /// The whole summary of a prediction, if it can still be found anywhere; nothing when it is time to stop.
+    async fn summary(&self, row: &PredictionRow, id: &JobId) -> Option<Option<String>> {
+        if row.has_whole_summary() {
+            return Some(Some(row.summary.clone()));
         }
-        let results = Results::open(&self.queue.jetstream).await.ok()?;
-        let stored = results.get(id).await.ok()??;
-        let same = stored.result.finished_at.as_millisecond() == row.finished_at;
-        same.then_some(stored.result.summary).flatten()
+        let mut backoff = Backoff::default();
+        let stored = loop {
+            let found = async { Results::open(&self.queue.jetstream).await?.get(id).await };
+            match found.await {
+                Ok(stored) => break stored,
+                // It will never be readable.
+                Err(ResultError::Decode { .. }) => break None,
+                Err(error) => {
+                    tracing::warn!(%error, "a result can't be read; references wait");
+                    metrics::retry();
+                    if backoff.wait_or_stop(&self.stop).await {
+                        return None;
+                    }
+                }
+            }
+        };
+        let same = stored.filter(|stored| stored.result.finished_at.as_millisecond() == row.finished_at);
+        Some(same.and_then(|stored| stored.result.summary))
     }
 }
 
@@ -229,7 +286,7 @@ fn latest_of_each(messages: &[Delivered], fates: &mut [Fate]) -> HashMap<JobId, 
     for (index, one) in messages.iter().enumerate() {
         match serde_json::from_slice::<LateReference>(&one.message.payload) {
             Err(error) => {
-                fates[index] = Fate::Bury(cut(format!("not a reference of version 1: {error}")));
+                fates[index] = Fate::Bury(format!("not a reference of version 1: {}", why(&error)));
             }
             Ok(reference) => {
                 let known = latest

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Insert, InsertError};
 use super::clickhouse::DRAIN;
+use super::fault;
 use crate::backoff::Backoff;
-use crate::database::{Database, explain, is_refusal_of_content};
+use crate::database::{Database, explain, is_refusal_of_content, refusal};
 use crate::metrics;
 use crate::row::{PredictionRow, TABLE};
 
@@ -65,10 +66,14 @@ impl Store {
         readiness: &Readiness,
         stop: &CancellationToken,
     ) -> bool {
-        tokio::select! {
+        let stored = tokio::select! {
             stored = self.insert_all(block, readiness, stop) => stored,
             () = drained(stop) => false,
+        };
+        if stored {
+            fault::die_before_acknowledging(block);
         }
+        stored
     }
 
     async fn insert_all(&self, block: &mut Block, readiness: &Readiness, stop: &CancellationToken) -> bool {
@@ -173,7 +178,7 @@ impl Insert for Store {
         metrics::insert(begun.elapsed(), outcome.is_ok().then_some(rows.len()));
         match outcome {
             Ok(()) => Ok(()),
-            Err(error) if is_refusal_of_content(&error) => Err(InsertError::Refused(explain(&error))),
+            Err(error) if is_refusal_of_content(&error) => Err(InsertError::Refused(refusal(&error))),
             Err(error) => {
                 // The table may have been changed: its columns are looked up again.
                 self.database.client.clear_cached_metadata().await;

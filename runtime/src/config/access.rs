@@ -171,5 +171,9 @@ mod tests {
         assert!(Config::from_toml(&keys).is_ok());
         assert!(Config::from_toml(&format!("{open}[access]\ninsecure = true")).is_ok());
         assert!(Config::from_toml("[api]\nlisten = '[::1]:8000'").is_ok());
+        // The monitor shows texts, too.
+        let monitor = "[monitor]\nlisten = '0.0.0.0:9020'\n";
+        assert!(problem(monitor).contains("monitor.listen"));
+        assert!(Config::from_toml(&format!("{monitor}[access]\ninsecure = true")).is_ok());
     }
 }

@@ -49,8 +49,10 @@ pub struct Arize {
     pub model_id: String,
     /// Its version; without one the revision of the weights is sent.
     pub model_version: Option<String>,
-    /// Whether texts, summaries and references are sent, or only what is measured of them.
-    pub texts: bool,
+    /// Whether texts, summaries and references are sent, or only what is measured of them. Without it they are where
+    /// `monitor.texts` is `full`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub texts: Option<bool>,
     /// Share of the jobs that is forwarded, 0 to 1; a job may insist or forbid with `send_to_arize`.
     pub sampling_rate: f64,
     /// Most predictions in one request.
@@ -72,7 +74,7 @@ impl Default for Arize {
             log_endpoint: ServerUrl::new("https://api.arize.com/v1/log"),
             model_id: "precis".into(),
             model_version: None,
-            texts: true,
+            texts: None,
             sampling_rate: 1.0,
             max_batch: 100,
             timeout_seconds: 30,
@@ -91,8 +93,10 @@ pub struct Phoenix {
     pub api_key: Option<Secret>,
     /// Project of the traces.
     pub project: String,
-    /// Whether texts, summaries and references are sent, or only what is measured of them.
-    pub texts: bool,
+    /// Whether texts, summaries and references are sent, or only what is measured of them. Without it they are where
+    /// `monitor.texts` is `full`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub texts: Option<bool>,
     /// Share of the jobs that is forwarded, 0 to 1; a job may insist or forbid with `send_to_arize`.
     pub sampling_rate: f64,
     /// Most predictions in one request.
@@ -109,7 +113,7 @@ impl Default for Phoenix {
             url: None,
             api_key: None,
             project: "precis".into(),
-            texts: true,
+            texts: None,
             sampling_rate: 1.0,
             max_batch: 100,
             timeout_seconds: 30,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::secret::ServerUrl;
+use super::secret::{Secret, ServerUrl};
 
 /// What does the gateway's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub struct Local {
     /// A monitor that is told of every summary, such as `http://monitor:9020`, by its `POST /log/online`; none: only
     /// metrics and the log.
     pub monitor_url: Option<ServerUrl>,
+    /// Key for that monitor, where it wants one.
+    pub monitor_key: Option<Secret>,
     /// Ask that monitor to send what it is told to Arize.
     pub send_arize: bool,
 }
@@ -38,6 +40,7 @@ impl Default for Local {
             max_results: 10_000,
             result_ttl_seconds: 3_600,
             monitor_url: None,
+            monitor_key: None,
             send_arize: false,
         }
     }

@@ -313,12 +313,17 @@ impl Config {
         self.batches.validate(result_ttl_seconds)?;
         self.webhooks.validate(&self.access, result_ttl_seconds)?;
         let guarded = self.access.insecure || !self.access.keys.is_empty();
-        check(
-            guarded || self.api.listen.ip().is_loopback(),
-            "api.listen",
-            "others can reach this address, and there are no keys: make one with `precis key`, \
-             or let everybody in with access.insecure = true",
-        )?;
+        for (key, listen) in [
+            ("api.listen", self.api.listen),
+            ("monitor.listen", self.monitor.listen),
+        ] {
+            check(
+                guarded || listen.ip().is_loopback(),
+                key,
+                "others can reach this address, and there are no keys: make one with `precis key`, \
+                 or let everybody in with access.insecure = true",
+            )?;
+        }
         self.worker
             .params
             .validate()

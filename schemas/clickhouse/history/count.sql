@@ -9,6 +9,7 @@ SELECT
     count() AS num_record
 FROM predictions
 WHERE outcome = 'succeeded'
+    AND ({tenant:String} = '' OR tenant = {tenant:String})
     AND finished_at >= {last_ts:DateTime64(3, 'UTC')} AND finished_at <= {cur_ts:DateTime64(3, 'UTC')}
 GROUP BY model_source, prediction_dt
 ORDER BY prediction_dt, model_source

@@ -12,5 +12,6 @@ SELECT
     rougeL AS score_rougeL
 FROM predictions
 WHERE outcome = 'succeeded'
+    AND ({tenant:String} = '' OR tenant = {tenant:String})
 ORDER BY finished_at DESC, job_id
 LIMIT {num_record:UInt32}

@@ -24,6 +24,7 @@ SELECT
     if(count(rougeL) > 1, stddevSampStable(rougeL), NULL) AS std_rougeL
 FROM predictions
 WHERE outcome = 'succeeded' AND rouge1 IS NOT NULL
+    AND ({tenant:String} = '' OR tenant = {tenant:String})
     AND finished_at >= {last_ts:DateTime64(3, 'UTC')} AND finished_at <= {cur_ts:DateTime64(3, 'UTC')}
 GROUP BY prediction_dt
 ORDER BY prediction_dt

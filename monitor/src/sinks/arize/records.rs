@@ -45,7 +45,7 @@ impl Records {
             form: Form {
                 model_id: settings.model_id.clone(),
                 model_version: settings.model_version.clone(),
-                texts: settings.texts,
+                texts: settings.texts == Some(true),
             },
         }
     }

@@ -35,7 +35,7 @@ impl Traces {
             headers: headers(key, space),
             resource,
             style: Style {
-                texts: settings.texts,
+                texts: settings.texts == Some(true),
                 scores: true,
             },
             most: settings.max_batch,

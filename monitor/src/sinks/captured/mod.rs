@@ -130,6 +130,7 @@ fn settings(base: &str) -> Arize {
         model_id: "summarizer".into(),
         model_version: Some("1.0".into()),
         project: "summarizer".into(),
+        texts: Some(true),
         ..Arize::default()
     }
 }

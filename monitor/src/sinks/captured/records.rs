@@ -155,7 +155,7 @@ async fn late_scores_are_actuals_of_the_same_prediction() {
 async fn texts_stay_here_where_that_is_configured() {
     let make = |base: &str| {
         let settings = Arize {
-            texts: false,
+            texts: Some(false),
             ..settings(base)
         };
         let client = client(std::time::Duration::from_secs(9)).unwrap();

@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value as Any};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use precis_runtime::config::Phoenix as PhoenixSettings;
+use precis_schemas::batch::BatchRef;
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -110,11 +111,17 @@ async fn spans_and_annotations_for_phoenix_are_the_captured_ones() {
         let client = client(std::time::Duration::from_secs(9)).unwrap();
         let settings = PhoenixSettings {
             project: "summarizer".into(),
+            texts: Some(true),
             ..PhoenixSettings::default()
         };
         Phoenix::new(client, &settings, base)
     };
     let mut item = captured_item();
+    item.result.batch = Some(BatchRef {
+        id: "batch-1".parse().unwrap(),
+        index: 0,
+        size: None,
+    });
     item.result.sizes.text_tokens = 14;
     item.result.sizes.summary_tokens = 6;
     item.scores = item.scores.map(|scores| Scores {
@@ -136,9 +143,7 @@ async fn spans_and_annotations_for_phoenix_are_the_captured_ones() {
     for (captured, sent) in captured_spans.iter().zip(&spans) {
         assert_eq!((&captured.name, captured.kind), (&sent.name, sent.kind));
         assert_eq!(captured.status, sent.status);
-        let mut wanted = attributes(&captured.attributes);
-        // Of the batch that the captured script was; a job has one only when it came in one.
-        wanted.remove("session.id");
+        let wanted = attributes(&captured.attributes);
         let ours = [
             "metadata",
             "llm.invocation_parameters",

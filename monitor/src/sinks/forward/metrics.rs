@@ -10,6 +10,7 @@ const RECORDS: &str = "precis_monitor_forwarded_records_total";
 const SKIPPED: &str = "precis_monitor_forward_skipped_total";
 const SECONDS: &str = "precis_monitor_forward_request_duration_seconds";
 const RETRIES: &str = "precis_monitor_forward_retries_total";
+const DROPPED_SPANS: &str = "precis_monitor_forward_dropped_spans_total";
 const CIRCUIT: &str = "precis_monitor_forward_circuit_open";
 
 /// Describes every metric of this part.
@@ -33,6 +34,11 @@ pub(crate) fn describe() {
         RETRIES,
         Unit::Count,
         "Rounds of requests that failed and are tried again, by sink"
+    );
+    describe_counter!(
+        DROPPED_SPANS,
+        Unit::Count,
+        "Spans that a receiver has taken a request without"
     );
     describe_gauge!(
         CIRCUIT,
@@ -71,6 +77,11 @@ pub(crate) fn request(sink: &'static str, elapsed: Duration, outcome: &Result<()
         Err(SendError::Unavailable { .. }) => "failed",
     };
     histogram!(SECONDS, "sink" => sink, "outcome" => outcome).record(elapsed);
+}
+
+/// A receiver has taken a request without so many of its spans.
+pub(crate) fn dropped_spans(spans: usize) {
+    counter!(DROPPED_SPANS).increment(spans as u64);
 }
 
 /// Requests are tried again.

@@ -16,18 +16,16 @@ use super::parcel::{Fate, Parcel, Target};
 use super::source::{Read, Source};
 use crate::backoff::Backoff;
 use crate::sinks::intake::{Delivered, Intake, acknowledge};
+use crate::sinks::watch;
 
 /// How long requests that are under way are waited for after the word to stop.
 const DRAIN: Duration = Duration::from_secs(5);
-/// After how long a message is delivered again whose prediction the receiver does not have yet.
-const LATER: Duration = Duration::from_secs(30);
-/// Deliveries of such a message after which it is given up.
-const MOST_ATTEMPTS: u64 = 20;
-/// First pause before another look at a message whose prediction isn't there at all.
+/// First pause before another look at a message whose prediction isn't there, or not yet at the receiver.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// Longest pause between two looks at a such a message; it grows with every look.
+/// Longest pause between two looks at such a message; it grows with every look.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// How long such a message waits, from its being published.
+/// How long such a message waits: for its prediction from its being published, and for the receiver to have the
+/// prediction from when both were there. By then a receiver that was away has it, or the stream has forgotten it.
 const MOST_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// How long a pull waits for more messages.
 const PULL: Duration = Duration::from_millis(500);
@@ -59,16 +57,10 @@ impl<T: Target, S: Source> Forwarder<T, S> {
     pub(crate) async fn run(self) -> Result<(), TopologyError> {
         let sink = self.target.name();
         metrics::begin(sink);
-        let mut consumer = self.intake.consumer().await?;
         // A receiver has a reader for each stream.
-        let reader = self.intake.spec.name.trim_start_matches("monitor-").to_owned();
-        let lag = tokio::spawn(Intake::report_lag(
-            consumer.clone(),
-            self.stop.clone(),
-            move |count| {
-                crate::metrics::lag_of(&reader, count);
-            },
-        ));
+        let reader = self.intake.spec.name.trim_start_matches("monitor-");
+        let looking = watch::begin(&self.intake, reader, &self.stop).await?;
+        let mut consumer = self.intake.consumer().await?;
         let mut breaker = Breaker::new(self.rest);
         let mut backoff = Backoff::default();
         tracing::info!(sink, "results are forwarded");
@@ -85,7 +77,7 @@ impl<T: Target, S: Source> Forwarder<T, S> {
                 self.recover(&mut consumer).await;
             }
         }
-        lag.abort();
+        looking.abort();
         Ok(())
     }
 
@@ -113,12 +105,8 @@ impl<T: Target, S: Source> Forwarder<T, S> {
         for (place, (one, read)) in messages.iter().zip(read).enumerate() {
             let wanted = match read {
                 Read::Item(item) if self.target.wants(&item) => Some(*item),
-                Read::NotYet
-                    if one.published_at.duration_until(Timestamp::now()).unsigned_abs() < MOST_WAIT =>
-                {
-                    let looks = u32::try_from(one.attempts).unwrap_or(u32::MAX);
-                    let pause = FIRST_PAUSE.saturating_mul(looks).min(LONGEST_PAUSE);
-                    one.hand_back(Some(pause)).await;
+                Read::NotYet if is_younger(one.published_at, Timestamp::now()) => {
+                    one.hand_back(Some(pause_after(one.attempts))).await;
                     None
                 }
                 Read::Item(_) | Read::Skip | Read::NotYet => {
@@ -179,14 +167,14 @@ impl<T: Target, S: Source> Forwarder<T, S> {
                         metrics::record(sink, true);
                         done.push(one);
                     }
-                    Fate::NotYet(reason) if one.attempts < MOST_ATTEMPTS => {
+                    Fate::NotYet(reason) if may_come(one.published_at, &items[index], Timestamp::now()) => {
                         tracing::debug!(
                             sink,
                             sequence = one.sequence,
                             reason,
                             "not yet; trying again later"
                         );
-                        one.hand_back(Some(LATER)).await;
+                        one.hand_back(Some(pause_after(one.attempts))).await;
                     }
                     Fate::Refused(reason) | Fate::NotYet(reason) => {
                         metrics::record(sink, false);
@@ -215,6 +203,22 @@ impl<T: Target, S: Source> Forwarder<T, S> {
     }
 }
 
+/// The pause before a message is looked at again that was delivered so often.
+fn pause_after(attempts: u64) -> Duration {
+    let looks = u32::try_from(attempts).unwrap_or(u32::MAX);
+    FIRST_PAUSE.saturating_mul(looks).min(LONGEST_PAUSE)
+}
+
+fn is_younger(since: Timestamp, now: Timestamp) -> bool {
+    since.duration_until(now).unsigned_abs() < MOST_WAIT
+}
+
+/// Whether the receiver may still get the prediction of an item that was published at `published_at`. How often it was
+/// looked at says nothing of that: it may have waited for its job, too.
+fn may_come(published_at: Timestamp, item: &Item, now: Timestamp) -> bool {
+    is_younger(published_at.max(item.result.finished_at), now)
+}
+
 /// Tells JetStream every so often that the messages are being worked on, so that it doesn't deliver them again.
 async fn hold(messages: &[Delivered], settled: &[AtomicBool], every: Duration) -> std::convert::Infallible {
     loop {
@@ -226,5 +230,36 @@ async fn hold(messages: &[Delivered], settled: &[AtomicBool], every: Duration) -
         {
             one.hold().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::score::Scorer;
+
+    #[test]
+    fn a_receiver_that_was_away_has_a_day_from_when_both_were_there() {
+        let json = include_str!("../../../../schemas/wire/v1/result.succeeded.json");
+        let mut result: precis_schemas::JobResult = serde_json::from_str(json).unwrap();
+        let now = Timestamp::now();
+        let ago = |hours| now - SignedDuration::from_hours(hours);
+        let mut may_still_come = |published, finished| {
+            result.finished_at = ago(finished);
+            let item = Item::prediction(result.clone(), None, 0, &Scorer::default());
+            may_come(ago(published), &item, now)
+        };
+        assert!(may_still_come(1, 23));
+        // The reference has waited long for its job.
+        assert!(may_still_come(48, 2));
+        assert!(!may_still_come(25, 30));
+    }
+
+    #[test]
+    fn pauses_grow_to_five_minutes() {
+        let pauses = [1, 2, 149, 150, u64::MAX].map(|attempts| pause_after(attempts).as_secs());
+        assert_eq!(pauses, [2, 4, 298, 300, 300]);
     }
 }

@@ -33,14 +33,18 @@ pub(crate) trait Source: Send + Sync {
 
 /// The stream `RESULTS`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Predictions;
+pub(crate) struct Predictions {
+    /// Whether vectors of the texts go along.
+    pub(crate) vectors: bool,
+}
 
 impl Source for Predictions {
     async fn read(&self, messages: Arc<Vec<Delivered>>, sampling_rate: f64) -> Option<Vec<Read>> {
         // Scores are arithmetic over whole texts: not on the threads that serve the network.
+        let vectors = self.vectors;
         let reading = tokio::task::spawn_blocking(move || {
             let scorer = Scorer::default();
-            let read = |one: &Delivered| prediction(one, sampling_rate, &scorer);
+            let read = |one: &Delivered| prediction(one, sampling_rate, vectors, &scorer);
             messages.iter().map(read).collect()
         });
         reading.await.ok()
@@ -48,13 +52,16 @@ impl Source for Predictions {
 }
 
 /// What can't be read is left to the sink of ClickHouse, which reads every result and buries what is none.
-fn prediction(one: &Delivered, sampling_rate: f64, scorer: &Scorer) -> Read {
+fn prediction(one: &Delivered, sampling_rate: f64, vectors: bool, scorer: &Scorer) -> Read {
     let payload = &one.message.payload;
-    let Ok(result) = serde_json::from_slice::<JobResult>(payload) else {
+    let Ok(mut result) = serde_json::from_slice::<JobResult>(payload) else {
         return Read::Skip;
     };
     if !is_chosen(&result, sampling_rate) {
         return Read::Skip;
+    }
+    if !vectors {
+        result.embeddings = None;
     }
     let trace = TraceContext::from_message(one.message.headers.as_ref());
     let trace_id = trace.map(|trace| trace.trace_id().to_owned());

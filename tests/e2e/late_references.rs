@@ -1,0 +1,230 @@
+//! References that come late, where something is in their way: a summary that is no longer kept, figures that can't be
+//! computed anew, a monitor that dies.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use precis_schemas::reference::LateReference;
+use precis_schemas::topology::RESULTS;
+use precis_schemas::{JobId, Token, subject};
+use precis_tests::{Options, Product, eventually};
+use serde_json::{Value, json};
+
+use crate::PROGRAM;
+use crate::monitor_faults::{dying_monitor, is_dead};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+async fn product(settings: &[&str]) -> Product {
+    let settings = settings.iter().map(|text| (*text).to_owned()).collect();
+    let options = Options {
+        workers: 0,
+        settings,
+        ..Options::default()
+    };
+    Product::start(PROGRAM, options).await
+}
+
+/// Publishes a reference as the gateway does, whatever it would say to it.
+async fn publish(product: &Product, id: &str, reference: &str) {
+    let id: JobId = id.parse().unwrap();
+    let late = LateReference {
+        id: id.clone(),
+        tenant: Token::new("the tenant", "public").unwrap(),
+        reference: reference.to_owned(),
+        received_at: precis_schemas::time::now(),
+    };
+    let body = serde_json::to_vec(&late).unwrap();
+    product.publish(&subject::reference_of(&id), body).await;
+}
+
+/// Waits until the monitor is ready.
+async fn is_ready(product: &Product) {
+    let ready = format!("{}/readyz", product.monitor);
+    eventually(PATIENCE, "the monitor is ready", async || {
+        let ready = product.http.get(&ready).send().await.ok()?;
+        ready.status().is_success().then_some(())
+    })
+    .await;
+}
+
+/// Logs a prediction that was made elsewhere; its row, as soon as it is there.
+async fn logged(product: &Product, summary: &str, target: Option<&str>) -> Value {
+    let body = json!({"article": "It rained all day long.", "summ": summary, "target": target});
+    let url = format!("{}/log/online", product.monitor);
+    let sent = product.http.post(url).json(&body).send().await.unwrap();
+    assert!(sent.status().is_success());
+    let chars = summary.chars().count();
+    let sql = format!("SELECT * FROM predictions WHERE summary_chars = {chars}");
+    eventually(PATIENCE, "the row is there", async || {
+        product.query(&sql).await.pop()
+    })
+    .await
+}
+
+async fn row_of(product: &Product, id: &str) -> Value {
+    let sql = format!("SELECT * FROM predictions WHERE job_id = '{id}'");
+    product.query(&sql).await.remove(0)
+}
+
+async fn number(product: &Product, sql: &str) -> Option<u64> {
+    product.try_query(sql).await.ok()?.pop()?["n"].as_u64()
+}
+
+#[tokio::test]
+async fn a_reference_that_can_t_be_scored_changes_no_score_and_goes_to_dead() {
+    let product = product(&["standalone.start_monitor=false"]).await;
+    let hashing = product.command("monitor", "monitor-hash", &["monitor.texts=hash".into()]);
+    is_ready(&product).await;
+    let row = logged(&product, "It rained all day.", Some("Rain fell all day.")).await;
+    let id = row["job_id"].as_str().unwrap().to_owned();
+    assert!(row["rouge1"].as_f64().is_some_and(|score| score > 0.0), "{row}");
+    let hash = |text: &Value| {
+        let digits = text.as_str().unwrap();
+        digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    assert!(
+        ["text", "summary", "reference"]
+            .iter()
+            .all(|column| hash(&row[column])),
+        "{row}"
+    );
+    assert_eq!(row["text_policy"], "hash");
+    // Of the summary there is a hash; the whole of it is in the result, as long as that is kept.
+    let results = product.nats().await.get_stream(RESULTS).await.unwrap();
+    results.purge().await.unwrap();
+    let (status, problem) = product
+        .post(
+            &format!("/v1/jobs/{id}/reference"),
+            &json!({"reference": "Other."}),
+        )
+        .await;
+    assert_eq!((status, &problem["code"]), (410, &json!("job_gone")), "{problem}");
+    // One that is published past the gateway changes nothing either.
+    let before = product.last_dead_letter().await;
+    publish(&product, &id, "Other.").await;
+    let letter = product
+        .dead_letter(before, |letter| letter.subject.starts_with("references.v1."))
+        .await;
+    assert!(
+        letter.reason.message.contains("no longer kept"),
+        "{}",
+        letter.reason
+    );
+    // Neither its text nor that of any other is kept by way of the letter.
+    assert_eq!((&letter.body, &letter.body_base16), (&None, &None));
+    assert_eq!(row_of(&product, &id).await, row);
+
+    // A reference that is only white space can't be compared with a summary that is there.
+    let row = logged(&product, "Rain fell.", Some("Rain fell all day.")).await;
+    let id = row["job_id"].as_str().unwrap().to_owned();
+    let before = product.last_dead_letter().await;
+    publish(&product, &id, "  ").await;
+    let letter = product
+        .dead_letter(before, |letter| letter.subject.starts_with("references.v1."))
+        .await;
+    assert!(letter.reason.message.contains("empty"), "{}", letter.reason);
+    assert_eq!(row_of(&product, &id).await, row);
+
+    // Where nothing is kept, scores are all the same.
+    hashing.kill();
+    let _keeping_none = product.command("monitor", "monitor-none", &["monitor.texts=none".into()]);
+    is_ready(&product).await;
+    let row = logged(&product, "Rain, all day long.", Some("Rain fell all day.")).await;
+    let texts = ["text", "summary", "reference", "text_policy"].map(|column| row[column].as_str().unwrap());
+    assert_eq!(texts, ["", "", "", "none"]);
+    assert!(row["rouge1"].is_number() && row["coverage"].is_number(), "{row}");
+}
+
+#[tokio::test]
+async fn figures_of_an_hour_whose_minutes_are_forgotten_stay_as_they_are() {
+    let product = product(&[]).await;
+    let hour = Timestamp::now() - SignedDuration::from_hours(5 * 24);
+    let at = |minute: i64| {
+        let begin = hour.as_second().div_euclid(3_600) * 3_600 + minute * 60;
+        let time = Timestamp::from_second(begin).unwrap();
+        time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
+    };
+    let rows: Vec<Value> = [3, 20, 41]
+        .into_iter()
+        .map(|minute| {
+            json!({"job_id": format!("old-{minute}"), "finished_at": at(minute), "submitted_at": at(minute),
+                "tenant": "public", "outcome": "succeeded", "text_policy": "full", "summary": "It rained.",
+                "summary_chars": 10, "model": "m"})
+        })
+        .collect();
+    let table = "SELECT count() AS n FROM system.tables WHERE database = 'precis' AND name = 'dirty_minutes'";
+    eventually(PATIENCE, "the schema is there", async || {
+        (number(&product, table).await? == 1).then_some(())
+    })
+    .await;
+    product.insert("prediction_versions", &rows).await;
+    let counted = "SELECT sum(predictions) AS n FROM prediction_hours FINAL WHERE model = 'm'";
+    eventually(PATIENCE, "the hour is computed", async || {
+        (number(&product, counted).await? == 3).then_some(())
+    })
+    .await;
+
+    // While its minutes are there, a reference counts.
+    publish(&product, "old-3", "It rained all day.").await;
+    let scored = "SELECT sum(scored) AS n FROM prediction_hours FINAL WHERE model = 'm'";
+    eventually(PATIENCE, "the reference is in the hour", async || {
+        (number(&product, scored).await? == 1).then_some(())
+    })
+    .await;
+    assert_eq!(number(&product, counted).await, Some(3));
+
+    // As after their time, or after `text_ttl_days` was raised.
+    product.query("TRUNCATE TABLE dirty_minutes").await;
+    product.query("SYSTEM WAIT VIEW prediction_minutes_view").await;
+    product
+        .query("ALTER TABLE prediction_minutes DELETE WHERE model = 'm' SETTINGS mutations_sync = 2")
+        .await;
+    let before = product.last_dead_letter().await;
+    publish(&product, "old-20", "It rained all day.").await;
+    let letter = product
+        .dead_letter(before, |letter| letter.subject == "references.v1.old-20")
+        .await;
+    assert!(letter.reason.message.contains("too old"), "{}", letter.reason);
+    // Nothing is marked, so that nothing will be computed anew.
+    assert_eq!(
+        number(&product, "SELECT count() AS n FROM dirty_minutes").await,
+        Some(0)
+    );
+    assert_eq!(number(&product, counted).await, Some(3));
+}
+
+#[tokio::test]
+async fn a_reference_stored_by_a_monitor_that_died_is_in_the_figures_once() {
+    let product = product(&["standalone.start_monitor=false", "monitor.ack_wait_seconds=4"]).await;
+    let first = product.command("monitor", "monitor-first", &[]);
+    is_ready(&product).await;
+    let row = logged(&product, "It rained all day.", None).await;
+    let id = row["job_id"].as_str().unwrap().to_owned();
+    let counted = "SELECT sum(predictions) AS n FROM prediction_minutes FINAL";
+    eventually(PATIENCE, "the minute is computed", async || {
+        (number(&product, counted).await? == 1).then_some(())
+    })
+    .await;
+    first.kill();
+
+    // It dies between the row and the acknowledgement, and the mark of the minute is lost with it.
+    product.query("SYSTEM STOP VIEW prediction_minutes_view").await;
+    let dying = dying_monitor(&product, "references");
+    publish(&product, &id, "Rain fell all day.").await;
+    is_dead(dying).await;
+    let after = row_of(&product, &id).await;
+    assert!(after["rouge1"].is_number(), "{after}");
+    product.query("TRUNCATE TABLE dirty_minutes").await;
+    product.query("SYSTEM START VIEW prediction_minutes_view").await;
+    let _last = product.command("monitor", "monitor-last", &[]);
+    let scored = "SELECT sum(scored) AS n FROM prediction_minutes FINAL";
+    eventually(PATIENCE, "the score is in the figures", async || {
+        (number(&product, scored).await? == 1).then_some(())
+    })
+    .await;
+    assert_eq!(number(&product, counted).await, Some(1));
+    let versions = format!("SELECT count() AS n FROM prediction_versions FINAL WHERE job_id = '{id}'");
+    assert_eq!(number(&product, &versions).await, Some(1));
+    assert_eq!(row_of(&product, &id).await, after);
+}
