@@ -11,6 +11,7 @@ mod contracts;
 mod crashes;
 mod drift;
 mod faults;
+mod grafana;
 mod guarded;
 mod jobs;
 mod late_references;

@@ -40,16 +40,20 @@ async fn product() -> Product {
 
 /// Publishes results as workers do; with a long text, so that an insert takes its time.
 async fn publish(context: &async_nats::jetstream::Context, ids: impl Iterator<Item = String>) {
-    publish_of(context, ids, 4_800).await;
+    publish_with(
+        context,
+        ids,
+        &json!({"text": "Rain fell on the coast. ".repeat(200)}),
+    )
+    .await;
 }
 
-/// As [`publish`], with texts of about so many characters.
-async fn publish_of(
+/// As [`publish`], with these fields.
+async fn publish_with(
     context: &async_nats::jetstream::Context,
     ids: impl Iterator<Item = String>,
-    chars: usize,
+    fields: &Value,
 ) {
-    let text = "Rain fell on the coast. ".repeat(chars / 24);
     let now = jiff::Timestamp::now().to_string();
     let sent = ids.map(|id| {
         let mut result: Value = serde_json::from_str(RESULT).unwrap();
@@ -57,7 +61,9 @@ async fn publish_of(
         for time in ["submitted_at", "started_at", "finished_at"] {
             result[time] = json!(now);
         }
-        result["text"] = json!(text);
+        for (name, value) in fields.as_object().unwrap() {
+            result[name] = value.clone();
+        }
         let subject = subject::result_of(&id.parse::<JobId>().unwrap());
         context.publish(subject, result.to_string().into())
     });
@@ -320,16 +326,13 @@ async fn while_clickhouse_is_away_nobody_notices_and_memory_stays_flat() {
     let clickhouse = clickhouse(&product);
     signal(&clickhouse, Signal::STOP);
     let before = monitor.resident_bytes();
-    let mut published = 0;
+    // In the notes, because scores take time.
+    let large = json!({"metadata": {"padding": "x".repeat(20_000)}});
     for round in 0..30 {
-        publish_of(
-            &context,
-            (0..100).map(|job| format!("many-{round}-{job}")),
-            20_000,
-        )
-        .await;
-        published += 100 * 20_000;
+        let ids = (0..100).map(|job| format!("many-{round}-{job}"));
+        publish_with(&context, ids, &large).await;
     }
+    let published = 30 * 100 * 20_000;
     // The gateway and the worker don't wait for it either.
     let sample = samples::get("tramway-fare-free");
     let done = product
