@@ -1,22 +1,100 @@
 //! Requests that come when they come: continuous batching beside batches that are formed and run to their end.
+//!
+//! Batches are run in two ways: as most servers run them, every sequence until the longest of its batch is done (what ended
+//! is computed on, as padding); and as CTranslate2 runs them, what ended leaves, and nothing takes its place.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use precis_engine::{Engine, GenerateRequest};
+use precis_engine::{Drafting, Engine, GenerateRequest, GenerationParams, ModelSource, PrecisionChoice};
 use serde::Serialize;
+use serde_json::json;
 
-use super::clock::quantile;
+use super::clock::{median, quantile, time};
+use super::engine::{Report, encoded, options};
+
+/// Requests of a run.
+const REQUESTS: usize = 96;
+/// Requests of a batch.
+const BATCH: usize = 8;
+
+/// Poisson arrivals at 70 % of what the engine can do when all is there from the beginning; texts and summaries of all
+/// lengths, four beams.
+///
+/// # Errors
+/// A model that doesn't load; a request without a result.
+pub(super) fn measure(source: &ModelSource, rounds: usize, report: &mut Report) -> anyhow::Result<()> {
+    let engine = Engine::load(source, &options(PrecisionChoice::Int8, 1, Drafting::Off)?)?;
+    let requests = requests(engine.info().vocabulary as u32);
+    let (results, spent) = time(|| engine.generate_batch(&requests, &mut ()));
+    for result in results {
+        result?;
+    }
+    let rate = 0.7 * requests.len() as f64 / spent.wall;
+    let (mut flowing, mut padded, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds.max(1) {
+        let at = poisson(requests.len(), rate, 1 + round as u64);
+        flowing.push(continuous(&engine, &requests, &at)?);
+        padded.push(in_batches(&engine, &requests, &at, as_long_as_the_longest)?);
+        leaving.push(in_batches(&engine, &requests, &at, |_| {})?);
+    }
+    let middle = |outcomes: &[Outcome], of: fn(&Outcome) -> f64| median(outcomes.iter().map(of).collect());
+    for (name, batches) in [("batches", &padded), ("batches_that_shrink", &leaving)] {
+        for (what, of) in [
+            (
+                "throughput",
+                (|outcome| outcome.throughput) as fn(&Outcome) -> f64,
+            ),
+            ("p95", |outcome| outcome.p95),
+        ] {
+            report.ratios.insert(
+                format!("continuous_vs_{name}_{what}"),
+                middle(&flowing, of) / middle(batches, of),
+            );
+        }
+    }
+    report.details.insert(
+        "arrivals".into(),
+        json!({"per_second": rate, "continuous": flowing, "batches": padded, "batches_that_shrink": leaving}),
+    );
+    Ok(())
+}
+
+fn requests(vocabulary: u32) -> Vec<GenerateRequest> {
+    let request = |index: u32| {
+        let length = [40, 480, 120, 300, 200, 90][index as usize % 6];
+        let word = |place: u32| 3 + (place.wrapping_mul(2_654_435_761) ^ (index * 977)) % (vocabulary - 200);
+        let ids: Vec<u32> = (0..length - 1).map(word).chain([1]).collect();
+        let tokens = [8, 64, 20, 40, 12, 30][(index as usize / 6 + index as usize) % 6];
+        let params = GenerationParams {
+            num_beams: 4,
+            min_new_tokens: tokens,
+            max_new_tokens: tokens,
+            ..GenerationParams::default()
+        };
+        GenerateRequest::new(encoded(&ids), params)
+    };
+    (0..REQUESTS as u32).map(request).collect()
+}
+
+/// Padding: every sequence of a batch is computed as long as the longest one.
+fn as_long_as_the_longest(batch: &mut [GenerateRequest]) {
+    let longest = batch.iter().map(|request| request.params.max_new_tokens).max();
+    for request in batch {
+        let params = &mut request.params;
+        (params.min_new_tokens, params.max_new_tokens) = (longest.unwrap_or(1), longest.unwrap_or(1));
+    }
+}
 
 /// How a run went.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Outcome {
+struct Outcome {
     /// Summaries per second, from the first arrival to the last answer.
-    pub(super) throughput: f64,
+    throughput: f64,
     /// Seconds that half of the requests waited at most.
-    pub(super) p50: f64,
+    p50: f64,
     /// Seconds that 95 of 100 waited at most.
-    pub(super) p95: f64,
+    p95: f64,
 }
 
 /// Seconds from the start at which requests arrive, by a Poisson process.
@@ -52,11 +130,7 @@ pub(super) fn sleep_until(start: Instant, seconds: f64) {
 ///
 /// # Errors
 /// A request without a result.
-pub(super) fn continuous(
-    engine: &Engine,
-    requests: &[GenerateRequest],
-    at: &[f64],
-) -> anyhow::Result<Outcome> {
+fn continuous(engine: &Engine, requests: &[GenerateRequest], at: &[f64]) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let latencies: anyhow::Result<Vec<f64>> = std::thread::scope(|scope| {
         let mut waiting = Vec::new();
@@ -77,16 +151,16 @@ pub(super) fn continuous(
     Ok(outcome(latencies?, start.elapsed().as_secs_f64()))
 }
 
-/// As many batches at a time as the engine has threads, of what is there when one begins, up to `batch`; a batch ends
-/// when its last request does.
+/// As many batches at a time as the engine has threads, of what is there when one begins, up to [`BATCH`], and as `formed`
+/// makes of them; a batch ends when its last request does, and its answers go out then.
 ///
 /// # Errors
 /// A request without a result.
-pub(super) fn in_batches(
+fn in_batches(
     engine: &Engine,
     requests: &[GenerateRequest],
     at: &[f64],
-    batch: usize,
+    formed: impl Fn(&mut [GenerateRequest]) + Sync,
 ) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let (sender, receiver) = mpsc::channel();
@@ -99,7 +173,7 @@ pub(super) fn in_batches(
                 {
                     let Ok(receiver) = receiver.lock() else { break };
                     taken.extend(receiver.recv().ok());
-                    while taken.len() < batch
+                    while taken.len() < BATCH
                         && let Ok(next) = receiver.try_recv()
                     {
                         taken.push(next);
@@ -108,8 +182,9 @@ pub(super) fn in_batches(
                 if taken.is_empty() {
                     break;
                 }
-                let together: Vec<GenerateRequest> =
+                let mut together: Vec<GenerateRequest> =
                     taken.iter().map(|(request, _)| (*request).clone()).collect();
+                formed(&mut together);
                 for result in engine.generate_batch(&together, &mut ()) {
                     result?;
                 }

@@ -10,6 +10,7 @@ mod engine;
 mod monitor;
 mod peers;
 mod quality;
+mod shortcuts;
 
 use std::process::ExitCode;
 
