@@ -46,16 +46,6 @@ impl SlotCache {
         }
     }
 
-    /// Slots that there is room for.
-    pub fn slots(&self) -> usize {
-        self.chunks.len() * CHUNK
-    }
-
-    /// Memory that it takes.
-    pub fn bytes(&self) -> usize {
-        self.chunks.iter().map(Lines::bytes).sum()
-    }
-
     /// First number of a slot in its chunk, and the length of its keys and values.
     fn place(&self, layer: usize, slot: u32) -> (usize, usize, usize) {
         let length = 2 * self.heads * self.d_kv;

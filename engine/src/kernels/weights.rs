@@ -34,10 +34,6 @@ impl Lines {
     pub(super) fn get_mut<T: bytemuck::Pod>(&mut self) -> &mut [T] {
         bytemuck::cast_slice_mut(&mut self.0)
     }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.0.len() * size_of::<Line>()
-    }
 }
 
 /// A matrix [inputs, outputs] in panels of 64 outputs, each of which a product reads from its beginning to its end.
@@ -140,11 +136,6 @@ impl PackedWeights {
     /// The numbers it is stored in.
     pub fn precision(&self) -> Precision {
         self.precision
-    }
-
-    /// Memory that it takes.
-    pub fn bytes(&self) -> usize {
-        self.panels.bytes() + 8 * self.scales.len()
     }
 
     /// Numbers of a panel.

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use candle_core::{Device, Module, Result, Tensor};
 use candle_nn::Activation;
 
+use self::forms::{Bias, Embedding, Norm, Rows, Vectors, numbers};
 use super::backend::{Backend, DistanceTable, FeedForward, StepRows};
 use crate::kernels::{
     Activations, AttentionScratch, DistanceBias, Epilogue, Isa, PackedKeysValues, PackedWeights, Precision,
     SlotCache, attend, attend_slots, gelu_gate, product, product_columns, rms_norm,
 };
+
+mod forms;
 
 /// Rows of a feed-forward layer that are computed together: their inner activations stay in the second-level cache.
 const FEED_FORWARD_ROWS: usize = 96;
@@ -43,59 +46,6 @@ impl Cpu {
             keys_values: None,
         }
     }
-}
-
-/// [rows, width]
-#[derive(Debug, Default)]
-pub(crate) struct Rows {
-    values: Vec<f32>,
-    width: usize,
-}
-
-impl Rows {
-    fn count(&self) -> usize {
-        self.values.len().checked_div(self.width).unwrap_or(0)
-    }
-
-    /// [count, width] of anything.
-    fn shape(&mut self, count: usize, width: usize) -> &mut [f32] {
-        self.width = width;
-        self.values.resize(count * width, 0.0);
-        &mut self.values
-    }
-}
-
-/// The weight of a normalization.
-#[derive(Debug)]
-pub(crate) struct Norm {
-    weight: Vec<f32>,
-    epsilon: f32,
-}
-
-/// A vector for each token id.
-#[derive(Debug)]
-pub(crate) struct Embedding {
-    vectors: Vectors,
-    width: usize,
-}
-
-/// Where products are less exact than f32, so may be what goes into them.
-#[derive(Debug)]
-enum Vectors {
-    F32(Vec<f32>),
-    Bf16(Vec<half::bf16>),
-}
-
-/// A position bias.
-#[derive(Debug)]
-pub(crate) struct Bias {
-    table: DistanceTable,
-    /// [heads, center + 1]: the numbers of the distances back from a query, nearest first.
-    back: Vec<f32>,
-}
-
-fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
-    tensor.flatten_all()?.to_vec1()
 }
 
 /// Width of a head.

@@ -4,18 +4,16 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 
+use self::cache::Cache;
 use super::backend::{Backend, DistanceTable, FeedForward, Highest, StepRows};
+
+mod cache;
+mod highest;
 
 /// Scores of what may not be seen: their exponential is 0.
 const HIDDEN: f32 = -1e9;
 /// The same where the largest number is 65504.
 const HIDDEN_F16: f32 = -6e4;
-/// Logits that are sorted together: one block of threads of a GPU has shared memory for so many.
-const SORT_BLOCK: usize = 512;
-/// The same in the second round.
-const MOST_SORTED: usize = 8192;
-/// Slots by which a cache grows.
-const GROWTH: usize = 1024;
 
 /// Computes with candle, on its device, in one type of numbers.
 #[derive(Debug, Clone)]
@@ -106,24 +104,23 @@ pub(crate) struct Bias {
 }
 
 impl Bias {
-    /// The bias of queries at `queries` to keys at 0..keys, [1, heads, queries, keys].
-    fn between(
-        &self,
-        backend: &Tensors,
-        queries: impl Iterator<Item = usize>,
-        keys: usize,
-    ) -> Result<Tensor> {
-        let (length, heads) = self.table.dims2()?;
+    /// Where the numbers of queries at `queries` to keys at 0..keys stand in the table, query after query.
+    fn places(&self, queries: impl Iterator<Item = usize>, keys: usize) -> Result<Vec<u32>> {
+        let length = self.table.dim(0)?;
         let mut places = Vec::new();
-        let mut count = 0;
         for query in queries {
             // Keys after the last that there is a number for are padding.
             let place = |key: usize| (self.center + key).saturating_sub(query).min(length - 1) as u32;
             places.extend((0..keys).map(place));
-            count += 1;
         }
-        let bias = self.table.index_select(&backend.index(&places)?, 0)?;
-        bias.reshape((1, count, keys, heads))?
+        Ok(places)
+    }
+
+    /// The bias of all tokens of a text to each other, [1, heads, tokens, tokens].
+    fn within(&self, backend: &Tensors, tokens: usize) -> Result<Tensor> {
+        let places = backend.index(&self.places(0..tokens, tokens)?)?;
+        let bias = self.table.index_select(&places, 0)?;
+        bias.reshape((1, tokens, tokens, self.table.dim(1)?))?
             .permute((0, 3, 1, 2))?
             .contiguous()
     }
@@ -143,15 +140,6 @@ pub(crate) struct CrossBatch {
     layers: Vec<(Tensor, Tensor)>,
     /// [texts, 1, 1, tokens]
     mask: Option<Tensor>,
-}
-
-/// By layer, keys and values of all slots: [slots, heads, d_kv] each.
-#[derive(Debug)]
-pub(crate) struct Cache {
-    layers: Vec<(Tensor, Tensor)>,
-    heads: usize,
-    d_kv: usize,
-    slots: usize,
 }
 
 /// softmax(Q · Kᵀ + bias) · V. T5 doesn't scale the scores: that is in its weights.
@@ -229,33 +217,11 @@ impl Backend for Tensors {
     }
 
     fn cache(&self, layers: usize, heads: usize, d_kv: usize) -> Result<Cache> {
-        let empty = || Tensor::zeros((0, heads, d_kv), self.dtype, &self.device);
-        let layers: Result<Vec<_>> = (0..layers).map(|_| Ok((empty()?, empty()?))).collect();
-        Ok(Cache {
-            layers: layers?,
-            heads,
-            d_kv,
-            slots: 0,
-        })
+        Cache::new(self, layers, heads, d_kv)
     }
 
     fn reserve(&mut self, cache: &mut Cache, slots: usize) -> Result<()> {
-        if slots <= cache.slots {
-            return Ok(());
-        }
-        let grown = slots.next_multiple_of(GROWTH);
-        let shape = (grown - cache.slots, cache.heads, cache.d_kv);
-        let room = Tensor::zeros(shape, self.dtype, &self.device)?;
-        for (keys, values) in &mut cache.layers {
-            // An empty tensor is nothing that can be put beside another.
-            let grow = |tensor: &Tensor| match cache.slots {
-                0 => room.copy(),
-                _ => Tensor::cat(&[tensor, &room], 0),
-            };
-            (*keys, *values) = (grow(keys)?, grow(values)?);
-        }
-        cache.slots = grown;
-        Ok(())
+        cache.reserve(self, slots)
     }
 
     fn embed(&mut self, table: &Tensor, ids: &[u32], out: &mut Rows) -> Result<()> {
@@ -310,7 +276,7 @@ impl Backend for Tensors {
         for length in lengths {
             let own = qkv.get()?.narrow(0, first, *length)?;
             let part = |index: usize| split_heads(&own.narrow(1, index * inner, inner)?, 1, heads);
-            let bias = bias.between(self, 0..*length, *length)?;
+            let bias = bias.within(self, *length)?;
             attended.push(join_heads(&attend(
                 &part(0)?,
                 &part(1)?,
@@ -403,55 +369,7 @@ impl Backend for Tensors {
         bias: &Bias,
         out: &mut Rows,
     ) -> Result<()> {
-        let qkv = qkv.get()?;
-        let (count, width) = qkv.dims2()?;
-        let (inner, heads, d_kv) = (width / 3, cache.heads, cache.d_kv);
-        let part = |index: usize| {
-            qkv.narrow(1, index * inner, inner)?
-                .contiguous()?
-                .reshape((count, heads, d_kv))
-        };
-        let last: Vec<u32> = step
-            .ancestries()
-            .filter_map(|slots| slots.last().copied())
-            .collect();
-        let places = self
-            .index(&last)?
-            .reshape((count, 1, 1))?
-            .broadcast_as((count, heads, d_kv))?
-            .contiguous()?;
-        let (keys, values) = &cache.layers[layer];
-        keys.scatter_set(&places, &part(1)?, 0)?;
-        values.scatter_set(&places, &part(2)?, 0)?;
-
-        // The past of every row, padded at its end to the longest.
-        let most = step.lengths.iter().copied().max().unwrap_or(0);
-        let mut slots = Vec::with_capacity(count * most);
-        for own in step.ancestries() {
-            slots.extend_from_slice(own);
-            slots.resize(slots.len() + most - own.len(), last[0]);
-        }
-        let slots = self.index(&slots)?;
-        let past = |tensor: &Tensor| {
-            tensor
-                .index_select(&slots, 0)?
-                .reshape((count, most, heads, d_kv))?
-                .transpose(1, 2)?
-                .contiguous()
-        };
-        let query = part(0)?.reshape((count, heads, 1, d_kv))?;
-        let positions = bias.between(self, step.lengths.iter().map(|length| length - 1), most)?;
-        // [1, heads, rows, keys] → [rows, heads, 1, keys]
-        let mut bias = positions
-            .squeeze(0)?
-            .transpose(0, 1)?
-            .unsqueeze(2)?
-            .contiguous()?;
-        if let Some(mask) = self.mask(step.lengths, most)? {
-            bias = bias.broadcast_add(&mask)?;
-        }
-        let attended = attend(&query, &past(keys)?, &past(values)?, Some(&bias))?;
-        out.0 = Some(attended.reshape((count, inner))?);
+        out.0 = Some(cache.attend(self, qkv.get()?, layer, step, bias)?);
         Ok(())
     }
 
@@ -469,8 +387,6 @@ impl Backend for Tensors {
         Ok(())
     }
 
-    /// Sorted on the device, in two rounds: within blocks of the vocabulary, and what leads there among each other. Only
-    /// what leads in the end comes to the host.
     fn highest(
         &mut self,
         rows: &Rows,
@@ -479,64 +395,11 @@ impl Backend for Tensors {
         head: &Linear,
         count: usize,
     ) -> Result<Option<Vec<Highest>>> {
-        let vocabulary = head.weight.dim(1)?;
-        let blocks = vocabulary.div_ceil(SORT_BLOCK);
-        if count == 0 || count > SORT_BLOCK || blocks * count > MOST_SORTED || vocabulary <= SORT_BLOCK {
+        if !highest::can_find(count, head.weight.dim(1)?) {
             return Ok(None);
         }
         let normed = (norm.forward(rows.get()?)? * f64::from(scale))?;
-        let logits = head.forward(&normed)?.to_dtype(DType::F32)?;
-        let count_rows = logits.dim(0)?;
-        let sums = logits.log_sum_exp(D::Minus1)?.to_vec1::<f32>()?;
-        // What is no number can't be sorted: whoever takes all of them finds it.
-        if sums.iter().any(|sum| !sum.is_finite()) {
-            return Ok(None);
-        }
-        let padding = (count_rows, blocks * SORT_BLOCK - vocabulary);
-        let padded = match padding.1 {
-            0 => logits,
-            _ => {
-                let padding = Tensor::full(f32::NEG_INFINITY, padding, &self.device)?;
-                Tensor::cat(&[&logits, &padding], 1)?
-            }
-        };
-        let in_blocks = padded.reshape((count_rows, blocks, SORT_BLOCK))?.contiguous()?;
-        let places = in_blocks
-            .arg_sort_last_dim(false)?
-            .narrow(2, 0, count)?
-            .contiguous()?;
-        let leading = in_blocks
-            .gather(&places, 2)?
-            .reshape((count_rows, blocks * count))?;
-        // The place in its block, and the block, make an id.
-        let first = Tensor::arange_step(
-            0u32,
-            (blocks * SORT_BLOCK) as u32,
-            SORT_BLOCK as u32,
-            &self.device,
-        )?;
-        let ids = places
-            .broadcast_add(&first.reshape((1, blocks, 1))?)?
-            .reshape((count_rows, blocks * count))?
-            .contiguous()?;
-        let leading = leading.contiguous()?;
-        let order = leading
-            .arg_sort_last_dim(false)?
-            .narrow(1, 0, count)?
-            .contiguous()?;
-        let values = leading.gather(&order, 1)?.to_vec2::<f32>()?;
-        let ids = ids.gather(&order, 1)?.to_vec2::<u32>()?;
-        let found = sums.into_iter().zip(values.into_iter().zip(ids));
-        let highest = found.map(|(log_sum_exp, (values, ids))| Highest {
-            log_sum_exp,
-            // Not the padding.
-            logits: values
-                .into_iter()
-                .zip(ids)
-                .filter(|(_, id)| (*id as usize) < vocabulary)
-                .collect(),
-        });
-        Ok(Some(highest.collect()))
+        highest::highest(head.forward(&normed)?.to_dtype(DType::F32)?, count)
     }
 
     fn means(&mut self, rows: &Rows, lengths: &[usize]) -> Result<Vec<Vec<f32>>> {

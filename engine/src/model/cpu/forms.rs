@@ -1,0 +1,58 @@
+//! What weights and activations are on the CPU.
+
+use candle_core::{Result, Tensor};
+
+use crate::model::backend::DistanceTable;
+
+/// [rows, width]
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(super) values: Vec<f32>,
+    pub(super) width: usize,
+}
+
+impl Rows {
+    pub(super) fn count(&self) -> usize {
+        self.values.len().checked_div(self.width).unwrap_or(0)
+    }
+
+    /// [count, width] of anything.
+    pub(super) fn shape(&mut self, count: usize, width: usize) -> &mut [f32] {
+        self.width = width;
+        self.values.resize(count * width, 0.0);
+        &mut self.values
+    }
+}
+
+/// The weight of a normalization.
+#[derive(Debug)]
+pub(crate) struct Norm {
+    pub(super) weight: Vec<f32>,
+    pub(super) epsilon: f32,
+}
+
+/// A vector for each token id.
+#[derive(Debug)]
+pub(crate) struct Embedding {
+    pub(super) vectors: Vectors,
+    pub(super) width: usize,
+}
+
+/// Where products are less exact than f32, so may be what goes into them.
+#[derive(Debug)]
+pub(super) enum Vectors {
+    F32(Vec<f32>),
+    Bf16(Vec<half::bf16>),
+}
+
+/// A position bias.
+#[derive(Debug)]
+pub(crate) struct Bias {
+    pub(super) table: DistanceTable,
+    /// [heads, center + 1]: the numbers of the distances back from a query, nearest first.
+    pub(super) back: Vec<f32>,
+}
+
+pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.flatten_all()?.to_vec1()
+}
