@@ -23,8 +23,15 @@ const BATCH: usize = 8;
 ///
 /// # Errors
 /// A model that doesn't load; a request without a result.
-pub(super) fn measure(source: &ModelSource, rounds: usize, report: &mut Report) -> anyhow::Result<()> {
-    let engine = Engine::load(source, &options(PrecisionChoice::Int8, 1, Drafting::Off)?)?;
+pub(super) fn measure(
+    source: &ModelSource,
+    max_rows: usize,
+    rounds: usize,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut options = options(PrecisionChoice::Int8, 1, Drafting::Off)?;
+    options.max_rows = max_rows;
+    let engine = Engine::load(source, &options)?;
     let requests = requests(engine.info().vocabulary as u32);
     let (results, spent) = time(|| engine.generate_batch(&requests, &mut ()));
     for result in results {

@@ -57,6 +57,12 @@ pub(crate) struct EngineBench {
     /// Also measure the arrival of requests at random times
     #[arg(long)]
     arrivals: bool,
+    /// Most decoder rows of a thread where requests arrive at random times; 0 is the engine's own number
+    #[arg(long, default_value_t = 0)]
+    rows: usize,
+    /// Measure the arrivals only
+    #[arg(long, hide = true)]
+    arrivals_only: bool,
     /// Measure memory only
     #[arg(long, hide = true)]
     memory: bool,
@@ -87,16 +93,18 @@ impl EngineBench {
         report
             .details
             .insert("instructions".into(), json!(Isa::detect().name()));
-        if self.peers || self.own {
+        if (self.peers || self.own) && !self.arrivals_only {
             self.comparison(&mut report)?;
         }
-        shortcuts::measure(self.rounds, &mut report)?;
-        if self.arrivals {
+        if !self.arrivals_only {
+            shortcuts::measure(self.rounds, &mut report)?;
+        }
+        if self.arrivals || self.arrivals_only {
             let source = match self.peers || self.own {
                 true => ModelSource::Path(self.peers_dir.join("models/model")),
                 false => ModelSource::Embedded,
             };
-            arrivals::measure(&source, self.rounds, &mut report)?;
+            arrivals::measure(&source, self.rows, self.rounds, &mut report)?;
         }
         for (name, value) in &report.cpu_ms {
             println!("{name:32} {value:10.2} ms of processor time a summary");
