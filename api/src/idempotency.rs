@@ -3,12 +3,15 @@
 //! The first request with a key writes down which job ids it is about to use, and only then publishes; when its jobs are
 //! accepted it adds where they stand. A repeated request finds that and is answered with the first one's jobs. One that
 //! finds ids without places waits a little; if nothing comes of it, the first request's gateway has died, and the repeated
-//! one publishes under the same ids: whatever had been published before, the first result of an id wins.
+//! one publishes under the same ids: whatever had been published before, the first result of an id wins. Jobs that were taken
+//! back because the queue did not take all of a request are written down first: they are published again as new messages,
+//! where the stream would else take them for those that are cancelled.
 //!
 //! Kept for 24 hours in the stream `CALLS`, so that it holds across replicas.
 
 mod key;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -19,13 +22,14 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::{JobHandle, JobId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 pub(crate) use key::{Key, reused};
 
 use crate::problem::ApiError;
 use crate::queue::{Created, Record};
 use crate::state::AppState;
-use crate::together;
+use crate::together::{self, Partly};
 
 /// Says in an answer that it is about the first request's jobs.
 pub(crate) const REPLAYED: (HeaderName, HeaderValue) = (
@@ -40,7 +44,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const STALE: Duration = Duration::from_secs(5);
 
 /// The jobs of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Call {
     /// Their batch, if they are one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +54,9 @@ pub(crate) struct Call {
     /// Where they stand in the queue, once they are accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sequences: Option<Vec<u64>>,
+    /// Those of the ids whose jobs were published and taken back.
+    #[serde(default, skip_serializing_if = "HashSet::is_empty")]
+    pub(crate) taken_back: HashSet<JobId>,
 }
 
 /// A key that this request may use.
@@ -80,7 +87,9 @@ impl Key {
             if call.sequences.is_some() {
                 return Ok(Known::Accepted(call));
             }
-            if age(&record) >= STALE {
+            // Refused: what it had published was taken back.
+            let is_refused = !call.taken_back.is_empty();
+            if is_refused || age(&record) >= STALE {
                 return Ok(Known::Died(Claim {
                     key: self.clone(),
                     revision: record.revision,
@@ -124,6 +133,7 @@ impl Call {
                 .map(|submission| submission.job.id.clone())
                 .collect(),
             sequences: None,
+            taken_back: HashSet::new(),
         }
     }
 
@@ -196,18 +206,41 @@ pub(crate) async fn submit(
         claim.call.apply(&mut submissions);
     }
     before(&submissions);
-    match together::publish_all(state, &submissions).await {
+    if claim.is_none() && submissions.len() == 1 {
+        let published = publish(state, None, &submissions).await?;
+        return Ok(Submitted::Now(published));
+    }
+    let state = state.clone();
+    // On its own: all or none is published, and the key says which, also when the client leaves in the middle.
+    let all = async move { publish(&state, claim, &submissions).await };
+    let published = tokio::spawn(all.in_current_span()).await;
+    let published = published.map_err(|error| ApiError::internal(&format!("a submission: {error}")))?;
+    Ok(Submitted::Now(published?))
+}
+
+/// Publishes all or none, and settles the claim.
+async fn publish(
+    state: &AppState,
+    claim: Option<Claim>,
+    submissions: &[Submission],
+) -> Result<Vec<JobHandle>, Refusal> {
+    let message_id = |id: &JobId| match &claim {
+        Some(claim) => claim.message_id(id),
+        None => id.to_string(),
+    };
+    match together::publish_all(state, submissions, message_id).await {
         Ok(handles) => {
             if let Some(claim) = claim {
                 claim.accepted(state, &handles).await;
             }
-            Ok(Submitted::Now(handles))
+            Ok(handles)
         }
-        Err(refusal) => {
-            if let Some(claim) = claim {
-                claim.refused(state, &refusal).await;
+        Err(Partly { refusal, taken }) => {
+            match claim {
+                Some(claim) => claim.refused(state, &refusal, &taken).await,
+                None => together::take_back_all(state, &taken).await,
             }
-            Err(refusal.into())
+            Err(refusal)
         }
     }
 }
@@ -238,14 +271,45 @@ impl Claim {
         }
     }
 
-    /// Frees the key of a request that the queue did not take. Where that is not certain, it stays: a repeated request uses
-    /// the same ids.
-    async fn refused(self, state: &AppState, refusal: &Refusal) {
-        if refusal.code == ErrorCode::QueueUnavailable {
-            return;
+    /// Id of the message of a job: the job's own, unless that was taken back.
+    fn message_id(&self, id: &JobId) -> String {
+        match self.call.taken_back.contains(id) {
+            // Another one each time that the record was written.
+            true => format!("{id}.{}", self.revision),
+            false => id.to_string(),
         }
-        if let Err(refusal) = state.queue().remove_record(self.revision).await {
-            tracing::warn!(%refusal, "a refused request can't be forgotten");
+    }
+
+    /// Takes back what the queue has taken of a request, and frees its key. Where it is not certain what the queue has
+    /// taken, the key stays: a repeated request uses the same ids.
+    async fn refused(self, state: &AppState, refusal: &Refusal, taken: &[JobHandle]) {
+        // First the key and then the jobs: a request that is repeated must never find jobs that are cancelled.
+        let settled = if refusal.code == ErrorCode::QueueUnavailable {
+            self.to_take_back(state, taken).await
+        } else {
+            state.queue().remove_record(self.revision).await.map(|()| true)
+        };
+        match settled {
+            Ok(true) => together::take_back_all(state, taken).await,
+            // A repeated request has taken over, with the same ids: the jobs are its own.
+            Ok(false) => {}
+            Err(refusal) => tracing::warn!(%refusal, "what was taken of a refused request goes on"),
         }
+    }
+
+    /// Writes down that these jobs are to be taken back; false when a repeated request has taken over.
+    async fn to_take_back(self, state: &AppState, taken: &[JobHandle]) -> Result<bool, Refusal> {
+        if taken.is_empty() {
+            return Ok(true);
+        }
+        let mut call = self.call;
+        call.taken_back
+            .extend(taken.iter().map(|handle| handle.id.clone()));
+        let body = self.key.record_of(call);
+        let updated = state
+            .queue()
+            .update_record(self.key.name(), self.revision, body)
+            .await?;
+        Ok(updated.is_some())
     }
 }

@@ -37,6 +37,12 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
             "{RUNTIME_API} is set, as in a Lambda function, but {name} is not"
         );
     }
+    // Others reach a function by nature: nothing says that it is only for this machine.
+    anyhow::ensure!(
+        context.config.access.is_decided(),
+        "whoever may invoke this function could use it, and there are no keys: make one with `precis key`, or leave it to \
+         the function's own policy who may, with access.insecure = true (PRECIS__ACCESS__INSECURE)"
+    );
     metrics::describe();
     let Local {
         state,
@@ -62,6 +68,9 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
         }
     });
     tracing::info!("serving a Lambda function");
+    if context.config.access.keys.is_empty() {
+        tracing::warn!("there are no keys: whoever may invoke this function may use the API");
+    }
     tokio::select! {
         ended = lambda_http::run(handler) => {
             ended.map_err(|error| anyhow::anyhow!("the Lambda runtime: {error}"))

@@ -39,8 +39,12 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
 
 /// The trace that a client brings.
 fn trace(headers: &HeaderMap) -> Option<TraceContext> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    TraceContext::read(text(TRACEPARENT), text(TRACESTATE))
+    let parent = headers.get(TRACEPARENT)?.to_str().ok();
+    // Several fields of it are one list (RFC 9110, 5.3).
+    let states = headers.get_all(TRACESTATE).iter();
+    let states: Vec<&str> = states.filter_map(|value| value.to_str().ok()).collect();
+    let state = (!states.is_empty()).then(|| states.join(","));
+    TraceContext::read(parent, state.as_deref())
 }
 
 /// The span of a request, below the client's if there is one.
@@ -163,6 +167,16 @@ pub(crate) fn no_cache() -> (HeaderName, HeaderValue) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_state_of_a_trace_may_come_in_several_fields() {
+        let mut headers = HeaderMap::new();
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        headers.insert(TRACEPARENT, HeaderValue::from_static(parent));
+        headers.append(TRACESTATE, HeaderValue::from_static("a=1"));
+        headers.append(TRACESTATE, HeaderValue::from_static("b=2,c=3"));
+        assert_eq!(trace(&headers).unwrap().state(), Some("a=1,b=2,c=3"));
+    }
 
     #[test]
     fn only_a_harmless_request_id_is_taken_over() {

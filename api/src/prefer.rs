@@ -1,7 +1,8 @@
 //! The header `Prefer` (RFC 7240): `wait=N` and `respond-async`.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName};
-use precis_schemas::error_code::{ErrorCode, Refusal};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -15,12 +16,9 @@ pub(crate) struct Preferences {
 }
 
 impl Preferences {
-    /// Reads all `Prefer` headers. Unknown preferences are ignored, as RFC 7240 wants; of a repeated one
-    /// the first counts.
-    ///
-    /// # Errors
-    /// When `wait` is no number of seconds.
-    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
+    /// Reads all `Prefer` headers; of a repeated preference the first counts. What is not known here or can't be read is
+    /// ignored, and a longer `wait` than `most` seconds is one of so many, as RFC 7240 (2) wants: nothing is refused.
+    pub(crate) fn read(headers: &HeaderMap, most: u64) -> Self {
         let mut found = Self::default();
         for value in headers.get_all(PREFER) {
             let Ok(text) = value.to_str() else { continue };
@@ -34,11 +32,16 @@ impl Preferences {
                 if name.eq_ignore_ascii_case("respond-async") {
                     found.respond_async = true;
                 } else if name.eq_ignore_ascii_case("wait") && found.wait.is_none() {
-                    found.wait = Some(seconds(&value)?);
+                    found.wait = seconds(&value).map(|seconds| seconds.min(most));
                 }
             }
         }
-        Ok(found)
+        found
+    }
+
+    /// How long to wait for a result, if the client says so.
+    pub(crate) fn patience(self) -> Option<Duration> {
+        self.wait.map(Duration::from_secs)
     }
 
     /// The value of `Preference-Applied`, when there is something to say.
@@ -50,14 +53,10 @@ impl Preferences {
     }
 }
 
-fn seconds(value: &str) -> Result<u64, Refusal> {
+/// A number of seconds; one that is too large to be written is longer than anything.
+fn seconds(value: &str) -> Option<u64> {
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    value.parse().ok().filter(|_| digits).ok_or_else(|| {
-        Refusal::new(
-            ErrorCode::InvalidRequest,
-            format!("Prefer: wait takes a number of seconds, and not {value:?}"),
-        )
-    })
+    digits.then(|| value.parse().unwrap_or(u64::MAX))
 }
 
 /// The parts of `text` between separators that are not inside quotes.
@@ -97,12 +96,12 @@ fn unquoted(value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(values: &[&'static str]) -> Result<Preferences, Refusal> {
+    fn read(values: &[&'static str]) -> Preferences {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(PREFER, http::HeaderValue::from_static(value));
         }
-        Preferences::read(&headers)
+        Preferences::read(&headers, 60)
     }
 
     #[test]
@@ -118,37 +117,28 @@ mod tests {
             ("foo; x=\"a,wait=1\", wait=10; unused=1", wait(10)),
             ("foo=\"\\\"\", wait=10, wait=20", wait(10)),
             ("handling=lenient", Preferences::default()),
+            ("wait=61", wait(60)),
+            ("wait=99999999999999999999", wait(60)),
+            ("wait=soon, wait=10", wait(10)),
             ("", Preferences::default()),
         ] {
-            assert_eq!(read(&[header]), Ok(wanted), "{header}");
+            assert_eq!(read(&[header]), wanted, "{header}");
         }
         let both = Preferences {
             wait: Some(5),
             respond_async: true,
         };
-        assert_eq!(read(&["respond-async, wait=5"]), Ok(both));
-        assert_eq!(read(&["respond-async", "wait=5"]), Ok(both));
+        assert_eq!(read(&["respond-async, wait=5"]), both);
+        assert_eq!(read(&["respond-async", "wait=5"]), both);
         assert_eq!(both.applied(true).as_deref(), Some("respond-async, wait=5"));
         assert_eq!(both.applied(false).as_deref(), Some("wait=5"));
         assert_eq!(Preferences::default().applied(true), None);
     }
 
     #[test]
-    fn a_wait_that_is_no_number_is_refused() {
-        for header in [
-            "wait",
-            "wait=",
-            "wait=soon",
-            "wait=-1",
-            "wait=+1",
-            "wait=1.5",
-            "wait=99999999999999999999",
-        ] {
-            assert_eq!(
-                read(&[header]).unwrap_err().code,
-                ErrorCode::InvalidRequest,
-                "{header}"
-            );
+    fn a_wait_that_is_no_number_is_ignored() {
+        for header in ["wait", "wait=", "wait=soon", "wait=-1", "wait=+1", "wait=1.5"] {
+            assert_eq!(read(&[header]), Preferences::default(), "{header}");
         }
     }
 }

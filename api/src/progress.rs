@@ -50,6 +50,12 @@ impl Running {
         self.signs.register(id)
     }
 
+    /// Jobs that somebody watches.
+    #[cfg(test)]
+    pub(crate) fn watched(&self) -> usize {
+        self.signs.count()
+    }
+
     /// Whether a worker has begun with a job that is not known to have ended.
     pub(crate) fn has(&self, id: &JobId) -> bool {
         let heard = self.lock();

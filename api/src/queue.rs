@@ -81,8 +81,12 @@ pub(crate) enum Copy {
 
 /// What the gateway asks of the queue. Every error is one that a client can be told.
 pub(crate) trait Queue: Send + Sync {
-    /// Publishes a job.
-    fn publish<'a>(&'a self, submission: &'a Submission) -> BoxFuture<'a, Result<JobHandle, Refusal>>;
+    /// Publishes a job under a message id: the same one again, within two minutes, is the same message.
+    fn publish_as<'a>(
+        &'a self,
+        submission: &'a Submission,
+        message_id: &'a str,
+    ) -> BoxFuture<'a, Result<JobHandle, Refusal>>;
     /// Stores a reference that came after its job.
     fn publish_reference<'a>(
         &'a self,
@@ -206,10 +210,14 @@ impl Nats {
 }
 
 impl Queue for Nats {
-    fn publish<'a>(&'a self, submission: &'a Submission) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
+    fn publish_as<'a>(
+        &'a self,
+        submission: &'a Submission,
+        message_id: &'a str,
+    ) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
         async move {
             self.link.now()?;
-            match self.producer.publish(submission).await {
+            match self.producer.publish_as(submission, message_id).await {
                 Ok(accepted) => Ok(accepted.handle),
                 Err(error) => {
                     let refusal = Refusal::from(&error);

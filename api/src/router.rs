@@ -84,7 +84,8 @@ fn layered(routes: Router, gate: Arc<Gate>, http: &Http) -> Router {
         .layer(middleware::from_fn_with_state(
             http.max_uri_bytes,
             layers::bounded_uri,
-        ));
+        ))
+        .layer(middleware::from_fn(sagemaker::in_own_shape));
     // Outside of the gate: a browser asks whether it may send a key before it sends one.
     let guarded = match access::cors(&http.cors_origins) {
         Some(cors) => guarded.layer(cors),

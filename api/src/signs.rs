@@ -44,6 +44,12 @@ impl Signs {
         }
     }
 
+    /// Jobs that somebody watches.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Map> {
         // A poisoned lock still holds a usable map: entries are inserted and removed whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

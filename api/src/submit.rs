@@ -119,7 +119,19 @@ pub(crate) async fn prepare(
 /// # Errors
 /// When the queue is full or can't be reached.
 pub(crate) async fn publish(state: &AppState, submission: &Submission) -> Result<JobHandle, Refusal> {
-    let handle = state.queue().publish(submission).await?;
+    publish_as(state, submission, submission.job.id.as_str()).await
+}
+
+/// As [`publish`], under this message id.
+///
+/// # Errors
+/// As [`publish`].
+pub(crate) async fn publish_as(
+    state: &AppState,
+    submission: &Submission,
+    message_id: &str,
+) -> Result<JobHandle, Refusal> {
+    let handle = state.queue().publish_as(submission, message_id).await?;
     let subject = &submission.subject;
     metrics::submitted(submission.job.channel, &subject.model, subject.lane);
     tracing::debug!(job = %handle, %subject, trace_id = submission.trace.trace_id(), "accepted a job");

@@ -48,6 +48,10 @@ pub(crate) struct FakeQueue {
     batches: Mutex<HashMap<String, Bytes>>,
     /// Webhooks that were asked for.
     pub(crate) announcements: Mutex<Vec<Announcement>>,
+    /// Sequences of the messages that were taken, by message id.
+    messages: Mutex<HashMap<String, u64>>,
+    /// Refuses jobs of this text with this code.
+    pub(crate) refuses_text: Mutex<Option<(ErrorCode, String)>>,
     /// Refuses everything with this code.
     pub(crate) refuses: Mutex<Option<ErrorCode>>,
     /// Whether jobs are answered at once: with their text in capitals, or with an error for `fail`.
@@ -55,6 +59,8 @@ pub(crate) struct FakeQueue {
     waiters: OnceLock<Waiters>,
     /// How long it takes from the record of a job that is ended until the job is off the queue.
     pub(crate) takes_off_after: Mutex<Duration>,
+    /// How often it was asked how a job has ended.
+    pub(crate) looks: AtomicU64,
     /// Jobs that workers were told to leave.
     pub(crate) nudges: Mutex<Vec<Cancel>>,
     records: Mutex<HashMap<Token, Record>>,
@@ -82,6 +88,16 @@ impl FakeQueue {
         });
     }
 
+    /// Bytes of the largest record.
+    pub(crate) fn largest_record(&self) -> usize {
+        let records = self.records.lock().unwrap();
+        records
+            .values()
+            .map(|record| record.body.len())
+            .max()
+            .unwrap_or_default()
+    }
+
     fn refusal(&self) -> Result<(), Refusal> {
         match *self.refuses.lock().unwrap() {
             Some(code) => Err(Refusal::new(code, "refused by the test")),
@@ -91,15 +107,39 @@ impl FakeQueue {
 }
 
 impl Queue for FakeQueue {
-    fn publish<'a>(&'a self, submission: &'a Submission) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
+    fn publish_as<'a>(
+        &'a self,
+        submission: &'a Submission,
+        message_id: &'a str,
+    ) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
         async move {
             self.refusal()?;
+            let job = &submission.job;
+            if let Some((code, _)) = self
+                .refuses_text
+                .lock()
+                .unwrap()
+                .as_ref()
+                .filter(|(_, text)| *text == job.text)
+            {
+                return Err(Refusal::new(*code, "refused by the test"));
+            }
+            let known = self.messages.lock().unwrap().get(message_id).copied();
+            if known.is_some() {
+                return Ok(JobHandle {
+                    id: job.id.clone(),
+                    sequence: known,
+                });
+            }
             let sequence = {
                 let mut jobs = self.jobs.lock().unwrap();
                 jobs.push(submission.clone());
                 jobs.len() as u64
             };
-            let job = &submission.job;
+            self.messages
+                .lock()
+                .unwrap()
+                .insert(message_id.to_owned(), sequence);
             if self.has_worker.load(Ordering::Relaxed) {
                 let failed = job.text == "fail";
                 self.done.lock().unwrap().push(sequence);
@@ -173,6 +213,7 @@ impl Queue for FakeQueue {
 
     fn end_of<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<End>, Refusal>> {
         async move {
+            self.looks.fetch_add(1, Ordering::Relaxed);
             let result = self.result(id, copy).await?;
             Ok(result.map(|result| End {
                 outcome: result.outcome,
@@ -323,14 +364,21 @@ impl Queue for FakeQueue {
         async move {
             self.refusal()?;
             let jobs = self.jobs.lock().unwrap().len() as u64;
+            let lane = |lane| LaneDepth {
+                model: Token::new("a model", "default").unwrap(),
+                lane,
+                delivered: 0,
+                pending: jobs,
+            };
+            // A worker that answers at once has no consumer for rows.
+            let has_worker = self.has_worker.load(Ordering::Relaxed);
+            let lanes = [lane(Lane::Normal), lane(Lane::Bulk)];
             Ok(Depth {
                 last_sequence: jobs,
-                lanes: vec![LaneDepth {
-                    model: Token::new("a model", "default").unwrap(),
-                    lane: Lane::Normal,
-                    delivered: 0,
-                    pending: jobs,
-                }],
+                lanes: lanes
+                    .into_iter()
+                    .filter(|lane| lane.lane != Lane::Bulk || !has_worker)
+                    .collect(),
             })
         }
         .boxed()

@@ -103,20 +103,29 @@ impl Waiting {
     }
 }
 
-/// Publishes all of them or none; the handles, in the same order.
+/// A request that the queue did not take as a whole.
+#[derive(Debug)]
+pub(crate) struct Partly {
+    /// Why not.
+    pub(crate) refusal: Refusal,
+    /// The jobs that it did take. They are to be taken back.
+    pub(crate) taken: Vec<JobHandle>,
+}
+
+/// Publishes all of them; the handles, in the same order. `message_id` gives the id of a job's message.
 ///
 /// # Errors
-/// When the queue is full or can't be reached; what it had taken is cancelled, and done already at worst.
+/// When the queue is full or can't be reached.
 pub(crate) async fn publish_all(
     state: &AppState,
     submissions: &[Submission],
-) -> Result<Vec<JobHandle>, Refusal> {
-    let published = join_all(
-        submissions
-            .iter()
-            .map(|submission| submit::publish(state, submission)),
-    )
-    .await;
+    message_id: impl Fn(&JobId) -> String,
+) -> Result<Vec<JobHandle>, Partly> {
+    let publish = async |submission: &Submission| {
+        let message_id = message_id(&submission.job.id);
+        submit::publish_as(state, submission, &message_id).await
+    };
+    let published = join_all(submissions.iter().map(publish)).await;
     let mut handles = Vec::with_capacity(published.len());
     let mut refused = None;
     for outcome in published {
@@ -125,11 +134,18 @@ pub(crate) async fn publish_all(
             Err(refusal) => refused = Some(refusal),
         }
     }
-    let Some(refusal) = refused else {
-        return Ok(handles);
-    };
+    match refused {
+        None => Ok(handles),
+        Some(refusal) => Err(Partly {
+            refusal,
+            taken: handles,
+        }),
+    }
+}
+
+/// Takes back what the queue has taken of a request: it is cancelled, and done already at worst.
+pub(crate) async fn take_back_all(state: &AppState, handles: &[JobHandle]) {
     join_all(handles.iter().map(|handle| take_back(state, handle))).await;
-    Err(refusal)
 }
 
 async fn take_back(state: &AppState, handle: &JobHandle) {

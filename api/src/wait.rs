@@ -115,6 +115,12 @@ impl Waiters {
         }
     }
 
+    /// Jobs that somebody waits for.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Map> {
         // A poisoned lock still holds a usable map: entries are inserted and removed whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

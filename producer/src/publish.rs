@@ -110,12 +110,25 @@ impl Producer {
     /// When the stream refuses the job or can't be reached; it was then not accepted, although a job
     /// whose acknowledgement got lost may still run. The same id published again is the same job.
     pub async fn publish(&self, submission: &Submission) -> Result<Accepted, PublishError> {
+        self.publish_as(submission, submission.job.id.as_str()).await
+    }
+
+    /// As [`Producer::publish`], under another message id than the job's: for a job that was published before and taken
+    /// back, which the stream would otherwise take for the same one.
+    ///
+    /// # Errors
+    /// As [`Producer::publish`].
+    pub async fn publish_as(
+        &self,
+        submission: &Submission,
+        message_id: &str,
+    ) -> Result<Accepted, PublishError> {
         let body = json::to_bytes(&submission.job, about(&submission.job))?;
         let subject = submission.subject.to_string();
         let mut span = Span::begin(Begin::now("publish jobs", SpanKind::Producer, &submission.trace));
         let mut headers = HeaderMap::new();
         span.context().write_to(&mut headers);
-        headers.insert(header::NATS_MESSAGE_ID, submission.job.id.as_str());
+        headers.insert(header::NATS_MESSAGE_ID, message_id);
         let ack = self.publish_until_stored(&subject, headers, body).await?;
         describe(&mut span, submission, ack.sequence);
         Ok(Accepted {

@@ -10,9 +10,13 @@ pub struct TraceContext {
     state: Option<String>,
 }
 
-/// True for `00-<32 hex>-<16 hex>-<2 hex>` with ids that are not all zero.
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
+/// Longest header field that is read.
+const MOST_BYTES: usize = 512;
+
+/// A `traceparent` as version 00 writes it: `00-<32 hex>-<16 hex>-<2 hex>` with ids that are not all zero. Of a higher
+/// version the beginning is read, which is the same, and what follows is left out (W3C Trace Context, 4.3).
+fn read_parent(text: &str) -> Option<String> {
+    let mut parts = text.splitn(5, '-');
     let hex = |part: &str, length: usize| {
         part.len() == length
             && part
@@ -20,17 +24,28 @@ fn is_traceparent(text: &str) -> bool {
                 .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
     let real = |part: &str| part.bytes().any(|byte| byte != b'0');
-    matches!(parts[..], [version, trace, span, flags]
-        if version == "00" && hex(trace, 32) && hex(span, 16) && hex(flags, 2) && real(trace) && real(span))
+    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let more = parts.next();
+    let is_known = match version {
+        "00" => more.is_none(),
+        "ff" => false,
+        higher => hex(higher, 2) && text.len() <= MOST_BYTES,
+    };
+    let is_one = is_known && hex(trace, 32) && hex(span, 16) && hex(flags, 2) && real(trace) && real(span);
+    // Of the flags only those of version 00 are known.
+    let sampled = u8::from_str_radix(flags, 16).unwrap_or_default() & 1;
+    match version {
+        "00" => is_one.then(|| text.to_owned()),
+        _ => is_one.then(|| format!("00-{trace}-{span}-{sampled:02x}")),
+    }
 }
 
 impl TraceContext {
     /// The trace that a request brings, if it brings one.
     pub fn read(parent: Option<&str>, state: Option<&str>) -> Option<Self> {
-        let parent = parent.filter(|parent| is_traceparent(parent))?;
         Some(Self {
-            parent: parent.to_owned(),
-            state: state.filter(|text| text.len() <= 512).map(str::to_owned),
+            parent: read_parent(parent?)?,
+            state: state.filter(|text| text.len() <= MOST_BYTES).map(str::to_owned),
         })
     }
 
@@ -52,9 +67,9 @@ impl TraceContext {
     /// Goes on with the trace of a NATS message if it brings one.
     pub fn from_message(message: Option<&HeaderMap>) -> Option<Self> {
         let headers = message?;
-        let parent = headers.get(headers::TRACEPARENT)?.as_str();
-        is_traceparent(parent).then(|| Self {
-            parent: parent.to_owned(),
+        let parent = read_parent(headers.get(headers::TRACEPARENT)?.as_str())?;
+        Some(Self {
+            parent,
             state: headers
                 .get(headers::TRACESTATE)
                 .map(|value| value.as_str().to_owned()),
@@ -112,7 +127,7 @@ mod tests {
     #[test]
     fn a_trace_goes_on_through_a_message() {
         let begun = TraceContext::begin();
-        assert!(is_traceparent(begun.parent()), "{}", begun.parent());
+        assert_eq!(read_parent(begun.parent()).as_deref(), Some(begun.parent()));
         let mut headers = HeaderMap::new();
         begun.write_to(&mut headers);
         assert_eq!(TraceContext::from_message(Some(&headers)), Some(begun));
@@ -130,6 +145,26 @@ mod tests {
         assert!(context.is_sampled());
         let again = TraceContext::of_ids(context.trace_id(), context.span_id(), true, Some("a=1".into()));
         assert_eq!(again, context);
+    }
+
+    #[test]
+    fn a_higher_version_goes_on_as_this_one() {
+        let ids = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7";
+        for (given, flags) in [
+            (format!("01-{ids}-03"), "01"),
+            (format!("cc-{ids}-00-what-else"), "00"),
+        ] {
+            let context = TraceContext::read(Some(&given), None).unwrap();
+            assert_eq!(context.parent(), format!("00-{ids}-{flags}"));
+        }
+        for bad in [
+            format!("ff-{ids}-01"),
+            format!("00-{ids}-01-x"),
+            format!("1-{ids}-01"),
+            format!("01-{ids}-01x"),
+        ] {
+            assert_eq!(TraceContext::read(Some(&bad), None), None, "{bad}");
+        }
     }
 
     #[test]

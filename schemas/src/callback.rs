@@ -39,6 +39,9 @@ pub enum Ended {
     Job {
         /// Its id.
         id: JobId,
+        /// Its sequence in `JOBS`: an id that was cancelled may be submitted again, and ends again.
+        #[serde(default)]
+        job_sequence: u64,
     },
     /// A batch; announced when its last row is queued, and looked at until it has ended.
     Batch {
@@ -66,6 +69,7 @@ impl Announcement {
         Some(Self {
             ended: Ended::Job {
                 id: result.id.clone(),
+                job_sequence: result.job_sequence,
             },
             tenant: result.tenant.clone(),
             callback: result.callback.clone()?,
@@ -84,8 +88,31 @@ impl Announcement {
     /// Identity of the webhook: the same for every attempt, so that a receiver can drop one that comes twice.
     pub fn webhook_id(&self) -> String {
         match &self.ended {
-            Ended::Job { id } => format!("job_{id}"),
+            Ended::Job { id, job_sequence } => format!("job_{id}_{job_sequence}"),
             Ended::Batch { id } => format!("batch_{id}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_is_submitted_again_ends_twice() {
+        let of = |job_sequence| Announcement {
+            ended: Ended::Job {
+                id: "a".parse().unwrap(),
+                job_sequence,
+            },
+            tenant: Token::sanitized("acme"),
+            callback: Callback {
+                url: "https://hooks.example.com/".to_owned(),
+                key: None,
+            },
+            announced_at: crate::time::now(),
+        };
+        assert_eq!(of(7).webhook_id(), of(7).webhook_id());
+        assert_ne!(of(7).webhook_id(), of(9).webhook_id());
     }
 }

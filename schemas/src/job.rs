@@ -41,11 +41,6 @@ named! {
     }
 }
 
-/// Most entries of [`Job::metadata`].
-pub const MAX_METADATA_ENTRIES: usize = 16;
-/// Longest key or value of [`Job::metadata`], in bytes.
-pub const MAX_METADATA_BYTES: usize = 512;
-
 /// A text to summarize, or a summary to score.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +92,10 @@ pub struct JobLimits {
     pub max_text_chars: usize,
     /// Longest reference, in characters.
     pub max_reference_chars: usize,
+    /// Most entries of [`Job::metadata`].
+    pub max_metadata_entries: usize,
+    /// Longest key or value of [`Job::metadata`], in bytes.
+    pub max_metadata_bytes: usize,
 }
 
 impl Default for JobLimits {
@@ -104,6 +103,8 @@ impl Default for JobLimits {
         Self {
             max_text_chars: 200_000,
             max_reference_chars: 20_000,
+            max_metadata_entries: 16,
+            max_metadata_bytes: 512,
         }
     }
 }
@@ -143,18 +144,19 @@ impl Job {
             longest("summary", summary, limits.max_reference_chars)?;
         }
         self.params.validate()?;
-        if self.metadata.len() > MAX_METADATA_ENTRIES {
+        let (entries, bytes) = (limits.max_metadata_entries, limits.max_metadata_bytes);
+        if self.metadata.len() > entries {
             let given = self.metadata.len();
             return Err(Refusal::new(
                 ErrorCode::InvalidRequest,
-                format!("metadata has {given} entries; {MAX_METADATA_ENTRIES} are allowed"),
+                format!("metadata has {given} entries; {entries} are allowed"),
             ));
         }
         for (key, value) in &self.metadata {
-            if key.is_empty() || key.len() > MAX_METADATA_BYTES || value.len() > MAX_METADATA_BYTES {
+            if key.is_empty() || key.len() > bytes || value.len() > bytes {
                 return Err(Refusal::new(
                     ErrorCode::InvalidRequest,
-                    format!("keys and values of metadata have 1 to {MAX_METADATA_BYTES} bytes"),
+                    format!("keys and values of metadata have at most {bytes} bytes, and keys at least one"),
                 ));
             }
         }
@@ -264,6 +266,7 @@ mod tests {
         let limits = JobLimits {
             max_text_chars: 4,
             max_reference_chars: 4,
+            ..JobLimits::default()
         };
         let code = |text| {
             let checked = job(text).validate(Task::Summarize, &limits);
@@ -272,6 +275,32 @@ mod tests {
         assert_eq!(code("éééé"), None);
         assert_eq!(code("ééééé"), Some(ErrorCode::TextTooLong));
         assert_eq!(code(" \n\t\u{a0}"), Some(ErrorCode::EmptyText));
+    }
+
+    #[test]
+    fn metadata_has_the_limits_that_are_set() {
+        let limits = JobLimits {
+            max_metadata_entries: 2,
+            max_metadata_bytes: 3,
+            ..JobLimits::default()
+        };
+        let check = |entries: &[(&str, &str)]| {
+            let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            let job = Job {
+                metadata: entries.iter().map(own).collect(),
+                ..job("x")
+            };
+            job.validate(Task::Summarize, &limits)
+        };
+        assert_eq!(check(&[("abc", ""), ("b", "abc")]), Ok(()));
+        for bad in [
+            &[("a", "b"), ("b", ""), ("c", "")][..],
+            &[("abcd", "")],
+            &[("a", "abcd")],
+            &[("", "a")],
+        ] {
+            assert_eq!(check(bad).unwrap_err().code, ErrorCode::InvalidRequest, "{bad:?}");
+        }
     }
 
     #[test]

@@ -24,8 +24,6 @@ pub const ADVISORIES: &str = "ADVISORIES";
 
 /// How long a request is remembered.
 pub const CALL_TTL: Duration = Duration::from_secs(24 * 3600);
-/// Most bytes of what is remembered; beyond, the oldest is forgotten.
-const MAX_CALL_BYTES: u64 = 256 << 20;
 
 /// When a stream lets go of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +86,8 @@ pub struct TopologyLimits {
     pub max_result_bytes: u64,
     /// How long a dead letter is kept.
     pub dead_letter_ttl: Duration,
+    /// Most bytes of what is remembered of requests; beyond, the oldest is forgotten.
+    pub max_call_bytes: u64,
 }
 
 impl Default for TopologyLimits {
@@ -98,6 +98,7 @@ impl Default for TopologyLimits {
             result_ttl: Duration::from_secs(24 * 3600),
             max_result_bytes: 2 << 30,
             dead_letter_ttl: Duration::from_secs(30 * 24 * 3600),
+            max_call_bytes: 256 << 20,
         }
     }
 }
@@ -194,7 +195,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             retention: Retention::Limits,
             when_full: WhenFull::DropOldest,
             max_messages: None,
-            max_bytes: Some(MAX_CALL_BYTES),
+            max_bytes: Some(limits.max_call_bytes),
             max_age: Some(CALL_TTL),
             max_messages_per_subject: Some(1),
             duplicate_window: two_minutes,

@@ -271,7 +271,7 @@ async fn a_job_that_waits_is_cancelled_expires_or_is_submitted_again() {
     let id = JobId::generate();
     let subject = "jobs.v1.default.normal.summarize.acme";
     let body = json!({"id": id, "text": text()}).to_string();
-    let sequence = product.publish(subject, body.clone()).await;
+    let sequence = product.publish_as(id.as_str(), subject, body.clone()).await;
     let (status, view) = delete(&product, &format!("{id}.{sequence}")).await;
     assert_eq!(
         (status, view["status"].as_str()),
@@ -279,7 +279,11 @@ async fn a_job_that_waits_is_cancelled_expires_or_is_submitted_again() {
         "{view}"
     );
     product.left_the_queue(sequence).await;
-    let again = product.publish(subject, body).await;
+    // Under the same message id it is the same message for two minutes; under another one it is a new one.
+    let same = product.publish_as(id.as_str(), subject, body.clone()).await;
+    assert_eq!(same, sequence);
+    let again = product.publish_as(&format!("{id}-2"), subject, body).await;
+    assert!(again > sequence);
     let (_, view) = product.get(&format!("/v1/jobs/{id}.{again}")).await;
     assert_eq!(view["status"], "queued", "{view}");
     // Its time is up while it waits.

@@ -159,6 +159,11 @@ async fn submitted(product: &Product, name: &str, url: &str) -> String {
         .to_owned()
 }
 
+/// The id of the webhook of a job: that of the job, and where it stood in the queue.
+fn webhook_id_of(handle: &str) -> String {
+    format!("job_{}", handle.replace('.', "_"))
+}
+
 /// Why the webhook of a job was given up.
 async fn given_up(product: &Product, after: u64, handle: &str) -> (String, String) {
     let id = id_of(handle);
@@ -169,7 +174,7 @@ async fn given_up(product: &Product, after: u64, handle: &str) -> (String, Strin
         })
         .await;
     let announcement: Announcement = serde_json::from_str(&letter.body.unwrap()).unwrap();
-    assert_eq!(announcement.webhook_id(), format!("job_{id}"));
+    assert_eq!(announcement.webhook_id(), webhook_id_of(handle));
     (letter.reason.code.as_str().to_owned(), letter.reason.message)
 }
 
@@ -181,7 +186,7 @@ async fn a_failing_receiver_that_recovers_gets_the_end_signed_and_once() {
     let id = submitted(product, "one", &receiver.url("/failing")).await;
     let calls = receiver.called("/failing", 3).await;
     for call in &calls {
-        assert_eq!(call.header("webhook-id"), format!("job_{}", id_of(&id)));
+        assert_eq!(call.header("webhook-id"), webhook_id_of(&id));
         assert!(call.is_signed_with(SECRET_OF_ONE).await, "{call:?}");
         assert!(!call.is_signed_with(SECRET_OF_ALL).await);
         assert_eq!(call.header("content-type"), "application/json");
@@ -231,9 +236,9 @@ async fn a_gateway_that_is_killed_in_between_loses_no_webhook() {
     receiver.is_awake.store(true, Ordering::Relaxed);
     let before = receiver.calls("/waking").len();
     let calls = receiver.called("/waking", before + 1).await;
-    let id = id_of(job["id"].as_str().unwrap());
+    let wanted = webhook_id_of(job["id"].as_str().unwrap());
     let ids: Vec<&str> = calls.iter().map(|call| call.header("webhook-id")).collect();
-    assert!(ids.iter().all(|seen| *seen == format!("job_{id}")), "{ids:?}");
+    assert!(ids.iter().all(|seen| *seen == wanted), "{ids:?}");
     assert!(calls[before].is_signed_with(SECRET_OF_ALL).await);
     // It was taken, so that nothing is left.
     eventually(Duration::from_secs(60), "nothing is left", async || {

@@ -192,6 +192,18 @@ impl Product {
         acknowledged.expect("the stream takes it").sequence
     }
 
+    /// As [`Product::publish`], with a message id.
+    pub async fn publish_as(&self, message_id: &str, subject: &str, body: impl Into<Vec<u8>>) -> u64 {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id);
+        let context = self.nats().await;
+        let sent = context
+            .publish_with_headers(subject.to_owned(), headers, body.into().into())
+            .await;
+        let acknowledged = sent.expect("the server is there").await;
+        acknowledged.expect("the stream takes it").sequence
+    }
+
     /// Waits until the message with this sequence has left the queue.
     pub async fn left_the_queue(&self, sequence: u64) {
         let jobs = self

@@ -37,6 +37,7 @@ pub(crate) fn cors(origins: &[String]) -> Option<CorsLayer> {
     ];
     let seen = [
         "etag",
+        "idempotent-replayed",
         "location",
         "preference-applied",
         "ratelimit",

@@ -31,6 +31,8 @@ pub(super) struct Csv {
     /// Line on which the record that is being read began.
     line: u64,
     is_too_long: bool,
+    /// Whether the next byte may be before a record.
+    is_between: bool,
     newlines: u64,
     last_byte: u8,
 }
@@ -48,6 +50,7 @@ impl Csv {
             field_count: 0,
             line: 1,
             is_too_long: false,
+            is_between: true,
             newlines: 0,
             last_byte: 0,
         }
@@ -56,6 +59,13 @@ impl Csv {
     /// Reads on; an empty piece is the end of the file.
     fn read(&mut self, mut piece: &[u8], rows: &mut VecDeque<Row>) -> Result<(), Refusal> {
         loop {
+            if self.is_between && !piece.is_empty() {
+                piece = self.skip_blank(piece);
+                if piece.is_empty() {
+                    return Ok(());
+                }
+                self.is_between = false;
+            }
             let (result, read, written, ended) = self.reader.read_record(
                 piece,
                 &mut self.fields[self.field_bytes..],
@@ -86,6 +96,19 @@ impl Csv {
         }
     }
 
+    /// Passes over the ends of lines before a record, as its reader would: the record begins after them.
+    fn skip_blank<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
+        let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        let blank = piece.iter().take_while(|byte| is_end(byte)).count();
+        let (blank, rest) = piece.split_at(blank);
+        if let Some(last) = blank.last() {
+            self.newlines += blank.iter().filter(|byte| **byte == b'\n').count() as u64;
+            self.last_byte = *last;
+            self.line = 1 + self.newlines;
+        }
+        rest
+    }
+
     fn make_room(&mut self) {
         if self.fields.len() >= self.max_row_bytes {
             // Read on and throw away, up to the end of the record.
@@ -99,6 +122,7 @@ impl Csv {
 
     fn end_record(&mut self, rows: &mut VecDeque<Row>) -> Result<(), Refusal> {
         let line = self.line;
+        self.is_between = true;
         // A record ends at its carriage return; the line feed after it is read with the next.
         self.line = 1 + self.newlines + u64::from(self.last_byte == b'\r');
         let is_too_long = std::mem::take(&mut self.is_too_long);
@@ -239,6 +263,16 @@ mod tests {
         );
         for size in [1, 2, 5, 13] {
             assert_eq!(read(file, size, 1_000).unwrap(), rows, "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn lines_are_counted_over_blank_ones() {
+        let file = b"\narticle\r\n\r\nfirst\n\n\n\"second\n\nis long\"\r\n\r\n\r\nthird\n\n";
+        for size in [1, 2, 3, 100] {
+            let rows = read(file, size, 1_000).unwrap();
+            let lines: Vec<u64> = rows.iter().map(|row| row.line).collect();
+            assert_eq!(lines, [4, 7, 12], "pieces of {size}");
         }
     }
 

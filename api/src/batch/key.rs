@@ -121,6 +121,7 @@ fn call_of(batch: &JobId, is_complete: bool) -> Call {
         batch: Some(batch.clone()),
         ids: Vec::new(),
         sequences: is_complete.then(Vec::new),
+        ..Call::default()
     }
 }
 

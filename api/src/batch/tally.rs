@@ -12,6 +12,8 @@ use precis_schemas::manifest::{self, CHUNK_ROWS, Head, Intake};
 use precis_schemas::rest::Status;
 use precis_schemas::{JobId, JobSubject, Token, time};
 
+use tokio::time::Instant;
+
 use super::store;
 use crate::access::Caller;
 use crate::queue::Copy;
@@ -19,6 +21,8 @@ use crate::state::AppState;
 
 /// Batches that are remembered; the one that was not asked for longest is forgotten first.
 const MOST_BATCHES: usize = 64;
+/// Rest after a look, as a multiple of the time that it took.
+const REST: u32 = 3;
 /// Results that are looked at at once.
 const LOOKS_IN_FLIGHT: usize = 64;
 /// Added to the longest pause of an upload before a batch whose intake has stopped counts as abandoned.
@@ -43,6 +47,8 @@ struct Tally {
     chunks: u64,
     rows: Vec<(Option<u64>, Seen)>,
     last_end: Option<Timestamp>,
+    /// When the last look was over, and how long it took.
+    looked: Option<(Instant, Duration)>,
 }
 
 type Shared = Arc<tokio::sync::Mutex<Tally>>;
@@ -101,7 +107,7 @@ pub(crate) async fn view(state: &AppState, caller: &Caller, head: &Head) -> Resu
     let shared = state.tallies().of(&head.id);
     let mut tally = shared.lock().await;
     tally.read_rows(state, caller.tenant(), head).await?;
-    tally.look(state, head).await?;
+    tally.look_if_due(state, head).await?;
     Ok(tally.view(state, head))
 }
 
@@ -119,6 +125,21 @@ impl Tally {
         Ok(())
     }
 
+    /// Looks, unless the last look is not over for [`REST`] times as long as it took: however often a large batch is
+    /// asked for, most of the time nobody looks.
+    async fn look_if_due(&mut self, state: &AppState, head: &Head) -> Result<(), Refusal> {
+        if self
+            .looked
+            .is_some_and(|(over, took)| over.elapsed() < took * REST)
+        {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let looked = self.look(state, head).await;
+        self.looked = Some((Instant::now(), began.elapsed()));
+        looked
+    }
+
     /// Looks for the ends of the rows that may have ended.
     async fn look(&mut self, state: &AppState, head: &Head) -> Result<(), Refusal> {
         if self.rows.iter().all(|(_, seen)| *seen != Seen::Open) {
@@ -128,7 +149,7 @@ impl Tally {
         let subject: Option<JobSubject> = head.subject.parse().ok();
         // A job that no worker was handed waits, unless somebody took it away, or its time is up.
         let delivered = match subject.and_then(|subject| depth.delivered(&subject)) {
-            Some(delivered) if head.intake == Intake::Complete && time::now() < head.deadline => delivered,
+            Some(delivered) if time::now() < head.deadline => delivered,
             _ => u64::MAX,
         };
         let open: Vec<(usize, u64)> = self

@@ -1,5 +1,7 @@
 //! The body of an upload as pieces of bytes: bounded in size and time, never held as a whole.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -24,7 +26,51 @@ pub(super) enum Upload {
     /// A file by itself.
     File(FileFormat, Body),
     /// A form with a file in its field `file`.
-    Form(Box<Multipart>),
+    Form(Box<Form>),
+}
+
+/// A form whose file is read as it comes.
+pub(super) struct Form {
+    parts: Multipart,
+    beginning: Arc<Beginning>,
+}
+
+/// How far a form has come before its file.
+#[derive(Debug, Default)]
+struct Beginning {
+    is_over: AtomicBool,
+    is_too_long: AtomicBool,
+}
+
+/// Most bytes of a form before its file begins: a boundary and a few header fields.
+const MOST_BEFORE_FILE: usize = 64 << 10;
+
+/// How often the reader may ask for more without a look at what it has: once for each part of a head.
+const LOOKS: usize = 16;
+
+/// The body of a form as its reader may have it. The reader keeps all that it is given until the file begins, and takes
+/// whatever is there at once: it gets one piece at a time, and only so many before the file.
+fn bounded(body: Body, beginning: Arc<Beginning>) -> Body {
+    let pieces = body.into_data_stream();
+    let all = futures::stream::unfold(Some((pieces, 0)), move |state| {
+        let beginning = beginning.clone();
+        async move {
+            let (mut pieces, given) = state?;
+            // Time for the reader to look at what it has. It may ask for more several times before it does.
+            let is_much = given > MOST_BEFORE_FILE && !beginning.is_over.load(Ordering::Relaxed);
+            for _ in 0..if is_much { LOOKS } else { 1 } {
+                tokio::task::yield_now().await;
+            }
+            if is_much && !beginning.is_over.load(Ordering::Relaxed) {
+                beginning.is_too_long.store(true, Ordering::Relaxed);
+                return Some((Err(axum::Error::new("the file does not begin")), None));
+            }
+            let piece = pieces.next().await?;
+            let given = given.saturating_add(piece.as_ref().map_or(0, Bytes::len));
+            Some((piece, Some((pieces, given))))
+        }
+    });
+    Body::from_stream(all)
 }
 
 /// Takes the request apart by its media type.
@@ -37,8 +83,10 @@ pub(super) async fn of_request(request: Request, limits: &Batches) -> Result<Upl
         return Err(too_large(limits.max_upload_bytes));
     }
     if essence == "multipart/form-data" {
+        let beginning = Arc::<Beginning>::default();
+        let request = request.map(|body| bounded(body, beginning.clone()));
         return match Multipart::from_request(request, &()).await {
-            Ok(form) => Ok(Upload::Form(Box::new(form))),
+            Ok(parts) => Ok(Upload::Form(Box::new(Form { parts, beginning }))),
             Err(rejection) => Err(invalid(format!("the form: {}", rejection.body_text()))),
         };
     }
@@ -178,14 +226,21 @@ pub(super) fn of_field<'a>(
 
 /// The file of a form, and its format.
 pub(super) async fn file_of_form<'a>(
-    form: &'a mut Multipart,
+    form: &'a mut Form,
     bounds: &Bounds,
 ) -> Result<(FileFormat, Field<'a>), ApiError> {
-    let next = tokio::time::timeout(bounds.pause, form.next_field()).await;
+    let beginning = form.beginning.clone();
+    let next = tokio::time::timeout(bounds.pause, form.parts.next_field()).await;
     let field = next
         .map_err(|_| ApiError::new(ErrorCode::RequestTimeout, "the form did not begin in time"))?
-        .map_err(|error| invalid(format!("the form: {}", error.body_text())))?
+        .map_err(|error| match beginning.is_too_long.load(Ordering::Relaxed) {
+            true => invalid(format!(
+                "the form has more than {MOST_BEFORE_FILE} bytes before its file begins"
+            )),
+            false => invalid(format!("the form: {}", error.body_text())),
+        })?
         .ok_or_else(|| invalid("the form is empty; send the file in its field `file`"))?;
+    beginning.is_over.store(true, Ordering::Relaxed);
     if field.name() != Some("file") {
         return Err(invalid(format!(
             "the form begins with the field {:?}; send only the file, in the field `file`, and everything else in the query",

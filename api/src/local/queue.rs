@@ -109,7 +109,12 @@ fn at_once<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, Result<T, Refusal>> {
 }
 
 impl Queue for Memory {
-    fn publish<'a>(&'a self, submission: &'a Submission) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
+    /// A job of an id that was cancelled is another one here, whatever its message is called.
+    fn publish_as<'a>(
+        &'a self,
+        submission: &'a Submission,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
         let accepted = lock(&self.0.book).accept(submission, &self.0.settings);
         self.0.arrived.notify_one();
         let handle = accepted.map(|sequence| JobHandle {
@@ -225,6 +230,12 @@ mod tests {
     fn queue(settings: Settings) -> Memory {
         let model = Token::new("a model", "default").unwrap();
         Memory::new(model, settings, Waiters::default(), Running::default())
+    }
+
+    impl Memory {
+        async fn publish(&self, submission: &Submission) -> Result<JobHandle, Refusal> {
+            self.publish_as(submission, submission.job.id.as_str()).await
+        }
     }
 
     fn submission(id: &str, lane: Lane) -> Submission {

@@ -39,7 +39,7 @@ fn seconds(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn preference(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "examples": ["wait=30"], "pattern": "^wait=(\\d|[1-9]\\d|1[01]\\d|120)$"})
+    json_schema!({"type": "string", "examples": ["wait=30"], "pattern": "^(wait=(\\d|[1-9]\\d|1[01]\\d|120)|respond-async)$"})
 }
 
 /// An `Idempotency-Key`, as `idempotency/key.rs` reads it.
@@ -86,7 +86,7 @@ fn submission(operation: Operation) -> Operation {
     let mut operation = operation
         .header(
             "Prefer",
-            "`wait=N`: answer when the jobs have ended, or after N seconds",
+            "`wait=N`: answer when the jobs have ended, or after N seconds; `respond-async`: answer at once",
             preference,
         )
         .header(
@@ -245,7 +245,7 @@ fn service() -> Vec<Entry> {
         (
             "/metrics",
             "get",
-            open("metrics", "Metrics in Prometheus' text format").answers_as(
+            Operation::new("Service", "metrics", "Metrics in Prometheus' text format").answers_as(
                 200,
                 "All metrics",
                 "text/plain",

@@ -218,7 +218,7 @@ fn endpoint(id: &'static str, line: &'static str) -> Operation {
     let failed = [
         (
             400,
-            "`ValidationError`: no such endpoint, or the body is too large or broke off",
+            "`ValidationError`: no such endpoint, or the body or the path is too long, broke off or took too long",
         ),
         (403, "`AccessDeniedException`: a key is needed, or not known"),
         (

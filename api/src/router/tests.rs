@@ -215,12 +215,14 @@ async fn a_client_that_waits_gets_the_end_or_the_job_as_it_is() {
         (Some("queued"), 15)
     );
 
-    let published = api.queue.jobs.lock().unwrap().len();
-    api.refused(wait("rain", "wait=31"), 422, "invalid_parameter")
-        .await;
-    api.refused(wait("rain", "wait=soon"), 400, "invalid_request")
-        .await;
-    assert_eq!(api.queue.jobs.lock().unwrap().len(), published);
+    // What can't be heeded is no reason to refuse, and the answer says what was heeded.
+    let began = Instant::now();
+    let longest = api.call(wait("rain", "wait=31")).await;
+    assert_eq!((longest.status, began.elapsed().as_secs()), (202, 30));
+    assert_eq!(longest.header("preference-applied"), "wait=30");
+    let soon = api.call(wait("rain", "wait=soon")).await;
+    assert_eq!((soon.status, soon.header("preference-applied")), (202, ""));
+    assert_eq!(began.elapsed().as_secs(), 30);
 }
 
 #[tokio::test]

@@ -182,26 +182,36 @@ fn format_of(given: Option<&str>, headers: &HeaderMap) -> Result<Format, Refusal
         }
         None => {}
     }
-    let accepted = headers
+    // Of those that are known here, the one that the client likes best (RFC 9110, 12.4.2); of equals, the first.
+    let mut best = (Format::Json, 0);
+    let ranges = headers
         .get_all(header::ACCEPT)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|range| {
-            range
-                .split(';')
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .to_ascii_lowercase()
-        });
-    let format = accepted.filter_map(|range| match range.as_str() {
-        "text/csv" => Some(Format::Csv),
-        "application/vnd.apache.arrow.stream" => Some(Format::Arrow),
-        "application/json" | "*/*" | "application/*" => Some(Format::Json),
-        _ => None,
-    });
-    Ok(format.into_iter().next().unwrap_or(Format::Json))
+        .flat_map(|value| value.split(','));
+    for range in ranges {
+        let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
+        let format = match parts.next().as_deref() {
+            Some("text/csv") => Format::Csv,
+            Some("application/vnd.apache.arrow.stream") => Format::Arrow,
+            Some("application/json" | "*/*" | "application/*") => Format::Json,
+            _ => continue,
+        };
+        let weight = parts.find_map(|part| Some(thousandths(part.strip_prefix("q=")?)));
+        let weight = weight.unwrap_or(1_000);
+        if weight > best.1 {
+            best = (format, weight);
+        }
+    }
+    Ok(best.0)
+}
+
+/// A weight of `Accept`, from 0 to 1, in thousandths; what is none counts as 1.
+fn thousandths(text: &str) -> u16 {
+    match text.parse::<f64>() {
+        Ok(weight) if (0.0..=1.0).contains(&weight) => (weight * 1e3).round() as u16,
+        _ => 1_000,
+    }
 }
 
 fn shown(text: &str) -> String {
@@ -272,9 +282,22 @@ mod tests {
         assert_eq!(format(None, &headers), Format::Json);
         headers.insert(
             header::ACCEPT,
-            HeaderValue::from_static("text/html, text/csv;q=0.9, */*"),
+            HeaderValue::from_static("text/html, text/csv;q=0.9, */*;q=0.8"),
         );
         assert_eq!(format(None, &headers), Format::Csv);
+        for (accept, wanted) in [
+            (
+                "text/csv;q=0.5, application/vnd.apache.arrow.stream",
+                Format::Arrow,
+            ),
+            ("text/csv;q=0.1, application/json;q=0.2", Format::Json),
+            ("text/csv;q=0, */*;q=0.1", Format::Json),
+            ("text/csv, application/json", Format::Csv),
+            ("text/html", Format::Json),
+        ] {
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            assert_eq!(format(None, &headers), wanted, "{accept}");
+        }
         assert_eq!(format(Some("arrow"), &headers), Format::Arrow);
         let refusal = format_of(Some("xml"), &headers).unwrap_err();
         assert!(refusal.message.contains("json, csv, arrow"), "{refusal}");

@@ -10,7 +10,7 @@ use precis_producer::Submission;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::batch::BatchRef;
 use precis_schemas::error_code::ErrorCode;
-use precis_schemas::rest::{ScoreReport, SubmitScores, SubmitSummary};
+use precis_schemas::rest::{JobView, ScoreReport, SubmitScores, SubmitSummary};
 use precis_schemas::{Channel, JobHandle, JobId, Token};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ pub(crate) async fn submit(
         .batch
         .ok_or_else(|| ApiError::internal("scores without a batch"))?;
     remember(&state, &caller, &batch, &jobs.handles).await;
-    let report = report(&batch, jobs.views);
+    let report = report_of(&batch, jobs.views).await?;
     Ok(about.respond(report.done, &report, Some(&report.links.this)))
 }
 
@@ -122,6 +122,14 @@ async fn remember(state: &AppState, caller: &Caller, batch: &JobId, handles: &[J
     }
 }
 
+/// The report of a batch. Its interval takes a thousand draws of all pairs: other requests don't wait for that.
+async fn report_of(batch: &JobId, views: Vec<JobView>) -> Result<ScoreReport, ApiError> {
+    let batch = batch.clone();
+    tokio::task::spawn_blocking(move || report(&batch, views))
+        .await
+        .map_err(|error| ApiError::internal(&format!("a report: {error}")))
+}
+
 /// Shows the report of a batch, perhaps after waiting for its end.
 pub(crate) async fn show(
     State(state): State<AppState>,
@@ -144,5 +152,5 @@ pub(crate) async fn show(
     let handles: Result<Vec<JobHandle>, _> = handles.iter().map(|handle| handle.parse()).collect();
     let handles = handles.map_err(|error| unreadable(&error))?;
     let views = look_at(&state, &caller, &handles, until).await?;
-    Ok(Json(report(&batch, views)))
+    report_of(&batch, views).await.map(Json)
 }

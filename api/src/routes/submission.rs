@@ -19,7 +19,7 @@ use crate::idempotency::{self, Key, Submitted};
 use crate::prefer::Preferences;
 use crate::problem::ApiError;
 use crate::state::AppState;
-use crate::{lookup, together, wait};
+use crate::{lookup, together};
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -54,7 +54,7 @@ impl<'a> Call<'a> {
     /// Reads the headers of a request. A client that says nothing about waiting waits for `patience`.
     ///
     /// # Errors
-    /// When a header can't be read, or asks for a longer wait than is allowed.
+    /// When a header can't be read.
     pub(super) fn read(
         state: &'a AppState,
         caller: &'a Caller,
@@ -64,9 +64,9 @@ impl<'a> Call<'a> {
         patience: Duration,
     ) -> Result<Self, ApiError> {
         let now = Instant::now();
-        let preferences = Preferences::read(headers)?;
-        let patience = match preferences.wait {
-            Some(seconds) => wait::bounded(seconds, state.limits())?,
+        let preferences = Preferences::read(headers, state.limits().max_wait_seconds);
+        let patience = match preferences.patience() {
+            Some(patience) => patience,
             None if preferences.respond_async => Duration::ZERO,
             None => patience,
         };

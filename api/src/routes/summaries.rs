@@ -37,7 +37,7 @@ pub(crate) async fn submit(
 async fn prepare(
     state: &AppState,
     caller: &Caller,
-    body: SubmitSummary,
+    mut body: SubmitSummary,
     trace: &TraceContext,
 ) -> Result<Vec<Submission>, ApiError> {
     let invalid = |message: &str| Err(ApiError::new(ErrorCode::InvalidRequest, message));
@@ -54,7 +54,8 @@ async fn prepare(
             let request = submit::Request::of(Channel::Api, body);
             return Ok(vec![submit::prepare(state, caller, request, trace).await?]);
         }
-        (None, Some(texts), None, references) => (texts.clone(), references.clone()),
+        // Taken out: what is left goes for all of them, and is copied for each.
+        (None, Some(_), None, _) => (body.texts.take().unwrap_or_default(), body.references.take()),
     };
     together::check_count("texts", texts.len(), state.limits().max_batch_texts)?;
     let references = references.unwrap_or_else(|| vec![None; texts.len()]);
@@ -75,9 +76,7 @@ async fn prepare(
                 Channel::Api,
                 SubmitSummary {
                     text: Some(text),
-                    texts: None,
                     reference,
-                    references: None,
                     ..body.clone()
                 },
             )

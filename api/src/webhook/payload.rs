@@ -29,8 +29,11 @@ pub(super) enum Payload {
 /// When the queue can't be asked: that may pass.
 pub(super) async fn of(state: &AppState, announcement: &Announcement) -> Result<Payload, Refusal> {
     match &announcement.ended {
-        Ended::Job { id } => {
-            let Some(result) = state.queue().result(id, Copy::Leader).await? else {
+        Ended::Job { id, job_sequence } => {
+            let result = state.queue().result(id, Copy::Leader).await?;
+            // The end of an earlier job of the same id, which was cancelled, has an announcement of its own.
+            let result = result.filter(|result| !result.gives_way_to(*job_sequence));
+            let Some(result) = result else {
                 // The announcement comes a moment before the result.
                 let age = time::now().duration_since(announcement.announced_at);
                 if age.as_hours() < state.result_ttl_hours().cast_signed() {
@@ -46,6 +49,14 @@ pub(super) async fn of(state: &AppState, announcement: &Announcement) -> Result<
                 return Ok(Payload::Gone(Refusal::new(
                     ErrorCode::JobNotFound,
                     format!("the job `{id}` is another tenant's"),
+                )));
+            }
+            if result.job_sequence > *job_sequence {
+                return Ok(Payload::Gone(Refusal::new(
+                    ErrorCode::JobGone,
+                    format!(
+                        "job `{id}` was submitted again before its cancellation was posted, and has ended again"
+                    ),
                 )));
             }
             let at = result.finished_at;
@@ -81,4 +92,44 @@ fn ready(kind: String, at: Timestamp, data: impl serde::Serialize) -> Payload {
     };
     // Texts, numbers and times always have a JSON form.
     Payload::Ready(serde_json::to_vec(&event).unwrap_or_default().into(), at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use precis_schemas::callback::Callback;
+    use precis_schemas::{JobResult, Outcome, Token};
+
+    use super::*;
+    use crate::testing::{FakeQueue, result, state_of};
+
+    #[tokio::test]
+    async fn the_end_of_an_earlier_job_of_the_same_id_is_not_posted_for_the_later_one() {
+        let queue = Arc::new(FakeQueue::default());
+        let state = state_of(queue.clone());
+        let announcement = |job_sequence| Announcement {
+            ended: Ended::Job {
+                id: "a".parse().unwrap(),
+                job_sequence,
+            },
+            tenant: Token::sanitized("public"),
+            callback: Callback {
+                url: "https://hooks.example.com/".to_owned(),
+                key: None,
+            },
+            announced_at: time::now(),
+        };
+        queue.store(JobResult {
+            outcome: Outcome::Cancelled,
+            ..result("a", 7)
+        });
+        let first = of(&state, &announcement(7)).await.unwrap();
+        assert!(matches!(first, Payload::Ready(..)));
+        let later = of(&state, &announcement(9)).await.unwrap();
+        assert!(matches!(later, Payload::NotYet));
+        // What is stored by now is a later one's.
+        let before = of(&state, &announcement(5)).await.unwrap();
+        assert!(matches!(before, Payload::Gone(_)));
+    }
 }

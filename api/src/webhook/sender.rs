@@ -29,8 +29,9 @@ use crate::state::AppState;
 const PULL: Duration = Duration::from_secs(5);
 /// Pause after the stream could not be read.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Pause of an announcement whose receiver has as many attempts going on as it gets.
+/// Shortest and longest pause of an announcement whose receiver has as many attempts going on as it gets.
 const BUSY: Duration = Duration::from_secs(1);
+const LONGEST_BUSY: Duration = Duration::from_secs(60);
 /// Shortest and longest time between two looks at what has not ended.
 const FIRST_LOOK: Duration = Duration::from_millis(200);
 const LAST_LOOK: Duration = Duration::from_secs(15);
@@ -169,6 +170,16 @@ impl Sender {
             let reason = Refusal::new(ErrorCode::InvalidRequest, "not an announcement of version 1");
             return self.bury(message, reason, "unreadable").await;
         };
+        let webhooks = self.state.webhooks();
+        let callback = &announcement.callback;
+        let most = webhooks.settings.concurrency_per_receiver;
+        let deadline = Duration::from_secs(webhooks.settings.deadline_seconds);
+        // First of all: what is to be posted is not looked up as often as a receiver is found busy.
+        let place = self.receivers.enter(&callback.url, most);
+        let waited = since(announcement.announced_at);
+        if place.is_none() && waited < deadline {
+            return later(message, jittered(busy_pause(waited))).await;
+        }
         let (body, ended_at) = match payload::of(&self.state, &announcement).await {
             Ok(Payload::Ready(body, ended_at)) => (body, ended_at),
             Ok(Payload::NotYet) => {
@@ -178,16 +189,17 @@ impl Sender {
             Ok(Payload::Gone(reason)) => return self.bury(message, reason, "gone").await,
             Err(_) => return later(message, PAUSE).await,
         };
-        let webhooks = self.state.webhooks();
         let age = since(ended_at);
-        let callback = &announcement.callback;
         let Some(signer) = webhooks.secrets.of(callback, &announcement.tenant) else {
             let reason = Refusal::new(ErrorCode::CallbackRefused, "there is no secret to sign with");
             return self.bury(message, reason, "refused").await;
         };
-        let most = webhooks.settings.concurrency_per_receiver;
-        let Some(place) = self.receivers.enter(&callback.url, most) else {
-            return later(message, jittered(BUSY)).await;
+        let Some(place) = place else {
+            if age >= deadline {
+                let reason = given_up("the receiver had no time for it", deadline);
+                return self.bury(message, reason, "given_up").await;
+            }
+            return later(message, jittered(busy_pause(waited))).await;
         };
         let id = announcement.webhook_id();
         let attempt = self
@@ -218,13 +230,8 @@ impl Sender {
                 self.bury(message, reason, "refused").await
             }
             Attempt::Failed { problem, retry_after } => {
-                let deadline = Duration::from_secs(webhooks.settings.deadline_seconds);
                 if age >= deadline {
-                    let seconds = deadline.as_secs();
-                    let reason = Refusal::new(
-                        ErrorCode::CallbackFailed,
-                        format!("{problem}; there was no success within {seconds} seconds"),
-                    );
+                    let reason = given_up(&problem, deadline);
                     return self.bury(message, reason, "given_up").await;
                 }
                 metrics::webhook("failed");
@@ -293,6 +300,19 @@ impl Sender {
     }
 }
 
+/// The pause of an announcement that has waited so long for a receiver that is busy: the longer, the longer.
+fn busy_pause(waited: Duration) -> Duration {
+    (waited / 4).clamp(BUSY, LONGEST_BUSY)
+}
+
+fn given_up(problem: &str, deadline: Duration) -> Refusal {
+    let seconds = deadline.as_secs();
+    Refusal::new(
+        ErrorCode::CallbackFailed,
+        format!("{problem}; there was no success within {seconds} seconds"),
+    )
+}
+
 async fn later(message: &Message, pause: Duration) -> Result<(), async_nats::Error> {
     message.ack_with(AckKind::Nak(Some(pause))).await
 }
@@ -309,6 +329,19 @@ fn jittered(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_a_busy_receiver_asks_less_and_less() {
+        let pause = |seconds| busy_pause(Duration::from_secs(seconds)).as_secs();
+        assert_eq!([0, 4, 40, 400].map(pause), [1, 1, 10, 60]);
+        // Within a day, a few thousand times and not a hundred thousand.
+        let (mut waited, mut looks) = (Duration::ZERO, 0);
+        while waited < Duration::from_secs(24 * 3600) {
+            waited += busy_pause(waited);
+            looks += 1;
+        }
+        assert!(looks < 2_000, "{looks}");
+    }
 
     #[test]
     fn a_receiver_has_so_many_places_and_another_has_its_own() {

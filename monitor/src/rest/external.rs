@@ -178,6 +178,7 @@ mod tests {
         let limits = JobLimits {
             max_text_chars: 20,
             max_reference_chars: 12,
+            ..JobLimits::default()
         };
         external("Other").validate("here", &limits).unwrap();
         let mut long = external("Other");

@@ -82,6 +82,11 @@ impl ApiKey {
 }
 
 impl Access {
+    /// Whether somebody has decided who may call: there are keys, or everybody is let in on purpose.
+    pub fn is_decided(&self) -> bool {
+        self.insecure || !self.keys.is_empty()
+    }
+
     /// Checks what types alone don't.
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let invalid = |key, problem: String| Err(ConfigError::Invalid { key, problem });

@@ -312,7 +312,7 @@ impl Config {
         let result_ttl_seconds = self.queue.result_ttl_hours.saturating_mul(3_600);
         self.batches.validate(result_ttl_seconds)?;
         self.webhooks.validate(&self.access, result_ttl_seconds)?;
-        let guarded = self.access.insecure || !self.access.keys.is_empty();
+        let guarded = self.access.is_decided();
         for (key, listen) in [
             ("api.listen", self.api.listen),
             ("monitor.listen", self.monitor.listen),

@@ -70,6 +70,9 @@ pub struct Queue {
     pub max_result_bytes: u64,
     /// How long a dead letter is kept, in days.
     pub dead_letter_ttl_days: u64,
+    /// Most bytes of what is remembered of requests for 24 hours (idempotency keys, batches of scores); beyond, the oldest
+    /// is forgotten before its time.
+    pub max_call_bytes: u64,
 }
 
 impl Default for Queue {
@@ -81,6 +84,7 @@ impl Default for Queue {
             result_ttl_hours: limits.result_ttl.as_secs() / 3600,
             max_result_bytes: limits.max_result_bytes,
             dead_letter_ttl_days: limits.dead_letter_ttl.as_secs() / 86_400,
+            max_call_bytes: limits.max_call_bytes,
         }
     }
 }
@@ -94,6 +98,7 @@ impl Queue {
             result_ttl: Duration::from_secs(self.result_ttl_hours * 3600),
             max_result_bytes: self.max_result_bytes,
             dead_letter_ttl: Duration::from_secs(self.dead_letter_ttl_days * 86_400),
+            max_call_bytes: self.max_call_bytes,
         }
     }
 }
@@ -112,6 +117,10 @@ pub struct Limits {
     pub max_wait_seconds: u64,
     /// Most articles in one call of `/article/summarize_batch`.
     pub max_batch_texts: usize,
+    /// Most entries of `metadata`.
+    pub max_metadata_entries: usize,
+    /// Longest key or value of `metadata`, in bytes.
+    pub max_metadata_bytes: usize,
 }
 
 impl Default for Limits {
@@ -123,6 +132,8 @@ impl Default for Limits {
             max_body_bytes: 1 << 20,
             max_wait_seconds: 120,
             max_batch_texts: 64,
+            max_metadata_entries: job.max_metadata_entries,
+            max_metadata_bytes: job.max_metadata_bytes,
         }
     }
 }
@@ -139,6 +150,8 @@ impl Limits {
         JobLimits {
             max_text_chars: self.max_text_chars,
             max_reference_chars: self.max_reference_chars,
+            max_metadata_entries: self.max_metadata_entries,
+            max_metadata_bytes: self.max_metadata_bytes,
         }
     }
 }

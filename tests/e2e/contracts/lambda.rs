@@ -112,6 +112,7 @@ impl Function {
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024"),
             ("AWS_LAMBDA_LOG_GROUP_NAME", "g"),
             ("AWS_LAMBDA_LOG_STREAM_NAME", "s"),
+            ("PRECIS__ACCESS__INSECURE", "true"),
         ];
         let arguments = ["api".to_owned(), "--stop-with-parent".to_owned()];
         let program: &std::path::Path = PROGRAM.as_ref();
@@ -134,6 +135,32 @@ impl Function {
         assert_eq!(answer.id, id);
         answer
     }
+}
+
+#[tokio::test]
+async fn a_function_without_keys_is_not_served_by_chance() {
+    let product = Product::new(PROGRAM, Options::default());
+    let environment = [
+        // Nobody is there, and nobody is asked.
+        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1"),
+        ("AWS_LAMBDA_FUNCTION_NAME", "summarizer"),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024"),
+    ];
+    let program: &std::path::Path = PROGRAM.as_ref();
+    let mut process = Process::start_with(
+        program,
+        &["api".to_owned()],
+        &environment,
+        product.dir(),
+        "lambda",
+    );
+    assert_eq!(process.ended(Duration::from_secs(60)).await.code(), Some(1));
+    assert!(
+        process.output().contains("access.insecure"),
+        "{}",
+        process.output()
+    );
 }
 
 #[tokio::test]

@@ -177,6 +177,42 @@ async fn too_many_requests_are_refused_with_the_time_to_come_back() {
 }
 
 #[tokio::test]
+async fn an_endpoint_refuses_in_the_words_of_sagemaker_also_before_its_route() {
+    let api = guarded("");
+    let invoke = || post("/endpoints/any/invocations", r#"{"articles": ["Rain fell."]}"#);
+    for request in [invoke(), with_key(invoke(), "three")] {
+        let refused = api.raw(request).await;
+        assert_eq!(
+            (refused.status, refused.header("x-amzn-errortype")),
+            (403, "AccessDeniedException"),
+            "{}",
+            refused.body
+        );
+        assert_eq!(refused.header("content-type"), "application/json");
+        assert!(refused.body["Message"].is_string(), "{}", refused.body);
+        assert!(refused.header("www-authenticate").starts_with("Bearer"));
+    }
+    for _ in 0..2 {
+        api.call(with_key(get("/v1/models"), "two")).await;
+    }
+    let refused = api.raw(with_key(invoke(), "two")).await;
+    assert_eq!(
+        (refused.status, refused.header("x-amzn-errortype")),
+        (429, "ThrottlingException")
+    );
+    assert_eq!(
+        (refused.header("retry-after"), refused.header("ratelimit")),
+        ("1", "\"key\";r=0;t=2")
+    );
+    let long = post(&format!("/endpoints/any/invocations?{}", "x".repeat(9_000)), "{}");
+    let refused = api.raw(long).await;
+    assert_eq!(
+        (refused.status, refused.header("x-amzn-errortype")),
+        (400, "ValidationError")
+    );
+}
+
+#[tokio::test]
 async fn a_share_of_the_queue_is_kept() {
     let api = guarded("");
     let rain = json!({"text": "Rain fell."});
@@ -213,6 +249,15 @@ async fn pages_of_other_origins_may_call_only_when_it_is_configured() {
     assert_eq!(
         allowed.header("access-control-allow-origin"),
         "https://app.example.com"
+    );
+    let mut repeated = get("/healthz");
+    repeated
+        .headers_mut()
+        .insert("origin", "https://app.example.com".parse().unwrap());
+    let seen = api.call(repeated).await;
+    assert!(
+        seen.header("access-control-expose-headers")
+            .contains("idempotent-replayed")
     );
     let other = api.call(preflight("https://evil.example.com")).await;
     assert_eq!(other.header("access-control-allow-origin"), "");

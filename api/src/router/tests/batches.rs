@@ -157,3 +157,71 @@ async fn a_key_is_in_use_while_its_upload_goes_on_and_free_when_that_broke_off()
     api.refused(unknown(), 422, "unknown_model").await;
     api.refused(unknown(), 422, "unknown_model").await;
 }
+
+/// A form of these pieces, and how many bytes of it were asked for.
+fn form(
+    pieces: impl Iterator<Item = Bytes> + Send + 'static,
+) -> (Request<Body>, Arc<std::sync::atomic::AtomicUsize>) {
+    let taken = Arc::<std::sync::atomic::AtomicUsize>::default();
+    let pieces = pieces.map({
+        let taken = taken.clone();
+        move |piece| {
+            taken.fetch_add(piece.len(), Ordering::Relaxed);
+            Ok::<_, std::io::Error>(piece)
+        }
+    });
+    let body = Body::from_stream(futures::stream::iter(pieces));
+    let request = Request::post("/v1/batches")
+        .header(header::CONTENT_TYPE, "multipart/form-data; boundary=cut")
+        .body(body)
+        .unwrap();
+    (request, taken)
+}
+
+#[tokio::test]
+async fn a_form_whose_file_does_not_begin_is_not_kept_in_memory() {
+    let api = with_worker();
+    let noise = Bytes::from(vec![b'x'; 16 << 10]);
+    let head = "--cut\r\ncontent-disposition: form-data; name=\"file\"; filename=\"rows.csv\"\r\n";
+    let begun = std::iter::once(Bytes::from(format!("{head}x-more: ")));
+    for pieces in [
+        Box::new(std::iter::repeat_n(noise.clone(), 4_000)) as Box<dyn Iterator<Item = Bytes> + Send>,
+        Box::new(begun.chain(std::iter::repeat_n(noise, 4_000))),
+    ] {
+        let (request, taken) = form(pieces);
+        let refused = api.refused(request, 400, "invalid_request").await;
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.contains("before its file begins"), "{detail}");
+        let taken = taken.load(Ordering::Relaxed);
+        assert!(taken < 200_000, "{taken} bytes were taken in");
+    }
+    // A long file is fine, whether it comes with the head or after it.
+    let rows = format!("article\n{}", "Rain fell over the hills.\n".repeat(1_000));
+    let end = "\r\n--cut--\r\n";
+    let whole = format!("{head}\r\n{rows}{rest}{end}", rest = "\n".repeat(100_000));
+    let (request, _) = form(std::iter::once(Bytes::from(whole)));
+    let accepted = api.call(request).await;
+    assert_eq!(accepted.body["rows"], 1_000, "{}", accepted.body);
+    let pieces = [format!("{head}\r\n"), rows, "\n".repeat(100_000), end.to_owned()];
+    let (request, _) = form(pieces.into_iter().map(Bytes::from));
+    let accepted = api.call(request).await;
+    assert_eq!(accepted.body["rows"], 1_000, "{}", accepted.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_a_broken_batch_asks_only_for_rows_that_may_have_ended() {
+    let api = api();
+    let refused = api.refused(upload(1_300), 413, "body_too_large").await;
+    let detail = refused.body["detail"].as_str().unwrap();
+    let id = detail.split(' ').nth(2).unwrap();
+    let path = format!("/v1/batches/{id}");
+    let before = api.queue.looks.load(Ordering::Relaxed);
+    for _ in 0..3 {
+        assert_eq!(api.call(get(&path)).await.body["counts"]["queued"], 1_200);
+    }
+    assert_eq!(
+        api.queue.looks.load(Ordering::Relaxed),
+        before,
+        "no worker was handed any of them"
+    );
+}

@@ -240,6 +240,64 @@ async fn what_was_refused_frees_its_key() {
     assert_eq!(again.body["jobs"], first.body["jobs"]);
     assert_eq!(again.body["id"], first.body["id"]);
     assert_eq!(api.queue.jobs.lock().unwrap().len(), 2);
+    // What is refused by the queue, after the key was taken: another request may have it.
+    let refuse = |code| *api.queue.refuses_text.lock().unwrap() = Some((code, "full".to_owned()));
+    refuse(ErrorCode::QueueFull);
+    let full = || with_key("/v1/summaries", &json!({"texts": ["x", "full"]}), "f");
+    api.refused(full(), 503, "queue_full").await;
+    let other = with_key("/v1/summaries", &json!({"text": "other"}), "f");
+    assert_eq!(api.call(other).await.status, 202);
+    api.refused(full(), 422, "idempotency_key_reused").await;
+}
+
+#[tokio::test]
+async fn a_repeated_request_never_finds_what_was_taken_back() {
+    let api = api();
+    let refuse =
+        |code: Option<_>| *api.queue.refuses_text.lock().unwrap() = code.map(|code| (code, "b".to_owned()));
+    let request = || with_key("/v1/summaries", &json!({"texts": ["a", "b"]}), "k");
+    for _ in 0..2 {
+        refuse(Some(ErrorCode::QueueUnavailable));
+        api.refused(request(), 503, "queue_unavailable").await;
+    }
+    assert_eq!(
+        *api.queue.done.lock().unwrap(),
+        [1, 2],
+        "`a` was taken back twice"
+    );
+    refuse(None);
+    let accepted = api.call(request()).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.body);
+    let ids: Vec<_> = accepted.body["jobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| job["id"].as_str().unwrap())
+        .collect();
+    assert!(ids[0].ends_with(".3") && ids[1].ends_with(".4"), "{ids:?}");
+    for id in ids {
+        let shown = api.call(get(&format!("/v1/jobs/{id}"))).await;
+        assert_eq!(shown.body["status"], "queued", "{}", shown.body);
+    }
+    // What a key takes, as the documents say: with its subject, and what the stream adds.
+    assert!(
+        api.queue.largest_record() + 150 < 512,
+        "{}",
+        api.queue.largest_record()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn texts_are_taken_back_whole_when_the_client_leaves_in_the_middle() {
+    let api = api();
+    *api.queue.refuses_text.lock().unwrap() = Some((ErrorCode::QueueFull, "b".to_owned()));
+    let second = std::time::Duration::from_secs(1);
+    *api.queue.takes_off_after.lock().unwrap() = second;
+    let asked = api.router.clone().oneshot(submit(&json!({"texts": ["a", "b"]})));
+    assert!(tokio::time::timeout(second / 2, asked).await.is_err());
+    tokio::time::sleep(second).await;
+    assert_eq!(*api.queue.done.lock().unwrap(), [1]);
+    assert_eq!(api.queue.nudges.lock().unwrap().len(), 1);
 }
 
 /// The events of a stream that ends, as (event, id, data).
@@ -332,4 +390,24 @@ async fn events_tell_states_texts_and_the_end_and_go_on_where_a_client_was() {
     api.refused(bad, 400, "invalid_request").await;
     api.refused(get("/v1/jobs/never.9/events"), 404, "job_not_found")
         .await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_its_stream_leaves_no_place_behind() {
+    let api = api();
+    let id = api.call(submit(&json!({"text": "x"}))).await.id();
+    let path = format!("/v1/jobs/{id}/events");
+    let response = api.router.clone().oneshot(get(&path)).await.unwrap();
+    let mut events = response.into_body().into_data_stream();
+    let first = futures::StreamExt::next(&mut events).await.unwrap().unwrap();
+    assert!(first.starts_with(b"event: state"), "{first:?}");
+    assert_eq!(
+        (api.state.waiters().count(), api.state.running().watched()),
+        (1, 1)
+    );
+    drop(events);
+    // It ends by itself, as soon as it is looked at.
+    while api.state.waiters().count() + api.state.running().watched() > 0 {
+        tokio::task::yield_now().await;
+    }
 }

@@ -14,9 +14,11 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, future, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use precis_runtime::config::Limits;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::Channel;
-use precis_schemas::job::MAX_METADATA_BYTES;
+
+pub(crate) use self::refusal::in_own_shape;
 
 use self::refusal::Refusal;
 use super::invocation::{self, Asked, FIELD, Form};
@@ -124,9 +126,10 @@ async fn read(
     )
     .await?;
     let asked = invocation::read(&headers, &body)?;
+    let notes = notes(name, &headers, state.limits());
     let call = Call::new(state, caller, trace, Channel::Sagemaker)
         .of_model(model)
-        .noting(notes(name, &headers))
+        .noting(notes)
         .repeatable(text(&headers, CALL_ID).map(str::to_owned));
     Ok((call, asked))
 }
@@ -144,7 +147,7 @@ fn model_of(state: &AppState, endpoint: &str) -> Result<Option<String>, Refusal>
 }
 
 /// What stands in the results and rows of a call's jobs.
-fn notes(endpoint: &str, headers: &HeaderMap) -> BTreeMap<String, String> {
+fn notes(endpoint: &str, headers: &HeaderMap, limits: &Limits) -> BTreeMap<String, String> {
     [
         ("sagemaker_endpoint", Some(endpoint)),
         ("sagemaker_inference_id", text(headers, INFERENCE_ID)),
@@ -155,7 +158,8 @@ fn notes(endpoint: &str, headers: &HeaderMap) -> BTreeMap<String, String> {
     ]
     .into_iter()
     .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
-    .filter(|(_, value)| value.len() <= MAX_METADATA_BYTES)
+    .filter(|(_, value)| value.len() <= limits.max_metadata_bytes)
+    .take(limits.max_metadata_entries)
     .collect()
 }
 

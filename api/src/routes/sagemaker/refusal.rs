@@ -1,5 +1,7 @@
 //! Errors as the SageMaker runtime writes them: the kind in a header, by which clients find their exception.
 
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -64,7 +66,9 @@ impl From<ApiError> for Refusal {
         let message = problem.detail.as_str();
         let refusal = match (problem.code, problem.code.http_status()) {
             (ErrorCode::UnknownModel, _) => Self::of(429, "ModelNotReadyException", message),
-            (ErrorCode::BodyTooLarge, _) => Self::of(400, "ValidationError", message),
+            (ErrorCode::BodyTooLarge | ErrorCode::RequestTimeout | ErrorCode::UriTooLong, _) => {
+                Self::of(400, "ValidationError", message)
+            }
             (_, 401 | 403) => Self::of(403, "AccessDeniedException", message),
             (_, 429) => Self::of(429, "ThrottlingException", message),
             (_, 503) => Self::of(503, "ServiceUnavailable", message),
@@ -78,6 +82,29 @@ impl From<ApiError> for Refusal {
             ..refusal
         }
     }
+}
+
+/// Writes as the SageMaker runtime does what is refused before an endpoint's route is reached: for want of a key, for too
+/// many requests, for a long path.
+pub(crate) async fn in_own_shape(request: Request, next: Next) -> Response {
+    let is_endpoint = request.uri().path().starts_with("/endpoints/");
+    let mut response = next.run(request).await;
+    if !is_endpoint {
+        return response;
+    }
+    let Some(error) = response.extensions_mut().remove::<ApiError>() else {
+        return response;
+    };
+    let (head, _) = response.into_parts();
+    let mut refusal = Refusal::from(error).into_response();
+    // What goes with it, such as the time to come back, stays; the body's own headers are another's now.
+    for (name, value) in &head.headers {
+        if !refusal.headers().contains_key(name) || *name == header::RETRY_AFTER {
+            refusal.headers_mut().insert(name, value.clone());
+        }
+    }
+    refusal.extensions_mut().extend(head.extensions);
+    refusal
 }
 
 impl From<Refused> for Refusal {
