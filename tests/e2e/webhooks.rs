@@ -174,7 +174,8 @@ async fn given_up(product: &Product, after: u64, handle: &str) -> (String, Strin
         })
         .await;
     let announcement: Announcement = serde_json::from_str(&letter.body.unwrap()).unwrap();
-    assert_eq!(announcement.webhook_id(), webhook_id_of(handle));
+    // Where it stood in the queue is behind the id: another tenant's job of the same id stood elsewhere.
+    assert!(announcement.webhook_id().starts_with(&format!("job_{id}_")));
     (letter.reason.code.as_str().to_owned(), letter.reason.message)
 }
 
