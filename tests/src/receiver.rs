@@ -147,12 +147,14 @@ impl Receiver {
         taken.map(|(request, _)| request.clone()).collect()
     }
 
-    /// How long after the first request with this answer the next one came; none as long as there is none.
+    /// How long after the first request with this answer the next one came that was not under way at the same time; none
+    /// as long as there is none.
     pub fn left_alone_after(&self, answer: Answer) -> Option<Duration> {
+        const AT_THE_SAME_TIME: Duration = Duration::from_secs(1);
         let all = self.shared.all.lock().unwrap();
         let place = all.iter().position(|(_, given)| *given == answer)?;
-        let next = all.get(place + 1)?;
-        Some(next.0.at - all[place].0.at)
+        let later = all[place + 1..].iter().map(|(next, _)| next.at - all[place].0.at);
+        later.into_iter().find(|after| *after > AT_THE_SAME_TIME)
     }
 
     /// How many requests had this answer.
