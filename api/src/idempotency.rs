@@ -285,7 +285,7 @@ impl Claim {
     async fn refused(self, state: &AppState, refusal: &Refusal, taken: &[JobHandle]) {
         // First the key and then the jobs: a request that is repeated must never find jobs that are cancelled.
         let settled = if refusal.code == ErrorCode::QueueUnavailable {
-            self.to_take_back(state, taken).await
+            self.before_taking_back(state, taken).await
         } else {
             state.queue().remove_record(self.revision).await.map(|()| true)
         };
@@ -298,7 +298,7 @@ impl Claim {
     }
 
     /// Writes down that these jobs are to be taken back; false when a repeated request has taken over.
-    async fn to_take_back(self, state: &AppState, taken: &[JobHandle]) -> Result<bool, Refusal> {
+    async fn before_taking_back(self, state: &AppState, taken: &[JobHandle]) -> Result<bool, Refusal> {
         if taken.is_empty() {
             return Ok(true);
         }
