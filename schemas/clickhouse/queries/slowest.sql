@@ -1,7 +1,7 @@
 -- The slowest jobs, with where their time went.
 --
--- From the rows themselves, of the hours that can have one of them by their figures, or that have changed since these were
--- computed. Times of a prediction never change, so that FINAL is not needed to see each once.
+-- From the rows themselves, of the hours that can have one of them by their figures, or that have changed in the last two
+-- minutes, so that their figures may not be computed yet. Times of a prediction never change, so that FINAL is not needed to see each once.
 -- param from: time = now-1d; the window begins here
 -- param to: time = now; and ends before this
 -- param limit: 1..1000 = 20; most rows

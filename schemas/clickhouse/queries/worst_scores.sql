@@ -1,7 +1,7 @@
 -- The predictions with the worst scores, with their texts as far as they are kept.
 --
 -- From the rows themselves, of the hours that can have one of them by their figures (there are as many with a score as low as
--- the lowest of these), or that have changed since these were computed.
+-- the lowest of these), or that have changed in the last two minutes, so that their figures may not be computed yet.
 -- param from: time = now-1d; the window begins here
 -- param to: time = now; and ends before this
 -- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; which score

@@ -9,8 +9,8 @@ use precis_engine::Encoded;
 use super::decode::Accepted;
 use crate::serving::Serving;
 
-/// A text of up to so many bytes is read at once, in about a millisecond. To hand it to another thread and back would
-/// cost more than it could win.
+/// A text of up to so many bytes is read where it is: handing it to another thread and back costs as well, and the thread is
+/// not held for long.
 const SHORT: usize = 4 << 10;
 
 /// A job with its tokens.
