@@ -356,7 +356,7 @@ fn keep(observer: &mut dyn BatchObserver, row: usize, tokens: &[u32]) -> Result<
     }
 }
 
-fn settings<B: Backend>(options: &EngineOptions, backend: &B, config: &T5Config) -> Settings {
+pub(crate) fn settings<B: Backend>(options: &EngineOptions, backend: &B, config: &T5Config) -> Settings {
     let on_cpu = backend.device() == "cpu" && !options.reference;
     let or = |value: usize, default: usize| if value == 0 { default } else { value };
     let threads = match on_cpu {

@@ -9,6 +9,7 @@ pub mod boot;
 pub mod config;
 pub mod json;
 mod json_log;
+pub mod keys;
 pub mod liveness;
 pub mod nats;
 pub mod results;

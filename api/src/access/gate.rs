@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use precis_runtime::config::{Access, ApiKey, KeyHash};
+use precis_runtime::keys;
 use precis_schemas::{ErrorCode, Lane, Token};
 
 use super::caller::Caller;
@@ -14,10 +15,6 @@ use super::quota::Quota;
 use super::rate::Rate;
 use crate::metrics;
 use crate::problem::ApiError;
-
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// Longest key that is worth hashing, in bytes.
-const MAX_KEY_BYTES: usize = 512;
 
 /// A key as the gateway holds it.
 #[derive(Debug)]
@@ -71,16 +68,9 @@ impl Gate {
         })
     }
 
-    /// The key with this text. All are compared, whichever it is, each in constant time.
+    /// The key with this text.
     fn key(&self, presented: &str) -> Option<Arc<Key>> {
-        let hash = KeyHash::of(presented);
-        let mut found = None;
-        for key in &self.keys {
-            if key.hash.matches(&hash) {
-                found = Some(key);
-            }
-        }
-        found.cloned()
+        keys::holder(presented, self.keys.iter().map(|key| (&key.hash, key))).cloned()
     }
 
     /// Who calls; an error when a key is needed and there is none, or it is not known.
@@ -88,29 +78,14 @@ impl Gate {
         if self.keys.is_empty() {
             return Ok(Caller::anybody());
         }
-        let key = presented(headers)
-            .filter(|text| text.len() <= MAX_KEY_BYTES)
-            .and_then(|text| self.key(text));
-        match key {
+        let presented = keys::presented(headers);
+        match presented.and_then(|text| self.key(text)) {
             Some(key) => Ok(Caller::holding(key)),
             None if self.is_open(path) => Ok(Caller::without_key()),
-            None if presented(headers).is_some() => Err(Unauthorized::UnknownKey),
+            None if presented.is_some() => Err(Unauthorized::UnknownKey),
             None => Err(Unauthorized::NoKey),
         }
     }
-}
-
-/// The key that a request brings: `Authorization: Bearer …`, else `X-Api-Key`. Other schemes of
-/// `Authorization`, such as the signatures of AWS clients, are not looked at.
-fn presented(headers: &HeaderMap) -> Option<&str> {
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer = text(&header::AUTHORIZATION).and_then(|value| {
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-    });
-    bearer
-        .or_else(|| text(&API_KEY).map(str::trim))
-        .filter(|key| !key.is_empty())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

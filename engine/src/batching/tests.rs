@@ -1,7 +1,10 @@
-//! A compute thread that panics where nothing is expected to fail.
+//! A compute thread that panics where nothing is expected to fail; what a request is said to take.
 
 use std::path::PathBuf;
 
+use crate::config::T5Config;
+use crate::kernels::{Isa, PackedKeysValues, Precision};
+use crate::model::Cpu;
 use crate::{
     Encoded, Engine, EngineOptions, GenerateRequest, GenerationParams, ModelSource, RowError, StopRule,
 };
@@ -75,4 +78,42 @@ fn a_stop_rule_that_panics_costs_its_own_request() {
     );
     assert!(matches!(bad.wait(), Err(RowError::Panicked(message)) if message.contains("no rule")));
     assert_eq!(good.wait().unwrap().ids.len(), 60);
+}
+
+#[test]
+fn a_text_takes_no_more_than_is_counted_for_it() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/t5/config.json");
+    let config = T5Config::from_json(&std::fs::read(file).unwrap()).unwrap();
+    let isa = Isa::detect();
+    for precision in [Precision::F32, Precision::Int8] {
+        let options = EngineOptions::default();
+        let settings = crate::engine::settings(&options, &Cpu::new(isa, precision), &config);
+        for tokens in [1, 5, 64, 65, 300] {
+            let width = 2 * config.inner_dim();
+            let rows = vec![0.0; tokens * width];
+            let layer = PackedKeysValues::pack(
+                isa,
+                precision,
+                &rows,
+                width,
+                0,
+                config.inner_dim(),
+                tokens,
+                config.num_heads,
+                config.d_kv,
+            );
+            let (taken, counted) = (
+                config.num_decoder_layers * layer.bytes(),
+                settings.bytes_of_text(tokens),
+            );
+            assert!(
+                taken <= counted,
+                "{precision:?}, {tokens} tokens: {taken} bytes, {counted} counted"
+            );
+            // Nor is it counted many times over: padding to whole panels is all that it may be too much.
+            let fewest = tokens.next_multiple_of(64) * config.num_decoder_layers * width;
+            let bytes_per_number = if precision == Precision::F32 { 4 } else { 2 };
+            assert!(counted <= fewest * bytes_per_number * 64_usize.div_ceil(config.d_kv));
+        }
+    }
 }

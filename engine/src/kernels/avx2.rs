@@ -52,6 +52,32 @@ macro_rules! by_rows {
     };
 }
 
+/// The sums of a tile's rows so far, of 16 columns.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_sums<const R: usize>(results: &[[f32; PANEL]; R], column: usize) -> [[__m256; 2]; R] {
+    let load = |row: &[f32; PANEL], first: usize| {
+        let eight = &row[first..first + 8];
+        // SAFETY: 8 numbers are there.
+        unsafe { _mm256_loadu_ps(eight.as_ptr()) }
+    };
+    std::array::from_fn(|row| [load(&results[row], column), load(&results[row], column + 8)])
+}
+
+/// Puts them back.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_sums<const R: usize>(results: &mut [[f32; PANEL]; R], column: usize, sums: [[__m256; 2]; R]) {
+    for (row, sums) in results.iter_mut().zip(sums) {
+        let (low, high) = row[column..column + COLUMNS].split_at_mut(8);
+        // SAFETY: 8 numbers are there in each half.
+        unsafe {
+            _mm256_storeu_ps(low.as_mut_ptr(), sums[0]);
+            _mm256_storeu_ps(high.as_mut_ptr(), sums[1]);
+        }
+    }
+}
+
 /// # Safety
 /// The processor has AVX2 and FMA. Lengths are as `product.rs` checks them.
 #[target_feature(enable = "avx2,fma")]
@@ -78,13 +104,7 @@ unsafe fn f32_tile<const R: usize>(
             let values = rows.values.as_ptr().add(first * rows.stride + block);
             let weights = panel.as_ptr().add(block * PANEL);
             for (pass, column) in (0..PANEL).step_by(COLUMNS).enumerate() {
-                let mut sums = [[_mm256_setzero_ps(); 2]; R];
-                for (results, sums) in results.iter().zip(&mut sums) {
-                    *sums = [
-                        _mm256_loadu_ps(results.as_ptr().add(column)),
-                        _mm256_loadu_ps(results.as_ptr().add(column + 8)),
-                    ];
-                }
+                let mut sums = load_sums(&results, column);
                 for step in 0..steps {
                     if first == 0 {
                         prefetch(weights.cast(), steps, pass, step);
@@ -98,10 +118,7 @@ unsafe fn f32_tile<const R: usize>(
                         }
                     }
                 }
-                for (results, sums) in results.iter_mut().zip(sums) {
-                    _mm256_storeu_ps(results.as_mut_ptr().add(column), sums[0]);
-                    _mm256_storeu_ps(results.as_mut_ptr().add(column + 8), sums[1]);
-                }
+                store_sums(&mut results, column, sums);
             }
         }
     }
@@ -145,13 +162,7 @@ unsafe fn bf16_tile<const R: usize>(
             let upper = _mm256_set1_epi32(0xFFFF_0000_u32 as i32);
             let weights = panel.as_ptr().add(block * PANEL);
             for (pass, column) in (0..PANEL).step_by(COLUMNS).enumerate() {
-                let mut sums = [[_mm256_setzero_ps(); 2]; R];
-                for (results, sums) in results.iter().zip(&mut sums) {
-                    *sums = [
-                        _mm256_loadu_ps(results.as_ptr().add(column)),
-                        _mm256_loadu_ps(results.as_ptr().add(column + 8)),
-                    ];
-                }
+                let mut sums = load_sums(&results, column);
                 for step in 0..inputs / 2 {
                     if first == 0 {
                         prefetch(weights.cast(), inputs / 2, pass, step);
@@ -177,10 +188,7 @@ unsafe fn bf16_tile<const R: usize>(
                         }
                     }
                 }
-                for (results, sums) in results.iter_mut().zip(sums) {
-                    _mm256_storeu_ps(results.as_mut_ptr().add(column), sums[0]);
-                    _mm256_storeu_ps(results.as_mut_ptr().add(column + 8), sums[1]);
-                }
+                store_sums(&mut results, column, sums);
             }
         }
     }

@@ -121,6 +121,12 @@ impl PackedKeysValues {
         }
     }
 
+    /// Memory that it takes.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.keys.bytes() + self.values.bytes()
+    }
+
     /// d_kv, in whole groups.
     pub(super) fn key_inputs(&self) -> usize {
         self.d_kv.next_multiple_of(if self.half { 2 } else { 1 })

@@ -27,6 +27,11 @@ impl Lines {
         self.0.resize(lines, Line::default());
     }
 
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len() * size_of::<Line>()
+    }
+
     pub(super) fn get<T: bytemuck::Pod>(&self) -> &[T] {
         bytemuck::cast_slice(&self.0)
     }

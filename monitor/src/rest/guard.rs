@@ -6,15 +6,13 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use precis_runtime::config::{Access, KeyHash};
+use precis_runtime::keys;
 use precis_schemas::{ErrorCode, Token};
 
 use super::refused::Refused;
 
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// Longest key that is worth hashing, in bytes.
-const MAX_KEY_BYTES: usize = 512;
 /// Account of requests where there are no keys.
 const PUBLIC: &str = "public";
 
@@ -54,32 +52,16 @@ impl Guard {
         }
     }
 
-    /// Who calls; none when a key is needed and there is none, or it is not known. All keys are compared, each in constant
-    /// time.
+    /// Who calls; none when a key is needed and there is none, or it is not known.
     fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
         if self.keys.is_empty() {
             return Some(Caller { key_of: None });
         }
-        let hash = KeyHash::of(presented(headers).filter(|key| key.len() <= MAX_KEY_BYTES)?);
-        let mut found = None;
-        for (known, tenant) in &self.keys {
-            if known.matches(&hash) {
-                found = Some(tenant.clone());
-            }
-        }
-        found.map(|tenant| Caller { key_of: Some(tenant) })
+        let known = self.keys.iter().map(|(hash, tenant)| (hash, tenant));
+        keys::holder(keys::presented(headers)?, known).map(|tenant| Caller {
+            key_of: Some(tenant.clone()),
+        })
     }
-}
-
-fn presented(headers: &HeaderMap) -> Option<&str> {
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer = text(&header::AUTHORIZATION).and_then(|value| {
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-    });
-    bearer
-        .or_else(|| text(&API_KEY).map(str::trim))
-        .filter(|key| !key.is_empty())
 }
 
 /// Lets a request through with its [`Caller`], or refuses it.
@@ -97,6 +79,7 @@ pub(super) async fn check(State(guard): State<Arc<Guard>>, mut request: Request,
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
     use precis_runtime::Config;
 
     use super::*;

@@ -141,7 +141,10 @@ async fn a_tenant_that_takes_the_id_of_anothers_job_is_not_told_its_end() {
     product
         .publish("jobs.v1.default.normal.summarize.two", body.to_string())
         .await;
-    let (code, reason) = given_up(product, dead, &handle).await;
+    let (webhook, code, reason) = buried(product, dead, id.clone()).await;
+    // The one that took the id stood elsewhere in the queue.
+    assert!(webhook.starts_with(&format!("job_{id}_")), "{webhook}");
+    assert_ne!(webhook, webhook_id_of(&handle));
     assert_eq!(code, "job_not_found", "{reason}");
     assert!(reason.contains("another tenant's"), "{reason}");
     assert!(receiver.calls("/stolen").is_empty());
