@@ -54,6 +54,8 @@ pub(crate) struct FakeQueue {
     pub(crate) refuses_text: Mutex<Option<(ErrorCode, String)>>,
     /// Refuses everything with this code.
     pub(crate) refuses: Mutex<Option<ErrorCode>>,
+    /// Refuses to read what is kept of batches.
+    pub(crate) hides_batches: AtomicBool,
     /// Whether jobs are answered at once: with their text in capitals, or with an error for `fail`.
     pub(crate) has_worker: AtomicBool,
     waiters: OnceLock<Waiters>,
@@ -226,6 +228,9 @@ impl Queue for FakeQueue {
     fn batch_record(&self, subject: String) -> BoxFuture<'_, Result<Option<Bytes>, Refusal>> {
         async move {
             self.refusal()?;
+            if self.hides_batches.load(Ordering::Relaxed) {
+                return Err(Refusal::new(ErrorCode::QueueUnavailable, "refused by the test"));
+            }
             Ok(self.batches.lock().unwrap().get(&subject).cloned())
         }
         .boxed()

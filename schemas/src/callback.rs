@@ -22,7 +22,7 @@ pub struct Callback {
 /// What is posted, in the form that Standard Webhooks recommends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WebhookEvent<T> {
-    /// What has happened: `job.succeeded`, `job.failed`, `job.cancelled`, `job.expired` or `batch.finished`.
+    /// What has happened: `job.succeeded`, `job.failed`, `job.cancelled`, `job.expired`, `batch.finished` or `batch.broken`.
     #[serde(rename = "type")]
     pub kind: String,
     /// When.

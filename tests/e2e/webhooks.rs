@@ -369,6 +369,39 @@ async fn a_batch_is_announced_when_all_of_it_has_ended() {
 }
 
 #[tokio::test]
+async fn a_batch_whose_upload_broke_off_is_announced_as_broken_when_its_rows_have_ended() {
+    let product = guarded().await;
+    let receiver = Receiver::start().await;
+    let path = format!(
+        "/v1/batches?priority=normal&callback_url={}",
+        receiver.url("/broken")
+    );
+    // The second line is cut off in the middle of a character.
+    let rows = b"\"Rain fell over the hills. It was wet.\"\n\"Snow \xe2\x82".to_vec();
+    let pieces = [Ok(rows), Err(std::io::Error::other("the client goes away"))];
+    let body = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
+    let sent = request(product, &product.api, Method::POST, &path, "one")
+        .header("content-type", "application/x-ndjson")
+        .body(body)
+        .send()
+        .await;
+    assert!(sent.is_err(), "{sent:?}");
+    let call = receiver.called("/broken", 1).await.remove(0);
+    let event = call.event();
+    let data = &event["data"];
+    assert_eq!(
+        (&event["type"], &data["status"]),
+        (&json!("batch.broken"), &json!("broken"))
+    );
+    assert_eq!(
+        (data["rows"].as_u64(), data["counts"]["succeeded"].as_u64()),
+        (Some(1), Some(1)),
+        "{data}"
+    );
+    assert!(data["error"]["code"].is_string(), "{data}");
+}
+
+#[tokio::test]
 async fn a_cancelled_job_is_posted_too() {
     let product = guarded().await;
     let receiver = Receiver::start().await;

@@ -214,8 +214,14 @@ impl Batch {
             }
         };
         self.write_head().await?;
-        let all = futures::stream::iter([Ok(first)]).chain(rows.as_mut());
-        let outcome = self.publish_all(all).await;
+        // Before any row is queued: however the upload ends, and if it is with this process, its end is posted.
+        let outcome = match self.announce().await {
+            Ok(()) => {
+                let all = futures::stream::iter([Ok(first)]).chain(rows.as_mut());
+                self.publish_all(all).await
+            }
+            Err(refusal) => Err(refusal.into()),
+        };
         if outcome.is_err() {
             // A client that is cut off while it still writes sees a broken connection instead of the reason.
             let rest = async { while let Some(Ok(_)) = rows.next().await {} };
@@ -327,8 +333,6 @@ impl Batch {
         if let Some(claim) = &mut self.claim {
             claim.complete(&self.state).await?;
         }
-        // Before the batch is accepted: a client that sends it again, having heard of an error, must not lose its webhook.
-        self.announce().await?;
         self.head.digest = Some(self.digest.text());
         self.head.intake = Intake::Complete;
         self.write_head().await?;

@@ -111,6 +111,16 @@ pub(crate) async fn view(state: &AppState, caller: &Caller, head: &Head) -> Resu
     Ok(tally.view(state, head))
 }
 
+/// A batch that was just accepted, with nothing known but its head: all of its rows count as waiting.
+pub(crate) fn view_of_head(state: &AppState, head: &Head) -> BatchView {
+    let rows = usize::try_from(head.rows).unwrap_or(usize::MAX);
+    let unread = Tally {
+        rows: vec![(None, Seen::Open); rows],
+        ..Tally::default()
+    };
+    unread.view(state, head)
+}
+
 impl Tally {
     /// Reads the rows that were added since the last time.
     async fn read_rows(&mut self, state: &AppState, tenant: &Token, head: &Head) -> Result<(), Refusal> {

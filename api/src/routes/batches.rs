@@ -62,7 +62,13 @@ pub(crate) async fn submit(
         Taken::Now(head) => (head, false),
         Taken::Before(head) => (head, true),
     };
-    let view = batch::view(&state, &caller, &head).await?;
+    // Its rows are queued: whatever can't be looked up now, the client must learn the id.
+    let view = batch::view(&state, &caller, &head)
+        .await
+        .unwrap_or_else(|refusal| {
+            tracing::warn!(batch = %head.id, %refusal, "a batch was accepted, and can't be looked at");
+            batch::view_of_head(&state, &head)
+        });
     let mut response = (StatusCode::ACCEPTED, Json(&view)).into_response();
     // An id is plain ASCII, so that it can't fail.
     if let Ok(location) = HeaderValue::from_str(&view.links.this) {

@@ -73,13 +73,16 @@ pub(super) async fn of(state: &AppState, announcement: &Announcement) -> Result<
                 Err(refusal) => return Err(refusal),
             };
             let view = batch::view(state, &caller, &head).await?;
-            match view.status {
-                BatchStatus::Receiving | BatchStatus::Running => Ok(Payload::NotYet),
-                BatchStatus::Finished | BatchStatus::Broken => {
-                    let at = view.finished_at.unwrap_or(head.updated_at);
-                    Ok(ready("batch.finished".to_owned(), at, view))
+            let kind = match view.status {
+                BatchStatus::Finished => "batch.finished",
+                // The rows that came are jobs like any others: only their end is the batch's.
+                BatchStatus::Broken if view.counts.queued + view.counts.running == 0 => "batch.broken",
+                BatchStatus::Receiving | BatchStatus::Running | BatchStatus::Broken => {
+                    return Ok(Payload::NotYet);
                 }
-            }
+            };
+            let at = view.finished_at.unwrap_or(head.updated_at);
+            Ok(ready(kind.to_owned(), at, view))
         }
     }
 }

@@ -15,9 +15,12 @@ use super::product::{Rows, Scales, Target, tiles};
 
 /// Rows of a tile.
 const TILE: usize = 6;
-/// Inputs of a block: of a panel of 8-bit integers it takes 16 KiB, of one of bf16 32.
-const BLOCK: usize = 256;
-/// Inputs of a block of f32, which takes as much.
+/// Inputs of a block of 8-bit integers: of a panel it takes 16 KiB, half of a first-level cache, so that the next one has
+/// room beside it.
+const INT8_BLOCK: usize = 256;
+/// The same of bf16.
+const BF16_BLOCK: usize = 128;
+/// The same of f32.
 const F32_BLOCK: usize = 64;
 /// Columns of a tile of f32 and bf16.
 const COLUMNS: usize = 16;
@@ -31,7 +34,7 @@ const LINE: usize = 64;
 
 /// Brings a line of the next block near, one at each step of a pass over a block of `steps`. A block is read in several
 /// passes, a few columns of every step in each, which the processor doesn't foresee; four passes bring all of the next.
-/// Behind a panel stands the next one.
+/// Behind a panel stands the next one. Every tile of rows does it: a panel is larger than the first-level cache.
 #[inline(always)]
 unsafe fn prefetch(block: *const u8, steps: usize, pass: usize, step: usize) {
     let line = block.wrapping_add(steps * STEP + (pass * steps + step) * LINE);
@@ -106,9 +109,7 @@ unsafe fn f32_tile<const R: usize>(
             for (pass, column) in (0..PANEL).step_by(COLUMNS).enumerate() {
                 let mut sums = load_sums(&results, column);
                 for step in 0..steps {
-                    if first == 0 {
-                        prefetch(weights.cast(), steps, pass, step);
-                    }
+                    prefetch(weights.cast(), steps, pass, step);
                     let place = weights.add(step * PANEL + column);
                     let weights = [_mm256_loadu_ps(place), _mm256_loadu_ps(place.add(8))];
                     for (row, sums) in sums.iter_mut().enumerate() {
@@ -131,7 +132,7 @@ unsafe fn f32_tile<const R: usize>(
 /// The processor has AVX2 and FMA. Lengths are as `product.rs` checks them.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn bf16_panel(rows: Rows<'_, u16>, panel: &[u16], target: &mut Target<'_>) {
-    let mut wide = [[0f32; BLOCK]; TILE];
+    let mut wide = [[0f32; BF16_BLOCK]; TILE];
     for (first, count) in tiles(rows.count, TILE) {
         // SAFETY: the rows of the tile are rows of `rows`.
         unsafe { by_rows!(count, bf16_tile, (rows, panel, target, first, &mut wide)) };
@@ -145,11 +146,11 @@ unsafe fn bf16_tile<const R: usize>(
     panel: &[u16],
     target: &mut Target<'_>,
     first: usize,
-    wide: &mut [[f32; BLOCK]; TILE],
+    wide: &mut [[f32; BF16_BLOCK]; TILE],
 ) {
     let mut results = [[0f32; PANEL]; R];
-    for block in (0..rows.inputs).step_by(BLOCK) {
-        let inputs = (rows.inputs - block).min(BLOCK);
+    for block in (0..rows.inputs).step_by(BF16_BLOCK) {
+        let inputs = (rows.inputs - block).min(BF16_BLOCK);
         for (row, wide) in wide.iter_mut().take(R).enumerate() {
             let values = &rows.values[(first + row) * rows.stride + block..][..inputs];
             wide.iter_mut()
@@ -164,9 +165,7 @@ unsafe fn bf16_tile<const R: usize>(
             for (pass, column) in (0..PANEL).step_by(COLUMNS).enumerate() {
                 let mut sums = load_sums(&results, column);
                 for step in 0..inputs / 2 {
-                    if first == 0 {
-                        prefetch(weights.cast(), inputs / 2, pass, step);
-                    }
+                    prefetch(weights.cast(), inputs / 2, pass, step);
                     let place = weights.add((step * PANEL + column) * 2);
                     let pairs = [
                         _mm256_loadu_si256(place.cast()),
@@ -206,7 +205,7 @@ pub(super) unsafe fn int8_panel(
     scales: Scales<'_>,
     target: &mut Target<'_>,
 ) {
-    let mut wide = [[0i16; BLOCK]; TILE];
+    let mut wide = [[0i16; INT8_BLOCK]; TILE];
     for (first, count) in tiles(rows.count, TILE) {
         // SAFETY: the rows of the tile are rows of `rows`.
         unsafe { by_rows!(count, int8_tile, (rows, panel, scales, target, first, &mut wide)) };
@@ -221,11 +220,11 @@ unsafe fn int8_tile<const R: usize>(
     scales: Scales<'_>,
     target: &mut Target<'_>,
     first: usize,
-    wide: &mut [[i16; BLOCK]; TILE],
+    wide: &mut [[i16; INT8_BLOCK]; TILE],
 ) {
     let mut totals = [[0i32; PANEL]; R];
-    for block in (0..rows.inputs).step_by(BLOCK) {
-        let inputs = (rows.inputs - block).min(BLOCK);
+    for block in (0..rows.inputs).step_by(INT8_BLOCK) {
+        let inputs = (rows.inputs - block).min(INT8_BLOCK);
         for (row, wide) in wide.iter_mut().take(R).enumerate() {
             let values = &rows.values[(first + row) * rows.stride + block..][..inputs];
             wide.iter_mut()
@@ -239,7 +238,7 @@ unsafe fn int8_tile<const R: usize>(
                 // Of 4 columns each; two sums for a column, of the first and of the last two of its four inputs.
                 let mut sums = [[_mm256_setzero_si256(); 2]; R];
                 for step in 0..inputs / 4 {
-                    if first == 0 && pass % 2 == 0 {
+                    if pass % 2 == 0 {
                         prefetch(weights.cast(), inputs / 4, pass / 2, step);
                     }
                     let place = weights.add((step * PANEL + column) * 4);

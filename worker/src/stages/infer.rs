@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use precis_engine::{Engine, Event, Generated, Generation, RowError};
+use precis_schemas::Job;
 use precis_schemas::embedding::Embeddings;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::time;
@@ -70,19 +71,8 @@ pub async fn infer(
     parts: mpsc::Sender<Arc<[u32]>>,
 ) -> Inferred {
     let batch_began_at = time::now();
-    let job = &row.tokenized.accepted.job;
-    let deadline = async {
-        match job.deadline {
-            Some(deadline) => tokio::time::sleep_until(instant_of(deadline)).await,
-            None => std::future::pending().await,
-        }
-    };
     let mut reading = None;
     let work = async {
-        if ends.cancelled.is_cancelled() {
-            // Cancelled on its way here: the engine does not begin with it, and the arm below answers it.
-            std::future::pending::<()>().await;
-        }
         match &row.long {
             Some(long) => {
                 let (generated, read) = map_reduce(&engine, long.clone(), &parts).await?;
@@ -92,23 +82,7 @@ pub async fn infer(
             None => finished(engine.submit(&row.request)?, &parts).await,
         }
     };
-    let outcome = tokio::select! {
-        // What is done is done, even if its time is up.
-        biased;
-        result = work => match result {
-            Ok(generated) => RowOutcome::Done(generated),
-            Err(error) => refused(error),
-        },
-        () = ends.cancelled.cancelled() => RowOutcome::Cancelled(Refusal::new(
-            ErrorCode::Cancelled,
-            "the client cancelled the job while it was worked on",
-        )),
-        () = ends.hurry.cancelled() => RowOutcome::HandBack,
-        () = deadline => match decode::expired(job, time::now().max(job.deadline.unwrap_or_default())) {
-            Some(refusal) => RowOutcome::Expired(refusal),
-            None => RowOutcome::HandBack,
-        },
-    };
+    let outcome = first_end(&row.tokenized.accepted.job, &ends, work).await;
     Inferred {
         row,
         outcome,
@@ -116,6 +90,44 @@ pub async fn infer(
         batch_size,
         embeddings: None,
         reading,
+    }
+}
+
+/// The end of a job that comes first. What the model has under way for it is given up with `work`, which isn't even begun
+/// for a job that was cancelled on its way here.
+async fn first_end(
+    job: &Job,
+    ends: &Ends,
+    work: impl Future<Output = Result<Box<Generated>, RowError>>,
+) -> RowOutcome {
+    let cancelled = || {
+        RowOutcome::Cancelled(Refusal::new(
+            ErrorCode::Cancelled,
+            "the client cancelled the job while it was worked on",
+        ))
+    };
+    if ends.cancelled.is_cancelled() {
+        return cancelled();
+    }
+    let deadline = async {
+        match job.deadline {
+            Some(deadline) => tokio::time::sleep_until(instant_of(deadline)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        // What is done is done, even if its time is up.
+        biased;
+        result = work => match result {
+            Ok(generated) => RowOutcome::Done(generated),
+            Err(error) => refused(error),
+        },
+        () = ends.cancelled.cancelled() => cancelled(),
+        () = ends.hurry.cancelled() => RowOutcome::HandBack,
+        () = deadline => match decode::expired(job, time::now().max(job.deadline.unwrap_or_default())) {
+            Some(refusal) => RowOutcome::Expired(refusal),
+            None => RowOutcome::HandBack,
+        },
     }
 }
 
@@ -158,3 +170,6 @@ fn refused(error: RowError) -> RowOutcome {
         error => RowOutcome::Failed(Refusal::new(ErrorCode::InferenceFailed, error.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests;

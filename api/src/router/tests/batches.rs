@@ -74,6 +74,21 @@ async fn a_batch_that_waits_says_so_and_one_that_is_too_large_is_broken() {
         .await;
 }
 
+#[tokio::test]
+async fn who_has_submitted_a_batch_learns_its_id_though_it_cannot_be_looked_at() {
+    let api = api();
+    api.queue.hides_batches.store(true, Ordering::Relaxed);
+    let accepted = api.call(upload(3)).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.body);
+    let location = accepted.header("location").to_owned();
+    assert_eq!(location, format!("/v1/batches/{}", accepted.id()));
+    assert_eq!(accepted.body["status"], "running");
+    assert_eq!(accepted.body["counts"]["queued"], 3);
+    api.refused(get(&location), 503, "queue_unavailable").await;
+    api.queue.hides_batches.store(false, Ordering::Relaxed);
+    assert_eq!(api.call(get(&location)).await.body["rows"], 3);
+}
+
 fn keyed(key: &str, query: &str, media_type: &str, body: impl Into<Body>) -> Request<Body> {
     Request::post(format!("/v1/batches{query}"))
         .header(header::CONTENT_TYPE, media_type)
