@@ -4,7 +4,7 @@
 //! drain when asked to stop. A role gets a [`boot::Context`] and is otherwise free of such concerns.
 
 pub mod admin;
-mod allocator;
+pub mod allocator;
 pub mod boot;
 pub mod config;
 pub mod json;

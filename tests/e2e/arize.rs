@@ -2,7 +2,7 @@
 //! was captured of Arize's own clients.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use precis_schemas::rest::Status;
 use precis_tests::receiver::{Answer, Receiver, Request, numbers_of, text_of};
@@ -262,6 +262,47 @@ async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
     let metrics = metrics.text().await.unwrap();
     let refused = "precis_monitor_forwarded_records_total{sink=\"arize-records\",outcome=\"refused\"} 1";
     assert!(metrics.contains(refused), "{metrics}");
+}
+
+#[tokio::test]
+async fn arize_that_fails_again_and_again_is_asked_with_one_record_now_and_then_until_it_is_back() {
+    let receiver = Receiver::start().await;
+    let product = product(&receiver, "records", &["arize.circuit_open_seconds=2"]).await;
+    let away = Answer::Status(500);
+    receiver.answers(move |_| away);
+    let circuit = async |state: &str| {
+        let line = format!("precis_monitor_forward_circuit_open{{sink=\"arize-records\"}} {state}");
+        eventually(PATIENCE, &line, async || {
+            let url = format!("{}/metrics", product.monitor);
+            let metrics = product.http.get(url).send().await.ok()?.text().await.ok()?;
+            metrics.contains(&line).then_some(())
+        })
+        .await;
+    };
+    let mut ids = BTreeSet::new();
+    for number in 0..6 {
+        let view = product
+            .submit(&json!({"text": format!("There was rain on day {number}.")}))
+            .await;
+        ids.insert(id_of(&view.id).to_string());
+    }
+    circuit("1").await;
+    // Six records wait, and one is tried every other second, more or less by a quarter.
+    let (open, tried) = (Instant::now(), receiver.answered(away));
+    eventually(PATIENCE, "it is asked again", async || {
+        (receiver.answered(away) >= tried + 3).then_some(())
+    })
+    .await;
+    assert_eq!(receiver.answered(away), tried + 3);
+    assert!(open.elapsed() >= Duration::from_secs(3), "{:?}", open.elapsed());
+
+    receiver.answers(|_| Answer::Take);
+    eventually(PATIENCE, "everything is there", async || {
+        (records_by_id(&receiver).into_keys().collect::<BTreeSet<_>>() == ids).then_some(())
+    })
+    .await;
+    assert!(records_by_id(&receiver).values().all(|all| all.len() == 1));
+    circuit("0").await;
 }
 
 #[tokio::test]

@@ -195,11 +195,16 @@ fn config_environment(plan: &Plan) -> Vec<(String, OsString)> {
 pub(super) fn roles(plan: &Plan, config: &Config) -> anyhow::Result<Vec<ChildSpec>> {
     let program = own_program()?;
     let role = |name: &str, role: &str, extra: Vec<OsString>| {
+        let mut environment = config_environment(plan);
+        if role == "worker" {
+            let (name, value) = precis_runtime::allocator::GIVE_BACK;
+            environment.push((name.to_owned(), value.into()));
+        }
         let mut arguments: Vec<OsString> = vec![role.into(), "--stop-with-parent".into()];
         arguments.extend(config_arguments(plan));
         arguments.extend(extra);
         ChildSpec::new(name, program.clone(), arguments, &plan.log_dir())
-            .with_environment(config_environment(plan))
+            .with_environment(environment)
             .draining_for(Duration::from_secs(config.worker.drain_seconds))
     };
     let mut roles = Vec::new();

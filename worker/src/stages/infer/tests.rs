@@ -93,5 +93,5 @@ async fn what_is_done_counts_although_its_time_is_up_and_what_is_not_done_has_ex
     let outcome = first_end(&job, &ends(), async { Ok(Box::new(generated)) }).await;
     assert!(matches!(outcome, RowOutcome::Done(_)));
     let outcome = first_end(&job, &ends(), std::future::pending()).await;
-    assert!(matches!(&outcome, RowOutcome::Expired(refusal) if refusal.code == ErrorCode::Expired));
+    assert!(matches!(&outcome, RowOutcome::Expired(refusal) if refusal.code == ErrorCode::DeadlineExceeded));
 }
