@@ -14,6 +14,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
 use precis_schemas::JobId;
 use precis_schemas::callback::Announcement;
 use precis_tests::{Options, Product, eventually, id_of};
@@ -378,8 +379,13 @@ async fn a_batch_whose_upload_broke_off_is_announced_as_broken_when_its_rows_hav
     );
     // The second line is cut off in the middle of a character.
     let rows = b"\"Rain fell over the hills. It was wet.\"\n\"Snow \xe2\x82".to_vec();
-    let pieces = [Ok(rows), Err(std::io::Error::other("the client goes away"))];
-    let body = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
+    let goes_away = async {
+        // What was written before is sent meanwhile.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Err(std::io::Error::other("the client goes away"))
+    };
+    let pieces = futures::stream::iter([Ok(rows)]).chain(futures::stream::once(goes_away));
+    let body = reqwest::Body::wrap_stream(pieces);
     let sent = request(product, &product.api, Method::POST, &path, "one")
         .header("content-type", "application/x-ndjson")
         .body(body)
