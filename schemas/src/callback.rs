@@ -43,7 +43,7 @@ pub enum Ended {
         #[serde(default)]
         job_sequence: u64,
     },
-    /// A batch; announced when its last row is queued, and looked at until it has ended.
+    /// A batch; announced before its first row is queued, and looked at until it has ended.
     Batch {
         /// Its id.
         id: JobId,

@@ -293,7 +293,6 @@ async fn arize_that_fails_again_and_again_is_asked_with_one_record_now_and_then_
         (receiver.answered(away) >= tried + 3).then_some(())
     })
     .await;
-    assert_eq!(receiver.answered(away), tried + 3);
     assert!(open.elapsed() >= Duration::from_secs(3), "{:?}", open.elapsed());
 
     receiver.answers(|_| Answer::Take);

@@ -22,6 +22,7 @@ use super::key::{self, Claim, Owner, UploadDigest};
 use super::publisher::Publisher;
 use super::rows::{Row, rows_of_file, rows_of_list};
 use super::store;
+use super::tally::patience;
 use super::upload::{self, Bounds, Upload};
 use crate::access::Caller;
 use crate::idempotency::{self, Key};
@@ -64,6 +65,8 @@ struct Batch {
     callback: Option<Callback>,
     digest: UploadDigest,
     claim: Option<Claim>,
+    /// When the head was last written: others take a batch for abandoned of which they hear nothing.
+    written: Instant,
 }
 
 /// What became of an upload.
@@ -173,6 +176,7 @@ impl Batch {
             callback,
             digest: UploadDigest::default(),
             claim: None,
+            written: Instant::now(),
         })
     }
 
@@ -308,7 +312,9 @@ impl Batch {
 
     async fn write_head(&mut self) -> Result<(), Refusal> {
         self.head.updated_at = time::now();
-        store::write_head(self.state.queue(), self.caller.tenant(), &self.head).await
+        store::write_head(self.state.queue(), self.caller.tenant(), &self.head).await?;
+        self.written = Instant::now();
+        Ok(())
     }
 
     /// Has the batch's end posted, when it is there.
@@ -329,6 +335,13 @@ impl Batch {
 
     /// Writes what is left, when all rows have come.
     async fn finish(&mut self) -> Result<(), ApiError> {
+        if self.written.elapsed() > patience(&self.state) {
+            // Somebody may have said that it is broken.
+            return Err(ApiError::new(
+                ErrorCode::QueueUnavailable,
+                "nothing could be written of the batch for too long",
+            ));
+        }
         self.write_rows().await?;
         if let Some(claim) = &mut self.claim {
             claim.complete(&self.state).await?;

@@ -25,4 +25,4 @@ mod upload;
 pub(crate) use intake::{Options, Taken, take};
 pub(crate) use results::{Format, stream};
 pub(crate) use store::head;
-pub(crate) use tally::{Tallies, view, view_of_head};
+pub(crate) use tally::{Tallies, intake_ended_at, view, view_of_head};

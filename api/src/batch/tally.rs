@@ -93,6 +93,21 @@ pub(super) fn patience(state: &AppState) -> Duration {
     limits.idle_timeout() + limits.queue_patience() + ABANDONED_AFTER
 }
 
+/// When a batch's intake was over, whether it came to its end or not; none while it goes on.
+pub(crate) fn intake_ended_at(state: &AppState, head: &Head) -> Option<Timestamp> {
+    match head.intake {
+        Intake::Receiving if !is_abandoned(state, head) => None,
+        // Known when nothing had been heard for so long.
+        Intake::Receiving => Some(
+            jiff::SignedDuration::try_from(patience(state))
+                .ok()
+                .and_then(|patience| head.updated_at.checked_add(patience).ok())
+                .unwrap_or(head.updated_at),
+        ),
+        Intake::Complete | Intake::Broken => Some(head.updated_at),
+    }
+}
+
 /// Whether nobody takes the batch in any more, although nobody has said so: the process is gone.
 pub(super) fn is_abandoned(state: &AppState, head: &Head) -> bool {
     let age = Duration::try_from(time::now().duration_since(head.updated_at)).unwrap_or_default();

@@ -63,12 +63,14 @@ pub(crate) async fn submit(
         Taken::Before(head) => (head, true),
     };
     // Its rows are queued: whatever can't be looked up now, the client must learn the id.
-    let view = batch::view(&state, &caller, &head)
-        .await
-        .unwrap_or_else(|refusal| {
+    let view = match batch::view(&state, &caller, &head).await {
+        Ok(view) => view,
+        Err(refusal) if is_replayed => return Err(refusal.into()),
+        Err(refusal) => {
             tracing::warn!(batch = %head.id, %refusal, "a batch was accepted, and can't be looked at");
             batch::view_of_head(&state, &head)
-        });
+        }
+    };
     let mut response = (StatusCode::ACCEPTED, Json(&view)).into_response();
     // An id is plain ASCII, so that it can't fail.
     if let Ok(location) = HeaderValue::from_str(&view.links.this) {

@@ -72,6 +72,9 @@ pub(super) async fn of(state: &AppState, announcement: &Announcement) -> Result<
                 }
                 Err(refusal) => return Err(refusal),
             };
+            let Some(taken_in) = batch::intake_ended_at(state, &head) else {
+                return Ok(Payload::NotYet);
+            };
             let view = batch::view(state, &caller, &head).await?;
             let kind = match view.status {
                 BatchStatus::Finished => "batch.finished",
@@ -81,7 +84,8 @@ pub(super) async fn of(state: &AppState, announcement: &Announcement) -> Result<
                     return Ok(Payload::NotYet);
                 }
             };
-            let at = view.finished_at.unwrap_or(head.updated_at);
+            // Its rows may have ended before the rest was read.
+            let at = view.finished_at.map_or(taken_in, |at| at.max(taken_in));
             Ok(ready(kind.to_owned(), at, view))
         }
     }
@@ -102,9 +106,11 @@ mod tests {
     use std::sync::Arc;
 
     use precis_schemas::callback::Callback;
-    use precis_schemas::{JobResult, Outcome, Token};
+    use precis_schemas::manifest::{Head, Intake, head_of};
+    use precis_schemas::{JobId, JobResult, Outcome, Token};
 
     use super::*;
+    use crate::queue::Queue;
     use crate::testing::{FakeQueue, result, state_of};
 
     #[tokio::test]
@@ -134,5 +140,56 @@ mod tests {
         // What is stored by now is a later one's.
         let before = of(&state, &announcement(5)).await.unwrap();
         assert!(matches!(before, Payload::Gone(_)));
+    }
+
+    #[tokio::test]
+    async fn a_batch_whose_gateway_has_died_is_posted_as_broken_and_one_that_is_taken_in_is_not() {
+        let queue = Arc::new(FakeQueue::default());
+        let state = state_of(queue.clone());
+        let (id, tenant): (JobId, _) = ("a".parse().unwrap(), Token::sanitized("public"));
+        let announcement = Announcement {
+            ended: Ended::Batch { id: id.clone() },
+            tenant: tenant.clone(),
+            callback: Callback {
+                url: "https://hooks.example.com/".to_owned(),
+                key: None,
+            },
+            announced_at: time::now(),
+        };
+        let heard = async |hours_ago: i64, intake: Intake| {
+            let at = time::now() - jiff::SignedDuration::from_hours(hours_ago);
+            let head = Head {
+                id: id.clone(),
+                subject: "jobs.v1.default.bulk.summarize.public".to_owned(),
+                intake,
+                error: None,
+                rows: 0,
+                chunks: 0,
+                deadline: time::now(),
+                created_at: at,
+                updated_at: at,
+                digest: None,
+            };
+            let body = serde_json::to_vec(&head).unwrap().into();
+            queue
+                .keep_batch_record(head_of(&tenant, &id), body)
+                .await
+                .unwrap();
+            (of(&state, &announcement).await.unwrap(), at)
+        };
+        assert!(matches!(heard(0, Intake::Receiving).await, (Payload::NotYet, _)));
+        for (intake, kind) in [
+            (Intake::Receiving, "batch.broken"),
+            (Intake::Broken, "batch.broken"),
+            (Intake::Complete, "batch.finished"),
+        ] {
+            let (Payload::Ready(body, ended_at), written_at) = heard(3, intake).await else {
+                panic!("{kind} is to be posted");
+            };
+            let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(event["type"], kind);
+            // Of one that was given up it is known only when nothing has been heard of it for long enough.
+            assert_eq!(ended_at > written_at, intake == Intake::Receiving, "{kind}");
+        }
     }
 }

@@ -27,17 +27,23 @@ const COLUMNS: usize = 16;
 /// Columns of a tile of 8-bit integers, each with two sums.
 const INT8_COLUMNS: usize = 8;
 
-/// Bytes of weights in a step of the inner loop, of all 64 columns: whatever the precision, four lines of the cache.
-const STEP: usize = 256;
 /// Bytes of a line.
 const LINE: usize = 64;
 
-/// Brings a line of the next block near, one at each step of a pass over a block of `steps`. A block is read in several
-/// passes, a few columns of every step in each, which the processor doesn't foresee; four passes bring all of the next.
-/// Behind a panel stands the next one. Every tile of rows does it: a panel is larger than the first-level cache.
+/// What is read after a block of a panel, of `length` numbers from `block` on; the panel stands in front of the next panel: the rest of the panel; when
+/// there is none, the panel once more for the next tile, or the next one after the last tile.
 #[inline(always)]
-unsafe fn prefetch(block: *const u8, steps: usize, pass: usize, step: usize) {
-    let line = block.wrapping_add(steps * STEP + (pass * steps + step) * LINE);
+fn after<T>(panel: &[T], block: usize, length: usize, is_last_tile: bool) -> *const u8 {
+    let end = block + length;
+    let next = if end < panel.len() || is_last_tile { end } else { 0 };
+    panel.as_ptr().wrapping_add(next).cast()
+}
+
+/// Brings a line of what is read next near, one at each step of a pass over a block of `steps`. A block is read in several
+/// passes, a few columns of every step in each, which the processor doesn't foresee; four passes bring all of the next.
+#[inline(always)]
+unsafe fn prefetch(next: *const u8, steps: usize, pass: usize, step: usize) {
+    let line = next.wrapping_add((pass * steps + step) * LINE);
     // SAFETY: a prefetch of any address is allowed, and reads nothing.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
 }
@@ -102,6 +108,7 @@ unsafe fn f32_tile<const R: usize>(
     let mut results = [[0f32; PANEL]; R];
     for block in (0..rows.inputs).step_by(F32_BLOCK) {
         let steps = (rows.inputs - block).min(F32_BLOCK);
+        let next = after(panel, block * PANEL, steps * PANEL, first + R == rows.count);
         // SAFETY: `first + R` rows are there, of `inputs` numbers each; the panel has 64 for each input.
         unsafe {
             let values = rows.values.as_ptr().add(first * rows.stride + block);
@@ -109,7 +116,7 @@ unsafe fn f32_tile<const R: usize>(
             for (pass, column) in (0..PANEL).step_by(COLUMNS).enumerate() {
                 let mut sums = load_sums(&results, column);
                 for step in 0..steps {
-                    prefetch(weights.cast(), steps, pass, step);
+                    prefetch(next, steps, pass, step);
                     let place = weights.add(step * PANEL + column);
                     let weights = [_mm256_loadu_ps(place), _mm256_loadu_ps(place.add(8))];
                     for (row, sums) in sums.iter_mut().enumerate() {
@@ -151,6 +158,7 @@ unsafe fn bf16_tile<const R: usize>(
     let mut results = [[0f32; PANEL]; R];
     for block in (0..rows.inputs).step_by(BF16_BLOCK) {
         let inputs = (rows.inputs - block).min(BF16_BLOCK);
+        let next = after(panel, block * PANEL, inputs * PANEL, first + R == rows.count);
         for (row, wide) in wide.iter_mut().take(R).enumerate() {
             let values = &rows.values[(first + row) * rows.stride + block..][..inputs];
             wide.iter_mut()
@@ -165,7 +173,7 @@ unsafe fn bf16_tile<const R: usize>(
             for (pass, column) in (0..PANEL).step_by(COLUMNS).enumerate() {
                 let mut sums = load_sums(&results, column);
                 for step in 0..inputs / 2 {
-                    prefetch(weights.cast(), inputs / 2, pass, step);
+                    prefetch(next, inputs / 2, pass, step);
                     let place = weights.add((step * PANEL + column) * 2);
                     let pairs = [
                         _mm256_loadu_si256(place.cast()),
@@ -225,6 +233,7 @@ unsafe fn int8_tile<const R: usize>(
     let mut totals = [[0i32; PANEL]; R];
     for block in (0..rows.inputs).step_by(INT8_BLOCK) {
         let inputs = (rows.inputs - block).min(INT8_BLOCK);
+        let next = after(panel, block * PANEL, inputs * PANEL, first + R == rows.count);
         for (row, wide) in wide.iter_mut().take(R).enumerate() {
             let values = &rows.values[(first + row) * rows.stride + block..][..inputs];
             wide.iter_mut()
@@ -239,7 +248,7 @@ unsafe fn int8_tile<const R: usize>(
                 let mut sums = [[_mm256_setzero_si256(); 2]; R];
                 for step in 0..inputs / 4 {
                     if pass % 2 == 0 {
-                        prefetch(weights.cast(), inputs / 4, pass / 2, step);
+                        prefetch(next, inputs / 4, pass / 2, step);
                     }
                     let place = weights.add((step * PANEL + column) * 4);
                     let weights = [

@@ -196,9 +196,9 @@ pub(super) fn roles(plan: &Plan, config: &Config) -> anyhow::Result<Vec<ChildSpe
     let program = own_program()?;
     let role = |name: &str, role: &str, extra: Vec<OsString>| {
         let mut environment = config_environment(plan);
-        if role == "worker" {
-            let (name, value) = precis_runtime::allocator::GIVE_BACK;
-            environment.push((name.to_owned(), value.into()));
+        let (variable, value) = precis_runtime::allocator::GIVE_BACK;
+        if role == "worker" && std::env::var_os(variable).is_none() {
+            environment.push((variable.to_owned(), value.into()));
         }
         let mut arguments: Vec<OsString> = vec![role.into(), "--stop-with-parent".into()];
         arguments.extend(config_arguments(plan));
