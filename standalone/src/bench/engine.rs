@@ -62,7 +62,7 @@ pub(crate) struct EngineBench {
     #[arg(long, default_value_t = 0)]
     rows: usize,
     /// Measure the arrivals only
-    #[arg(long, hide = true)]
+    #[arg(long)]
     arrivals_only: bool,
     /// Measure memory only
     #[arg(long, hide = true)]
