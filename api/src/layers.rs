@@ -1,12 +1,14 @@
 //! What happens to every request: an id, a trace, a log line, metrics, and problems as RFC 9457.
 
 use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use precis_runtime::spans::{self, Begin, Span, SpanKind};
 use precis_runtime::trace_context::TraceContext;
@@ -15,9 +17,10 @@ use precis_schemas::{ErrorCode, Token};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::access::Caller;
+use crate::access::{Caller, Gate};
 use crate::metrics;
 use crate::problem::{self, ApiError};
+use crate::routes::sagemaker;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVER_TIMING: &str = "server-timing";
@@ -66,17 +69,42 @@ fn span(method: &'static str, route: &str, parent: Option<&TraceContext>) -> Spa
     span
 }
 
-/// Refuses a path and query of more than `limit` bytes.
-pub(crate) async fn bounded_uri(State(limit): State<usize>, request: Request, next: Next) -> Response {
+/// What a request passes on its way to a route.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    /// Who may call.
+    pub(crate) gate: Arc<Gate>,
+    /// Most bytes of a path and query.
+    pub(crate) max_uri_bytes: usize,
+}
+
+/// The layer around the routes: refuses what no route is to see, and answers for a handler that has panicked.
+pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let of_sagemaker = sagemaker::is_endpoint(request.uri().path());
+    let response = guarded(&guard, request, next).await;
+    if of_sagemaker {
+        return sagemaker::in_own_shape(response);
+    }
+    response
+}
+
+async fn guarded(guard: &Guard, mut request: Request, next: Next) -> Response {
     let length = request.uri().path_and_query().map_or(0, |uri| uri.as_str().len());
-    if length > limit {
+    if length > guard.max_uri_bytes {
+        let limit = guard.max_uri_bytes;
         return ApiError::new(
             ErrorCode::UriTooLong,
             format!("the path and query have {length} bytes; {limit} are allowed"),
         )
         .into_response();
     }
-    next.run(request).await
+    let admitted = match guard.gate.admit(&mut request) {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused,
+    };
+    // Nothing of a request is used after it.
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    admitted.write_to(response.unwrap_or_else(|panic| panicked(&*panic)))
 }
 
 /// Says in the answer which trace the request is part of, and how long it took: `traceparent` for programs,
@@ -149,8 +177,7 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// The answer to a request whose handler has panicked.
-#[allow(clippy::needless_pass_by_value)] // the layer hands the panic over
-pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+fn panicked(panic: &(dyn Any + Send)) -> Response {
     let message = panic
         .downcast_ref::<String>()
         .map(String::as_str)

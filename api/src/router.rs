@@ -10,10 +10,9 @@ use axum::routing::{MethodRouter, get, post};
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::config::Http;
 use precis_schemas::ErrorCode;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::access::{self, Gate};
-use crate::layers;
+use crate::layers::{self, Guard};
 use crate::openapi;
 use crate::problem::ApiError;
 use crate::routes::{
@@ -43,21 +42,21 @@ pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
         .route("/v1/batches/{id}", get(batches::show))
         .route("/v1/batches/{id}/results", get(batches::results))
         .route("/v1/models", get(home::models))
-        .merge(taken_over())
+        .merge(taken_over(&readiness))
         .route("/errors", get(errors::index))
         .route("/errors/{code}", get(errors::page))
         .route("/openapi.json", get(openapi::serve))
         .route("/docs", get(openapi::page))
         .route("/docs/{file}", get(openapi::asset))
         .with_state(state)
-        .layer(Extension(readiness.clone()))
         .merge(admin::routes(readiness));
     layered(routes.fallback(nothing_here), gate, &http)
 }
 
 /// The routes of the services that Precis takes the place of; their clients change the address and nothing else.
-fn taken_over() -> Router<AppState> {
+fn taken_over(readiness: &Readiness) -> Router<AppState> {
     let of_mlflow = |methods: MethodRouter<AppState>| methods.fallback(mlflow::other_method);
+    let ping = || of_mlflow(get(mlflow::ping)).layer(Extension(readiness.clone()));
     Router::new()
         .route("/article/summarize", post(article::summarize))
         .route("/article/summarize_batch", post(article::summarize_batch))
@@ -66,8 +65,8 @@ fn taken_over() -> Router<AppState> {
         .route("/batch-predict", post(lambda::batch))
         .route("/score", post(lambda::score))
         .route("/invocations", of_mlflow(post(invocation::invoke)))
-        .route("/ping", of_mlflow(get(mlflow::ping)))
-        .route("/health", of_mlflow(get(mlflow::ping)))
+        .route("/ping", ping())
+        .route("/health", ping())
         .route("/version", of_mlflow(get(mlflow::version)))
         .route("/endpoints/{name}/invocations", post(sagemaker::invoke))
         .route(
@@ -76,16 +75,14 @@ fn taken_over() -> Router<AppState> {
         )
 }
 
-/// `routes` inside of the layers: the last one is the outermost.
+/// `routes` inside of the layers: the last one is the outermost. There are few, because a request copies each of them for
+/// every one that is around it.
 fn layered(routes: Router, gate: Arc<Gate>, http: &Http) -> Router {
-    let guarded = routes
-        .layer(CatchPanicLayer::custom(layers::panicked))
-        .layer(middleware::from_fn_with_state(gate, access::admit))
-        .layer(middleware::from_fn_with_state(
-            http.max_uri_bytes,
-            layers::bounded_uri,
-        ))
-        .layer(middleware::from_fn(sagemaker::in_own_shape));
+    let guard = Guard {
+        gate,
+        max_uri_bytes: http.max_uri_bytes,
+    };
+    let guarded = routes.layer(middleware::from_fn_with_state(guard, layers::guard));
     // Outside of the gate: a browser asks whether it may send a key before it sends one.
     let guarded = match access::cors(&http.cors_origins) {
         Some(cors) => guarded.layer(cors),

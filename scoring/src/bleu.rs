@@ -9,8 +9,8 @@
 //! when it equals its reference.
 
 use crate::space::is_space;
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 
 /// The longest n-gram that counts.
 const ORDERS: usize = 4;
@@ -110,13 +110,13 @@ fn normalize(text: &str) -> String {
     let text = isolate_punctuation(&format!(" {text} "));
     let stop = |c: char| c == '.' || c == ',';
     let text = replace_pairs(&text, |a, b| {
-        (!a.is_ascii_digit() && stop(b)).then(|| format!("{a} {b} "))
+        (!a.is_ascii_digit() && stop(b)).then_some([a, ' ', b, ' '])
     });
     let text = replace_pairs(&text, |a, b| {
-        (stop(a) && !b.is_ascii_digit()).then(|| format!(" {a} {b}"))
+        (stop(a) && !b.is_ascii_digit()).then_some([' ', a, ' ', b])
     });
     replace_pairs(&text, |a, b| {
-        (a.is_ascii_digit() && b == '-').then(|| format!("{a} {b} "))
+        (a.is_ascii_digit() && b == '-').then_some([a, ' ', b, ' '])
     })
 }
 
@@ -134,7 +134,7 @@ fn isolate_punctuation(text: &str) -> String {
 }
 
 /// Replaces pairs of neighbouring characters from left to right; a replaced pair is not looked at again.
-fn replace_pairs(text: &str, rule: impl Fn(char, char) -> Option<String>) -> String {
+fn replace_pairs(text: &str, rule: impl Fn(char, char) -> Option<[char; 4]>) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let mut chars = text.chars();
     let mut pending = chars.next();
@@ -144,7 +144,7 @@ fn replace_pairs(text: &str, rule: impl Fn(char, char) -> Option<String>) -> Str
             break;
         };
         if let Some(replacement) = rule(a, b) {
-            out.push_str(&replacement);
+            out.extend(replacement);
             pending = chars.next();
         } else {
             out.push(a);
@@ -173,17 +173,26 @@ fn intern(reference: &[&str], prediction: &[&str]) -> (Vec<u32>, Vec<u32>) {
     (reference, prediction.iter().map(known).collect())
 }
 
+/// An n-gram of up to four tokens as one number, which is compared faster. Those of one length only are told apart.
+fn packed(ngram: &[u32]) -> u128 {
+    ngram
+        .iter()
+        .fold(0, |packed, token| (packed << 32) | u128::from(*token))
+}
+
 /// N-grams of the prediction found in the reference, each at most as often as the reference has it.
 fn matches(reference: &[u32], prediction: &[u32], order: usize) -> u64 {
-    let mut left: HashMap<&[u32], u64> = HashMap::with_capacity(reference.len());
+    let mut left: HashMap<u128, u64> = HashMap::with_capacity(reference.len());
     for ngram in reference.windows(order) {
-        *left.entry(ngram).or_default() += 1;
+        *left.entry(packed(ngram)).or_default() += 1;
     }
     let mut matched = 0;
-    for ngram in prediction.windows(order).filter(|ngram| !ngram.contains(&ABSENT)) {
-        if let Some(count) = left.get_mut(ngram).filter(|count| **count > 0) {
-            *count -= 1;
-            matched += 1;
+    for known in prediction.split(|token| *token == ABSENT) {
+        for ngram in known.windows(order) {
+            if let Some(count) = left.get_mut(&packed(ngram)).filter(|count| **count > 0) {
+                *count -= 1;
+                matched += 1;
+            }
         }
     }
     matched

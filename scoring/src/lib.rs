@@ -26,6 +26,7 @@ pub mod rouge;
 pub mod sentence;
 pub mod signals;
 mod space;
+mod words;
 
 pub use aggregate::{Bootstrap, Interval, RougeSummary, interval, mean, summarize};
 pub use bleu::{BleuScore, bleu};

@@ -120,9 +120,13 @@ impl Rouge {
     /// # Errors
     /// [`TooLong`] when the product of the two token counts exceeds `limit`; nothing is computed then.
     pub fn try_score(&self, reference: &str, prediction: &str, limit: u64) -> Result<RougeScores, TooLong> {
-        let cells = count_tokens(reference).saturating_mul(count_tokens(prediction));
-        if cells > limit {
-            return Err(TooLong { cells, limit });
+        // A token has a byte at least: most texts are so short that there is nothing to count.
+        let most = (reference.len() as u64).saturating_mul(prediction.len() as u64);
+        if most > limit {
+            let cells = count_tokens(reference).saturating_mul(count_tokens(prediction));
+            if cells > limit {
+                return Err(TooLong { cells, limit });
+            }
         }
         Ok(self.score(reference, prediction))
     }

@@ -17,9 +17,8 @@
 //! Grusky, Naaman and Artzi 2018: *Newsroom*. See, Liu and Manning 2017: *Get To The Point*. Fabbri et al.
 //! 2021: *SummEval*. Welleck et al. 2020: *Neural Text Generation with Unlikelihood Training*.
 
+use crate::words::Vocabulary;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
 
 /// The longest n-gram whose novelty is measured.
 const NOVEL_ORDERS: usize = 3;
@@ -56,8 +55,8 @@ pub struct Signals {
 
 /// Computes all signals of one summary.
 ///
-/// Takes time and memory linear in the two lengths but for the fragments, which in the worst case (one word
-/// repeated all over both texts) take the product of the lengths.
+/// Takes time and memory about linear in the two lengths, but in the worst case (a few words repeated all over both texts)
+/// the time of their product.
 ///
 /// ```
 /// use precis_scoring::signals;
@@ -67,83 +66,45 @@ pub struct Signals {
 /// assert!(!found.truncated);
 /// ```
 pub fn signals(article: &str, summary: &str) -> Signals {
-    let mut vocabulary = HashMap::new();
-    let summary_words = intern(summary, &mut vocabulary);
-    let article_words = look_up(article, &vocabulary);
+    let mut vocabulary = Vocabulary::default();
+    let summary_words = vocabulary.intern(summary);
+    let article_words = vocabulary.look_up(article);
     let words = summary_words.len();
+    let positions = Positions::of(&article_words, words);
     let (mut covered, mut squares) = (0, 0);
-    for length in fragments(&article_words, &summary_words) {
+    for length in fragments(&article_words, &positions, &summary_words) {
         covered += length;
         squares += length * length;
     }
+    let ngrams: [_; NOVEL_ORDERS] = std::array::from_fn(|at| distinct(&summary_words, at + 1));
+    let trigrams = &ngrams[REPETITION_ORDER - 1];
+    let all_trigrams = (words + 1).saturating_sub(REPETITION_ORDER);
     Signals {
         article_words: article_words.len() as u64,
         summary_words: words as u64,
         compression_ratio: ratio(article_words.len(), words),
-        novel_ngrams: std::array::from_fn(|at| novelty(&article_words, &summary_words, at + 1)),
+        novel_ngrams: ngrams
+            .each_ref()
+            .map(|ngrams| novelty(&article_words, &positions, ngrams)),
         coverage: ratio(covered, words),
         density: ratio(squares, words),
-        repetition_rate: repetition(&summary_words, REPETITION_ORDER),
+        repetition_rate: ratio(all_trigrams - trigrams.len(), all_trigrams),
         empty: words == 0,
         truncated: words > 0 && !ends_like_a_sentence(summary),
     }
 }
 
-/// A word of the article that the summary lacks. Articles are long and summaries are short: most words are such, and
-/// which of them it is matters to no signal.
-const ABSENT: u32 = u32::MAX;
-
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-}
-
-/// Words of the summary as numbers that are equal where the words are, counted from 0 in the order of their first use.
-fn intern(text: &str, vocabulary: &mut HashMap<String, u32>) -> Vec<u32> {
-    words(text)
-        .map(|word| {
-            let next = u32::try_from(vocabulary.len()).unwrap_or(ABSENT - 1);
-            *vocabulary.entry(word.to_lowercase()).or_insert(next)
-        })
-        .collect()
-}
-
-/// Words of the article as the same numbers, or [`ABSENT`].
-fn look_up(text: &str, vocabulary: &HashMap<String, u32>) -> Vec<u32> {
-    let mut lower = String::new();
-    let number = |word: &str| {
-        let found = if !word.is_ascii() {
-            vocabulary.get(&word.to_lowercase())
-        } else if word.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            lower.clear();
-            lower.push_str(word);
-            lower.make_ascii_lowercase();
-            vocabulary.get(&lower)
-        } else {
-            vocabulary.get(word)
-        };
-        found.copied().unwrap_or(ABSENT)
-    };
-    words(text).map(number).collect()
-}
-
 /// Lengths of the fragments of the summary that occur in the article, by the greedy search of Grusky et al.
 /// 2018, figure 2: from each position the longest match, and on behind it. The numbers of the summary's words are below
 /// their count.
-fn fragments(article: &[u32], summary: &[u32]) -> Vec<usize> {
-    let mut positions: Vec<Vec<usize>> = vec![Vec::new(); summary.len()];
-    for (at, &word) in article.iter().enumerate() {
-        if let Some(positions) = positions.get_mut(word as usize) {
-            positions.push(at);
-        }
-    }
+fn fragments(article: &[u32], positions: &Positions, summary: &[u32]) -> Vec<usize> {
     let mut lengths = Vec::new();
     let mut from = 0;
     while let Some(&word) = summary.get(from) {
         let mut longest = 0;
         // As in the paper, the search goes on behind a match, not inside it.
         let mut behind = 0;
-        for &at in &positions[word as usize] {
+        for &at in positions.of_word(word) {
             if at >= behind {
                 let pairs = summary[from..].iter().zip(&article[at..]);
                 let length = pairs.take_while(|(ours, theirs)| ours == theirs).count();
@@ -159,20 +120,64 @@ fn fragments(article: &[u32], summary: &[u32]) -> Vec<usize> {
     lengths
 }
 
-fn novelty(article: &[u32], summary: &[u32], order: usize) -> f64 {
-    let ours = distinct(summary.windows(order));
-    let known = article.windows(order).filter(|ngram| !ngram.contains(&ABSENT));
-    let theirs = distinct(known.filter(|ngram| ours.contains(ngram)));
-    ratio(ours.len() - theirs.len(), ours.len())
+/// Where each word stands in a text: the places of all words one after another, and where those of each begin.
+struct Positions {
+    places: Vec<usize>,
+    begins: Vec<usize>,
 }
 
-fn repetition(words: &[u32], order: usize) -> f64 {
-    let all = words.windows(order).len();
-    ratio(all - distinct(words.windows(order)).len(), all)
+impl Positions {
+    /// Of the words with numbers below `words`.
+    fn of(text: &[u32], words: usize) -> Self {
+        let known = || {
+            text.iter()
+                .enumerate()
+                .filter(|(_, word)| (**word as usize) < words)
+        };
+        let mut begins = vec![0; words + 1];
+        for (_, word) in known() {
+            begins[*word as usize + 1] += 1;
+        }
+        for word in 0..words {
+            begins[word + 1] += begins[word];
+        }
+        let mut next = begins.clone();
+        let mut places = vec![0; begins[words]];
+        for (at, word) in known() {
+            let next = &mut next[*word as usize];
+            places[*next] = at;
+            *next += 1;
+        }
+        Self { places, begins }
+    }
+
+    fn of_word(&self, word: u32) -> &[usize] {
+        &self.places[self.begins[word as usize]..self.begins[word as usize + 1]]
+    }
 }
 
-fn distinct<T: Eq + Hash>(items: impl Iterator<Item = T>) -> HashSet<T> {
-    items.collect()
+/// An n-gram of up to three words as one number, by which those of one length are put in order.
+fn packed(ngram: &[u32]) -> u128 {
+    ngram
+        .iter()
+        .fold(0, |packed, word| (packed << 32) | u128::from(*word))
+}
+
+/// The share of the distinct n-grams of the summary, from `ngrams`, that the article lacks.
+fn novelty(article: &[u32], positions: &Positions, ngrams: &[&[u32]]) -> f64 {
+    let lacks = |ngram: &&&[u32]| {
+        let places = ngram.first().map_or(&[][..], |first| positions.of_word(*first));
+        !places.iter().any(|at| article[*at..].starts_with(ngram))
+    };
+    ratio(ngrams.iter().filter(lacks).count(), ngrams.len())
+}
+
+/// The n-grams of a text, each once, in order.
+fn distinct(words: &[u32], order: usize) -> Vec<&[u32]> {
+    let mut ngrams: Vec<&[u32]> = words.windows(order).collect();
+    ngrams.sort_unstable_by_key(|ngram| packed(ngram));
+    ngrams.dedup();
+    ngrams
 }
 
 /// The quotient, or 0 where there is nothing to divide by.
@@ -198,13 +203,17 @@ fn ends_like_a_sentence(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::ABSENT;
 
     #[test]
     fn fragments_are_the_longest_matches_from_left_to_right() {
+        let lengths = |article: &[u32], summary: &[u32]| {
+            fragments(article, &Positions::of(article, summary.len()), summary)
+        };
         let article = [0, 1, 2, 5, 0, 1, 2, 3, ABSENT];
-        assert_eq!(fragments(&article, &[0, 1, 2, 3, 4, 5]), [4, 1]);
-        assert_eq!(fragments(&[], &[0]), [0; 0]);
-        assert_eq!(fragments(&[0], &[]), [0; 0]);
+        assert_eq!(lengths(&article, &[0, 1, 2, 3, 4, 5]), [4, 1]);
+        assert_eq!(lengths(&[], &[0]), [0; 0]);
+        assert_eq!(lengths(&[0], &[]), [0; 0]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use precis_scoring::sentence::{Rules, first_sentence_by, sentence_ranges};
 use precis_scoring::{Bootstrap, Prf, Rouge, RougeScores, bleu, mean, sentences, signals, summarize};
 use proptest::prelude::*;
+use std::collections::HashSet;
 
 /// Text of few words and many odd signs, so that overlaps and boundaries are common.
 fn text() -> impl Strategy<Value = String> {
@@ -20,6 +21,44 @@ fn text() -> impl Strategy<Value = String> {
         1 => any::<String>(),
     ];
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+/// Words by their definition.
+fn words(text: &str) -> Vec<String> {
+    let words = text.split(|c: char| !c.is_alphanumeric());
+    let words = words.filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect()
+}
+
+fn ngrams(words: &[String], order: usize) -> HashSet<&[String]> {
+    words.windows(order).collect()
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+/// Fragments as figure 2 of Grusky et al. 2018 has them, with its two pointers.
+fn fragments(article: &[String], summary: &[String]) -> Vec<usize> {
+    let (mut lengths, mut i) = (vec![], 0);
+    while i < summary.len() {
+        let (mut longest, mut j) = (0, 0);
+        while j < article.len() {
+            let pairs = summary[i..].iter().zip(&article[j..]);
+            let length = pairs.take_while(|(ours, theirs)| ours == theirs).count();
+            longest = longest.max(length);
+            j += length.max(1);
+        }
+        if longest > 0 {
+            lengths.push(longest);
+        }
+        i += longest.max(1);
+    }
+    lengths
 }
 
 fn parts(scores: &RougeScores) -> [Prf; 4] {
@@ -65,6 +104,26 @@ proptest! {
     fn on_one_line_lsum_is_l(a in text(), b in text()) {
         let scores = Rouge::default().score(&a.replace('\n', " "), &b.replace('\n', " "));
         prop_assert_eq!(scores.rouge_l, scores.rouge_lsum);
+    }
+
+    #[test]
+    fn signals_are_what_their_formulae_say(article in text(), summary in text()) {
+        let found = signals(&article, &summary);
+        let (article, summary) = (words(&article), words(&summary));
+        prop_assert_eq!(found.article_words, article.len() as u64);
+        prop_assert_eq!(found.summary_words, summary.len() as u64);
+        prop_assert_eq!(found.compression_ratio, share(article.len(), summary.len()));
+        for order in 1..=3 {
+            let (ours, theirs) = (ngrams(&summary, order), ngrams(&article, order));
+            let novel = ours.iter().filter(|ngram| !theirs.contains(*ngram)).count();
+            prop_assert_eq!(found.novel_ngrams[order - 1], share(novel, ours.len()));
+        }
+        let trigrams = summary.windows(3).len();
+        prop_assert_eq!(found.repetition_rate, share(trigrams - ngrams(&summary, 3).len(), trigrams));
+        let fragments = fragments(&article, &summary);
+        let squares: usize = fragments.iter().map(|length| length * length).sum();
+        prop_assert_eq!(found.coverage, share(fragments.iter().sum(), summary.len()));
+        prop_assert_eq!(found.density, share(squares, summary.len()));
     }
 
     #[test]

@@ -1,9 +1,8 @@
-//! The layer before every route: finds the caller by the key, and keeps the key's rate.
+//! What is before every route: finds the caller by the key, and keeps the key's rate.
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
 use precis_runtime::config::{Access, ApiKey, KeyHash};
@@ -114,33 +113,55 @@ impl IntoResponse for Unauthorized {
     }
 }
 
-/// Lets a request through to its route, with its [`Caller`].
-pub(crate) async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
-    let caller = match gate.caller(request.uri().path(), request.headers()) {
-        Ok(caller) => caller,
-        Err(refused) => {
-            metrics::refused("-", ErrorCode::Unauthorized);
-            return refused.into_response();
+fn rate_of(caller: &Caller) -> Option<&Rate> {
+    caller.key()?.rate.as_ref()
+}
+
+/// A request that may go on to its route.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    caller: Caller,
+    /// Requests that its key has left.
+    left: Option<u32>,
+}
+
+impl Admitted {
+    /// Writes into its answer what there is to say of the key's rate, and who called, for the log line.
+    pub(crate) fn write_to(self, mut response: Response) -> Response {
+        if let (Some(rate), Some(left)) = (rate_of(&self.caller), self.left) {
+            rate.write(response.headers_mut(), left);
         }
-    };
-    let key = caller.key().cloned();
-    let spent = match key.as_ref().and_then(|key| key.rate.as_ref()).map(Rate::spend) {
-        Some(Err(exceeded)) => {
-            let name = caller.key_name().map_or("-", Token::as_str);
-            metrics::refused(name, ErrorCode::RateLimited);
-            return exceeded.into_response();
-        }
-        Some(Ok(spent)) => Some(spent),
-        None => None,
-    };
-    request.extensions_mut().insert(caller.clone());
-    let mut response = next.run(request).await;
-    if let Some(spent) = spent {
-        spent.write_to(response.headers_mut());
+        response.extensions_mut().insert(self.caller);
+        response
     }
-    // For the log line.
-    response.extensions_mut().insert(caller);
-    response
+}
+
+impl Gate {
+    /// Lets a request through to its route, with its [`Caller`].
+    ///
+    /// # Errors
+    /// The answer, when the key is missing or unknown, or has made too many requests.
+    #[allow(clippy::result_large_err)] // it is the answer itself, and goes out at once
+    pub(crate) fn admit(&self, request: &mut Request) -> Result<Admitted, Response> {
+        let caller = match self.caller(request.uri().path(), request.headers()) {
+            Ok(caller) => caller,
+            Err(refused) => {
+                metrics::refused("-", ErrorCode::Unauthorized);
+                return Err(refused.into_response());
+            }
+        };
+        let left = match rate_of(&caller).map(Rate::spend) {
+            Some(Err(exceeded)) => {
+                let name = caller.key_name().map_or("-", Token::as_str);
+                metrics::refused(name, ErrorCode::RateLimited);
+                return Err(exceeded.into_response());
+            }
+            Some(Ok(left)) => Some(left),
+            None => None,
+        };
+        request.extensions_mut().insert(caller.clone());
+        Ok(Admitted { caller, left })
+    }
 }
 
 #[cfg(test)]

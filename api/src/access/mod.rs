@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `gate.rs` | the layer before every route: finds the caller by the key, and keeps the key's rate |
+//! | `gate.rs` | what is before every route: finds the caller by the key, and keeps the key's rate |
 //! | `caller.rs` | what a handler knows of the caller: the tenant, and what the key allows |
 //! | `quota.rs` | how many jobs of a tenant may be in the queue at once |
 //! | `rate.rs` | requests in a minute, and the `RateLimit` headers |
@@ -16,4 +16,4 @@ mod rate;
 
 pub(crate) use caller::Caller;
 pub(crate) use cors::cors;
-pub(crate) use gate::{Gate, admit};
+pub(crate) use gate::Gate;

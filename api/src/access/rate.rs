@@ -35,13 +35,6 @@ impl std::fmt::Debug for Rate {
     }
 }
 
-/// What is left after a request was let through.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Spent<'a> {
-    rate: &'a Rate,
-    left: u32,
-}
-
 /// A request too many.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Exceeded<'a> {
@@ -63,13 +56,10 @@ impl Rate {
         })
     }
 
-    /// Takes one request out of the bucket.
-    pub(super) fn spend(&self) -> Result<Spent<'_>, Exceeded<'_>> {
+    /// Takes one request out of the bucket, and says how many are left.
+    pub(super) fn spend(&self) -> Result<u32, Exceeded<'_>> {
         match self.limiter.check() {
-            Ok(state) => Ok(Spent {
-                rate: self,
-                left: state.remaining_burst_capacity(),
-            }),
+            Ok(state) => Ok(state.remaining_burst_capacity()),
             Err(not_until) => Err(Exceeded {
                 rate: self,
                 wait: not_until.wait_time_from(self.clock.now()),
@@ -82,8 +72,8 @@ impl Rate {
         (self.each * requests).as_secs_f64().ceil() as u64
     }
 
-    /// The policy is a full bucket, and the time in which an empty one fills up.
-    fn write(&self, headers: &mut HeaderMap, left: u32) {
+    /// Tells the client how many requests are left. The policy is a full bucket, and the time in which an empty one fills up.
+    pub(super) fn write(&self, headers: &mut HeaderMap, left: u32) {
         let burst = self.burst.get();
         let window = self.seconds_for(burst).max(1);
         let full_in = self.seconds_for(burst.saturating_sub(left));
@@ -97,13 +87,6 @@ impl Rate {
                 headers.insert(name, value);
             }
         }
-    }
-}
-
-impl Spent<'_> {
-    /// Tells the client what is left.
-    pub(super) fn write_to(self, headers: &mut HeaderMap) {
-        self.rate.write(headers, self.left);
     }
 }
 
@@ -129,9 +112,9 @@ mod tests {
     #[test]
     fn a_full_bucket_empties_and_says_when_to_come_back() {
         let rate = Rate::new(60, Some(2)).unwrap();
-        let left = |spent: Spent<'_>| {
+        let left = |left: u32| {
             let mut headers = HeaderMap::new();
-            spent.write_to(&mut headers);
+            rate.write(&mut headers, left);
             assert_eq!(headers[RATE_LIMIT_POLICY], "\"key\";q=2;w=2");
             headers[RATE_LIMIT].to_str().unwrap().to_owned()
         };

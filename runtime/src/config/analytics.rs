@@ -51,7 +51,7 @@ impl Default for Monitor {
     fn default() -> Self {
         Self {
             listen: loopback(9020),
-            max_block_rows: 1_000,
+            max_block_rows: 2_000,
             max_block_wait_ms: 500,
             ack_wait_seconds: 60,
             texts: TextPolicy::Full,

@@ -18,6 +18,10 @@ use crate::install::ClickHouseBinary;
 /// Largest message of a NATS server that we start: the longest text, as JSON, and its result.
 const MAX_PAYLOAD_BYTES: u32 = 4 << 20;
 
+/// How the NATS server collects garbage: a quarter as often as by default, up to a size of memory. On two cores each
+/// collection holds up every job for some 20 ms, which at 2 000 jobs a second happened twice a second.
+const NATS_COLLECTOR: [(&str, &str); 2] = [("GOGC", "400"), ("GOMEMLIMIT", "2GiB")];
+
 /// This program, which plays every role.
 fn own_program() -> anyhow::Result<OsString> {
     Ok(std::env::current_exe().context("finding this program")?.into())
@@ -91,7 +95,13 @@ pub(super) fn nats(
         "--config".into(),
         file.into_os_string(),
     ];
-    Ok(ChildSpec::new("nats", own_program()?, arguments, &plan.log_dir()))
+    // What an operator has set stays as it is.
+    let collector = NATS_COLLECTOR
+        .into_iter()
+        .filter(|(variable, _)| std::env::var_os(variable).is_none())
+        .map(|(variable, value)| (variable.to_owned(), value.into()));
+    Ok(ChildSpec::new("nats", own_program()?, arguments, &plan.log_dir())
+        .with_environment(collector.collect()))
 }
 
 /// A text inside an XML element.

@@ -18,7 +18,7 @@ use precis_runtime::config::Limits;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::Channel;
 
-pub(crate) use self::refusal::in_own_shape;
+pub(crate) use self::refusal::{in_own_shape, is_endpoint};
 
 use self::refusal::Refusal;
 use super::invocation::{self, Asked, FIELD, Form};

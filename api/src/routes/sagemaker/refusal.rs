@@ -1,7 +1,5 @@
 //! Errors as the SageMaker runtime writes them: the kind in a header, by which clients find their exception.
 
-use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -84,14 +82,14 @@ impl From<ApiError> for Refusal {
     }
 }
 
+/// Whether a path belongs to an endpoint.
+pub(crate) fn is_endpoint(path: &str) -> bool {
+    path.starts_with("/endpoints/")
+}
+
 /// Writes as the SageMaker runtime does what is refused before an endpoint's route is reached: for want of a key, for too
 /// many requests, for a long path.
-pub(crate) async fn in_own_shape(request: Request, next: Next) -> Response {
-    let is_endpoint = request.uri().path().starts_with("/endpoints/");
-    let mut response = next.run(request).await;
-    if !is_endpoint {
-        return response;
-    }
+pub(crate) fn in_own_shape(mut response: Response) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else {
         return response;
     };

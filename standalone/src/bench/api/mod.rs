@@ -43,9 +43,8 @@ use crate::up::{Running, UpArgs};
 
 /// The texts of the jobs.
 const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
-/// Numbers of clients that are measured.
-const CLIENTS: [usize; 3] = [1, 16, MOST_CLIENTS];
-const MOST_CLIENTS: usize = 256;
+/// Numbers of clients that are measured unless others are asked for.
+const CLIENTS: [usize; 3] = [1, 16, 256];
 /// Texts that the engine is called with directly, in each round.
 const DIRECT_CALLS: usize = 2_000;
 
@@ -64,6 +63,13 @@ pub(crate) struct ApiBench {
     /// Jobs that the worker has in hand at a time
     #[arg(long, default_value_t = 256)]
     max_batch: usize,
+    /// Numbers of clients that are measured, all the others left out; the largest is the one whose processor time is told
+    /// and whose half load is taken
+    #[arg(long, value_delimiter = ',', default_values_t = CLIENTS)]
+    clients: Vec<usize>,
+    /// Only the product's own path, and nothing of what it is compared with
+    #[arg(long)]
+    path_only: bool,
     /// Print one JSON object as the last line
     #[arg(long)]
     json: bool,
@@ -122,6 +128,10 @@ impl ApiBench {
 
     async fn measure(&self, context: &Context) -> anyhow::Result<Report> {
         let texts = texts()?;
+        let most_clients = self.clients.iter().copied().max();
+        let most_clients = most_clients
+            .filter(|most| *most > 0)
+            .context("--clients: no clients")?;
         let api = client::reachable(context.config.api.listen);
         let setting = Setting {
             engine: Engine::load(&ModelSource::NoOp, &EngineOptions::default())?,
@@ -131,8 +141,11 @@ impl ApiBench {
             api,
             nats: context.config.nats.url.expose().to_owned(),
             measured: Duration::from_secs_f64(self.seconds),
+            clients: self.clients.clone(),
+            most_clients,
+            path_only: self.path_only,
         };
-        let mut report = Report::default();
+        let mut report = Report::new(self.clients.clone());
         for round in 1..=self.rounds {
             eprintln!("round {round} of {}", self.rounds);
             report.add(Box::pin(setting.round()).await?);
@@ -159,6 +172,9 @@ struct Setting {
     api: SocketAddr,
     nats: String,
     measured: Duration,
+    clients: Vec<usize>,
+    most_clients: usize,
+    path_only: bool,
 }
 
 impl Setting {
@@ -168,16 +184,22 @@ impl Setting {
             direct_ms: self.direct()?,
             ..Round::default()
         };
-        for clients in CLIENTS {
+        for &clients in &self.clients {
             for (name, way) in [("wait", Way::Wait), ("poll", Way::Poll), ("http", Way::Healthz)] {
+                if self.path_only && way != Way::Wait {
+                    continue;
+                }
                 let callers = Client::several(clients, self.api, way, &self.bodies).await?;
                 let before = processor_seconds();
                 let figures = closed(callers, self.measured).await?;
-                if (name, clients) == ("wait", MOST_CLIENTS) {
+                if (name, clients) == ("wait", self.most_clients) {
                     round.processor = spent(&before, &processor_seconds());
                     round.processor_jobs = figures.all_calls;
                 }
                 round.add(name, clients, figures);
+            }
+            if self.path_only {
+                continue;
             }
             let Messages { job, result } = &self.messages;
             let (callers, _answering) = Echo::several(clients, &self.nats, job, result).await?;
@@ -186,10 +208,13 @@ impl Setting {
             round.add("raw queue", clients, closed(callers, self.measured).await?);
         }
         // Half of what the path came to with the most clients, which is a rate that it can keep up.
-        let half = round.per_second("wait", MOST_CLIENTS) / 2.0;
+        let half = round.per_second("wait", self.most_clients) / 2.0;
         for (name, way) in [("wait at half load", Way::Wait), ("poll at half load", Way::Poll)] {
-            let callers = Client::several(MOST_CLIENTS, self.api, way, &self.bodies).await?;
-            round.add(name, MOST_CLIENTS, open(callers, half, self.measured).await?);
+            if self.path_only && way != Way::Wait {
+                continue;
+            }
+            let callers = Client::several(self.most_clients, self.api, way, &self.bodies).await?;
+            round.add(name, self.most_clients, open(callers, half, self.measured).await?);
         }
         Ok(round)
     }

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::super::clock::median;
 use super::load::Figures;
-use super::{CLIENTS, MOST_CLIENTS};
 
 /// Everything once.
 #[derive(Debug, Default)]
@@ -35,8 +34,9 @@ impl Round {
 }
 
 /// All rounds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Report {
+    clients: Vec<usize>,
     rounds: Vec<Round>,
 }
 
@@ -49,10 +49,20 @@ pub(super) struct Summary {
     figures: BTreeMap<&'static str, BTreeMap<usize, Figures>>,
     /// Microseconds of processor time for a job, by process; `bench` are the clients.
     processor_us: BTreeMap<String, f64>,
-    ratios: BTreeMap<&'static str, f64>,
+    /// Clients that waited meanwhile.
+    processor_clients: usize,
+    ratios: BTreeMap<String, f64>,
 }
 
 impl Report {
+    /// Of rounds with these numbers of clients.
+    pub(super) fn new(clients: Vec<usize>) -> Self {
+        Self {
+            clients,
+            rounds: Vec::new(),
+        }
+    }
+
     pub(super) fn add(&mut self, round: Round) {
         self.rounds.push(round);
     }
@@ -83,32 +93,28 @@ impl Report {
                 processor_us.insert(name.clone(), us);
             }
         }
-        let share = |of: &'static str, clients| {
-            let ratio = |round: &Round| round.per_second("wait", clients) / round.per_second(of, clients);
-            self.median_of(|round| Some(ratio(round)))
+        let compared = |clients: &usize, of: &'static str| {
+            let ratio = |round: &Round| {
+                let ratio = round.per_second("wait", *clients) / round.per_second(of, *clients);
+                ratio.is_finite().then_some(ratio)
+            };
+            let rounds: Vec<f64> = self.rounds.iter().filter_map(ratio).collect();
+            let noun = if *clients == 1 { "client" } else { "clients" };
+            let name = format!("jobs per second, of the {of}'s, {clients} {noun}");
+            (!rounds.is_empty()).then(|| (name, median(rounds)))
         };
-        let ratios = BTreeMap::from([
-            (
-                "jobs per second, of the raw queue's, 256 clients",
-                share("raw queue", MOST_CLIENTS),
-            ),
-            (
-                "jobs per second, of the raw queue's, 16 clients",
-                share("raw queue", 16),
-            ),
-            (
-                "jobs per second, of the raw queue's, 1 client",
-                share("raw queue", 1),
-            ),
-            (
-                "jobs per second, of bare request-reply's, 256 clients",
-                share("request-reply", MOST_CLIENTS),
-            ),
-        ]);
+        let ratios = ["raw queue", "request-reply"];
+        let ratios = ratios.iter().flat_map(|of| {
+            self.clients
+                .iter()
+                .filter_map(move |clients| compared(clients, of))
+        });
+        let ratios = ratios.collect();
         Summary {
             direct_ms: self.median_of(|round| Some(round.direct_ms)),
             figures,
             processor_us,
+            processor_clients: self.clients.iter().copied().max().unwrap_or_default(),
             ratios,
         }
     }
@@ -144,7 +150,7 @@ impl fmt::Display for Summary {
         writeln!(
             f,
             "\nprocessor time of a job, {} clients that wait: {all:.0} µs",
-            CLIENTS[2]
+            self.processor_clients
         )?;
         for (name, us) in &self.processor_us {
             writeln!(f, "  {name:22} {us:7.0} µs")?;

@@ -20,7 +20,7 @@ use super::report::Round;
 /// Publishes on their way at a time.
 const IN_FLIGHT: usize = 256;
 /// Time between two looks.
-const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(20);
 /// Longest that something is waited for.
 const PATIENCE: Duration = Duration::from_secs(900);
 

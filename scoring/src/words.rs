@@ -1,0 +1,148 @@
+//! The words of a summary as numbers, and those of an article that the summary has, too.
+
+use hashbrown::HashMap;
+use std::borrow::Cow;
+
+/// A word of the article that the summary lacks. Articles are long and summaries are short: most words are such, and
+/// which of them it is matters to no signal.
+pub(crate) const ABSENT: u32 = u32::MAX;
+
+/// A word as it stands in a text.
+struct Word<'a> {
+    text: &'a str,
+    is_ascii: bool,
+    /// The same for words that differ in the case of ASCII letters only.
+    mark: u32,
+}
+
+/// The words of a text. Most of most texts is ASCII, of which a byte is looked at once.
+struct Words<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = Word<'a>;
+
+    fn next(&mut self) -> Option<Word<'a>> {
+        let bytes = self.rest.as_bytes();
+        let mut at = 0;
+        while let Some(length) = self.gap(bytes, at) {
+            at += length;
+        }
+        let begin = at;
+        let (mut is_ascii, mut mark) = (true, 0_u32);
+        while let Some(&byte) = bytes.get(at) {
+            if byte.is_ascii_alphanumeric() {
+                // The bit that makes a letter a small one; digits have it, too.
+                mark = mark.rotate_left(5) ^ u32::from(byte | 0x20);
+                at += 1;
+            } else if byte.is_ascii() {
+                break;
+            } else {
+                let c = self.rest[at..].chars().next()?;
+                if !c.is_alphanumeric() {
+                    break;
+                }
+                is_ascii = false;
+                at += c.len_utf8();
+            }
+        }
+        let text = &self.rest[begin..at];
+        self.rest = &self.rest[at..];
+        (!text.is_empty()).then_some(Word { text, is_ascii, mark })
+    }
+}
+
+impl Words<'_> {
+    /// Bytes of the character there if it belongs to no word.
+    fn gap(&self, bytes: &[u8], at: usize) -> Option<usize> {
+        let byte = bytes.get(at)?;
+        if byte.is_ascii() {
+            return (!byte.is_ascii_alphanumeric()).then_some(1);
+        }
+        let c = self.rest[at..].chars().next()?;
+        (!c.is_alphanumeric()).then(|| c.len_utf8())
+    }
+}
+
+impl Word<'_> {
+    fn in_lower_case(&self) -> Cow<'_, str> {
+        if !self.is_ascii {
+            Cow::Owned(self.text.to_lowercase())
+        } else if self.text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(self.text.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(self.text)
+        }
+    }
+}
+
+/// The words of a summary, and their numbers.
+#[derive(Default)]
+pub(crate) struct Vocabulary {
+    numbers: HashMap<String, u32>,
+    /// A bit for each mark of a word in ASCII, by its last ten bits: it tells of most other words that they are not there.
+    marks: [u64; 16],
+}
+
+impl Vocabulary {
+    /// Words of the summary as numbers that are equal where the words are, counted from 0 in the order of their first
+    /// use.
+    pub(crate) fn intern(&mut self, text: &str) -> Vec<u32> {
+        let number = |word: Word<'_>| {
+            if word.is_ascii {
+                self.marks[bit(word.mark).0] |= bit(word.mark).1;
+            }
+            let next = u32::try_from(self.numbers.len()).unwrap_or(ABSENT - 1);
+            *self.numbers.entry_ref(&*word.in_lower_case()).or_insert(next)
+        };
+        Words { rest: text }.map(number).collect()
+    }
+
+    /// Words of the article as the same numbers, or [`ABSENT`].
+    pub(crate) fn look_up(&self, text: &str) -> Vec<u32> {
+        let number = |word: Word<'_>| {
+            if word.is_ascii && self.marks[bit(word.mark).0] & bit(word.mark).1 == 0 {
+                return ABSENT;
+            }
+            let found = self.numbers.get(&*word.in_lower_case());
+            found.copied().unwrap_or(ABSENT)
+        };
+        // Five letters and a space, about.
+        let mut numbers = Vec::with_capacity(text.len() / 6);
+        numbers.extend(Words { rest: text }.map(number));
+        numbers
+    }
+}
+
+/// The place of a mark among 16 times 64 bits.
+fn bit(mark: u32) -> (usize, u64) {
+    ((mark >> 6) as usize % 16, 1_u64 << (mark % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_the_runs_of_letters_and_digits() {
+        let split = |text: &str| -> Vec<String> {
+            let alphanumeric = text.split(|c: char| !c.is_alphanumeric());
+            let words = alphanumeric.filter(|word| !word.is_empty());
+            words.map(str::to_lowercase).collect()
+        };
+        for text in [
+            "",
+            "—",
+            "a",
+            "Ünder 3½ dogs—twö/Three",
+            "  It's 5,000 km² (ΟΔΟΣ) \u{301}x\u{301}",
+            "彼は去った。Then Zürich…",
+        ] {
+            let words: Vec<String> = Words { rest: text }
+                .map(|word| word.in_lower_case().into_owned())
+                .collect();
+            assert_eq!(words, split(text), "{text:?}");
+        }
+    }
+}
