@@ -56,7 +56,7 @@ pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
 /// The routes of the services that Precis takes the place of; their clients change the address and nothing else.
 fn taken_over(readiness: &Readiness) -> Router<AppState> {
     let of_mlflow = |methods: MethodRouter<AppState>| methods.fallback(mlflow::other_method);
-    let ping = || of_mlflow(get(mlflow::ping)).layer(Extension(readiness.clone()));
+    let readiness = || Extension(readiness.clone());
     Router::new()
         .route("/article/summarize", post(article::summarize))
         .route("/article/summarize_batch", post(article::summarize_batch))
@@ -65,8 +65,8 @@ fn taken_over(readiness: &Readiness) -> Router<AppState> {
         .route("/batch-predict", post(lambda::batch))
         .route("/score", post(lambda::score))
         .route("/invocations", of_mlflow(post(invocation::invoke)))
-        .route("/ping", ping())
-        .route("/health", ping())
+        .route("/ping", of_mlflow(get(mlflow::ping)).layer(readiness()))
+        .route("/health", of_mlflow(get(mlflow::ping)).layer(readiness()))
         .route("/version", of_mlflow(get(mlflow::version)))
         .route("/endpoints/{name}/invocations", post(sagemaker::invoke))
         .route(

@@ -163,11 +163,16 @@ fn packed(ngram: &[u32]) -> u128 {
         .fold(0, |packed, word| (packed << 32) | u128::from(*word))
 }
 
-/// The share of the distinct n-grams of the summary, from `ngrams`, that the article lacks.
+/// The share of the distinct n-grams of the summary, from `ngrams`, that the article lacks: looked for around their rarest
+/// word.
 fn novelty(article: &[u32], positions: &Positions, ngrams: &[&[u32]]) -> f64 {
     let lacks = |ngram: &&&[u32]| {
-        let places = ngram.first().map_or(&[][..], |first| positions.of_word(*first));
-        !places.iter().any(|at| article[*at..].starts_with(ngram))
+        let places = ngram.iter().map(|word| positions.of_word(*word)).enumerate();
+        let Some((before, places)) = places.min_by_key(|(_, places)| places.len()) else {
+            return false;
+        };
+        let begins = places.iter().filter_map(|at| at.checked_sub(before));
+        !begins.into_iter().any(|at| article[at..].starts_with(ngram))
     };
     ratio(ngrams.iter().filter(lacks).count(), ngrams.len())
 }

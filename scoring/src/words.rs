@@ -90,11 +90,14 @@ impl Vocabulary {
     /// use.
     pub(crate) fn intern(&mut self, text: &str) -> Vec<u32> {
         let number = |word: Word<'_>| {
-            if word.is_ascii {
-                self.marks[bit(word.mark).0] |= bit(word.mark).1;
+            let word = word.in_lower_case();
+            // As it will be looked for: a sign for kelvin has become a plain k.
+            let mut pure = Words { rest: &*word }.filter(|same| same.is_ascii);
+            if let Some(Word { mark, .. }) = pure.next() {
+                self.marks[bit(mark).0] |= bit(mark).1;
             }
             let next = u32::try_from(self.numbers.len()).unwrap_or(ABSENT - 1);
-            *self.numbers.entry_ref(&*word.in_lower_case()).or_insert(next)
+            *self.numbers.entry_ref(&*word).or_insert(next)
         };
         Words { rest: text }.map(number).collect()
     }
@@ -123,6 +126,20 @@ fn bit(mark: u32) -> (usize, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_is_found_whichever_way_it_was_written() {
+        for (ours, theirs) in [
+            ("KM", "km"),
+            ("\u{212a}m", "km"),
+            ("km", "\u{212a}m"),
+            ("\u{c9}t\u{e9}", "\u{e9}t\u{c9}"),
+        ] {
+            let mut vocabulary = Vocabulary::default();
+            assert_eq!(vocabulary.intern(ours), [0]);
+            assert_eq!(vocabulary.look_up(theirs), [0], "{ours} {theirs}");
+        }
+    }
 
     #[test]
     fn words_are_the_runs_of_letters_and_digits() {

@@ -10,7 +10,7 @@ fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => prop::sample::select(vec![
             "the", "The", "cat", "cats", "sat", "He", "U.S", "Mr", "J", "p.m", "3.2%", "77,410.5", "No", "5",
-            "caf\u{e9}", "\u{130}x", "\u{1f600}", "\u{4e2d}\u{6587}", "&quot;", "<skipped>",
+            "caf\u{e9}", "\u{130}x", "k", "\u{212a}", "\u{1f600}", "\u{4e2d}\u{6587}", "&quot;", "<skipped>",
         ])
         .prop_map(str::to_owned),
         4 => prop::sample::select(vec![
