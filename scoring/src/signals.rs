@@ -171,8 +171,8 @@ fn novelty(article: &[u32], positions: &Positions, ngrams: &[&[u32]]) -> f64 {
         let Some((before, places)) = places.min_by_key(|(_, places)| places.len()) else {
             return false;
         };
-        let begins = places.iter().filter_map(|at| at.checked_sub(before));
-        !begins.into_iter().any(|at| article[at..].starts_with(ngram))
+        let mut begins = places.iter().filter_map(|at| at.checked_sub(before));
+        !begins.any(|at| article[at..].starts_with(ngram))
     };
     ratio(ngrams.iter().filter(lacks).count(), ngrams.len())
 }

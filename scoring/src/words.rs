@@ -92,7 +92,7 @@ impl Vocabulary {
         let number = |word: Word<'_>| {
             let word = word.in_lower_case();
             // As it will be looked for: a sign for kelvin has become a plain k.
-            let mut pure = Words { rest: &*word }.filter(|same| same.is_ascii);
+            let mut pure = Words { rest: &word }.filter(|same| same.is_ascii);
             if let Some(Word { mark, .. }) = pure.next() {
                 self.marks[bit(mark).0] |= bit(mark).1;
             }

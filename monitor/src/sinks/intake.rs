@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 use crate::dead;
 use crate::time::timestamp;
 
-/// Most bytes of messages that are pulled at a time, unless the NATS server takes messages that are nearly as large.
-const MAX_PULL_BYTES: usize = 16 << 20;
+/// Most bytes of messages that are pulled at a time, unless the NATS server takes messages that are nearly as large. Rows are
+/// about as large, and of a block of more than 10 MB ClickHouse makes a file for each column, which costs more than the rows.
+const MAX_PULL_BYTES: usize = 8 << 20;
 /// After how long a message whose dead letter could not be stored is delivered again.
 const RETRY_LETTER_AFTER: Duration = Duration::from_secs(5);
 

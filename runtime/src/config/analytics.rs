@@ -28,7 +28,7 @@ pub enum TextPolicy {
 pub struct Monitor {
     /// Address of the HTTP server.
     pub listen: SocketAddr,
-    /// Most rows in one insert.
+    /// Most rows in one insert, which also holds no more than 8 MiB of results, or two of the largest that NATS takes.
     pub max_block_rows: usize,
     /// Longest that a row waits for others before the insert, in milliseconds.
     pub max_block_wait_ms: u64,

@@ -177,6 +177,28 @@ async fn too_many_requests_are_refused_with_the_time_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_panic_below_an_endpoint_is_one_of_sagemaker_and_counts_for_the_key() {
+    async fn handler() {
+        panic!("on purpose");
+    }
+    let routes = Router::new().route("/endpoints/{name}/invocations", axum::routing::post(handler));
+    let api = guarded("");
+    let api = Api {
+        router: layered(routes, api.state.gate().clone(), &Http::default()),
+        ..api
+    };
+    let answer = api
+        .raw(with_key(post("/endpoints/any/invocations", "{}"), "two"))
+        .await;
+    assert_eq!(
+        (answer.status, answer.header("x-amzn-errortype")),
+        (500, "InternalFailure")
+    );
+    assert_eq!(answer.header("ratelimit"), "\"key\";r=1;t=1");
+    assert!(!answer.body.to_string().contains("on purpose"));
+}
+
+#[tokio::test]
 async fn an_endpoint_refuses_in_the_words_of_sagemaker_also_before_its_route() {
     let api = guarded("");
     let invoke = || post("/endpoints/any/invocations", r#"{"articles": ["Rain fell."]}"#);

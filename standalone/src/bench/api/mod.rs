@@ -16,6 +16,7 @@ mod load;
 mod processes;
 mod report;
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ use crate::up::{Running, UpArgs};
 /// The texts of the jobs.
 const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
 /// Numbers of clients that are measured unless others are asked for.
-const CLIENTS: [usize; 3] = [1, 16, 256];
+const CLIENTS: [u16; 3] = [1, 16, 256];
 /// Texts that the engine is called with directly, in each round.
 const DIRECT_CALLS: usize = 2_000;
 
@@ -63,11 +64,10 @@ pub(crate) struct ApiBench {
     /// Jobs that the worker has in hand at a time
     #[arg(long, default_value_t = 256)]
     max_batch: usize,
-    /// Numbers of clients that are measured, all the others left out; the largest is the one whose processor time is told
-    /// and whose half load is taken
-    #[arg(long, value_delimiter = ',', default_values_t = CLIENTS)]
-    clients: Vec<usize>,
-    /// Only the product's own path, and nothing of what it is compared with
+    /// Numbers of clients that are measured; half load is half of what the most of them reach
+    #[arg(long, value_delimiter = ',', default_values_t = CLIENTS, value_parser = clap::value_parser!(u16).range(1..))]
+    clients: Vec<u16>,
+    /// Only requests that wait for their result (`Prefer: wait`): neither polling nor what they are compared with
     #[arg(long)]
     path_only: bool,
     /// Print one JSON object as the last line
@@ -128,10 +128,9 @@ impl ApiBench {
 
     async fn measure(&self, context: &Context) -> anyhow::Result<Report> {
         let texts = texts()?;
-        let most_clients = self.clients.iter().copied().max();
-        let most_clients = most_clients
-            .filter(|most| *most > 0)
-            .context("--clients: no clients")?;
+        let clients: BTreeSet<usize> = self.clients.iter().copied().map(usize::from).collect();
+        let most_clients = clients.last().copied().context("--clients: no clients")?;
+        let clients: Vec<usize> = clients.into_iter().collect();
         let api = client::reachable(context.config.api.listen);
         let setting = Setting {
             engine: Engine::load(&ModelSource::NoOp, &EngineOptions::default())?,
@@ -141,11 +140,11 @@ impl ApiBench {
             api,
             nats: context.config.nats.url.expose().to_owned(),
             measured: Duration::from_secs_f64(self.seconds),
-            clients: self.clients.clone(),
+            clients: clients.clone(),
             most_clients,
             path_only: self.path_only,
         };
-        let mut report = Report::new(self.clients.clone());
+        let mut report = Report::new(clients);
         for round in 1..=self.rounds {
             eprintln!("round {round} of {}", self.rounds);
             report.add(Box::pin(setting.round()).await?);
