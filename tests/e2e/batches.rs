@@ -258,9 +258,11 @@ async fn an_upload_that_breaks_off_is_a_broken_batch_whose_rows_have_their_resul
 async fn it_says_how_far_it_is_and_when_it_will_have_ended() {
     let product = guarded().await;
     let text = samples::get("geothermal-skarn-valley").article;
-    let rows: Vec<String> = (0..12).map(|row| format!("Row {row}. {text}")).collect();
-    let params =
-        "?params=%7B%22num_beams%22%3A6%2C%22min_new_tokens%22%3A100%2C%22max_new_tokens%22%3A100%7D";
+    // More rows than a worker holds at once, and as long as each other: they end in at least three waves, between which
+    // lie whole decodes, whatever the machine.
+    let count = 40;
+    let rows: Vec<String> = (0..count).map(|row| format!("Row {row}. {text}")).collect();
+    let params = "?params=%7B%22num_beams%22%3A4%2C%22min_new_tokens%22%3A80%2C%22max_new_tokens%22%3A80%7D";
     let body = serde_json::to_vec(&rows).unwrap();
     let accepted = upload(product, "two", params, "application/json", body).await;
     assert_eq!(accepted.headers()["retry-after"], "1");
@@ -269,8 +271,12 @@ async fn it_says_how_far_it_is_and_when_it_will_have_ended() {
     let ended = eventually(Duration::from_secs(240), "the batch has ended", async || {
         let view = view(product, &product.api, "two", &accepted.id).await;
         let counts = &view.counts;
-        assert_eq!(counts.queued + counts.running + counts.succeeded, 12, "{view:?}");
-        assert_eq!(view.progress, counts.succeeded as f64 / 12.0);
+        assert_eq!(
+            counts.queued + counts.running + counts.succeeded,
+            count,
+            "{view:?}"
+        );
+        assert_eq!(view.progress, counts.succeeded as f64 / count as f64);
         assert!(view.progress >= last, "{view:?}");
         last = view.progress;
         ran |= counts.running > 0;
