@@ -11,6 +11,7 @@ use http::{HeaderMap, header};
 use precis_schemas::error_code::ErrorCode;
 use serde::de::DeserializeOwned;
 
+use crate::media_type::{MediaType, announced_length, check_coding};
 use crate::problem::ApiError;
 use crate::state::AppState;
 
@@ -39,7 +40,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
 /// When it is larger, compressed, breaks off, or does not arrive in time.
 pub(crate) async fn read_body(request: Request, limit: usize, patience: Duration) -> Result<Bytes, ApiError> {
     check_coding(request.headers())?;
-    if announces_more_than(limit, request.headers()) {
+    if announced_length(request.headers()).is_some_and(|length| length > limit as u64) {
         leave(request).await;
         return Err(too_large(limit));
     }
@@ -67,44 +68,20 @@ fn too_large(limit: usize) -> ApiError {
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let unsupported = |message: String| Err(ApiError::new(ErrorCode::UnsupportedMediaType, message));
-    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+    let Some(media_type) = MediaType::of(headers) else {
         return unsupported("there is no content type; send application/json".into());
     };
-    let text = value.to_str().unwrap_or_default();
-    let mut parts = text.split(';').map(str::trim);
-    let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let essence = media_type.essence();
     let json =
         essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
     if !json {
+        let text = media_type.text();
         return unsupported(format!("the content type is {text}; send application/json"));
     }
-    for parameter in parts {
-        if let Some((name, value)) = parameter.split_once('=')
-            && name.trim().eq_ignore_ascii_case("charset")
-            && !value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-        {
-            return unsupported(format!("the character set is {value}; send UTF-8"));
-        }
+    if let Some(charset) = media_type.foreign_charset() {
+        return unsupported(format!("the character set is {charset}; send UTF-8"));
     }
     Ok(())
-}
-
-fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(ApiError::new(
-            ErrorCode::UnsupportedMediaType,
-            "the body is compressed; send it as it is, without content-encoding",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// Whether the length that a request announces is above `limit`.
-fn announces_more_than(limit: usize, headers: &HeaderMap) -> bool {
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    announced.is_some_and(|length| length > limit as u64)
 }
 
 /// Most bytes that are read only to be thrown away, and the longest that this may take.

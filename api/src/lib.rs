@@ -41,6 +41,7 @@ mod lambda;
 mod layers;
 mod local;
 mod lookup;
+mod media_type;
 mod metrics;
 mod model;
 mod openapi;

@@ -63,6 +63,11 @@ pub const ALL: &[Migration] = &[
         name: "days",
         sql: include_str!("../clickhouse/0010_days.sql"),
     },
+    Migration {
+        version: 11,
+        name: "granules",
+        sql: include_str!("../clickhouse/0011_granules.sql"),
+    },
 ];
 
 /// Table that remembers which migrations have been applied, and with what text.

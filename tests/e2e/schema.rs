@@ -163,7 +163,9 @@ async fn percentiles_of_before_stay_when_histograms_take_the_place_of_sketches()
     for statement in before.chain(ledger).chain(data) {
         in_old(&product, &statement, now, now).await;
     }
-    let _monitor = another_monitor(&product, "old", &["clickhouse.database=old"]);
+    // Two at once: tables are replaced whole, so that neither can lose what the other has copied.
+    let _monitors =
+        ["old-1", "old-2"].map(|name| another_monitor(&product, name, &["clickhouse.database=old"]));
     let applied = "SELECT version FROM schema_migrations FINAL";
     eventually(PATIENCE, "every migration is applied", async || {
         (in_old(&product, applied, now, now).await.len() == migrations::ALL.len()).then_some(())
@@ -180,6 +182,18 @@ async fn percentiles_of_before_stay_when_histograms_take_the_place_of_sketches()
         })
         .await;
     }
+    // A window's edge is read in granules of few rows.
+    for table in ["prediction_minutes", "prediction_hours", "prediction_days"] {
+        let definition = format!(
+            "SELECT create_table_query AS q FROM system.tables WHERE database = currentDatabase() AND name = '{table}'"
+        );
+        let rows = in_old(&product, &definition, now, now).await;
+        let text = rows[0]["q"].as_str().unwrap();
+        assert!(text.contains("index_granularity = 256"), "{text}");
+    }
+    // Nothing is left over of what was replaced.
+    let tables = "SELECT name FROM system.tables WHERE database = currentDatabase() AND name LIKE '%tmp%'";
+    assert_eq!(in_old(&product, tables, now, now).await, Vec::<Value>::new());
 }
 
 #[tokio::test]

@@ -9,13 +9,14 @@ use axum::extract::multipart::{Field, Multipart};
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use precis_runtime::config::Batches;
 use precis_schemas::error_code::ErrorCode;
 use tokio::time::{Instant, timeout_at};
 
 use super::rows::FileFormat;
 use crate::extract::{self, discard, leave};
+use crate::media_type::{MediaType, announced_length, check_coding};
 use crate::problem::ApiError;
 use crate::state::AppState;
 
@@ -76,7 +77,7 @@ fn bounded(body: Body, beginning: Arc<Beginning>) -> Body {
 /// Takes the request apart by its media type.
 pub(super) async fn of_request(request: Request, limits: &Batches) -> Result<Upload, ApiError> {
     let essence = essence(request.headers())?;
-    if let Some(length) = announced(request.headers())
+    if let Some(length) = announced_length(request.headers())
         && length > limits.max_upload_bytes
     {
         leave(request).await;
@@ -125,24 +126,13 @@ fn too_large(limit: u64) -> ApiError {
 }
 
 fn essence(headers: &HeaderMap) -> Result<String, ApiError> {
-    let unsupported = |message: &str| Err(ApiError::new(ErrorCode::UnsupportedMediaType, message));
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            return unsupported("the body is compressed; send it as it is, without content-encoding");
-        }
-        _ => {}
-    }
-    match headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) {
-        Some(Ok(text)) => {
-            let essence = text.split(';').next().unwrap_or_default();
-            Ok(essence.trim().to_ascii_lowercase())
-        }
-        _ => unsupported("there is no content type; send application/json, application/x-ndjson or text/csv"),
-    }
-}
-
-fn announced(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    check_coding(headers)?;
+    MediaType::of(headers).map(MediaType::essence).ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "there is no content type; send application/json, application/x-ndjson or text/csv",
+        )
+    })
 }
 
 /// How much may still come, and by when.

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::{Channel, GenerationParams};
 use serde::Deserialize;
@@ -17,6 +17,7 @@ use super::mlflow::refusal::Refusal;
 use super::mlflow::{Predictions, frame};
 use crate::access::Caller;
 use crate::extract::{self, read_body};
+use crate::media_type::MediaType;
 use crate::problem::ApiError;
 use crate::state::AppState;
 use crate::sync::{Call, Item};
@@ -120,11 +121,7 @@ impl IntoResponse for Refused {
 }
 
 fn essence(headers: &HeaderMap) -> String {
-    let text = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let essence = text.unwrap_or_default().split(';').next().unwrap_or_default();
-    essence.trim().to_ascii_lowercase()
+    MediaType::of(headers).map(MediaType::essence).unwrap_or_default()
 }
 
 /// JSON or CSV, with no other parameter than `charset=utf-8`.
@@ -133,12 +130,8 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
     if !matches!(essence.as_str(), "application/json" | "text/csv") {
         return Err(Refusal::media_type(&essence));
     }
-    let text = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    for parameter in text.unwrap_or_default().split(';').skip(1) {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let (name, value) = (name.trim(), value.trim().trim_matches('"'));
+    let parameters = MediaType::of(headers).into_iter().flat_map(MediaType::parameters);
+    for (name, value) in parameters {
         if !name.eq_ignore_ascii_case("charset") {
             return Err(Refusal::media_type_parameter(name));
         }

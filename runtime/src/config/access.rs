@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 use super::api_key::KeyHash;
+use super::lists::{lanes, texts};
 use super::secret::Secret;
-use super::sections::{lanes, texts};
 
 /// `[access]`: who may use the gateway, and how much of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
-use super::sections::texts;
+use super::lists::texts;
 
 /// `[http]`: how the gateway speaks HTTP, and how long it bears with a slow client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -24,10 +24,12 @@ mod batches;
 mod drift;
 mod forward;
 mod http;
+mod lists;
 mod local;
 mod secret;
 mod sections;
 mod webhooks;
+mod worker;
 
 use std::path::{Path, PathBuf};
 
@@ -44,10 +46,9 @@ pub use forward::{Arize, ArizeForm, Phoenix};
 pub use http::Http;
 pub use local::{EngineChoice, Local};
 pub use secret::{Secret, ServerUrl};
-pub use sections::{
-    Api, EmbeddingTexts, Limits, LogFormat, ModelChoice, Nats, Queue, Standalone, Telemetry, Worker,
-};
+pub use sections::{Api, Limits, LogFormat, Nats, Queue, Standalone, Telemetry};
 pub use webhooks::{Webhooks, webhook_keys};
+pub use worker::{EmbeddingTexts, ModelChoice, Worker};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::lists::texts;
 use super::secret::Secret;
-use super::sections::texts;
 use super::{Access, ConfigError};
 
 /// `[webhooks]`: the ends of jobs and batches, posted to the addresses that came with them.

@@ -13,6 +13,8 @@ const MOST_DAYS: u64 = 29;
 const PER_DAY: u64 = 345_000;
 /// Predictions of an insert.
 const BLOCK: u64 = 200_000;
+/// Tables of figures, from the finest on.
+const FIGURES: [&str; 3] = ["prediction_minutes", "prediction_hours", "prediction_days"];
 /// Longest that the figures are waited for.
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
@@ -102,12 +104,7 @@ pub(super) async fn predictions(client: &Client, rows: u64) -> anyhow::Result<f6
         .query_raw("TRUNCATE TABLE prediction_versions")
         .execute()
         .await?;
-    for table in [
-        "dirty_minutes",
-        "prediction_minutes",
-        "prediction_hours",
-        "prediction_days",
-    ] {
+    for table in FIGURES.into_iter().chain(["dirty_minutes"]) {
         client
             .query_raw(&format!("TRUNCATE TABLE {table}"))
             .execute()
@@ -155,15 +152,24 @@ pub(super) async fn predictions(client: &Client, rows: u64) -> anyhow::Result<f6
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let seconds = begin.elapsed().as_secs_f64();
+    are_settled(client).await?;
     // What merges do to rows that are days old: all of these were refreshed within minutes.
-    for table in [
-        "prediction_minutes",
-        "prediction_hours",
-        "prediction_days",
-        "prediction_versions",
-    ] {
+    for table in FIGURES.into_iter().chain(["prediction_versions"]) {
         let sql = format!("OPTIMIZE TABLE {table} FINAL");
         client.query_raw(&sql).execute().await?;
     }
     Ok(seconds)
+}
+
+/// Waits until no figures are computed any more: what is complete is computed again for a minute after its last mark.
+async fn are_settled(client: &Client) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    for table in FIGURES {
+        let sql = format!("SELECT max(version) < now64(3) - INTERVAL 25 SECOND FROM {table}");
+        while !client.query_raw(&sql).fetch_one::<bool>().await? {
+            ensure!(begin.elapsed() < PATIENCE, "{table} is still being refreshed");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    Ok(())
 }

@@ -9,31 +9,19 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use precis_producer::Submission;
-use precis_runtime::config::{
-    Access, Api, Batches, ClickHouse, Http, Limits, ServerUrl, Webhooks as WebhookSettings,
-};
-use precis_runtime::liveness::Workers;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::Announcement;
 use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
-use precis_schemas::result::{Sizes, Timings};
 use precis_schemas::scores::Scores;
-use precis_schemas::{
-    Channel, GenerationParams, JobHandle, JobId, JobResult, Lane, Outcome, Task, Token, time,
-};
-use tokio_util::sync::CancellationToken;
+use precis_schemas::{JobHandle, JobId, JobResult, Lane, Outcome, Task, Token, time};
 
-use crate::access::Gate;
-use crate::analytics::Analytics;
 use crate::depth::{Depth, LaneDepth};
-use crate::progress::Running;
 use crate::queue::{Copy, Created, End, Ended, Queue, Record, Standing};
-use crate::state::{AppState, Parts};
+use crate::testing::result;
 use crate::wait::Waiters;
-use crate::webhook::Webhooks;
 
 /// A queue in memory. Its model `default` has consumers; a worker answers only if there is one.
 #[derive(Default)]
@@ -58,7 +46,7 @@ pub(crate) struct FakeQueue {
     pub(crate) hides_batches: AtomicBool,
     /// Whether jobs are answered at once: with their text in capitals, or with an error for `fail`.
     pub(crate) has_worker: AtomicBool,
-    waiters: OnceLock<Waiters>,
+    pub(super) waiters: OnceLock<Waiters>,
     /// How long it takes from the record of a job that is ended until the job is off the queue.
     pub(crate) takes_off_after: Mutex<Duration>,
     /// How often it was asked how a job has ended.
@@ -388,82 +376,4 @@ impl Queue for FakeQueue {
         }
         .boxed()
     }
-}
-
-/// The result of a job that succeeded.
-pub(crate) fn result(id: &str, sequence: u64) -> JobResult {
-    JobResult {
-        id: id.parse().unwrap(),
-        job_sequence: sequence,
-        task: Task::Summarize,
-        lane: Lane::Normal,
-        tenant: Token::new("a tenant", "public").unwrap(),
-        channel: Channel::Api,
-        outcome: Outcome::Succeeded,
-        summary: Some("Rain fell.".into()),
-        error: None,
-        text: "It rained.".into(),
-        reference: None,
-        scores: None,
-        batch: None,
-        model: None,
-        worker: None,
-        params: GenerationParams::default(),
-        sizes: Sizes::default(),
-        timings: Timings::default(),
-        attempt: 1,
-        submitted_at: time::now(),
-        started_at: None,
-        finished_at: time::now(),
-        metadata: Default::default(),
-        embeddings: None,
-        send_to_arize: None,
-        callback: None,
-    }
-}
-
-/// A state on a queue in memory, with small limits.
-pub(crate) fn state_of(queue: Arc<FakeQueue>) -> AppState {
-    guarded_state_of(queue, &Access::default(), Http::default())
-}
-
-/// As [`state_of`], with keys.
-pub(crate) fn guarded_state_of(queue: Arc<FakeQueue>, access: &Access, http: Http) -> AppState {
-    let waiters = Waiters::default();
-    assert!(
-        queue.waiters.set(waiters.clone()).is_ok(),
-        "one state for each queue"
-    );
-    AppState::new(Parts {
-        limits: Limits {
-            max_text_chars: 1_000,
-            max_body_bytes: 4_096,
-            max_wait_seconds: 30,
-            max_batch_texts: 3,
-            ..Limits::default()
-        },
-        api: Api {
-            sync_wait_seconds: 2,
-            ..Api::default()
-        },
-        http,
-        batches: Batches {
-            max_rows: 1_200,
-            queue_patience_seconds: 1,
-            ..Batches::default()
-        },
-        webhooks: Webhooks::new(&WebhookSettings::default(), access),
-        gate: Arc::new(Gate::new(access)),
-        result_ttl_hours: 24,
-        queue,
-        // Nobody listens there.
-        analytics: Analytics::new(&ClickHouse {
-            url: ServerUrl::new("http://127.0.0.1:1"),
-            ..ClickHouse::default()
-        }),
-        workers: Workers::default(),
-        waiters,
-        running: Running::default(),
-        stop: CancellationToken::new(),
-    })
 }

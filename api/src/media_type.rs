@@ -1,0 +1,91 @@
+//! What a request says of its body: media type (RFC 9110, 8.3.1), content coding, and length.
+
+use http::{HeaderMap, header};
+use precis_schemas::ErrorCode;
+
+use crate::problem::ApiError;
+
+/// The media type of a body, as its client wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MediaType<'a>(&'a str);
+
+impl<'a> MediaType<'a> {
+    /// The one in these headers; empty when it is not text. None without the header.
+    pub(crate) fn of(headers: &'a HeaderMap) -> Option<Self> {
+        let value = headers.get(header::CONTENT_TYPE)?;
+        Some(Self(value.to_str().unwrap_or_default()))
+    }
+
+    /// All of it.
+    pub(crate) fn text(self) -> &'a str {
+        self.0
+    }
+
+    /// Type and subtype in small letters, without parameters.
+    pub(crate) fn essence(self) -> String {
+        let essence = self.0.split(';').next().unwrap_or_default();
+        essence.trim().to_ascii_lowercase()
+    }
+
+    /// Names and values of the parameters; without a `=`, all of it is the name.
+    pub(crate) fn parameters(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0.split(';').skip(1).map(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            (name.trim(), value.trim().trim_matches('"'))
+        })
+    }
+
+    /// The character set, when it is named and is not UTF-8.
+    pub(crate) fn foreign_charset(self) -> Option<&'a str> {
+        self.parameters()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("charset"))
+            .map(|(_, value)| value)
+            .find(|value| !value.eq_ignore_ascii_case("utf-8"))
+    }
+}
+
+/// Refuses a compressed body.
+///
+/// # Errors
+/// [`ErrorCode::UnsupportedMediaType`] for every content coding but `identity`.
+pub(crate) fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "the body is compressed; send it as it is, without content-encoding",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The length that a request announces, in bytes.
+pub(crate) fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn type_and_parameters_are_told_apart() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(MediaType::of(&headers), None);
+        let text = "Text/CSV ; Charset=\"Latin-1\";header";
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(text));
+        let media_type = MediaType::of(&headers).unwrap();
+        assert_eq!(media_type.essence(), "text/csv");
+        assert_eq!(media_type.foreign_charset(), Some("Latin-1"));
+        let parameters: Vec<_> = media_type.parameters().collect();
+        assert_eq!(parameters, [("Charset", "Latin-1"), ("header", "")]);
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json;charset=UTF-8"),
+        );
+        assert_eq!(MediaType::of(&headers).unwrap().foreign_charset(), None);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_bytes(b"\xff").unwrap());
+        assert_eq!(MediaType::of(&headers).unwrap().essence(), "");
+    }
+}

@@ -1,0 +1,35 @@
+//! Lists in the configuration, also where only text can be given.
+
+use precis_schemas::Lane;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+/// Reads texts from a list or, where only text can be given (environment, `--set`), from `one,other`.
+pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        List(Vec<String>),
+        Text(String),
+    }
+    let texts = match Given::deserialize(deserializer)? {
+        Given::List(texts) => texts,
+        Given::Text(text) => text
+            .trim_matches(['[', ']'])
+            .split(',')
+            .map(|text| text.trim().trim_matches('"').to_owned())
+            .filter(|text| !text.is_empty())
+            .collect(),
+    };
+    Ok(texts)
+}
+
+/// Reads lanes from a list or from a text with commas, as [`texts`] does.
+pub(super) fn lanes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Lane>, D::Error> {
+    let named = |name: &String| {
+        name.trim()
+            .parse::<Lane>()
+            .map_err(|error| D::Error::custom(format!("lanes: {error}")))
+    };
+    texts(deserializer)?.iter().map(named).collect()
+}
