@@ -1,7 +1,9 @@
 -- The slowest jobs, with where their time went.
 --
--- From the rows themselves, of the hours that can have one of them by their figures, or that have changed in the last two
--- minutes, so that their figures may not be computed yet. Times of a prediction never change, so that FINAL is not needed to see each once.
+-- From the rows themselves, of the hours that can have one of them: each row of figures knows its slowest job, so that the
+-- slowest of as many of these rows as are wanted bound the answer. Hours that have changed in the last two minutes are read
+-- too: their figures may not be computed yet. Times of a prediction never change, so that FINAL is not needed to see each
+-- once.
 -- param from: time = now-1d; the window begins here
 -- param to: time = now; and ends before this
 -- param limit: 1..1000 = 20; most rows
@@ -9,34 +11,20 @@
 -- param channel: text = ''; only what came in this way
 -- param tenant: text = ''; only this account
 WITH
-    -- At least so many took longer than this, unless there are fewer: the lower edge of a bin.
+    -- At least as many as are wanted took this long, unless there are fewer; and the hours in which they can have been.
     (
-        SELECT if(min(bin) = 0, -inf, 0.000999999 * exp((min(bin) - 1) * log(1.01 / 0.99)))
+        SELECT (if(count() < {limit:UInt32}, -inf, min(slowest_ms)), groupUniqArray(hour))
         FROM
         (
-            SELECT bin, sum(sum(count)) OVER (ORDER BY bin DESC) - sum(count) AS slower
-            FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'day')
-            ARRAY JOIN mapKeys(end_to_end_bins) AS bin, mapValues(end_to_end_bins) AS count
+            SELECT toStartOfHour(minute) AS hour, end_to_end_ms_max AS slowest_ms
+            FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'hour')
             WHERE ({model:String} = '' OR model = {model:String})
                 AND ({channel:String} = '' OR channel = {channel:String})
                 AND ({tenant:String} = '' OR tenant = {tenant:String})
-            GROUP BY bin
+            ORDER BY slowest_ms DESC
+            LIMIT {limit:UInt32}
         )
-        WHERE slower < {limit:UInt32}
-    ) AS least_ms,
-    hours AS
-    (
-        SELECT toStartOfHour(minute)
-        FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'hour')
-        WHERE ({model:String} = '' OR model = {model:String})
-            AND ({channel:String} = '' OR channel = {channel:String})
-            AND ({tenant:String} = '' OR tenant = {tenant:String})
-            AND end_to_end_ms_max >= least_ms
-        UNION ALL
-        SELECT toStartOfHour(minute)
-        FROM dirty_minutes
-        WHERE marked_at > now() - INTERVAL 2 MINUTE
-    )
+    ) AS bound
 SELECT
     job_id,
     finished_at,
@@ -60,8 +48,13 @@ WHERE finished_at >= {from:DateTime64(3, 'UTC')} AND finished_at < {to:DateTime6
     AND ({model:String} = '' OR model = {model:String})
     AND ({channel:String} = '' OR channel = {channel:String})
     AND ({tenant:String} = '' OR tenant = {tenant:String})
-    AND end_to_end_ms >= least_ms
-    AND toStartOfHour(finished_at) IN (SELECT * FROM hours)
+    AND end_to_end_ms >= bound.1
+    AND toStartOfHour(finished_at) IN
+    (
+        SELECT arrayJoin(bound.2)
+        UNION ALL
+        SELECT toStartOfHour(minute) FROM dirty_minutes WHERE marked_at > now() - INTERVAL 2 MINUTE
+    )
 ORDER BY end_to_end_ms DESC, finished_at DESC, job_id, version DESC
 LIMIT 1 BY finished_at, job_id
 LIMIT {limit:UInt32}
