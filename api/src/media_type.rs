@@ -27,19 +27,22 @@ impl<'a> MediaType<'a> {
         essence.trim().to_ascii_lowercase()
     }
 
-    /// Names and values of the parameters; without a `=`, all of it is the name.
-    pub(crate) fn parameters(self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0.split(';').skip(1).map(|parameter| {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            (name.trim(), value.trim().trim_matches('"'))
-        })
+    /// Names and values of the parameters; without a `=` there is no value.
+    pub(crate) fn parameters(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        self.0
+            .split(';')
+            .skip(1)
+            .map(|parameter| match parameter.split_once('=') {
+                Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
+                None => (parameter.trim(), None),
+            })
     }
 
     /// The character set, when it is named and is not UTF-8.
     pub(crate) fn foreign_charset(self) -> Option<&'a str> {
         self.parameters()
             .filter(|(name, _)| name.eq_ignore_ascii_case("charset"))
-            .map(|(_, value)| value)
+            .filter_map(|(_, value)| value)
             .find(|value| !value.eq_ignore_ascii_case("utf-8"))
     }
 }
@@ -79,12 +82,11 @@ mod tests {
         assert_eq!(media_type.essence(), "text/csv");
         assert_eq!(media_type.foreign_charset(), Some("Latin-1"));
         let parameters: Vec<_> = media_type.parameters().collect();
-        assert_eq!(parameters, [("Charset", "Latin-1"), ("header", "")]);
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json;charset=UTF-8"),
-        );
-        assert_eq!(MediaType::of(&headers).unwrap().foreign_charset(), None);
+        assert_eq!(parameters, [("Charset", Some("Latin-1")), ("header", None)]);
+        for text in ["application/json;charset=UTF-8", "application/json; charset"] {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(text));
+            assert_eq!(MediaType::of(&headers).unwrap().foreign_charset(), None, "{text}");
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_bytes(b"\xff").unwrap());
         assert_eq!(MediaType::of(&headers).unwrap().essence(), "");
     }

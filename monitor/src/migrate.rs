@@ -1,7 +1,7 @@
 //! Brings the database to the schema that this program knows.
 //!
 //! The schema is in `precis_schemas::migrations`; the table `schema_migrations` remembers what has been
-//! applied. Statements of a migration can be repeated (`IF NOT EXISTS`), so a process that was stopped in the
+//! applied. Statements of a migration can be repeated (`IF NOT EXISTS`, `OR REPLACE`), so a process that was stopped in the
 //! middle goes on where it was, and two processes that do this at once end with the same schema.
 
 use std::time::Duration;
@@ -94,13 +94,10 @@ pub async fn migrate(database: &Database, settings: &ClickHouse) -> Result<usize
         .bind(Identifier(&database.name));
     within(create.execute()).await?;
     within(database.client.query_raw(LEDGER).execute()).await?;
-    let read = database
-        .client
-        .query("SELECT version, name, sha256 FROM ? FINAL ORDER BY version")
-        .bind(Identifier(LEDGER_TABLE));
-    let applied = within(read.fetch_all::<Applied>()).await?;
-    let missing = missing(&applied, ALL, &database.name)?;
-    for migration in &missing {
+    let mut count = 0;
+    // The ledger is read before each: another process may have been here meanwhile, and what one migration has changed
+    // must not be changed by an earlier one afterwards.
+    while let Some(migration) = missing(&ledger(database).await?, ALL, &database.name)?.first() {
         tracing::info!(
             version = migration.version,
             name = migration.name,
@@ -110,9 +107,18 @@ pub async fn migrate(database: &Database, settings: &ClickHouse) -> Result<usize
             within_time(PATIENCE, database.client.query_raw(&statement).execute()).await?;
         }
         within(remember(database, migration)).await?;
+        count += 1;
     }
     within_time(PATIENCE, retention::apply(database, settings)).await?;
-    Ok(missing.len())
+    Ok(count)
+}
+
+async fn ledger(database: &Database) -> Result<Vec<Applied>, MigrateError> {
+    let read = database
+        .client
+        .query("SELECT version, name, sha256 FROM ? FINAL ORDER BY version")
+        .bind(Identifier(LEDGER_TABLE));
+    within(read.fetch_all::<Applied>()).await
 }
 
 async fn remember(database: &Database, migration: &Migration) -> clickhouse::error::Result<()> {

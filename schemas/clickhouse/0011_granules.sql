@@ -5,8 +5,9 @@
 -- of the time to read them, for a third more on disk. And what is computed again and again while its hour or its day goes
 -- on is read once only when its versions are merged, which nothing else asks for once that time is over.
 --
--- Each table is replaced in one step by one with the same columns and rows, also when two do so at once. What is computed
--- meanwhile and written to the table that goes is computed again: its minute is marked as younger than its figures.
+-- Each table is replaced in one step by one with the same columns and rows, also when two do so at once. How long its rows
+-- are kept is set afterwards from the configuration, as always: until then none is forgotten. What is computed meanwhile
+-- may be written to the table that goes: it is computed again, as all marks are given anew at the end.
 
 CREATE OR REPLACE TABLE prediction_minutes
 (
@@ -89,7 +90,6 @@ CREATE OR REPLACE TABLE prediction_minutes
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(minute)
 ORDER BY (minute, tenant, channel, task, lane, model, revision, outcome, error_code)
-TTL minute + INTERVAL 32 DAY
 SETTINGS index_granularity = 256
 AS SELECT * FROM prediction_minutes FINAL
 SETTINGS max_block_size = 4096, max_threads = 2;
@@ -167,7 +167,6 @@ CREATE OR REPLACE TABLE prediction_hours
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(minute)
 ORDER BY (minute, tenant, channel, task, lane, model, revision, outcome, error_code)
-TTL minute + INTERVAL 400 DAY
 SETTINGS index_granularity = 256, min_age_to_force_merge_seconds = 3600
 AS SELECT * FROM prediction_hours FINAL
 SETTINGS max_block_size = 4096, max_threads = 2;
@@ -245,7 +244,10 @@ CREATE OR REPLACE TABLE prediction_days
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(minute)
 ORDER BY (minute, tenant, channel, task, lane, model, revision, outcome, error_code)
-TTL minute + INTERVAL 400 DAY
 SETTINGS index_granularity = 256, min_age_to_force_merge_seconds = 300
 AS SELECT * FROM prediction_days FINAL
 SETTINGS max_block_size = 4096, max_threads = 2;
+
+INSERT INTO dirty_minutes
+SELECT DISTINCT minute, now64(3)
+FROM dirty_minutes;

@@ -128,6 +128,20 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_is_replaced_forgets_nothing_before_it_is_told_how_long_to_keep_it() {
+        let replaced = |statement: &String| statement.starts_with("CREATE OR REPLACE TABLE");
+        let statements: Vec<String> = ALL
+            .iter()
+            .flat_map(Migration::statements)
+            .filter(replaced)
+            .collect();
+        assert_eq!(statements.len(), 3);
+        for statement in statements {
+            assert!(!statement.contains("TTL"), "{statement}");
+        }
+    }
+
+    #[test]
     fn comments_and_closing_semicolons_are_not_sent() {
         let statements = ALL[0].statements();
         assert_eq!(statements.len(), 2);

@@ -135,6 +135,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
         if !name.eq_ignore_ascii_case("charset") {
             return Err(Refusal::media_type_parameter(name));
         }
+        let value = value.unwrap_or_default();
         if !value.eq_ignore_ascii_case("utf-8") {
             return Err(Refusal::MediaType(format!(
                 "The character set must be utf-8. Got '{value}'."

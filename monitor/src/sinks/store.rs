@@ -17,11 +17,21 @@ use crate::metrics;
 use crate::row::{PredictionRow, TABLE};
 
 /// Which of these predictions are there already, in any version. A result has one place in the stream and one time, so
-/// that a range of the primary key and a set of numbers find it; comparing the ids is left to whoever asks.
+/// that a range of the primary key and a range of numbers find it, or, when most numbers of the range are not asked for, a
+/// set of them. Comparing the ids is left to whoever asks.
+const STORED_WITHIN: &str = "SELECT DISTINCT toUnixTimestamp64Milli(finished_at) AS finished_ms, job_id
+FROM prediction_versions
+WHERE finished_at BETWEEN fromUnixTimestamp64Milli(?, 'UTC') AND fromUnixTimestamp64Milli(?, 'UTC')
+    AND result_sequence BETWEEN ? AND ?";
+
+/// As [`STORED_WITHIN`], of a set.
 const STORED: &str = "SELECT DISTINCT toUnixTimestamp64Milli(finished_at) AS finished_ms, job_id
 FROM prediction_versions
 WHERE finished_at BETWEEN fromUnixTimestamp64Milli(?, 'UTC') AND fromUnixTimestamp64Milli(?, 'UTC')
     AND result_sequence IN ?";
+
+/// A range that is looked up as one has at most so many numbers for each that is asked for: other monitors have the rest.
+const SPARSEST_RANGE: u64 = 8;
 
 /// Marks minutes, given in seconds since 1970.
 const MARK: &str = "INSERT INTO dirty_minutes (minute, marked_at)
@@ -112,17 +122,25 @@ impl Store {
             return Ok(HashSet::new());
         };
         let sequences: Vec<u64> = rows.iter().map(|row| row.result_sequence).collect();
-        let query = self
-            .database
-            .client
-            .query(STORED)
-            .bind(first)
-            .bind(last)
-            .bind(sequences)
-            // A block may hold more numbers than the server takes by default in one text.
-            .with_setting("max_query_size", "67108864")
-            .with_setting("max_ast_elements", "1000000")
-            .with_setting("max_expanded_ast_elements", "1000000");
+        let client = &self.database.client;
+        let query = match range_of(&sequences) {
+            // A set of thousands of numbers takes the server longer to parse than to look for.
+            Some((least, greatest)) => client
+                .query(STORED_WITHIN)
+                .bind(first)
+                .bind(last)
+                .bind(least)
+                .bind(greatest),
+            None => client
+                .query(STORED)
+                .bind(first)
+                .bind(last)
+                .bind(sequences)
+                // A block may hold more numbers than the server takes by default in one text.
+                .with_setting("max_query_size", "67108864")
+                .with_setting("max_ast_elements", "1000000")
+                .with_setting("max_expanded_ast_elements", "1000000"),
+        };
         let found = timeout(self.patience, query.fetch_all::<(i64, String)>()).await;
         Ok(found.map_err(|_| Error::TimedOut)??.into_iter().collect())
     }
@@ -147,6 +165,13 @@ impl Store {
             .await
             .map_err(|_| Error::TimedOut)?
     }
+}
+
+/// The least and the greatest of these numbers, unless there are too many between them that are not among them.
+fn range_of(sequences: &[u64]) -> Option<(u64, u64)> {
+    let (least, greatest) = (*sequences.iter().min()?, *sequences.iter().max()?);
+    let most = SPARSEST_RANGE.saturating_mul(sequences.len() as u64);
+    (greatest - least < most).then_some((least, greatest))
 }
 
 /// The minutes of rows, in seconds since 1970, each once.
@@ -194,5 +219,20 @@ impl Insert for Store {
         marked
             .unwrap_or(Err(Error::TimedOut))
             .map_err(|error| InsertError::Unavailable(explain(&error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_that_lie_far_apart_are_no_range() {
+        assert_eq!(range_of(&[7, 5, 6]), Some((5, 7)));
+        assert_eq!(range_of(&[9]), Some((9, 9)));
+        assert_eq!(range_of(&[1, 16]), Some((1, 16)));
+        assert_eq!(range_of(&[1, 17]), None);
+        assert_eq!(range_of(&[0, u64::MAX]), None);
+        assert_eq!(range_of(&[]), None);
     }
 }

@@ -33,3 +33,33 @@ pub(super) fn lanes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<La
     };
     texts(deserializer)?.iter().map(named).collect()
 }
+
+/// As [`texts`], for names: those of a list may have blanks around them too, and empty ones are none.
+pub(super) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let texts = texts(deserializer)?;
+    let plain = texts.iter().map(|name| name.trim().trim_matches('"'));
+    Ok(plain.filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(deserialize_with = "names")]
+        names: Vec<String>,
+    }
+
+    #[test]
+    fn names_are_given_as_a_list_or_with_commas_and_empty_ones_are_none() {
+        for text in [
+            r#"{"names": ["one", " two ", ""]}"#,
+            r#"{"names": "[\"one\", two,]"}"#,
+            r#"{"names": "one,two"}"#,
+        ] {
+            let named: Named = serde_json::from_str(text).unwrap();
+            assert_eq!(named.names, ["one", "two"], "{text}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use precis_schemas::job::JobLimits;
 use precis_schemas::topology::TopologyLimits;
 use serde::{Deserialize, Serialize};
 
-use super::lists::texts;
+use super::lists::names;
 use super::local::EngineChoice;
 use super::secret::{Secret, ServerUrl};
 
@@ -169,7 +169,7 @@ pub struct Api {
     pub sync_wait_seconds: u64,
     /// Names of SageMaker endpoints (`/endpoints/{name}/invocations`) that are answered: a list, or a text with commas
     /// between. Empty: any name.
-    #[serde(deserialize_with = "texts")]
+    #[serde(deserialize_with = "names")]
     pub endpoints: Vec<String>,
     /// What does the work: `queue` (workers behind NATS), or `local` (the model in this process, without NATS; see
     /// `[local]`).

@@ -1,9 +1,10 @@
 -- The slowest jobs, with where their time went.
 --
--- From the rows themselves, of the hours that can have one of them: each row of figures knows its slowest job, so that the
--- slowest of as many of these rows as are wanted bound the answer. Hours that have changed in the last two minutes are read
--- too: their figures may not be computed yet. Times of a prediction never change, so that FINAL is not needed to see each
--- once.
+-- From the rows themselves, of the hours that can have one of them. Each row of figures knows its slowest job, so that the
+-- slowest of as many of these rows as are wanted bound the answer; where there are fewer rows, histograms do. Minutes that
+-- the window cuts are no part of a bound: their hours are read in any case, as are those that have changed in the last two
+-- minutes, whose figures may not be computed yet. Times of a prediction never change, so that FINAL is not needed to see
+-- each once.
 -- param from: time = now-1d; the window begins here
 -- param to: time = now; and ends before this
 -- param limit: 1..1000 = 20; most rows
@@ -11,9 +12,9 @@
 -- param channel: text = ''; only what came in this way
 -- param tenant: text = ''; only this account
 WITH
-    -- At least as many as are wanted took this long, unless there are fewer; and the hours in which they can have been.
+    -- Of the slowest rows of figures: how many, the least of their greatest times, and their hours.
     (
-        SELECT (if(count() < {limit:UInt32}, -inf, min(slowest_ms)), groupUniqArray(hour))
+        SELECT (count(), min(slowest_ms), groupUniqArray(hour))
         FROM
         (
             SELECT toStartOfHour(minute) AS hour, end_to_end_ms_max AS slowest_ms
@@ -21,10 +22,31 @@ WITH
             WHERE ({model:String} = '' OR model = {model:String})
                 AND ({channel:String} = '' OR channel = {channel:String})
                 AND ({tenant:String} = '' OR tenant = {tenant:String})
+                AND minute >= {from:DateTime64(3, 'UTC')}
+                AND minute + INTERVAL 1 MINUTE <= {to:DateTime64(3, 'UTC')}
             ORDER BY slowest_ms DESC
-            LIMIT {limit:UInt32}
+            LIMIT {limit:UInt32} WITH TIES
         )
-    ) AS bound
+    ) AS slowest_rows,
+    -- At least as many as are wanted took longer than this, unless there are fewer: the lower edge of a bin.
+    (
+        SELECT if(min(bin) = 0, -inf, 0.000999999 * exp((min(bin) - 1) * log(1.01 / 0.99)))
+        FROM
+        (
+            SELECT bin, sum(sum(count)) OVER (ORDER BY bin DESC) - sum(count) AS slower
+            FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'day')
+            ARRAY JOIN mapKeys(end_to_end_bins) AS bin, mapValues(end_to_end_bins) AS count
+            WHERE slowest_rows.1 < {limit:UInt32}
+                AND ({model:String} = '' OR model = {model:String})
+                AND ({channel:String} = '' OR channel = {channel:String})
+                AND ({tenant:String} = '' OR tenant = {tenant:String})
+                AND minute >= {from:DateTime64(3, 'UTC')}
+                AND minute + INTERVAL 1 MINUTE <= {to:DateTime64(3, 'UTC')}
+            GROUP BY bin
+        )
+        WHERE slower < {limit:UInt32}
+    ) AS least_of_bins,
+    if(slowest_rows.1 < {limit:UInt32}, least_of_bins, slowest_rows.2) AS least_ms
 SELECT
     job_id,
     finished_at,
@@ -48,10 +70,12 @@ WHERE finished_at >= {from:DateTime64(3, 'UTC')} AND finished_at < {to:DateTime6
     AND ({model:String} = '' OR model = {model:String})
     AND ({channel:String} = '' OR channel = {channel:String})
     AND ({tenant:String} = '' OR tenant = {tenant:String})
-    AND end_to_end_ms >= bound.1
+    AND end_to_end_ms >= least_ms
     AND toStartOfHour(finished_at) IN
     (
-        SELECT arrayJoin(bound.2)
+        SELECT arrayJoin(slowest_rows.3)
+        UNION ALL
+        SELECT toDateTime(toStartOfHour(arrayJoin([{from:DateTime64(3, 'UTC')}, {to:DateTime64(3, 'UTC')}])), 'UTC')
         UNION ALL
         SELECT toStartOfHour(minute) FROM dirty_minutes WHERE marked_at > now() - INTERVAL 2 MINUTE
     )

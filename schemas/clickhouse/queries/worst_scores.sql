@@ -1,7 +1,8 @@
 -- The predictions with the worst scores, with their texts as far as they are kept.
 --
 -- From the rows themselves, of the hours that can have one of them by their figures (there are as many with a score as low as
--- the lowest of these), or that have changed in the last two minutes, so that their figures may not be computed yet.
+-- the lowest of these). Minutes that the window cuts don't count for that: their hours are read in any case, as are those that
+-- have changed in the last two minutes, whose figures may not be computed yet.
 -- param from: time = now-1d; the window begins here
 -- param to: time = now; and ends before this
 -- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; which score
@@ -27,6 +28,8 @@ WITH
             WHERE ({model:String} = '' OR model = {model:String})
                 AND ({channel:String} = '' OR channel = {channel:String})
                 AND ({tenant:String} = '' OR tenant = {tenant:String})
+                AND minute >= {from:DateTime64(3, 'UTC')}
+                AND minute + INTERVAL 1 MINUTE <= {to:DateTime64(3, 'UTC')}
                 AND arraySum(
                     if({score:String} = 'rouge1', rouge1_bins,
                     if({score:String} = 'rouge2', rouge2_bins,
@@ -37,6 +40,8 @@ WITH
             ORDER BY least, minute DESC
             LIMIT {limit:UInt32} WITH TIES
         )
+        UNION ALL
+        SELECT toDateTime(toStartOfHour(arrayJoin([{from:DateTime64(3, 'UTC')}, {to:DateTime64(3, 'UTC')}])), 'UTC')
         UNION ALL
         SELECT toStartOfHour(minute)
         FROM dirty_minutes
