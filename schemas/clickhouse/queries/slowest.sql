@@ -28,25 +28,8 @@ WITH
             LIMIT {limit:UInt32} WITH TIES
         )
     ) AS slowest_rows,
-    -- At least as many as are wanted took longer than this, unless there are fewer: the lower edge of a bin.
-    (
-        SELECT if(min(bin) = 0, -inf, 0.000999999 * exp((min(bin) - 1) * log(1.01 / 0.99)))
-        FROM
-        (
-            SELECT bin, sum(sum(count)) OVER (ORDER BY bin DESC) - sum(count) AS slower
-            FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')}, bucket = 'day')
-            ARRAY JOIN mapKeys(end_to_end_bins) AS bin, mapValues(end_to_end_bins) AS count
-            WHERE slowest_rows.1 < {limit:UInt32}
-                AND ({model:String} = '' OR model = {model:String})
-                AND ({channel:String} = '' OR channel = {channel:String})
-                AND ({tenant:String} = '' OR tenant = {tenant:String})
-                AND minute >= {from:DateTime64(3, 'UTC')}
-                AND minute + INTERVAL 1 MINUTE <= {to:DateTime64(3, 'UTC')}
-            GROUP BY bin
-        )
-        WHERE slower < {limit:UInt32}
-    ) AS least_of_bins,
-    if(slowest_rows.1 < {limit:UInt32}, least_of_bins, slowest_rows.2) AS least_ms
+    -- Fewer rows than are wanted bound nothing.
+    if(slowest_rows.1 < {limit:UInt32}, -inf, slowest_rows.2) AS least_ms
 SELECT
     job_id,
     finished_at,

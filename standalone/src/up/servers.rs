@@ -22,6 +22,17 @@ const MAX_PAYLOAD_BYTES: u32 = 4 << 20;
 /// collection holds up every job for some 20 ms, which at 2 000 jobs a second happened twice a second.
 const NATS_COLLECTOR: [(&str, &str); 2] = [("GOGC", "400"), ("GOMEMLIMIT", "2GiB")];
 
+/// Variable of the number of threads on which the asynchronous runtime of a process runs tasks; without it, one for each
+/// core.
+const RUNTIME_THREADS: &str = "TOKIO_WORKER_THREADS";
+
+/// Threads of each role's runtime. The roles share the cores with each other and with the servers: with a thread for every
+/// core in each of them, a job's next step waits in line behind steps of other jobs.
+fn runtime_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).max(1)
+}
+
 /// This program, which plays every role.
 fn own_program() -> anyhow::Result<OsString> {
     Ok(std::env::current_exe().context("finding this program")?.into())
@@ -205,11 +216,17 @@ fn config_environment(plan: &Plan) -> Vec<(String, OsString)> {
 pub(super) fn roles(plan: &Plan, config: &Config) -> anyhow::Result<Vec<ChildSpec>> {
     let program = own_program()?;
     let role = |name: &str, role: &str, extra: Vec<OsString>| {
-        let mut environment = config_environment(plan);
-        let (variable, value) = precis_runtime::allocator::GIVE_BACK;
-        if role == "worker" && std::env::var_os(variable).is_none() {
-            environment.push((variable.to_owned(), value.into()));
-        }
+        let (give_back, yes) = precis_runtime::allocator::GIVE_BACK;
+        let threads = runtime_threads().to_string();
+        // What an operator has set stays as it is.
+        let ours = [
+            (RUNTIME_THREADS, threads.as_str(), true),
+            (give_back, yes, role == "worker"),
+        ]
+        .into_iter()
+        .filter(|(variable, _, wanted)| *wanted && std::env::var_os(variable).is_none())
+        .map(|(variable, value, _)| (variable.to_owned(), value.into()));
+        let environment = config_environment(plan).into_iter().chain(ours).collect();
         let mut arguments: Vec<OsString> = vec![role.into(), "--stop-with-parent".into()];
         arguments.extend(config_arguments(plan));
         arguments.extend(extra);

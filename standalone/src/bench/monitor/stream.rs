@@ -1,4 +1,5 @@
-//! Results out of the stream into ClickHouse by the monitor, and rows that are ready put there by a plain loop.
+//! Results out of the stream into ClickHouse by the monitor, rows that are ready put there by a plain loop, and results put there
+//! by a plain loop that reads and scores them first.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -69,7 +70,7 @@ impl Monitor {
     }
 }
 
-/// The same results by both ways.
+/// The same results by all ways.
 pub(super) async fn round(
     context: &Context,
     client: &Client,
@@ -92,20 +93,24 @@ pub(super) async fn round(
     monitor.stop().await?;
 
     let rows = rows(context, results);
-    client
-        .query_raw("CREATE TABLE IF NOT EXISTS plain_rows AS prediction_versions")
-        .execute()
-        .await?;
+    let block_rows = context.config.monitor.max_block_rows;
+    let plain = Loop::into(client, "plain_rows").await?;
     let begin = Instant::now();
-    for block in rows.chunks(context.config.monitor.max_block_rows) {
-        let mut insert = client.insert::<PredictionRow>("plain_rows").await?;
-        for row in block {
-            insert.write(row).await?;
-        }
-        insert.end().await?;
+    for block in rows.chunks(block_rows) {
+        plain.insert(block).await?;
     }
     let plain = rows.len() as f64 / begin.elapsed().as_secs_f64();
-    for table in ["prediction_versions", "plain_rows"] {
+    drop(rows);
+
+    let bodies: Vec<Vec<u8>> = results.iter().map(serde_json::to_vec).collect::<Result<_, _>>()?;
+    let scoring = Loop::into(client, "scored_rows").await?;
+    let begin = Instant::now();
+    for block in bodies.chunks(block_rows) {
+        let read: Result<Vec<JobResult>, _> = block.iter().map(|body| serde_json::from_slice(body)).collect();
+        scoring.insert(&self::rows(context, &read?)).await?;
+    }
+    let scoring = bodies.len() as f64 / begin.elapsed().as_secs_f64();
+    for table in ["prediction_versions", "plain_rows", "scored_rows"] {
         let sql = format!(
             "SELECT count() FROM {table} WHERE job_sequence >= {}",
             results[0].job_sequence
@@ -117,7 +122,33 @@ pub(super) async fn round(
             results.len()
         );
     }
-    Ok(Round { monitored, plain })
+    Ok(Round {
+        monitored,
+        plain,
+        scoring,
+    })
+}
+
+/// Blocks one after another into a table like that of the monitor, without its views.
+struct Loop<'a> {
+    client: &'a Client,
+    table: &'static str,
+}
+
+impl<'a> Loop<'a> {
+    async fn into(client: &'a Client, table: &'static str) -> anyhow::Result<Self> {
+        let create = format!("CREATE TABLE IF NOT EXISTS {table} AS prediction_versions");
+        client.query_raw(&create).execute().await?;
+        Ok(Self { client, table })
+    }
+
+    async fn insert(&self, block: &[PredictionRow]) -> anyhow::Result<()> {
+        let mut insert = self.client.insert::<PredictionRow>(self.table).await?;
+        for row in block {
+            insert.write(row).await?;
+        }
+        Ok(insert.end().await?)
+    }
 }
 
 /// Publishes all; the sequence of the last in the stream.
