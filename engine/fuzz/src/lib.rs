@@ -8,7 +8,7 @@ use kernels::Isa;
 
 /// Every instruction set that this processor has.
 pub fn isas() -> Vec<Isa> {
-    let mut isas = vec![Isa::portable(), Isa::avx2_or_less(), Isa::detect()];
+    let mut isas = vec![Isa::portable(), Isa::avx2_or_less(), Isa::without_amx(), Isa::detect()];
     isas.dedup();
     isas
 }

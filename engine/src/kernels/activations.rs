@@ -1,7 +1,7 @@
 //! The left side of a product: rows of activations, converted once for however many products.
 
 use super::lanes::{LANES, fold, sum, to_bf16, versions};
-use super::weights::group;
+use super::weights::{Lines, group};
 use super::{Isa, Precision};
 
 /// Converted rows, [count, width].
@@ -12,9 +12,9 @@ pub struct Activations {
     width: usize,
     /// Numbers from one row to the next: `width`, and room for whole groups.
     stride: usize,
-    f32: Vec<f32>,
-    bf16: Vec<u16>,
-    int8: Vec<u8>,
+    /// The rows in their type of numbers. Where a row is whole cache lines it begins at one: AMX takes twice the time to
+    /// read what lies across two.
+    values: Lines,
     /// int8: a number x stands as x / scale + zero.
     scales: Vec<f32>,
     zeros: Vec<i32>,
@@ -28,9 +28,7 @@ impl Default for Activations {
             count: 0,
             width: 0,
             stride: 0,
-            f32: Vec::new(),
-            bf16: Vec::new(),
-            int8: Vec::new(),
+            values: Lines::default(),
             scales: Vec::new(),
             zeros: Vec::new(),
             normed: Vec::new(),
@@ -84,10 +82,10 @@ impl Activations {
         self.stride = width.next_multiple_of(group(precision));
         let padded = self.count * self.stride;
         match precision {
-            Precision::F32 => self.f32.resize(padded, 0.0),
-            Precision::Bf16 => self.bf16.resize(padded, 0),
+            Precision::F32 => self.values.resize::<f32>(padded),
+            Precision::Bf16 => self.values.resize::<u16>(padded),
             Precision::Int8 => {
-                self.int8.resize(padded, 0);
+                self.values.resize::<u8>(padded);
                 self.scales.resize(self.count, 0.0);
                 self.zeros.resize(self.count, 0);
             }
@@ -97,10 +95,10 @@ impl Activations {
     fn convert(&mut self, isa: Isa, index: usize, row: &[f32]) {
         let place = index * self.stride..(index + 1) * self.stride;
         match self.precision {
-            Precision::F32 => self.f32[place].copy_from_slice(row),
-            Precision::Bf16 => bf16_row(isa, row, &mut self.bf16[place]),
+            Precision::F32 => self.values.get_mut::<f32>()[place].copy_from_slice(row),
+            Precision::Bf16 => bf16_row(isa, row, &mut self.values.get_mut::<u16>()[place]),
             Precision::Int8 => {
-                let (scale, zero) = int8_row(isa, row, &mut self.int8[place]);
+                let (scale, zero) = int8_row(isa, row, &mut self.values.get_mut::<u8>()[place]);
                 (self.scales[index], self.zeros[index]) = (scale, zero);
             }
         }
@@ -126,17 +124,17 @@ impl Activations {
     }
 
     pub(super) fn f32(&self) -> &[f32] {
-        &self.f32[..self.count * self.stride]
+        &self.values.get::<f32>()[..self.count * self.stride]
     }
 
     pub(super) fn bf16(&self) -> &[u16] {
-        &self.bf16[..self.count * self.stride]
+        &self.values.get::<u16>()[..self.count * self.stride]
     }
 
     /// The integers, the scale and the zero of each row.
     pub(super) fn int8(&self) -> (&[u8], &[f32], &[i32]) {
         (
-            &self.int8[..self.count * self.stride],
+            &self.values.get::<u8>()[..self.count * self.stride],
             &self.scales[..self.count],
             &self.zeros[..self.count],
         )

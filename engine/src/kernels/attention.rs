@@ -1,7 +1,8 @@
 //! Attention of many queries to one text: in the encoder of a text to itself, in the decoder of the beams of a request.
 
 use super::elementwise::softmax;
-use super::product::{Epilogue, Rows, Target, bf16_panel, f32_panel};
+use super::product::{Epilogue, Rows, Target, bf16_panel, f32_panel, finish};
+use super::weights::Lines;
 use super::{Isa, PANEL, PackedKeysValues, activations};
 
 /// Queries whose scores are worked on together: they stay in the first-level cache.
@@ -22,8 +23,8 @@ pub struct DistanceBias<'a> {
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
     scores: Vec<f32>,
-    queries: Vec<u16>,
-    shares: Vec<u16>,
+    queries: Lines,
+    shares: Lines,
 }
 
 impl AttentionScratch {
@@ -80,12 +81,13 @@ pub fn attend(
             } = scratch;
             let scores = &mut scores[..block * width];
             if kv.half {
-                half_queries.resize(BLOCK * key_inputs, 0);
+                half_queries.resize::<u16>(BLOCK * key_inputs);
+                let half_queries = &mut half_queries.get_mut::<u16>()[..BLOCK * key_inputs];
                 for (row, half) in half_queries.chunks_exact_mut(key_inputs).take(block).enumerate() {
                     activations::bf16_row(isa, query(row), half);
                 }
                 let rows = Rows {
-                    values: half_queries.as_slice(),
+                    values: half_queries,
                     count: block,
                     stride: key_inputs,
                     inputs: key_inputs,
@@ -116,7 +118,8 @@ pub fn attend(
             let place = |panel: usize| first * inner + head * d_kv + panel * PANEL;
             let columns = |panel: usize| (d_kv - panel * PANEL).min(PANEL);
             if kv.half {
-                shares.resize(BLOCK * value_inputs, 0);
+                shares.resize::<u16>(BLOCK * value_inputs);
+                let shares = &mut shares.get_mut::<u16>()[..BLOCK * value_inputs];
                 for (half, scores) in shares
                     .chunks_exact_mut(value_inputs)
                     .zip(scores.chunks_exact(width))
@@ -124,7 +127,7 @@ pub fn attend(
                     activations::bf16_row(isa, &scores[..value_inputs], half);
                 }
                 let rows = Rows {
-                    values: shares.as_slice(),
+                    values: shares,
                     count: block,
                     stride: value_inputs,
                     inputs: value_inputs,
@@ -159,6 +162,7 @@ pub fn attend(
             }
         }
     }
+    finish(isa);
 }
 
 /// All 64 columns of a panel of scores.

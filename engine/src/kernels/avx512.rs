@@ -28,8 +28,12 @@ unsafe fn prefetch(place: *const u8, tile: usize, steps: usize, step: usize) {
 }
 
 /// Puts a row of sums where it belongs.
-#[inline(always)]
-unsafe fn put(target: &mut Target<'_>, row: usize, sums: [__m512; WIDE]) {
+///
+/// # Safety
+/// The processor has AVX-512F, and the target this row.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn put(target: &mut Target<'_>, row: usize, sums: [__m512; WIDE]) {
     // SAFETY: `Target::check`: `columns` numbers of this row are there; the masks leave out the others.
     unsafe {
         let out = target.out.as_mut_ptr().add(row * target.stride);
@@ -45,6 +49,33 @@ unsafe fn put(target: &mut Target<'_>, row: usize, sums: [__m512; WIDE]) {
             };
             _mm512_mask_storeu_ps(out, mask, value);
         }
+    }
+}
+
+/// Puts a row of sums of 8-bit products where it belongs, as numbers.
+///
+/// # Safety
+/// As for [`put`]; there are scales of the row, and of 64 columns.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn put_scaled(
+    target: &mut Target<'_>,
+    scales: Scales<'_>,
+    row: usize,
+    sums: [__m512i; WIDE],
+) {
+    let zero = _mm512_set1_epi32(scales.zeros[row]);
+    let scale = _mm512_set1_ps(scales.rows[row]);
+    let mut values = [_mm512_setzero_ps(); WIDE];
+    // SAFETY: 64 columns have scales and sums; the rest is the caller's.
+    unsafe {
+        for (index, sum) in sums.into_iter().enumerate() {
+            let column_sums = _mm512_loadu_si512(scales.sums.as_ptr().add(index * 16).cast());
+            let columns = _mm512_loadu_ps(scales.columns.as_ptr().add(index * 16));
+            let sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(zero, column_sums));
+            values[index] = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(scale, columns));
+        }
+        put(target, row, values);
     }
 }
 
@@ -193,16 +224,7 @@ unsafe fn int8_tile<const R: usize>(
             }
         }
         for (row, sums) in sums.into_iter().enumerate() {
-            let zero = _mm512_set1_epi32(scales.zeros[first + row]);
-            let scale = _mm512_set1_ps(scales.rows[first + row]);
-            let mut values = [_mm512_setzero_ps(); WIDE];
-            for (index, sum) in sums.into_iter().enumerate() {
-                let column_sums = _mm512_loadu_si512(scales.sums.as_ptr().add(index * 16).cast());
-                let columns = _mm512_loadu_ps(scales.columns.as_ptr().add(index * 16));
-                let sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(zero, column_sums));
-                values[index] = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(scale, columns));
-            }
-            put(target, first + row, values);
+            put_scaled(target, scales, first + row, sums);
         }
     }
 }

@@ -8,6 +8,8 @@ pub struct Isa {
     pub(super) vnni: bool,
     /// `vdpbf16ps`.
     pub(super) bf16: bool,
+    /// The unit for products of matrices.
+    pub(super) amx: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +35,7 @@ impl Isa {
                     level: Level::Avx512,
                     vnni: is_x86_feature_detected!("avx512vnni"),
                     bf16: is_x86_feature_detected!("avx512bf16"),
+                    amx: super::amx::is_usable(),
                 };
             }
             if avx2 {
@@ -40,6 +43,7 @@ impl Isa {
                     level: Level::Avx2,
                     vnni: false,
                     bf16: false,
+                    amx: false,
                 };
             }
         }
@@ -52,6 +56,7 @@ impl Isa {
             level: Level::Portable,
             vnni: false,
             bf16: false,
+            amx: false,
         }
     }
 
@@ -62,18 +67,29 @@ impl Isa {
             level: found.level.min(Level::Avx2),
             vnni: false,
             bf16: false,
+            amx: false,
         }
     }
 
-    /// `avx512`, `avx2` or `portable`; after a `+` what AVX-512 has besides.
+    /// What this processor has, the unit for products of matrices left out.
+    pub fn without_amx() -> Self {
+        Self {
+            amx: false,
+            ..Self::detect()
+        }
+    }
+
+    /// `avx512`, `avx2` or `portable`; after a `+` what it has besides.
     pub fn name(self) -> &'static str {
-        match (self.level, self.vnni, self.bf16) {
+        match (self.level, self.vnni, self.bf16, self.amx) {
             (Level::Portable, ..) => "portable",
             (Level::Avx2, ..) => "avx2",
-            (Level::Avx512, true, true) => "avx512+vnni+bf16",
-            (Level::Avx512, true, false) => "avx512+vnni",
-            (Level::Avx512, false, true) => "avx512+bf16",
-            (Level::Avx512, false, false) => "avx512",
+            (Level::Avx512, true, true, true) => "avx512+vnni+bf16+amx",
+            (Level::Avx512, _, _, true) => "avx512+amx",
+            (Level::Avx512, true, true, false) => "avx512+vnni+bf16",
+            (Level::Avx512, true, false, false) => "avx512+vnni",
+            (Level::Avx512, false, true, false) => "avx512+bf16",
+            (Level::Avx512, false, false, false) => "avx512",
         }
     }
 }

@@ -9,6 +9,8 @@ use super::{Isa, PANEL, Precision};
 #[derive(Debug)]
 pub struct PackedKeysValues {
     pub(super) half: bool,
+    /// Tokens of the values are filled up to a multiple of it.
+    group: usize,
     pub(super) tokens: usize,
     pub(super) heads: usize,
     pub(super) d_kv: usize,
@@ -51,6 +53,7 @@ impl PackedKeysValues {
     ) -> Self {
         let mut packed = Self {
             half: precision != Precision::F32,
+            group: 1,
             tokens: 0,
             heads: 0,
             d_kv: 0,
@@ -94,6 +97,12 @@ impl PackedKeysValues {
             "keys and values of {tokens} tokens"
         );
         self.half = precision != Precision::F32;
+        self.group = match (self.half, isa.amx) {
+            (false, _) => 1,
+            (true, false) => 2,
+            // A line of AMX's tiles.
+            (true, true) => 32,
+        };
         (self.tokens, self.heads, self.d_kv) = (tokens, heads, d_kv);
         let (keys, values) = (self.key_length(), self.value_length());
         let at = |offset| Source {
@@ -101,7 +110,7 @@ impl PackedKeysValues {
             stride,
             offset,
         };
-        let shape = (tokens, d_kv);
+        let (shape, inputs) = ((tokens, d_kv), self.value_inputs());
         for head in 0..heads {
             if self.half {
                 self.keys.resize::<u16>(heads * keys);
@@ -109,7 +118,7 @@ impl PackedKeysValues {
                 let keys = &mut self.keys.get_mut::<u16>()[head * keys..][..keys];
                 half_keys(isa, at(key_offset), head, shape, keys);
                 let values = &mut self.values.get_mut::<u16>()[head * values..][..values];
-                half_values(isa, at(value_offset), head, shape, values);
+                half_values(isa, at(value_offset), head, inputs, shape, values);
             } else {
                 self.keys.resize::<f32>(heads * keys);
                 self.values.resize::<f32>(heads * values);
@@ -134,7 +143,7 @@ impl PackedKeysValues {
 
     /// Tokens, in whole groups.
     pub(super) fn value_inputs(&self) -> usize {
-        self.tokens.next_multiple_of(if self.half { 2 } else { 1 })
+        self.tokens.next_multiple_of(self.group)
     }
 
     /// Numbers of a head's keys.
@@ -174,19 +183,30 @@ fn half_keys_body(source: Source<'_>, head: usize, (tokens, d_kv): (usize, usize
 }
 
 versions! {
-    fn half_values(source: Source<'_>, head: usize, shape: (usize, usize), out: &mut [u16]) = half_values_body
+    fn half_values(
+        source: Source<'_>, head: usize, inputs: usize, shape: (usize, usize), out: &mut [u16]
+    ) = half_values_body
 }
 
 #[inline(always)]
-fn half_values_body(source: Source<'_>, head: usize, (tokens, d_kv): (usize, usize), out: &mut [u16]) {
-    let inputs = tokens.next_multiple_of(2);
+fn half_values_body(
+    source: Source<'_>,
+    head: usize,
+    inputs: usize,
+    (tokens, d_kv): (usize, usize),
+    out: &mut [u16],
+) {
     for (panel, out) in out.chunks_exact_mut(inputs * PANEL).enumerate() {
         let first = panel * PANEL;
         let count = d_kv.saturating_sub(first).min(PANEL);
         if count < PANEL || inputs > tokens {
             out.fill(0);
         }
-        for (pair, places) in out.chunks_exact_mut(2 * PANEL).enumerate() {
+        for (pair, places) in out
+            .chunks_exact_mut(2 * PANEL)
+            .take(tokens.div_ceil(2))
+            .enumerate()
+        {
             let one = &source.of(2 * pair, head, d_kv)[first..first + count];
             if 2 * pair + 1 < tokens {
                 let other = &source.of(2 * pair + 1, head, d_kv)[first..first + count];

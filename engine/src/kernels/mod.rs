@@ -1,13 +1,15 @@
 //! What the T5 graph computes with on a CPU: matrix products on prepacked weights, attention, and a look at logits.
 //!
-//! Every kernel is one portable Rust function. Products have besides it versions in the instructions of AVX-512 and AVX2
-//! (`avx512.rs`, `avx2.rs`, the only places with `unsafe` intrinsics); everything else is compiled once for each
+//! Every kernel is one portable Rust function. Products have besides it versions in the instructions of AMX, AVX-512 and AVX2
+//! (`amx.rs`, `avx512.rs`, `avx2.rs`, the only places with `unsafe` intrinsics); everything else is compiled once for each
 //! instruction set from the same source (`versions!`). Which one runs is found out at run time (`Isa::detect`).
 //!
 //! Two properties hold for all of them. A row's result doesn't depend on the rows beside it: sums over the inner
 //! dimension are taken in one order, whatever the tile. And nothing allocates but scratch memory that grows.
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;

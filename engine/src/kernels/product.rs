@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::isa::Level;
 use super::{Activations, Isa, PANEL, PackedWeights, Precision, portable};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
+use super::{amx, avx2, avx512};
 
 /// What becomes of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +187,17 @@ fn columns(
             }
         }
     }
+    finish(isa);
+}
+
+/// Ends a row of products by panels: gives back what instructions of `isa` have kept for the next of them.
+pub(super) fn finish(isa: Isa) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.amx {
+        amx::release();
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = isa;
 }
 
 /// Rows times a panel [inputs, 64].
@@ -210,6 +221,10 @@ pub(super) fn bf16_panel(isa: Isa, rows: Rows<'_, u16>, panel: &[u16], target: &
     rows.check(panel.len(), target);
     #[cfg(target_arch = "x86_64")]
     match isa.level {
+        // SAFETY: the unit was found usable, rows are whole lines, and `check` has made sure of every length.
+        Level::Avx512 if isa.amx && amx::fits(2 * rows.inputs) => {
+            return unsafe { amx::bf16_panel(rows, panel, target) };
+        }
         // SAFETY: the processor has the instructions, and `check` has made sure of every length.
         Level::Avx512 if isa.bf16 => return unsafe { avx512::bf16_panel(rows, panel, target) },
         // SAFETY: as above.
@@ -239,6 +254,10 @@ pub(super) fn int8_panel(
     );
     #[cfg(target_arch = "x86_64")]
     match isa.level {
+        // SAFETY: the unit was found usable, rows are whole lines, and the checks above have made sure of every length.
+        Level::Avx512 if isa.amx && rows.count >= amx::LEAST_INT8_ROWS && amx::fits(rows.inputs) => {
+            return unsafe { amx::int8_panel(rows, panel, scales, target) };
+        }
         // SAFETY: the processor has the instructions, and the checks above have made sure of every length.
         Level::Avx512 if isa.vnni => return unsafe { avx512::int8_panel(rows, panel, scales, target) },
         // SAFETY: as above.
