@@ -257,6 +257,47 @@ macro_rules! passes {
 passes!(int8_narrow, int8_wide, "tdpbusd");
 passes!(bf16_narrow, bf16_wide, "tdpbf16ps");
 
+/// Loops of nothing but one instruction.
+macro_rules! peaks {
+    ($name:ident, $dot:literal) => {
+        /// Runs `steps` steps of four products of whole tiles each.
+        ///
+        /// # Safety
+        /// The unit is usable, and `steps` is at least 1.
+        pub(super) unsafe fn $name(steps: usize) {
+            // SAFETY: reads and writes tiles only, which are shaped and have been written.
+            unsafe {
+                shape(TILE, TILE);
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "tilezero tmm4",
+                    "tilezero tmm5",
+                    "tilezero tmm6",
+                    "tilezero tmm7",
+                    "2:",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
+                    concat!($dot, " tmm1, tmm4, tmm7"),
+                    concat!($dot, " tmm2, tmm5, tmm6"),
+                    concat!($dot, " tmm3, tmm5, tmm7"),
+                    "dec {steps}",
+                    "jnz 2b",
+                    steps = inout(reg) steps => _,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nomem, nostack),
+                );
+            }
+            release();
+        }
+    };
+}
+
+peaks!(int8_peak, "tdpbusd");
+peaks!(bf16_peak, "tdpbf16ps");
+
 /// Multiplies all rows by a panel; `done` gets the sums of up to 32 rows, the first of them and how many they are.
 ///
 /// # Safety

@@ -1,8 +1,14 @@
 //! What a processor could do at most: products of numbers that are in its registers already.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::isa::Level;
 use super::{Isa, Precision};
+
+/// Tiles of sums in a step.
+#[cfg(target_arch = "x86_64")]
+const AMX_TILES: usize = 4;
 
 /// Runs a loop of `steps` steps of nothing but multiply-and-add instructions, as the kernels for `isa` use them, and
 /// tells how many operations (multiplications and additions) that were. Nothing where the kernels have no instructions of
@@ -15,6 +21,16 @@ pub fn operations_at_peak(isa: Isa, precision: Precision, steps: usize) -> Optio
                 // SAFETY: the processor was found to have AVX-512F.
                 unsafe { x86::f32(steps) };
                 (x86::REGISTERS, 32)
+            }
+            Precision::Bf16 if isa.amx && steps > 0 => {
+                // SAFETY: the unit was found usable, and there is a step.
+                unsafe { amx::bf16_peak(steps) };
+                (AMX_TILES, 16 * 16 * 64)
+            }
+            Precision::Int8 if isa.amx && steps > 0 => {
+                // SAFETY: as above.
+                unsafe { amx::int8_peak(steps) };
+                (AMX_TILES, 16 * 16 * 128)
             }
             Precision::Bf16 if isa.bf16 => {
                 // SAFETY: the processor was found to have AVX512-BF16.
