@@ -221,8 +221,8 @@ pub(super) fn bf16_panel(isa: Isa, rows: Rows<'_, u16>, panel: &[u16], target: &
     rows.check(panel.len(), target);
     #[cfg(target_arch = "x86_64")]
     match isa.level {
-        // SAFETY: the unit was found usable, rows are whole lines, and `check` has made sure of every length.
         Level::Avx512 if isa.amx && amx::fits(2 * rows.inputs) => {
+            // SAFETY: the unit was found usable, rows are whole lines, and `check` has made sure of every length.
             return unsafe { amx::bf16_panel(rows, panel, target) };
         }
         // SAFETY: the processor has the instructions, and `check` has made sure of every length.
@@ -254,8 +254,8 @@ pub(super) fn int8_panel(
     );
     #[cfg(target_arch = "x86_64")]
     match isa.level {
-        // SAFETY: the unit was found usable, rows are whole lines, and the checks above have made sure of every length.
         Level::Avx512 if isa.amx && rows.count >= amx::LEAST_INT8_ROWS && amx::fits(rows.inputs) => {
+            // SAFETY: the unit was found usable, rows are whole lines, and the checks above have made sure of every length.
             return unsafe { amx::int8_panel(rows, panel, scales, target) };
         }
         // SAFETY: the processor has the instructions, and the checks above have made sure of every length.
