@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 
 use super::PANEL;
 use super::avx512::{put, put_scaled};
-use super::product::{Rows, Scales, Target};
+use super::product::{Rows, Scales, Target, tiles};
 
 /// Rows of a tile.
 const TILE: usize = 16;
@@ -40,11 +40,16 @@ pub(super) fn is_usable() -> bool {
 fn has_instructions() -> bool {
     /// Of leaf 7: tiles, and products of bf16 and of 8-bit integers.
     const EDX: u32 = 1 << 24 | 1 << 22 | 1 << 25;
-    let leaves = __cpuid(0).eax;
-    leaves >= 7 && __cpuid_count(7, 0).edx & EDX == EDX
+    // Not unsafe in newer versions of the standard library.
+    #[allow(unused_unsafe)]
+    // SAFETY: every x86-64 processor has the instruction; a leaf is asked for that there is.
+    unsafe {
+        __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & EDX == EDX
+    }
 }
 
-/// Linux has a process ask for the unit: its registers are 8 KiB, for which signals need larger stacks.
+/// Linux has a process ask for the unit: its registers are 8 KiB, for which signals need larger stacks. It says no where it
+/// doesn't keep them, whatever the processor has.
 #[cfg(target_os = "linux")]
 fn is_permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
@@ -58,7 +63,7 @@ fn is_permitted() -> bool {
     false
 }
 
-/// Whether rows of this many bytes are whole lines of tiles. It depends on the weights alone, so that a row's result
+/// Whether rows of this many bytes are whole lines of tiles. How many rows there are doesn't matter, so that a row's result
 /// doesn't depend on what is beside it.
 pub(super) fn fits(bytes: usize) -> bool {
     bytes > 0 && bytes.is_multiple_of(LINE)
@@ -112,7 +117,7 @@ const UNSHAPED: (usize, usize) = (0, 0);
 unsafe fn shape(first: usize, second: usize) {
     if SHAPED.get() != (first, second) {
         let shape = Shape::of(first, second);
-        // SAFETY: it is a shape of palette 1.
+        // SAFETY: it is a shape of palette 1: eight tiles of at most 16 rows of 64 bytes.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shape, options(nostack, readonly)) };
         SHAPED.set((first, second));
     }
@@ -260,12 +265,13 @@ passes!(bf16_narrow, bf16_wide, "tdpbf16ps");
 /// Loops of nothing but one instruction.
 macro_rules! peaks {
     ($name:ident, $dot:literal) => {
-        /// Runs `steps` steps of four products of whole tiles each.
+        /// Runs `steps` steps of four products of whole tiles each, of ones as far as 8-bit integers go.
         ///
         /// # Safety
         /// The unit is usable, and `steps` is at least 1.
         pub(super) unsafe fn $name(steps: usize) {
-            // SAFETY: reads and writes tiles only, which are shaped and have been written.
+            let ones = Sums([0x0101_0101; SUMS]);
+            // SAFETY: reads 16 lines of 256 bytes, of which there are 32; the rest is in tiles, which are shaped.
             unsafe {
                 shape(TILE, TILE);
                 asm!(
@@ -273,10 +279,10 @@ macro_rules! peaks {
                     "tilezero tmm1",
                     "tilezero tmm2",
                     "tilezero tmm3",
-                    "tilezero tmm4",
-                    "tilezero tmm5",
-                    "tilezero tmm6",
-                    "tilezero tmm7",
+                    "tileloadd tmm4, [{ones} + {line}*1]",
+                    "tileloadd tmm5, [{ones} + {line}*1]",
+                    "tileloadd tmm6, [{ones} + {line}*1]",
+                    "tileloadd tmm7, [{ones} + {line}*1]",
                     "2:",
                     concat!($dot, " tmm0, tmm4, tmm6"),
                     concat!($dot, " tmm1, tmm4, tmm7"),
@@ -285,9 +291,11 @@ macro_rules! peaks {
                     "dec {steps}",
                     "jnz 2b",
                     steps = inout(reg) steps => _,
+                    ones = in(reg) ones.0.as_ptr(),
+                    line = in(reg) PANEL_LINE,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                    options(nomem, nostack),
+                    options(readonly, nostack),
                 );
             }
             release();
@@ -311,8 +319,8 @@ unsafe fn blocks(
     mut done: impl FnMut(&Sums, usize, usize),
 ) {
     let mut sums = Sums([0; SUMS]);
-    for first in (0..count).step_by(2 * TILE) {
-        let rows = (count - first).min(2 * TILE);
+    // Of one height as far as possible: tiles are shaped anew between two heights.
+    for (first, rows) in tiles(count, 2 * TILE) {
         let second = rows.saturating_sub(TILE);
         let pass = Pass {
             rows: pass.rows.wrapping_add(first * pass.stride),

@@ -199,8 +199,11 @@ fn half_values_body(
     for (panel, out) in out.chunks_exact_mut(inputs * PANEL).enumerate() {
         let first = panel * PANEL;
         let count = d_kv.saturating_sub(first).min(PANEL);
-        if count < PANEL || inputs > tokens {
+        if count < PANEL {
             out.fill(0);
+        } else {
+            // From the last pair on that isn't one.
+            out[tokens / 2 * 2 * PANEL..].fill(0);
         }
         for (pair, places) in out
             .chunks_exact_mut(2 * PANEL)

@@ -1,10 +1,11 @@
 -- The slowest jobs, with where their time went.
 --
 -- From the rows themselves, of the hours that can have one of them. Each row of figures knows its slowest job, so that the
--- slowest of as many of these rows as are wanted bound the answer; where there are fewer rows, histograms do. Minutes that
--- the window cuts are no part of a bound: their hours are read in any case, as are those that have changed in the last two
--- minutes, whose figures may not be computed yet. Times of a prediction never change, so that FINAL is not needed to see
--- each once.
+-- slowest of as many of these rows as are wanted bound the answer; where there are fewer rows, all jobs are looked at: those
+-- of a few hours with the limit of a dashboard, of weeks with a limit of a thousand and one model, channel and tenant, which
+-- takes seconds. Minutes that the window cuts are no part of a bound: their hours are read in any case, as are those that
+-- have changed in the last two minutes, whose figures may not be computed yet. Times of a prediction never change, so that
+-- FINAL is not needed to see each once.
 -- param from: time = now-1d; the window begins here
 -- param to: time = now; and ends before this
 -- param limit: 1..1000 = 20; most rows

@@ -23,7 +23,7 @@ pub(crate) enum Bench {
     Engine(engine::EngineBench),
     /// The whole path of a job, HTTP to HTTP: what the queue adds to an engine that answers at once
     Api(api::ApiBench),
-    /// The monitor: results from the stream into ClickHouse beside a plain insert loop, named queries, bytes of a row
+    /// The monitor: results from the stream into ClickHouse beside plain insert loops, named queries, bytes of a row
     Monitor(monitor::MonitorBench),
     /// Summaries: what bf16 and int8 change in them, and what reading long texts in parts does, by ROUGE
     Quality(quality::QualityBench),

@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `results.rs` | results that look like those of workers |
-//! | `stream.rs` | from the stream into ClickHouse, beside a plain insert loop with the same crate |
+//! | `stream.rs` | from the stream into ClickHouse, beside plain insert loops with the same crate |
 //! | `generate.rs` | many predictions, made inside ClickHouse |
 //! | `queries.rs` | every named query, timed |
 //! | `storage.rs` | bytes of a row, and what other codecs would make of its columns |
@@ -31,7 +31,7 @@ use crate::up::{Running, UpArgs};
 /// What `precis bench monitor` measures, and with how much.
 #[derive(Debug, Args)]
 pub(crate) struct MonitorBench {
-    /// Rounds, in each of which results go once through the monitor and once through a plain loop
+    /// Rounds, in each of which results go once through the monitor, once as rows that are ready and once to be scored through plain loops
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Results of a round

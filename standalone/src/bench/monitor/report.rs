@@ -44,7 +44,8 @@ pub(super) struct Summary<'a> {
     scoring_rows_per_second: f64,
     /// Median of the rounds' ratios to the plain loop.
     ratio: f64,
-    /// The same to the loop that reads and scores.
+    /// The same to the loop that reads, scores and inserts one block after another; the monitor does these side by side, so
+    /// that it may be above 1.
     ratio_to_scoring: f64,
     rows: u64,
     figures_seconds: f64,
@@ -84,9 +85,9 @@ impl fmt::Display for Summary<'_> {
         for (what, figure, digits) in [
             ("monitor", self.monitored_rows_per_second, 0),
             ("plain insert loop", self.plain_rows_per_second, 0),
-            ("ratio", self.ratio, 3),
-            ("loop that scores, too", self.scoring_rows_per_second, 0),
-            ("ratio", self.ratio_to_scoring, 3),
+            ("  monitor against it", self.ratio, 3),
+            ("loop that scores first", self.scoring_rows_per_second, 0),
+            ("  monitor against it", self.ratio_to_scoring, 3),
         ] {
             writeln!(f, "  {what:24} {figure:10.digits$}")?;
         }

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod tiles;
+
 fn isas() -> Vec<Isa> {
     let mut isas = vec![
         Isa::portable(),
@@ -52,12 +54,17 @@ fn computed(isa: Isa, precision: Precision, rows: &[f32], weights: &[f32], input
     out
 }
 
+/// Widths of rows of which half are whole lines of AMX's tiles.
+fn widths(most: usize) -> impl Strategy<Value = usize> {
+    prop_oneof![1..most, (1..most.div_ceil(64)).prop_map(|lines| 64 * lines)]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
     fn products_are_right_whatever_the_shape(
-        count in 0usize..70, inputs in 1usize..1200, outputs in 1usize..140, seed in 0u64..1000,
+        count in 0usize..70, inputs in widths(1200), outputs in 1usize..140, seed in 0u64..1000,
     ) {
         let (rows, weights) = (numbers(count * inputs, seed), numbers(outputs * inputs, seed + 1));
         let exact = exact(&rows, &weights, inputs);
@@ -105,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn a_row_is_the_same_whatever_is_beside_it(count in 1usize..20, inputs in 1usize..700, seed in 0u64..1000) {
+    fn a_row_is_the_same_whatever_is_beside_it(count in 1usize..70, inputs in widths(700), seed in 0u64..1000) {
         let outputs = 100;
         let (rows, weights) = (numbers(count * inputs, seed), numbers(outputs * inputs, seed + 1));
         for isa in isas() {
