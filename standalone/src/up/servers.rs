@@ -26,9 +26,9 @@ const NATS_COLLECTOR: [(&str, &str); 2] = [("GOGC", "400"), ("GOMEMLIMIT", "2GiB
 /// core.
 const RUNTIME_THREADS: &str = "TOKIO_WORKER_THREADS";
 
-/// Threads of each role's runtime. The roles share the cores with each other and with the servers: with a thread for every
-/// core in each of them, a job's next step waits in line behind steps of other jobs (docs/performance.md). What takes long,
-/// such as the model, runs on threads of its own.
+/// Threads of a worker's runtime. Workers share the cores with the gateway and the servers: with a thread for every core in all
+/// of them, a job's next step waits in line behind steps of other jobs (docs/performance.md). What takes long, such as the
+/// model, runs on threads of its own.
 fn runtime_threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / 2).max(1)
