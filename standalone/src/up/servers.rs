@@ -34,6 +34,18 @@ fn runtime_threads() -> usize {
     (cores / 2).max(1)
 }
 
+/// Variables of the environment that a role gets unless they are set.
+fn defaults_of(role: &str) -> Vec<(&'static str, String)> {
+    let (give_back, yes) = precis_runtime::allocator::GIVE_BACK;
+    match role {
+        "worker" => vec![
+            (RUNTIME_THREADS, runtime_threads().to_string()),
+            (give_back, yes.to_owned()),
+        ],
+        _ => vec![],
+    }
+}
+
 /// This program, which plays every role.
 fn own_program() -> anyhow::Result<OsString> {
     Ok(std::env::current_exe().context("finding this program")?.into())
@@ -217,16 +229,11 @@ fn config_environment(plan: &Plan) -> Vec<(String, OsString)> {
 pub(super) fn roles(plan: &Plan, config: &Config) -> anyhow::Result<Vec<ChildSpec>> {
     let program = own_program()?;
     let role = |name: &str, role: &str, extra: Vec<OsString>| {
-        let (give_back, yes) = precis_runtime::allocator::GIVE_BACK;
-        let threads = runtime_threads().to_string();
         // What an operator has set stays as it is.
-        let ours = [
-            (RUNTIME_THREADS, threads.as_str(), true),
-            (give_back, yes, role == "worker"),
-        ]
-        .into_iter()
-        .filter(|(variable, _, wanted)| *wanted && std::env::var_os(variable).is_none())
-        .map(|(variable, value, _)| (variable.to_owned(), value.into()));
+        let ours = defaults_of(role)
+            .into_iter()
+            .filter(|(variable, _)| std::env::var_os(variable).is_none())
+            .map(|(variable, value)| (variable.to_owned(), value.into()));
         let environment = config_environment(plan).into_iter().chain(ours).collect();
         let mut arguments: Vec<OsString> = vec![role.into(), "--stop-with-parent".into()];
         arguments.extend(config_arguments(plan));
@@ -245,4 +252,19 @@ pub(super) fn roles(plan: &Plan, config: &Config) -> anyhow::Result<Vec<ChildSpe
     }
     roles.push(role("api", "api", vec![]));
     Ok(roles)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_workers_share_the_cores_and_give_memory_back() {
+        let variables: Vec<&str> = defaults_of("worker").iter().map(|(name, _)| *name).collect();
+        assert_eq!(
+            variables,
+            ["TOKIO_WORKER_THREADS", "MIMALLOC_DISALLOW_ARENA_ALLOC"]
+        );
+        assert!(["api", "monitor"].iter().all(|role| defaults_of(role).is_empty()));
+    }
 }
