@@ -10,8 +10,9 @@ use precis_schemas::time;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
+use crate::http::router;
 use crate::local::{self, Local};
-use crate::{metrics, router};
+use crate::metrics;
 
 /// Where the runtime's interface is; set by Lambda.
 pub(crate) const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";

@@ -28,42 +28,22 @@
 mod access;
 mod analytics;
 mod args;
-mod batch;
-mod cancel;
-mod depth;
-mod ending;
-mod eta;
-mod events;
-mod extract;
-mod idempotency;
-mod idle;
+mod batches;
+mod compat;
+mod http;
+mod jobs;
 mod lambda;
-mod layers;
 mod local;
-mod lookup;
-mod media_type;
 mod metrics;
-mod model;
 mod openapi;
-mod prefer;
-mod problem;
-mod progress;
 mod queue;
-mod report;
-mod router;
-mod routes;
-mod serve;
-mod signs;
-mod slow;
 mod state;
-mod submit;
-mod sync;
 #[cfg(test)]
 mod testing;
-mod together;
-mod view;
-mod wait;
-mod webhook;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod webhooks;
 
 pub use metrics::describe as describe_metrics;
 
@@ -79,11 +59,11 @@ use tokio::net::TcpListener;
 
 use crate::access::Gate;
 use crate::analytics::Analytics;
-use crate::progress::Running;
-use crate::queue::Nats;
+use crate::queue::NatsQueue;
 use crate::state::{AppState, Parts};
-use crate::wait::Waiters;
-use crate::webhook::Webhooks;
+use crate::watch::progress::Running;
+use crate::watch::wait::Waiters;
+use crate::webhooks::Webhooks;
 
 /// How long a process that ends waits until the monitor is told of its last summaries.
 const LONGEST_FLUSH: Duration = Duration::from_secs(3);
@@ -116,12 +96,12 @@ async fn run_on_queue(context: Context) -> anyhow::Result<()> {
         () = stop.cancelled() => return Ok(()),
         connection = context.queue("precis-api") => connection?,
     };
-    let queue = Nats::open(connection.clone()).await?;
+    let queue = NatsQueue::open(connection.clone()).await?;
     let workers = Workers::listen(&connection.client, stop.clone()).await?;
     let waiters = Waiters::default();
     let running = Running::default();
-    wait::listen(&connection.client, waiters.clone(), running.clone(), stop.clone()).await?;
-    progress::listen(&connection.client, running.clone(), stop.clone()).await?;
+    watch::wait::listen(&connection.client, waiters.clone(), running.clone(), stop.clone()).await?;
+    watch::progress::listen(&connection.client, running.clone(), stop.clone()).await?;
     let readiness = Readiness::default();
     tokio::spawn(queue::watch(queue.clone(), readiness.clone(), stop.clone()));
 
@@ -142,9 +122,9 @@ async fn run_on_queue(context: Context) -> anyhow::Result<()> {
     });
     announce(&listener, &context.config)?;
     let nats = &context.config.nats;
-    webhook::run(state.clone(), connection, nats.replicas, nats.manage_topology).await?;
-    let router = router::router(state, readiness);
-    serve::serve(listener, router, &context.config.http, stop).await;
+    webhooks::run(state.clone(), connection, nats.replicas, nats.manage_topology).await?;
+    let router = http::router::router(state, readiness);
+    http::serve::serve(listener, router, &context.config.http, stop).await;
     Ok(())
 }
 
@@ -166,8 +146,8 @@ async fn run_alone(context: Context) -> anyhow::Result<()> {
         local = local::start(&context) => local?,
     };
     announce(&listener, &context.config)?;
-    let router = router::router(local.state, local.readiness);
-    serve::serve(listener, router, &context.config.http, context.stop).await;
+    let router = http::router::router(local.state, local.readiness);
+    http::serve::serve(listener, router, &context.config.http, context.stop).await;
     local.desk.flush(LONGEST_FLUSH).await;
     Ok(())
 }

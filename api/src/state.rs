@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use precis_runtime::config::{Api, Batches, Http, Limits};
+use precis_runtime::config::{ApiConfig, BatchesConfig, HttpConfig, LimitsConfig};
 use precis_runtime::liveness::Workers;
 use precis_schemas::error_code::Refusal;
 use tokio::time::Instant;
@@ -10,23 +10,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Gate;
 use crate::analytics::Analytics;
-use crate::batch::Tallies;
-use crate::depth::{Depth, DepthCache};
-use crate::progress::Running;
-use crate::queue::Queue;
-use crate::wait::Waiters;
-use crate::webhook::Webhooks;
+use crate::batches::Tallies;
+use crate::queue::QueueBackend;
+use crate::queue::depth_cache::{Depth, DepthCache};
+use crate::watch::progress::Running;
+use crate::watch::wait::Waiters;
+use crate::webhooks::Webhooks;
 
 /// What the state is made of.
 pub(crate) struct Parts {
     /// What a request may carry.
-    pub(crate) limits: Limits,
+    pub(crate) limits: LimitsConfig,
     /// The gateway's own settings.
-    pub(crate) api: Api,
+    pub(crate) api: ApiConfig,
     /// How HTTP is spoken.
-    pub(crate) http: Http,
+    pub(crate) http: HttpConfig,
     /// What an upload may bring.
-    pub(crate) batches: Batches,
+    pub(crate) batches: BatchesConfig,
     /// Whom and how to call back.
     pub(crate) webhooks: Webhooks,
     /// Who may call.
@@ -34,7 +34,7 @@ pub(crate) struct Parts {
     /// How long results are kept.
     pub(crate) result_ttl_hours: u64,
     /// The queue.
-    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) queue: Arc<dyn QueueBackend>,
     /// The analytics database.
     pub(crate) analytics: Analytics,
     /// Live workers.
@@ -70,22 +70,22 @@ impl AppState {
     }
 
     /// What a request may carry.
-    pub(crate) fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &LimitsConfig {
         &self.0.parts.limits
     }
 
     /// The gateway's own settings.
-    pub(crate) fn api(&self) -> &Api {
+    pub(crate) fn api(&self) -> &ApiConfig {
         &self.0.parts.api
     }
 
     /// How HTTP is spoken.
-    pub(crate) fn http(&self) -> &Http {
+    pub(crate) fn http(&self) -> &HttpConfig {
         &self.0.parts.http
     }
 
     /// What an upload may bring.
-    pub(crate) fn batches(&self) -> &Batches {
+    pub(crate) fn batches(&self) -> &BatchesConfig {
         &self.0.parts.batches
     }
 
@@ -110,7 +110,7 @@ impl AppState {
     }
 
     /// The queue.
-    pub(crate) fn queue(&self) -> &dyn Queue {
+    pub(crate) fn queue(&self) -> &dyn QueueBackend {
         &*self.0.parts.queue
     }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # On a machine with a GPU: builds for it, compares its summaries with those of the CPU in f32, and measures both.
-#   bench/gpu/verify.sh cuda|metal [MODEL]
+#   benchmarks/gpu/verify.sh cuda|metal [MODEL]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 device=${1:?cuda or metal}

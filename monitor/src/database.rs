@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clickhouse::Client;
 use clickhouse::error::Error;
-use precis_runtime::config::ClickHouse;
+use precis_runtime::config::ClickHouseConfig;
 
 /// Longest that a statement, or one step of an insert, may take before it counts as failed.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ pub struct Database {
 
 impl Database {
     /// What `settings` describe. Nothing is sent yet.
-    pub fn new(settings: &ClickHouse) -> Self {
+    pub fn new(settings: &ClickHouseConfig) -> Self {
         let mut server = Client::default()
             .with_url(settings.url.expose())
             .with_user(&settings.user)
@@ -169,10 +169,10 @@ mod tests {
 
     #[test]
     fn what_is_shown_has_no_password() {
-        let settings = ClickHouse {
+        let settings = ClickHouseConfig {
             url: precis_runtime::config::ServerUrl::new("http://me:hunter2@host:8123"),
             password: Some(precis_runtime::config::Secret::new("hunter2")),
-            ..ClickHouse::default()
+            ..ClickHouseConfig::default()
         };
         assert!(!format!("{:?}", Database::new(&settings)).contains("hunter2"));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clickhouse::Row;
 use clickhouse::sql::Identifier;
-use precis_runtime::config::ClickHouse;
+use precis_runtime::config::ClickHouseConfig;
 use precis_schemas::migrations::{ALL, LEDGER, Migration};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -87,7 +87,7 @@ impl Applied {
 ///
 /// # Errors
 /// When ClickHouse can't be reached, or the database is not one that this program may change.
-pub async fn migrate(database: &Database, settings: &ClickHouse) -> Result<usize, MigrateError> {
+pub async fn migrate(database: &Database, settings: &ClickHouseConfig) -> Result<usize, MigrateError> {
     let create = database
         .server
         .query("CREATE DATABASE IF NOT EXISTS ?")

@@ -1,7 +1,7 @@
 //! How long ClickHouse keeps what is in it: the configuration's days instead of those of the migrations.
 
 use clickhouse::error::Error;
-use precis_runtime::config::ClickHouse;
+use precis_runtime::config::ClickHouseConfig;
 
 use crate::database::Database;
 
@@ -62,7 +62,7 @@ fn rules(texts: u32, rows: u32) -> Vec<Rule> {
 ///
 /// # Errors
 /// When ClickHouse can't be reached, or refuses.
-pub(crate) async fn apply(database: &Database, settings: &ClickHouse) -> Result<usize, Error> {
+pub(crate) async fn apply(database: &Database, settings: &ClickHouseConfig) -> Result<usize, Error> {
     let mut changes = 0;
     for rule in rules(settings.text_ttl_days, settings.row_ttl_days) {
         let definition: String = database
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_migrations_keep_things_for_as_long_as_the_defaults_say() {
-        let settings = ClickHouse::default();
+        let settings = ClickHouseConfig::default();
         let schema: String = precis_schemas::migrations::ALL.iter().map(|m| m.sql).collect();
         for rule in rules(settings.text_ttl_days, settings.row_ttl_days) {
             let days = rule.part.split(['(', ')']).rev().nth(1).unwrap();

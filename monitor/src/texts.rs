@@ -1,6 +1,6 @@
 //! How texts are kept in rows.
 
-use precis_runtime::config::{Monitor, TextPolicy};
+use precis_runtime::config::{MonitorConfig, TextPolicy};
 use sha2::{Digest, Sha256};
 
 /// What becomes of the texts of a prediction before it is stored. Scores are computed first, of whole texts.
@@ -14,7 +14,7 @@ pub struct Texts {
 
 impl Texts {
     /// What the configuration says.
-    pub fn of(settings: &Monitor) -> Self {
+    pub fn of(settings: &MonitorConfig) -> Self {
         Self {
             policy: settings.texts,
             max_chars: settings.text_chars,

@@ -2,9 +2,9 @@
 
 use anyhow::Context as _;
 use precis_runtime::admin::{self, Readiness};
-use precis_runtime::config::ClickHouse;
+use precis_runtime::config::ClickHouseConfig;
 use precis_runtime::liveness::Workers;
-use precis_runtime::{Context, boot::Queue, spans};
+use precis_runtime::{Context, boot::NatsConnection, spans};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,11 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     outcome
 }
 
-async fn work(context: &Context, readiness: &Readiness, connection: &OnceLock<Queue>) -> anyhow::Result<()> {
+async fn work(
+    context: &Context,
+    readiness: &Readiness,
+    connection: &OnceLock<NatsConnection>,
+) -> anyhow::Result<()> {
     let config = &context.config;
     let queue = tokio::select! {
         () = context.stop.cancelled() => return Ok(()),
@@ -84,7 +88,7 @@ async fn work(context: &Context, readiness: &Readiness, connection: &OnceLock<Qu
     Ok(())
 }
 
-async fn sink(context: &Context, queue: Queue, readiness: Readiness) -> anyhow::Result<()> {
+async fn sink(context: &Context, queue: NatsConnection, readiness: Readiness) -> anyhow::Result<()> {
     let config = &context.config;
     let database = Database::new(&config.clickhouse);
     sinks::watch::clickhouse_sinks(&queue, &config.nats, &config.monitor, &context.stop).await?;
@@ -124,7 +128,7 @@ async fn sink(context: &Context, queue: Queue, readiness: Readiness) -> anyhow::
 /// Tries until the database has the schema; false when the word to stop came first.
 async fn wait_for_schema(
     database: &Database,
-    settings: &ClickHouse,
+    settings: &ClickHouseConfig,
     stop: &CancellationToken,
 ) -> Result<bool, MigrateError> {
     let mut backoff = Backoff::default();

@@ -23,7 +23,7 @@ pub struct RawJob<'a> {
 
 /// How a job ended without a worker.
 #[derive(Debug, Clone)]
-pub struct Ending {
+pub struct Termination {
     /// `failed`, `expired` or `cancelled`.
     pub outcome: Outcome,
     /// Why.
@@ -57,7 +57,7 @@ impl Address {
 }
 
 /// The record that answers `job`; none when its body has no id under which it could be answered.
-pub fn answer(job: RawJob<'_>, ending: &Ending, now: Timestamp) -> Option<JobResult> {
+pub fn answer(job: RawJob<'_>, termination: &Termination, now: Timestamp) -> Option<JobResult> {
     let address = Address::of(job.subject);
     let read = Job::from_json(job.body).ok();
     let id = match &read {
@@ -86,9 +86,9 @@ pub fn answer(job: RawJob<'_>, ending: &Ending, now: Timestamp) -> Option<JobRes
         lane: address.lane,
         tenant: address.tenant,
         channel,
-        outcome: ending.outcome,
+        outcome: termination.outcome,
         summary: None,
-        error: Some(ending.reason.clone()),
+        error: Some(termination.reason.clone()),
         sizes: Sizes {
             text_chars: chars(&text),
             reference_chars: reference.as_deref().map_or(0, chars),
@@ -111,7 +111,7 @@ pub fn answer(job: RawJob<'_>, ending: &Ending, now: Timestamp) -> Option<JobRes
             total_ms: waited,
             ..Timings::default()
         },
-        attempt: ending.attempts,
+        attempt: termination.attempts,
         submitted_at: to_millis(job.submitted_at),
         started_at: None,
         finished_at: to_millis(now),
@@ -141,12 +141,12 @@ mod tests {
             sequence: 9,
             submitted_at: "2026-11-23T13:00:00.0001Z".parse().unwrap(),
         };
-        let ending = Ending {
+        let termination = Termination {
             outcome: Outcome::Failed,
             reason: Refusal::new(ErrorCode::UnknownModel, "no worker serves nope"),
             attempts: 0,
         };
-        answer(job, &ending, "2026-11-23T13:01:00.0001Z".parse().unwrap())
+        answer(job, &termination, "2026-11-23T13:01:00.0001Z".parse().unwrap())
     }
 
     #[test]

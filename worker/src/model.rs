@@ -6,7 +6,7 @@ use precis_engine::{
     DeviceChoice, EarlyStopping, Engine, EngineOptions, GenerationParams as EngineParams, LoadError,
     ModelSource, PrecisionChoice,
 };
-use precis_runtime::config::{ModelChoice, Worker};
+use precis_runtime::config::{ModelChoice, WorkerConfig};
 use precis_schemas::GenerationParams;
 use precis_schemas::params::{EarlyStopping as WantedStopping, Never};
 
@@ -55,7 +55,7 @@ pub fn source_of(choice: &ModelChoice) -> ModelSource {
 ///
 /// # Errors
 /// When the device is not there or the model can't be loaded.
-pub fn load(settings: &Worker, newest: bool) -> Result<Arc<Engine>, ModelError> {
+pub fn load(settings: &WorkerConfig, newest: bool) -> Result<Arc<Engine>, ModelError> {
     let device: DeviceChoice = settings
         .device
         .parse()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::Client;
 use precis_runtime::admin::{self, Readiness};
-use precis_runtime::boot::Queue;
+use precis_runtime::boot::NatsConnection;
 use precis_runtime::results::Results;
 use precis_runtime::{Config, Context, spans};
 use precis_schemas::event::Progress;
@@ -151,7 +151,9 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
 }
 
 /// Connects to the queue and loads the model.
-async fn prepare(context: &Context) -> anyhow::Result<(Queue, Identity, watch::Sender<Arc<Serving>>)> {
+async fn prepare(
+    context: &Context,
+) -> anyhow::Result<(NatsConnection, Identity, watch::Sender<Arc<Serving>>)> {
     let queue = context.queue("precis-worker").await?;
     let settings = context.config.worker.clone();
     let worker = name_of_worker(settings.id.as_deref())?;

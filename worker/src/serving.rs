@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use precis_engine::{Engine, GenerateRequest, GenerationParams as EngineParams};
-use precis_runtime::config::{ModelChoice, Worker};
+use precis_runtime::config::{ModelChoice, WorkerConfig};
 use precis_schemas::Token;
 use precis_schemas::result::{ModelRef, WorkerRef};
 use tokio::sync::watch;
@@ -41,7 +41,7 @@ impl Serving {
     /// # Errors
     /// When there is no such model or device, it doesn't fit, or it writes nothing that makes sense.
     pub fn load(
-        settings: &Worker,
+        settings: &WorkerConfig,
         worker: &Token,
         served_as: &Token,
         newest: bool,
@@ -103,7 +103,7 @@ fn try_out(engine: &Engine) -> Result<(), precis_engine::RowError> {
 /// Replaces the model when the process gets SIGHUP or, with `worker.watch_model_seconds`, when the files of its folder have
 /// changed and are left alone since. Until `stop`.
 pub async fn replace(
-    settings: Worker,
+    settings: WorkerConfig,
     worker: Token,
     current: watch::Sender<Arc<Serving>>,
     mut asked: Asked,
@@ -168,7 +168,7 @@ impl Asked {
     ///
     /// # Errors
     /// When the process can't have a handler for the signal.
-    pub fn listen(settings: &Worker) -> std::io::Result<Self> {
+    pub fn listen(settings: &WorkerConfig) -> std::io::Result<Self> {
         let watched = match (&settings.model, settings.watch_model_seconds) {
             (ModelChoice::Folder(folder), seconds @ 1..) => {
                 let seen = stamps(folder);

@@ -8,8 +8,8 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::{Lane, Token};
 
 use super::gate::Key;
-use crate::problem::ApiError;
-use crate::queue::Queue;
+use crate::http::problem::ApiError;
+use crate::queue::QueueBackend;
 use crate::state::AppState;
 
 /// Account of requests without a key.
@@ -116,7 +116,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`ErrorCode::QuotaExceeded`] when there is not enough, or when the queue can't be asked.
-    pub(crate) async fn reserve(&self, queue: &dyn Queue, jobs: u64) -> Result<(), Refusal> {
+    pub(crate) async fn reserve(&self, queue: &dyn QueueBackend, jobs: u64) -> Result<(), Refusal> {
         match self.key.as_ref().and_then(|key| key.quota.as_ref()) {
             Some(quota) => quota.reserve(queue, &self.tenant, jobs).await,
             None => Ok(()),

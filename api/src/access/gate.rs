@@ -5,15 +5,15 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
-use precis_runtime::config::{Access, ApiKey, KeyHash};
+use precis_runtime::config::{AccessConfig, ApiKey, KeyHash};
 use precis_runtime::keys;
 use precis_schemas::{ErrorCode, Lane, Token};
 
 use super::caller::Caller;
 use super::quota::Quota;
 use super::rate::Rate;
+use crate::http::problem::ApiError;
 use crate::metrics;
-use crate::problem::ApiError;
 
 /// A key as the gateway holds it.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// A gate with these settings.
-    pub(crate) fn new(settings: &Access) -> Self {
+    pub(crate) fn new(settings: &AccessConfig) -> Self {
         Self {
             keys: settings.keys.iter().map(|key| Arc::new(Key::of(key))).collect(),
             open_routes: settings.open_routes.clone(),

@@ -10,7 +10,7 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::queue::Queue;
+use crate::queue::QueueBackend;
 
 /// How long a look counts as the present.
 const FRESH: Duration = Duration::from_millis(500);
@@ -40,7 +40,12 @@ impl Quota {
     }
 
     /// Takes room for `jobs`.
-    pub(super) async fn reserve(&self, queue: &dyn Queue, tenant: &Token, jobs: u64) -> Result<(), Refusal> {
+    pub(super) async fn reserve(
+        &self,
+        queue: &dyn QueueBackend,
+        tenant: &Token,
+        jobs: u64,
+    ) -> Result<(), Refusal> {
         let mut last = self.last.lock().await;
         let known = last
             .as_ref()

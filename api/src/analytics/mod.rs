@@ -1,11 +1,13 @@
 //! What is asked of the analytics database: named queries, and whether there is a prediction of a job.
 
+pub(crate) mod routes;
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use clickhouse::Client;
 use clickhouse::error::Error;
-use precis_runtime::config::ClickHouse;
+use precis_runtime::config::ClickHouseConfig;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::queries::NamedQuery;
 use precis_schemas::{JobId, Token};
@@ -64,7 +66,7 @@ pub(crate) struct Analytics {
 
 impl Analytics {
     /// The database of this configuration. Nothing is sent yet.
-    pub(crate) fn new(settings: &ClickHouse) -> Self {
+    pub(crate) fn new(settings: &ClickHouseConfig) -> Self {
         let mut client = Client::default()
             .with_url(settings.url.expose())
             .with_user(&settings.user)

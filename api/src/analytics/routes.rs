@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use crate::access::Caller;
 use crate::analytics::Format;
-use crate::extract::Query;
-use crate::layers::no_cache;
-use crate::problem::ApiError;
+use crate::http::extract::Query;
+use crate::http::layers::no_cache;
+use crate::http::problem::ApiError;
 use crate::state::AppState;
 
 /// Every query, with what it takes.

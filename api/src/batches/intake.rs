@@ -25,10 +25,12 @@ use super::store;
 use super::tally::patience;
 use super::upload::{self, Bounds, Upload};
 use crate::access::Caller;
-use crate::idempotency::{self, Key};
-use crate::problem::ApiError;
+use crate::http::extract;
+use crate::http::problem::ApiError;
+use crate::jobs::idempotency::{self, Key};
+use crate::jobs::model;
 use crate::state::AppState;
-use crate::{extract, model, webhook};
+use crate::webhooks;
 
 /// Rows that are on their way to the queue at once.
 const IN_FLIGHT: usize = 64;
@@ -151,7 +153,7 @@ impl Batch {
             tenant: caller.tenant().clone(),
         };
         caller.may_submit(subject.lane, &subject.model)?;
-        let callback = webhook::asked_for(&state, &caller, options.callback_url)?;
+        let callback = webhooks::asked_for(&state, &caller, options.callback_url)?;
         let now = time::now();
         let head = Head {
             id,

@@ -25,8 +25,8 @@ use super::rows::FileFormat;
 use super::store;
 use super::tally::{is_abandoned, patience};
 use super::upload::{self, Bounds, Upload};
-use crate::idempotency::{self, Call, Key};
-use crate::problem::ApiError;
+use crate::http::problem::ApiError;
+use crate::jobs::idempotency::{self, Call, Key};
 use crate::queue::Created;
 use crate::state::AppState;
 

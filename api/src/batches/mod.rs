@@ -17,6 +17,7 @@ mod json_lines;
 mod key;
 mod publisher;
 mod results;
+pub(crate) mod routes;
 mod rows;
 mod store;
 mod tally;

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use super::rows::Row;
 use crate::access::Caller;
-use crate::problem::ApiError;
+use crate::http::problem::ApiError;
+use crate::jobs::submit;
 use crate::state::AppState;
-use crate::submit;
 
 /// Pause before a row is tried again for which there was no room.
 const PAUSE: Duration = Duration::from_millis(250);

@@ -11,9 +11,9 @@ use precis_schemas::rest::{JobError, Status};
 
 use super::{store, tally};
 use crate::access::Caller;
-use crate::queue::Copy;
+use crate::jobs::view;
+use crate::queue::ReadConsistency;
 use crate::state::AppState;
-use crate::view;
 
 /// Rows that are looked up at once.
 const IN_FLIGHT: usize = 32;
@@ -211,9 +211,9 @@ async fn line_of(state: AppState, head: Head, index: u64, row: Row) -> Result<Ba
         id: Some(handle.to_string()),
         ..line
     };
-    let mut result = state.queue().result(&handle.id, Copy::Any).await?;
+    let mut result = state.queue().result(&handle.id, ReadConsistency::Any).await?;
     if result.is_none() && state.queue().standing(sequence).await?.is_none() {
-        result = state.queue().result(&handle.id, Copy::Leader).await?;
+        result = state.queue().result(&handle.id, ReadConsistency::Leader).await?;
         if result.is_none() {
             let gone = Refusal::new(ErrorCode::JobGone, "the result is no longer kept");
             return Ok(BatchLine {

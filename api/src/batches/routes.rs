@@ -11,11 +11,11 @@ use precis_schemas::{GenerationParams, JobId, Lane};
 use serde::Deserialize;
 
 use crate::access::Caller;
-use crate::batch::{self, Format, Options, Taken};
-use crate::extract::Query;
-use crate::idempotency::{self, Key};
-use crate::layers::no_cache;
-use crate::problem::ApiError;
+use crate::batches::{self, Format, Options, Taken};
+use crate::http::extract::Query;
+use crate::http::layers::no_cache;
+use crate::http::problem::ApiError;
+use crate::jobs::idempotency::{self, Key};
 use crate::state::AppState;
 
 /// Query of `POST /v1/batches`: what all rows have in common.
@@ -57,18 +57,18 @@ pub(crate) async fn submit(
     };
     // What the upload says is known at its end; the query is known now.
     let key = Key::read(request.headers(), caller.tenant(), "/v1/batches", &options)?;
-    let taken = batch::take(state.clone(), caller.clone(), options, key, request, trace).await?;
+    let taken = batches::take(state.clone(), caller.clone(), options, key, request, trace).await?;
     let (head, is_replayed) = match taken {
         Taken::Now(head) => (head, false),
         Taken::Before(head) => (head, true),
     };
     // Its rows are queued: whatever can't be looked up now, the client must learn the id.
-    let view = match batch::view(&state, &caller, &head).await {
+    let view = match batches::view(&state, &caller, &head).await {
         Ok(view) => view,
         Err(refusal) if is_replayed => return Err(refusal.into()),
         Err(refusal) => {
             tracing::warn!(batch = %head.id, %refusal, "a batch was accepted, and can't be looked at");
-            batch::view_of_head(&state, &head)
+            batches::view_of_head(&state, &head)
         }
     };
     let mut response = (StatusCode::ACCEPTED, Json(&view)).into_response();
@@ -97,8 +97,8 @@ pub(crate) async fn show(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let head = batch::head(state.queue(), caller.tenant(), &id_of(&id)?).await?;
-    let view = batch::view(&state, &caller, &head).await?;
+    let head = batches::head(state.queue(), caller.tenant(), &id_of(&id)?).await?;
+    let view = batches::view(&state, &caller, &head).await?;
     Ok(([no_cache()], Json(view)).into_response())
 }
 
@@ -118,8 +118,8 @@ pub(crate) async fn results(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let format = Format::wanted(query.format.as_deref(), &headers)?;
-    let head = batch::head(state.queue(), caller.tenant(), &id_of(&id)?).await?;
-    let body = Body::from_stream(batch::stream(state, caller, head, format));
+    let head = batches::head(state.queue(), caller.tenant(), &id_of(&id)?).await?;
+    let body = Body::from_stream(batches::stream(state, caller, head, format));
     let media_type = HeaderValue::from_static(format.media_type());
     Ok(([(header::CONTENT_TYPE, media_type), no_cache()], body).into_response())
 }

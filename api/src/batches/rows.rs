@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::csv::Csv;
 use super::json_lines::JsonLines;
-use crate::problem::ApiError;
+use crate::http::problem::ApiError;
 
 /// What a row asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

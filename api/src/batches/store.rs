@@ -6,20 +6,20 @@ use precis_schemas::{JobId, Token};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::queue::Queue;
+use crate::queue::QueueBackend;
 
 /// The head of a batch of this tenant.
 ///
 /// # Errors
 /// [`ErrorCode::BatchNotFound`] when there is none, or none any more.
-pub(crate) async fn head(queue: &dyn Queue, tenant: &Token, batch: &JobId) -> Result<Head, Refusal> {
+pub(crate) async fn head(queue: &dyn QueueBackend, tenant: &Token, batch: &JobId) -> Result<Head, Refusal> {
     let head = find_head(queue, tenant, batch).await?;
     head.ok_or_else(|| not_found(batch))
 }
 
 /// As [`head`]; none when there is none.
 pub(super) async fn find_head(
-    queue: &dyn Queue,
+    queue: &dyn QueueBackend,
     tenant: &Token,
     batch: &JobId,
 ) -> Result<Option<Head>, Refusal> {
@@ -36,7 +36,7 @@ pub(super) fn not_found(batch: &JobId) -> Refusal {
 
 /// A chunk that the head tells of.
 pub(super) async fn chunk(
-    queue: &dyn Queue,
+    queue: &dyn QueueBackend,
     tenant: &Token,
     batch: &JobId,
     number: u64,
@@ -52,13 +52,13 @@ pub(super) async fn chunk(
 }
 
 /// Writes a head.
-pub(super) async fn write_head(queue: &dyn Queue, tenant: &Token, head: &Head) -> Result<(), Refusal> {
+pub(super) async fn write_head(queue: &dyn QueueBackend, tenant: &Token, head: &Head) -> Result<(), Refusal> {
     write(queue, head_of(tenant, &head.id), head).await
 }
 
 /// Writes a chunk.
 pub(super) async fn write_chunk(
-    queue: &dyn Queue,
+    queue: &dyn QueueBackend,
     tenant: &Token,
     batch: &JobId,
     number: u64,
@@ -67,7 +67,7 @@ pub(super) async fn write_chunk(
     write(queue, chunk_of(tenant, batch, number), chunk).await
 }
 
-async fn read<T: DeserializeOwned>(queue: &dyn Queue, subject: String) -> Result<Option<T>, Refusal> {
+async fn read<T: DeserializeOwned>(queue: &dyn QueueBackend, subject: String) -> Result<Option<T>, Refusal> {
     let Some(bytes) = queue.batch_record(subject.clone()).await? else {
         return Ok(None);
     };
@@ -77,7 +77,7 @@ async fn read<T: DeserializeOwned>(queue: &dyn Queue, subject: String) -> Result
     })
 }
 
-async fn write(queue: &dyn Queue, subject: String, record: &impl Serialize) -> Result<(), Refusal> {
+async fn write(queue: &dyn QueueBackend, subject: String, record: &impl Serialize) -> Result<(), Refusal> {
     // Texts, numbers and times always have a JSON form.
     let body = serde_json::to_vec(record).unwrap_or_default();
     queue.keep_batch_record(subject, body.into()).await

@@ -10,14 +10,14 @@ use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::HeaderMap;
-use precis_runtime::config::Batches;
+use precis_runtime::config::BatchesConfig;
 use precis_schemas::error_code::ErrorCode;
 use tokio::time::{Instant, timeout_at};
 
 use super::rows::FileFormat;
-use crate::extract::{self, discard, leave};
-use crate::media_type::{MediaType, announced_length, check_coding};
-use crate::problem::ApiError;
+use crate::http::extract::{self, discard, leave};
+use crate::http::media_type::{MediaType, announced_length, check_coding};
+use crate::http::problem::ApiError;
 use crate::state::AppState;
 
 /// The body of a batch, by its form.
@@ -75,7 +75,7 @@ fn bounded(body: Body, beginning: Arc<Beginning>) -> Body {
 }
 
 /// Takes the request apart by its media type.
-pub(super) async fn of_request(request: Request, limits: &Batches) -> Result<Upload, ApiError> {
+pub(super) async fn of_request(request: Request, limits: &BatchesConfig) -> Result<Upload, ApiError> {
     let essence = essence(request.headers())?;
     if let Some(length) = announced_length(request.headers())
         && length > limits.max_upload_bytes
@@ -146,7 +146,7 @@ pub(super) struct Bounds {
 
 impl Bounds {
     /// The bounds of an upload that begins now.
-    pub(super) fn new(limits: &Batches) -> Self {
+    pub(super) fn new(limits: &BatchesConfig) -> Self {
         Self {
             bytes_left: limits.max_upload_bytes,
             limit: limits.max_upload_bytes,

@@ -12,10 +12,10 @@ use serde::Deserialize;
 use super::knobs::{Knobs, params};
 use super::wrapped::{Wrappable, Wrapped};
 use crate::access::Caller;
-use crate::extract::JsonBody;
-use crate::problem::ApiError;
+use crate::compat::sync::{Call, Item};
+use crate::http::extract::JsonBody;
+use crate::http::problem::ApiError;
 use crate::state::AppState;
-use crate::sync::{Call, Item};
 
 /// Body of `POST /article/summarize`.
 #[derive(Debug, Deserialize)]
@@ -98,7 +98,7 @@ mod tests {
     use precis_schemas::Channel;
 
     use super::*;
-    use crate::extract::parse;
+    use crate::http::extract::parse;
 
     #[test]
     fn both_shapes_are_read_and_tell_the_channel() {

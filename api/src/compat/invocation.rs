@@ -16,11 +16,11 @@ use super::knobs::{Knobs, params};
 use super::mlflow::refusal::Refusal;
 use super::mlflow::{Predictions, frame};
 use crate::access::Caller;
-use crate::extract::{self, read_body};
-use crate::media_type::MediaType;
-use crate::problem::ApiError;
+use crate::compat::sync::{Call, Item};
+use crate::http::extract::{self, read_body};
+use crate::http::media_type::MediaType;
+use crate::http::problem::ApiError;
 use crate::state::AppState;
-use crate::sync::{Call, Item};
 
 /// Name of the texts in messages.
 pub(crate) const FIELD: &str = "articles";

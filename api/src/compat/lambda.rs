@@ -13,10 +13,10 @@ use serde::Deserialize;
 use super::knobs::{Knobs, params};
 use super::score::{self, Pairs};
 use crate::access::Caller;
-use crate::extract::JsonBody;
-use crate::problem::ApiError;
+use crate::compat::sync::{Call, Item};
+use crate::http::extract::JsonBody;
+use crate::http::problem::ApiError;
 use crate::state::AppState;
-use crate::sync::{Call, Item};
 
 /// Body of `POST /online-predict`.
 #[derive(Debug, Deserialize)]

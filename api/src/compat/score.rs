@@ -13,10 +13,10 @@ use serde::Deserialize;
 
 use super::knobs::{Knobs, params};
 use crate::access::Caller;
-use crate::extract::JsonBody;
-use crate::problem::ApiError;
+use crate::compat::sync::{Call, Item};
+use crate::http::extract::JsonBody;
+use crate::http::problem::ApiError;
 use crate::state::AppState;
-use crate::sync::{Call, Item};
 
 /// Body of `POST /model/score`: `{"articles", "targets"}` or `{"pairs": {"articles", "targets"}}`.
 #[derive(Debug, Deserialize)]
@@ -111,7 +111,7 @@ pub(crate) async fn of_pairs(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extract::parse;
+    use crate::http::extract::parse;
 
     #[test]
     fn pairs_come_plain_or_wrapped_and_not_in_between() {

@@ -12,10 +12,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Duration, Instant};
 
 use crate::access::Caller;
-use crate::problem::ApiError;
-use crate::queue::Copy;
+use crate::http::problem::ApiError;
+use crate::jobs::submit;
+use crate::jobs::view;
+use crate::queue::ReadConsistency;
 use crate::state::AppState;
-use crate::{submit, view};
 
 /// A text to summarize.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -254,7 +255,7 @@ impl Call {
         let known = match &self.repeat_key {
             Some(_) => state
                 .queue()
-                .result(&submission.job.id, Copy::Any)
+                .result(&submission.job.id, ReadConsistency::Any)
                 .await
                 .map_err(unpublished)?,
             None => None,

@@ -5,7 +5,7 @@ use axum::response::IntoResponse;
 use http::header;
 use precis_schemas::ErrorCode;
 
-use crate::problem::ApiError;
+use crate::http::problem::ApiError;
 
 macro_rules! pages {
     ($($code:literal)+) => {

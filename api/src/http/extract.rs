@@ -11,8 +11,8 @@ use http::{HeaderMap, header};
 use precis_schemas::error_code::ErrorCode;
 use serde::de::DeserializeOwned;
 
-use crate::media_type::{MediaType, announced_length, check_coding};
-use crate::problem::ApiError;
+use crate::http::media_type::{MediaType, announced_length, check_coding};
+use crate::http::problem::ApiError;
 use crate::state::AppState;
 
 /// A JSON object of type `T` from the body.

@@ -5,7 +5,7 @@ use axum::extract::State;
 use precis_schemas::rest::ModelList;
 use serde_json::{Value, json};
 
-use crate::model;
+use crate::jobs::model;
 use crate::state::AppState;
 
 /// Name, version and entry points.

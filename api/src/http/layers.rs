@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::access::{Caller, Gate};
+use crate::compat::sagemaker;
+use crate::http::problem::{self, ApiError};
 use crate::metrics;
-use crate::problem::{self, ApiError};
-use crate::routes::sagemaker;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVER_TIMING: &str = "server-timing";

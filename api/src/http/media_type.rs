@@ -3,7 +3,7 @@
 use http::{HeaderMap, header};
 use precis_schemas::ErrorCode;
 
-use crate::problem::ApiError;
+use crate::http::problem::ApiError;
 
 /// The media type of a body, as its client wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

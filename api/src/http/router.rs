@@ -8,18 +8,27 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use precis_runtime::admin::{self, Readiness};
-use precis_runtime::config::Http;
+use precis_runtime::config::HttpConfig;
 use precis_schemas::ErrorCode;
 
 use crate::access::{self, Gate};
-use crate::layers::{self, Guard};
+use crate::compat::article;
+use crate::compat::invocation;
+use crate::compat::lambda;
+use crate::compat::mlflow;
+use crate::compat::sagemaker;
+use crate::compat::score;
+use crate::http::error_pages;
+use crate::http::home;
+use crate::http::layers::{self, Guard};
+use crate::http::problem::ApiError;
+use crate::jobs::references;
+use crate::jobs::scores;
+use crate::jobs::summaries;
 use crate::openapi;
-use crate::problem::ApiError;
-use crate::routes::{
-    analytics, article, batches, errors, events, home, invocation, jobs, lambda, mlflow, references,
-    sagemaker, score, scores, summaries,
-};
 use crate::state::AppState;
+use crate::watch::event_stream;
+use crate::{analytics, batches, jobs};
 
 /// The whole interface.
 pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
@@ -28,23 +37,26 @@ pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
     let routes = Router::new()
         .route("/", get(home::home))
         .route("/v1/summaries", post(summaries::submit))
-        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
-        .route("/v1/jobs/{id}/events", get(events::stream))
+        .route(
+            "/v1/jobs/{id}",
+            get(jobs::routes::show).delete(jobs::routes::cancel),
+        )
+        .route("/v1/jobs/{id}/events", get(event_stream::stream))
         .route("/v1/jobs/{id}/reference", post(references::submit))
         .route("/v1/scores", post(scores::submit))
         .route("/v1/scores/{id}", get(scores::show))
-        .route("/v1/analytics", get(analytics::list))
-        .route("/v1/analytics/{query}", get(analytics::answer))
+        .route("/v1/analytics", get(analytics::routes::list))
+        .route("/v1/analytics/{query}", get(analytics::routes::answer))
         .route(
             "/v1/batches",
-            post(batches::submit).layer(DefaultBodyLimit::disable()),
+            post(batches::routes::submit).layer(DefaultBodyLimit::disable()),
         )
-        .route("/v1/batches/{id}", get(batches::show))
-        .route("/v1/batches/{id}/results", get(batches::results))
+        .route("/v1/batches/{id}", get(batches::routes::show))
+        .route("/v1/batches/{id}/results", get(batches::routes::results))
         .route("/v1/models", get(home::models))
         .merge(taken_over(&readiness))
-        .route("/errors", get(errors::index))
-        .route("/errors/{code}", get(errors::page))
+        .route("/errors", get(error_pages::index))
+        .route("/errors/{code}", get(error_pages::page))
         .route("/openapi.json", get(openapi::serve))
         .route("/docs", get(openapi::page))
         .route("/docs/{file}", get(openapi::asset))
@@ -77,7 +89,7 @@ fn taken_over(readiness: &Readiness) -> Router<AppState> {
 
 /// `routes` inside of the layers: the last one is the outermost. There are few, because a request copies each of them for
 /// every one that is around it.
-fn layered(routes: Router, gate: Arc<Gate>, http: &Http) -> Router {
+pub(crate) fn layered(routes: Router, gate: Arc<Gate>, http: &HttpConfig) -> Router {
     let guard = Guard {
         gate,
         max_uri_bytes: http.max_uri_bytes,
@@ -95,6 +107,3 @@ async fn nothing_here(request: Request) -> ApiError {
     let path: String = request.uri().path().chars().take(200).collect();
     ApiError::new(ErrorCode::RouteNotFound, format!("there is nothing at {path}"))
 }
-
-#[cfg(test)]
-mod tests;

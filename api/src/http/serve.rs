@@ -10,14 +10,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
-use precis_runtime::config::Http;
+use precis_runtime::config::HttpConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::idle::Activity;
-use crate::slow::Impatient;
+use crate::http::idle::Activity;
+use crate::http::slow::Impatient;
 
 /// Most header fields of an HTTP/1 request where hyper is told nothing.
 const HYPERS_HEADERS: usize = 100;
@@ -31,7 +31,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves `router` until `stop`, then lets open requests finish for a while.
-pub(crate) async fn serve(listener: TcpListener, router: Router, http: &Http, stop: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, http: &HttpConfig, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(http.max_connections.min(Semaphore::MAX_PERMITS)));
     loop {
@@ -103,7 +103,7 @@ async fn version(stream: &TcpStream) -> Option<Version> {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, http: Http, stop: CancellationToken) {
+async fn connection(stream: TcpStream, router: Router, http: HttpConfig, stop: CancellationToken) {
     // Answers are small and complete: waiting for more to send only delays them.
     let _best_effort = stream.set_nodelay(true);
     // The timeout of the head begins only with its first byte.

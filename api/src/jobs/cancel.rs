@@ -3,16 +3,18 @@
 //! The record `cancelled` is stored first, so that the first one wins: from then on it is the job's end, whatever a worker
 //! still does. Then the job is taken off the queue, and the worker that may have it is told.
 
-use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::rest::{JobView, Status};
+use precis_schemas::termination::Termination;
 use precis_schemas::{JobHandle, Outcome};
 
 use crate::access::Caller;
-use crate::problem::ApiError;
-use crate::queue::Ended;
+use crate::http::problem::ApiError;
+use crate::jobs::lookup;
+use crate::jobs::termination;
+use crate::jobs::view;
+use crate::queue::TerminationOutcome;
 use crate::state::AppState;
-use crate::{ending, lookup, view};
 
 /// Cancels a job. One that was cancelled before is no error.
 ///
@@ -32,17 +34,17 @@ pub(crate) async fn job(state: &AppState, caller: &Caller, handle: &JobHandle) -
         id: handle.id.clone(),
         sequence,
     };
-    let ending = Ending {
+    let termination = Termination {
         outcome: Outcome::Cancelled,
         reason: Refusal::new(ErrorCode::Cancelled, "the client cancelled the job"),
         attempts: running.map_or(0, |progress| progress.attempt),
     };
-    match ending::end(state, &handle, ending).await? {
-        Some(Ended::Now(result)) => {
+    match termination::end(state, &handle, termination).await? {
+        Some(TerminationOutcome::Terminated(result)) => {
             tracing::info!(job = %view::handle_of(&result), "a job is cancelled by its client");
             Ok(view::ended(*result))
         }
-        Some(Ended::Before(result)) => finished(view::ended(*result)),
+        Some(TerminationOutcome::AlreadyFinished(result)) => finished(view::ended(*result)),
         // It has ended between the two looks, or it is not there any more.
         None => finished(lookup::job(state, caller, &handle).await?),
     }

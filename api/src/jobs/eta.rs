@@ -15,7 +15,7 @@
 use precis_schemas::event::Heartbeat;
 use precis_schemas::{JobSubject, Lane};
 
-use crate::depth::Depth;
+use crate::queue::depth_cache::Depth;
 
 /// What workers do together.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,14 +95,14 @@ mod tests {
     use precis_schemas::{Token, time};
 
     use super::*;
-    use crate::depth::LaneDepth;
+    use crate::queue::depth_cache::LaneDepth;
 
     fn subject() -> JobSubject {
         "jobs.v1.default.normal.summarize.public".parse().unwrap()
     }
 
     fn worker(name: &str, pace: Option<f64>, in_flight: u64) -> Heartbeat {
-        let heartbeat = include_str!("../../schemas/wire/v1/heartbeat.json");
+        let heartbeat = include_str!("../../../schemas/wire/v1/heartbeat.json");
         Heartbeat {
             worker: Token::new("a worker", name).unwrap(),
             lanes: Lane::ALL.to_vec(),

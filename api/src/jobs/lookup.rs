@@ -4,17 +4,19 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::rest::JobView;
+use precis_schemas::termination::Termination;
 use precis_schemas::{JobHandle, JobResult, JobSubject, Outcome, time};
 use tokio::time::Instant;
 
 use crate::access::Caller;
-use crate::queue::{Copy, Ended, Standing};
+use crate::jobs::eta;
+use crate::jobs::termination;
+use crate::jobs::view;
+use crate::queue::{QueuedJob, ReadConsistency, TerminationOutcome};
 use crate::state::AppState;
-use crate::wait::Waiter;
-use crate::{ending, eta, view};
+use crate::watch::wait::Waiter;
 
 /// A job as it is now.
 #[derive(Debug, Clone)]
@@ -61,7 +63,7 @@ pub(crate) async fn job(state: &AppState, caller: &Caller, handle: &JobHandle) -
 
 /// As [`job`], with what else is known.
 pub(crate) async fn look(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<Look, Refusal> {
-    if let Some(result) = result_of(state, caller, handle, Copy::Any).await? {
+    if let Some(result) = result_of(state, caller, handle, ReadConsistency::Any).await? {
         return Ok(Look::ended(result));
     }
     let Some(sequence) = handle.sequence else {
@@ -78,7 +80,7 @@ pub(crate) async fn look(state: &AppState, caller: &Caller, handle: &JobHandle) 
         return unfinished(state, handle, sequence, standing).await;
     }
     // It may have ended between the two looks: a worker stores the result, and only then lets go of the job.
-    if let Some(result) = result_of(state, caller, handle, Copy::Leader).await? {
+    if let Some(result) = result_of(state, caller, handle, ReadConsistency::Leader).await? {
         return Ok(Look::ended(result));
     }
     let last = match state.depth().await?.last_sequence {
@@ -108,7 +110,7 @@ async fn result_of(
     state: &AppState,
     caller: &Caller,
     handle: &JobHandle,
-    copy: Copy,
+    copy: ReadConsistency,
 ) -> Result<Option<JobResult>, Refusal> {
     let result = state.queue().result(&handle.id, copy).await?;
     let sequence = handle
@@ -124,7 +126,7 @@ async fn unfinished(
     state: &AppState,
     handle: &JobHandle,
     sequence: u64,
-    standing: Standing,
+    standing: QueuedJob,
 ) -> Result<Look, Refusal> {
     let deadline = standing.deadline;
     let view = match state.running().get(handle) {
@@ -156,7 +158,7 @@ async fn expire(
     handle: &JobHandle,
     deadline: Timestamp,
 ) -> Result<Option<JobResult>, Refusal> {
-    let ending = Ending {
+    let termination = Termination {
         outcome: Outcome::Expired,
         reason: Refusal::new(
             ErrorCode::DeadlineExceeded,
@@ -164,9 +166,9 @@ async fn expire(
         ),
         attempts: 0,
     };
-    let ended = ending::end(state, handle, ending).await?;
+    let ended = termination::end(state, handle, termination).await?;
     Ok(ended.map(|ended| match ended {
-        Ended::Now(result) | Ended::Before(result) => *result,
+        TerminationOutcome::Terminated(result) | TerminationOutcome::AlreadyFinished(result) => *result,
     }))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use precis_runtime::config::Limits;
+use precis_runtime::config::LimitsConfig;
 use precis_schemas::Token;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat};
@@ -16,7 +16,7 @@ use crate::state::AppState;
 const FIRST_HEARTBEATS: Duration = Duration::from_millis(HEARTBEAT_SECONDS * 1_000 + 250);
 
 /// The models that these workers serve. Two weights under one name, as during a roll-out, are two entries.
-pub(crate) fn list(live: &[Heartbeat], default: &str, limits: &Limits) -> ModelList {
+pub(crate) fn list(live: &[Heartbeat], default: &str, limits: &LimitsConfig) -> ModelList {
     let mut models: BTreeMap<(&Token, &str, &str), ModelView> = BTreeMap::new();
     for heartbeat in live {
         let model = &heartbeat.model;
@@ -89,7 +89,7 @@ pub(crate) async fn resolve(state: &AppState, asked: Option<&str>) -> Result<Tok
     ))
 }
 
-fn unknown(name: &str, is_default: bool, live: &[Heartbeat], limits: &Limits) -> Refusal {
+fn unknown(name: &str, is_default: bool, live: &[Heartbeat], limits: &LimitsConfig) -> Refusal {
     let served: Vec<String> = list(live, "", limits)
         .models
         .iter()
@@ -153,7 +153,7 @@ mod tests {
             heartbeat("w2", "default", "cuda"),
             heartbeat("w3", "other", "cpu"),
         ];
-        let models = list(&live, "default", &Limits::default()).models;
+        let models = list(&live, "default", &LimitsConfig::default()).models;
         assert_eq!(models.len(), 2);
         assert_eq!(
             (models[0].workers, models[0].in_flight, models[0].default),
@@ -172,7 +172,7 @@ mod tests {
             "bart",
             false,
             &[heartbeat("w1", "default", "cpu")],
-            &Limits::default(),
+            &LimitsConfig::default(),
         )
         .message;
         assert_eq!(
@@ -180,7 +180,7 @@ mod tests {
             "no worker serves the model `bart`; served are: `default` (precis-mini)"
         );
         assert!(
-            unknown("default", true, &[], &Limits::default())
+            unknown("default", true, &[], &LimitsConfig::default())
                 .message
                 .ends_with("no worker is running")
         );

@@ -10,10 +10,10 @@ use precis_schemas::rest::{ReferenceAccepted, SubmitReference};
 use precis_schemas::{JobHandle, Token, time};
 
 use crate::access::Caller;
-use crate::extract::JsonBody;
-use crate::lookup;
-use crate::problem::ApiError;
-use crate::queue::Copy;
+use crate::http::extract::JsonBody;
+use crate::http::problem::ApiError;
+use crate::jobs::lookup;
+use crate::queue::ReadConsistency;
 use crate::state::AppState;
 
 /// Takes a reference: 202 as soon as the stream has it. The monitor scores the prediction anew.
@@ -70,7 +70,7 @@ fn validate(body: &SubmitReference, most: usize) -> Result<(), Refusal> {
 async fn owner(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<Token, Refusal> {
     // Somebody else's job is no job, wherever it is found.
     let mine = |tenant: Option<Token>| tenant.filter(|tenant| caller.may_see(tenant));
-    let result = state.queue().result(&handle.id, Copy::Any).await?;
+    let result = state.queue().result(&handle.id, ReadConsistency::Any).await?;
     if let Some(tenant) = mine(result.map(|result| result.tenant)) {
         return Ok(tenant);
     }

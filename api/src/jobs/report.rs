@@ -81,8 +81,8 @@ mod tests {
     use precis_schemas::{JobResult, Outcome};
 
     use super::*;
+    use crate::jobs::view;
     use crate::testing::result;
-    use crate::view;
 
     fn scored(fmeasure: f64, bleu: f64) -> JobView {
         let rouge1 = Prf {

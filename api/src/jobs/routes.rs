@@ -13,11 +13,13 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::access::Caller;
-use crate::extract::Query;
-use crate::layers::no_cache;
-use crate::problem::ApiError;
+use crate::http::extract::Query;
+use crate::http::layers::no_cache;
+use crate::http::problem::ApiError;
+use crate::jobs::cancel;
+use crate::jobs::lookup;
 use crate::state::AppState;
-use crate::{cancel, lookup, wait};
+use crate::watch::wait;
 
 /// Query of `GET /v1/jobs/{id}`.
 #[derive(Debug, Deserialize)]

@@ -17,13 +17,15 @@ use tokio::time::Instant;
 
 use super::submission::{Call, look_at};
 use crate::access::Caller;
-use crate::extract::{JsonBody, Query};
-use crate::problem::ApiError;
+use crate::http::extract::{JsonBody, Query};
+use crate::http::problem::ApiError;
+use crate::jobs::report::report;
+use crate::jobs::routes::Params;
+use crate::jobs::submit;
+use crate::jobs::together;
 use crate::queue::Created;
-use crate::report::report;
-use crate::routes::jobs::Params;
 use crate::state::AppState;
-use crate::{submit, together, wait};
+use crate::watch::wait;
 
 /// Scores pairs: 200 with the report, or 202 with what there is of it when the client waits no longer.
 ///

@@ -15,11 +15,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::access::Caller;
-use crate::idempotency::{self, Key, Submitted};
-use crate::prefer::Preferences;
-use crate::problem::ApiError;
+use crate::http::prefer::Preferences;
+use crate::http::problem::ApiError;
+use crate::jobs::idempotency::{self, Key, Submitted};
+use crate::jobs::lookup;
+use crate::jobs::together;
 use crate::state::AppState;
-use crate::{lookup, together};
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

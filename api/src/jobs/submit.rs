@@ -9,10 +9,10 @@ use precis_schemas::rest::SubmitSummary;
 use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Lane, Task, time};
 
 use crate::access::Caller;
+use crate::jobs::model;
 use crate::metrics;
-use crate::model;
 use crate::state::AppState;
-use crate::webhook;
+use crate::webhooks;
 
 /// What a client asks for, in the terms of whichever route it used.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ pub(crate) async fn prepare(
         channel: request.channel,
         metadata: body.metadata,
         send_to_arize: body.send_to_arize,
-        callback: webhook::asked_for(state, caller, body.callback_url)?,
+        callback: webhooks::asked_for(state, caller, body.callback_url)?,
     };
     job.validate(task, &state.limits().job())?;
     let subject = JobSubject {

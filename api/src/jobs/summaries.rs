@@ -15,10 +15,11 @@ use precis_schemas::{Channel, JobId};
 
 use super::submission::{Call, Jobs};
 use crate::access::Caller;
-use crate::extract::JsonBody;
-use crate::problem::ApiError;
+use crate::http::extract::JsonBody;
+use crate::http::problem::ApiError;
+use crate::jobs::submit;
+use crate::jobs::together;
 use crate::state::AppState;
-use crate::{submit, together};
 
 /// Takes one text or several: 202 with the jobs, or 200 with their ends when the client waits and they come in time.
 pub(crate) async fn submit(

@@ -1,12 +1,12 @@
-//! Ending a job from outside, whole: the steps of it go on when the client who asked has gone.
+//! Termination a job from outside, whole: the steps of it go on when the client who asked has gone.
 
-use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Cancel;
+use precis_schemas::termination::Termination;
 use precis_schemas::{JobHandle, Outcome};
 use tracing::Instrument as _;
 
-use crate::queue::Ended;
+use crate::queue::TerminationOutcome;
 use crate::state::AppState;
 
 /// Ends a job, see [`Queue::end`](crate::queue::Queue::end), and tells the worker that may have one that is cancelled.
@@ -16,14 +16,16 @@ use crate::state::AppState;
 pub(crate) async fn end(
     state: &AppState,
     handle: &JobHandle,
-    ending: Ending,
-) -> Result<Option<Ended>, Refusal> {
+    termination: Termination,
+) -> Result<Option<TerminationOutcome>, Refusal> {
     let (state, handle) = (state.clone(), handle.clone());
     // On its own: a handler is dropped when its client leaves. With a record and no more than that, a job would stay in
     // the queue, to be decoded for nobody.
     let all = async move {
-        let ended = state.queue().end(&handle, &ending).await?;
-        if let (Some(Ended::Now(result)), Outcome::Cancelled) = (&ended, ending.outcome) {
+        let ended = state.queue().end(&handle, &termination).await?;
+        if let (Some(TerminationOutcome::Terminated(result)), Outcome::Cancelled) =
+            (&ended, termination.outcome)
+        {
             state.queue().nudge(Cancel {
                 id: result.id.clone(),
                 job_sequence: result.job_sequence,

@@ -5,17 +5,19 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use precis_producer::Submission;
 use precis_runtime::trace_context::TraceContext;
-use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::rest::JobView;
+use precis_schemas::termination::Termination;
 use precis_schemas::{JobHandle, JobId, JobSubject, Outcome};
 use tokio::time::Instant;
 
 use crate::access::Caller;
-use crate::problem::ApiError;
+use crate::http::problem::ApiError;
+use crate::jobs::lookup;
+use crate::jobs::submit;
+use crate::jobs::termination;
 use crate::state::AppState;
-use crate::wait::Waiter;
-use crate::{ending, lookup, submit};
+use crate::watch::wait::Waiter;
 
 /// Checks how many there are of `what` in one call.
 ///
@@ -149,7 +151,7 @@ pub(crate) async fn take_back_all(state: &AppState, handles: &[JobHandle]) {
 }
 
 async fn take_back(state: &AppState, handle: &JobHandle) {
-    let ending = Ending {
+    let termination = Termination {
         outcome: Outcome::Cancelled,
         reason: Refusal::new(
             ErrorCode::Cancelled,
@@ -157,7 +159,7 @@ async fn take_back(state: &AppState, handle: &JobHandle) {
         ),
         attempts: 0,
     };
-    if let Err(refusal) = ending::end(state, handle, ending).await {
+    if let Err(refusal) = termination::end(state, handle, termination).await {
         tracing::warn!(job = %handle, %refusal, "a job of a refused request goes on");
     }
 }

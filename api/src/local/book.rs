@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use precis_producer::Submission;
-use precis_runtime::config::Local as Settings;
-use precis_schemas::ending::{Ending, RawJob, answer};
+use precis_runtime::config::LocalConfig as Settings;
 use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::termination::{RawJob, Termination, answer};
 use precis_schemas::{JobHandle, JobId, JobResult, Lane, Outcome, Token, time};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::depth::{Depth, LaneDepth};
-use crate::queue::{Ended, Standing};
+use crate::queue::depth_cache::{Depth, LaneDepth};
+use crate::queue::{QueuedJob, TerminationOutcome};
 
 /// A job that waits, or that the worker has.
 struct Entry {
@@ -141,11 +141,17 @@ impl Book {
     }
 
     /// Ends the job of the handle without the worker, which leaves it if it has it.
-    pub(super) fn end(&mut self, handle: &JobHandle, ending: &Ending, settings: &Settings) -> Option<Ended> {
+    pub(super) fn end(
+        &mut self,
+        handle: &JobHandle,
+        termination: &Termination,
+        settings: &Settings,
+    ) -> Option<TerminationOutcome> {
         let sequence = handle.sequence?;
         let Some(entry) = self.standing.get(&sequence) else {
             let before = self.result(&handle.id, settings)?;
-            return (!before.gives_way_to(sequence)).then(|| Ended::Before(Box::new(before)));
+            return (!before.gives_way_to(sequence))
+                .then(|| TerminationOutcome::AlreadyFinished(Box::new(before)));
         };
         let Submission { subject, job, .. } = &*entry.submission;
         if job.id != handle.id {
@@ -158,10 +164,10 @@ impl Book {
             sequence,
             submitted_at: entry.submitted_at,
         };
-        let record = answer(job, ending, time::now())?;
+        let record = answer(job, termination, time::now())?;
         entry.cancelled.cancel();
         self.store(sequence, &record, settings)
-            .map(|record| Ended::Now(Box::new(record)))
+            .map(|record| TerminationOutcome::Terminated(Box::new(record)))
     }
 
     /// Takes what stands at `sequence` off.
@@ -198,9 +204,9 @@ impl Book {
     }
 
     /// The job at a place.
-    pub(super) fn standing(&self, sequence: u64) -> Option<Standing> {
+    pub(super) fn standing(&self, sequence: u64) -> Option<QueuedJob> {
         let entry = self.standing.get(&sequence)?;
-        Some(Standing {
+        Some(QueuedJob {
             id: entry.submission.job.id.clone(),
             subject: entry.submission.subject.clone(),
             submitted_at: Some(entry.submitted_at),

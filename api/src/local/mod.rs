@@ -23,9 +23,9 @@ use precis_producer::Submission;
 use precis_runtime::Context;
 use precis_runtime::admin::Readiness;
 use precis_runtime::liveness::Workers;
-use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::HEARTBEAT_SECONDS;
+use precis_schemas::termination::Termination;
 use precis_schemas::{JobHandle, Outcome, Token, time};
 use precis_worker::local::{Assignment, LocalWorker};
 use precis_worker::stages::infer::Ends;
@@ -34,15 +34,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::book::Taken;
 pub(crate) use self::measure::describe as describe_metrics;
-use self::queue::Memory;
+use self::queue::MemoryQueue;
 use self::report::Reporter;
 use crate::access::Gate;
 use crate::analytics::Analytics;
-use crate::progress::Running;
-use crate::queue::Queue;
+use crate::queue::QueueBackend;
 use crate::state::{AppState, Parts};
-use crate::wait::Waiters;
-use crate::webhook::Webhooks;
+use crate::watch::progress::Running;
+use crate::watch::wait::Waiters;
+use crate::webhooks::Webhooks;
 
 /// How long what is in hand may take when the process is to stop; open requests are cut off a little later.
 const GRACE: Duration = Duration::from_secs(8);
@@ -76,7 +76,7 @@ pub(crate) async fn start(context: &Context) -> anyhow::Result<Local> {
         .await
         .context("loading the model")??;
     let (waiters, running, workers) = (Waiters::default(), Running::default(), Workers::default());
-    let memory = Memory::new(served_as, config.local.clone(), waiters.clone(), running.clone());
+    let memory = MemoryQueue::new(served_as, config.local.clone(), waiters.clone(), running.clone());
     // Requests may wait for what is in hand: for them the process stops only when the grace is over.
     let over = CancellationToken::new();
     tokio::spawn(end_after_grace(context.stop.clone(), over.clone()));
@@ -127,7 +127,7 @@ async fn end_after_grace(stop: CancellationToken, over: CancellationToken) {
 #[derive(Clone)]
 pub(crate) struct Desk {
     worker: LocalWorker,
-    memory: Memory,
+    memory: MemoryQueue,
     running: Running,
     workers: Workers,
     reporter: Reporter,
@@ -164,13 +164,13 @@ impl Desk {
             return;
         }
         tracing::error!(job = %handle, "a job has made its worker panic");
-        let ending = Ending {
+        let termination = Termination {
             outcome: Outcome::Failed,
             reason: Refusal::new(ErrorCode::Internal, "the worker has failed on this job"),
             attempts: 1,
         };
         // In memory it can't fail; and if the job has a result by now, that one stays.
-        let _ended = self.memory.end(&handle, &ending).await;
+        let _ended = self.memory.end(&handle, &termination).await;
     }
 
     async fn work(&self, taken: Taken) {

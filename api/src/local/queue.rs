@@ -7,22 +7,22 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{self, BoxFuture};
 use precis_producer::Submission;
-use precis_runtime::config::Local as Settings;
+use precis_runtime::config::LocalConfig as Settings;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::Announcement;
-use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
+use precis_schemas::termination::Termination;
 use precis_schemas::{JobHandle, JobId, JobResult, Token};
 use tokio::sync::Notify;
 
 use super::book::{Book, Taken};
 use super::records::Records;
-use crate::depth::Depth;
-use crate::progress::Running;
-use crate::queue::{Copy, Created, End, Ended, Queue, Record, Standing};
-use crate::wait::Waiters;
+use crate::queue::depth_cache::Depth;
+use crate::queue::{Created, JobEnd, QueueBackend, QueuedJob, ReadConsistency, Record, TerminationOutcome};
+use crate::watch::progress::Running;
+use crate::watch::wait::Waiters;
 
 struct Inner {
     book: Mutex<Book>,
@@ -40,14 +40,14 @@ struct Inner {
 
 /// The queue in memory. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Memory(Arc<Inner>);
+pub(super) struct MemoryQueue(Arc<Inner>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every change is made whole before anything can panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Memory {
+impl MemoryQueue {
     /// An empty queue for the model of this name. Ends are told to `waiters`, and `running` forgets those jobs.
     pub(super) fn new(model: Token, settings: Settings, waiters: Waiters, running: Running) -> Self {
         Self(Arc::new(Inner {
@@ -108,7 +108,7 @@ fn at_once<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, Result<T, Refusal>> {
     future::ready(Ok(answer)).boxed()
 }
 
-impl Queue for Memory {
+impl QueueBackend for MemoryQueue {
     /// A job of an id that was cancelled is another one here, whatever its message is called.
     fn publish_as<'a>(
         &'a self,
@@ -132,11 +132,15 @@ impl Queue for Memory {
         future::ready(self.must_be_durable("a late reference")).boxed()
     }
 
-    fn result<'a>(&'a self, id: &'a JobId, _: Copy) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>> {
+    fn result<'a>(
+        &'a self,
+        id: &'a JobId,
+        _: ReadConsistency,
+    ) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>> {
         at_once(lock(&self.0.book).result(id, &self.0.settings))
     }
 
-    fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Standing>, Refusal>> {
+    fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>> {
         at_once(lock(&self.0.book).standing(sequence))
     }
 
@@ -144,9 +148,13 @@ impl Queue for Memory {
         at_once(lock(&self.0.book).count_of(tenant) as u64)
     }
 
-    fn end_of<'a>(&'a self, id: &'a JobId, _: Copy) -> BoxFuture<'a, Result<Option<End>, Refusal>> {
+    fn end_of<'a>(
+        &'a self,
+        id: &'a JobId,
+        _: ReadConsistency,
+    ) -> BoxFuture<'a, Result<Option<JobEnd>, Refusal>> {
         let result = lock(&self.0.book).result(id, &self.0.settings);
-        at_once(result.map(|result| End {
+        at_once(result.map(|result| JobEnd {
             outcome: result.outcome,
             finished_at: result.finished_at,
         }))
@@ -171,10 +179,10 @@ impl Queue for Memory {
     fn end<'a>(
         &'a self,
         handle: &'a JobHandle,
-        ending: &'a Ending,
-    ) -> BoxFuture<'a, Result<Option<Ended>, Refusal>> {
-        let ended = lock(&self.0.book).end(handle, ending, &self.0.settings);
-        if let Some(Ended::Now(result)) = &ended {
+        termination: &'a Termination,
+    ) -> BoxFuture<'a, Result<Option<TerminationOutcome>, Refusal>> {
+        let ended = lock(&self.0.book).end(handle, termination, &self.0.settings);
+        if let Some(TerminationOutcome::Terminated(result)) = &ended {
             self.tell(result);
         }
         at_once(ended)
@@ -227,12 +235,12 @@ mod tests {
     use super::*;
     use crate::testing::result;
 
-    fn queue(settings: Settings) -> Memory {
+    fn queue(settings: Settings) -> MemoryQueue {
         let model = Token::new("a model", "default").unwrap();
-        Memory::new(model, settings, Waiters::default(), Running::default())
+        MemoryQueue::new(model, settings, Waiters::default(), Running::default())
     }
 
-    impl Memory {
+    impl MemoryQueue {
         async fn publish(&self, submission: &Submission) -> Result<JobHandle, Refusal> {
             self.publish_as(submission, submission.job.id.as_str()).await
         }
@@ -252,8 +260,8 @@ mod tests {
         }
     }
 
-    fn cancelled() -> Ending {
-        Ending {
+    fn cancelled() -> Termination {
+        Termination {
             outcome: Outcome::Cancelled,
             reason: Refusal::new(ErrorCode::Cancelled, "the client cancelled the job"),
             attempts: 0,
@@ -316,33 +324,45 @@ mod tests {
         let (waits, runs) = (publish("a").await, publish("b").await);
         let mut waiter = queue.0.waiters.register(&waits.id);
         waiter.stands_at(waits.sequence);
-        let Some(Ended::Now(record)) = queue.end(&waits, &cancelled()).await.unwrap() else {
+        let Some(TerminationOutcome::Terminated(record)) = queue.end(&waits, &cancelled()).await.unwrap()
+        else {
             panic!("it was not there");
         };
         assert_eq!((record.outcome, record.job_sequence), (Outcome::Cancelled, 1));
         let again = queue.end(&waits, &cancelled()).await.unwrap();
-        assert_eq!(again, Some(Ended::Before(record)));
+        assert_eq!(again, Some(TerminationOutcome::AlreadyFinished(record)));
 
         // The one that is left is taken, and its worker is told.
         let taken = queue.next().await;
         assert_eq!(taken.sequence, 2);
         assert!(matches!(
             queue.end(&runs, &cancelled()).await.unwrap(),
-            Some(Ended::Now(_))
+            Some(TerminationOutcome::Terminated(_))
         ));
         assert!(taken.cancelled.is_cancelled());
         // Whatever the worker says then comes too late.
         queue.done(2, &result("b", 2));
-        let stored = queue.result(&runs.id, Copy::Any).await.unwrap().unwrap();
+        let stored = queue
+            .result(&runs.id, ReadConsistency::Any)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(stored.outcome, Outcome::Cancelled);
 
         let second = publish("b").await;
         assert_eq!(second.sequence, Some(3));
         queue.done(3, &result("b", 3));
-        let stored = queue.result(&second.id, Copy::Any).await.unwrap().unwrap();
+        let stored = queue
+            .result(&second.id, ReadConsistency::Any)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!((stored.outcome, stored.job_sequence), (Outcome::Succeeded, 3));
         let of_the_first = queue.end(&runs, &cancelled()).await.unwrap();
-        assert!(matches!(of_the_first, Some(Ended::Before(_))));
+        assert!(matches!(
+            of_the_first,
+            Some(TerminationOutcome::AlreadyFinished(_))
+        ));
     }
 
     #[tokio::test(start_paused = true)]
@@ -354,7 +374,7 @@ mod tests {
         });
         let has = async |id: &str| {
             let id = id.parse().unwrap();
-            queue.result(&id, Copy::Any).await.unwrap()
+            queue.result(&id, ReadConsistency::Any).await.unwrap()
         };
         for (id, sequence) in [("a", 1), ("b", 2), ("c", 3)] {
             queue.publish(&submission(id, Lane::Normal)).await.unwrap();

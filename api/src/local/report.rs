@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use precis_runtime::config::Local as Settings;
+use precis_runtime::config::LocalConfig as Settings;
 use precis_schemas::{JobResult, Outcome};
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};

@@ -7,7 +7,7 @@ use precis_schemas::rest::Problem;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use crate::problem;
+use crate::http::problem;
 
 /// Makes the schema of a type, and notes those that it refers to.
 pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;

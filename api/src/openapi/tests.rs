@@ -12,8 +12,8 @@ use super::*;
 
 /// Where routes are written down.
 const ROUTERS: [&str; 2] = [
-    include_str!("../router.rs"),
-    include_str!("../../../runtime/src/admin.rs"),
+    include_str!("../http/router.rs"),
+    include_str!("../../../crates/runtime/src/admin.rs"),
 ];
 
 /// Paths and methods of every `.route(…)` in a source.

@@ -9,7 +9,7 @@ use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, header};
 use precis_schemas::ErrorCode;
 
-use crate::problem::ApiError;
+use crate::http::problem::ApiError;
 
 /// Name, media type, and the file compressed with gzip.
 const ASSETS: [(&str, &str, &[u8]); 2] = [

@@ -6,28 +6,32 @@ use precis_schemas::error_code::Refusal;
 use precis_schemas::{JobId, Outcome, subject};
 use serde::Deserialize;
 
-use super::ending::is_missing;
-use super::{Copy, Nats, trouble, unreadable};
+use super::termination::is_missing;
+use super::{NatsQueue, ReadConsistency, trouble, unreadable};
 
 /// How and when a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(crate) struct End {
+pub(crate) struct JobEnd {
     /// How.
     pub(crate) outcome: Outcome,
     /// When.
     pub(crate) finished_at: jiff::Timestamp,
 }
 
-impl Nats {
-    pub(super) async fn read_end(&self, id: &JobId, copy: Copy) -> Result<Option<End>, Refusal> {
+impl NatsQueue {
+    pub(super) async fn read_end(
+        &self,
+        id: &JobId,
+        copy: ReadConsistency,
+    ) -> Result<Option<JobEnd>, Refusal> {
         let subject = subject::result_of(id);
         let found = match copy {
-            Copy::Any => match self.results_stream.direct_get_last_for_subject(subject).await {
+            ReadConsistency::Any => match self.results_stream.direct_get_last_for_subject(subject).await {
                 Ok(message) => Some(message),
                 Err(error) if error.kind() == DirectGetErrorKind::NotFound => None,
                 Err(error) => return Err(trouble("reading a result", &error)),
             },
-            Copy::Leader => match self
+            ReadConsistency::Leader => match self
                 .results_stream
                 .get_last_raw_message_by_subject(&subject)
                 .await

@@ -5,10 +5,10 @@ use precis_schemas::error_code::Refusal;
 use precis_schemas::topology::{model_of_worker_consumer, worker_consumer_name};
 use precis_schemas::{Lane, Token, subject};
 
-use super::{Nats, trouble};
-use crate::depth::{Depth, LaneDepth};
+use super::{NatsQueue, trouble};
+use crate::queue::depth_cache::{Depth, LaneDepth};
 
-impl Nats {
+impl NatsQueue {
     pub(super) async fn count_of(&self, tenant: &Token) -> Result<u64, Refusal> {
         let failed = |error: &dyn std::error::Error| trouble("counting a tenant's jobs", error);
         // One subject for each model, lane and task of the tenant: a few, whatever the number of jobs.

@@ -7,7 +7,7 @@ use precis_schemas::{JobSubject, Lane, Token};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::queue::Queue;
+use crate::queue::QueueBackend;
 
 /// How long an answer counts as the present.
 const FRESH: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ pub(crate) struct DepthCache {
 impl DepthCache {
     /// A look at the queue that is at most a second old. Who comes while somebody asks waits for that
     /// answer, also when it is an error, so that a slow server is not asked by everybody in turn.
-    pub(crate) async fn get(&self, queue: &dyn Queue) -> Result<Depth, Refusal> {
+    pub(crate) async fn get(&self, queue: &dyn QueueBackend) -> Result<Depth, Refusal> {
         let mut last = self.last.lock().await;
         if let Some((at, depth)) = &*last
             && at.elapsed() < FRESH

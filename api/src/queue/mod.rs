@@ -3,9 +3,10 @@
 
 mod batches;
 mod depth;
-mod ending;
+pub(crate) mod depth_cache;
 mod link;
 mod records;
+mod termination;
 
 use std::time::Duration;
 
@@ -20,18 +21,18 @@ use precis_runtime::topology;
 use precis_runtime::trace_context::TraceContext;
 use precis_runtime::webhooks;
 use precis_schemas::callback::Announcement;
-use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
+use precis_schemas::termination::Termination;
 use precis_schemas::topology::{BATCHES, CALLS, JOBS, RESULTS};
 use precis_schemas::{Job, JobHandle, JobId, JobResult, JobSubject, Token};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::depth::Depth;
+use crate::queue::depth_cache::Depth;
 
-pub(crate) use batches::End;
+pub(crate) use batches::JobEnd;
 use link::Link;
 pub(crate) use records::{Created, Record};
 
@@ -42,7 +43,7 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 /// A job that stands in the queue: not done yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct QueuedJob {
     /// Its id.
     pub(crate) id: JobId,
     /// Where it goes.
@@ -63,16 +64,16 @@ struct Facts {
 
 /// What became of a job that was to be ended.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Ended {
+pub(crate) enum TerminationOutcome {
     /// It ended now, with this record.
-    Now(Box<JobResult>),
+    Terminated(Box<JobResult>),
     /// It had ended before.
-    Before(Box<JobResult>),
+    AlreadyFinished(Box<JobResult>),
 }
 
 /// Which copy of the results is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Copy {
+pub(crate) enum ReadConsistency {
     /// Any: fast, and perhaps a moment behind.
     Any,
     /// The leader's: what was stored before is seen.
@@ -80,7 +81,7 @@ pub(crate) enum Copy {
 }
 
 /// What the gateway asks of the queue. Every error is one that a client can be told.
-pub(crate) trait Queue: Send + Sync {
+pub(crate) trait QueueBackend: Send + Sync {
     /// Publishes a job under a message id: the same one again, within two minutes, is the same message.
     fn publish_as<'a>(
         &'a self,
@@ -94,13 +95,21 @@ pub(crate) trait Queue: Send + Sync {
         trace: &'a TraceContext,
     ) -> BoxFuture<'a, Result<(), Refusal>>;
     /// The result of a job, if there is one.
-    fn result<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>>;
+    fn result<'a>(
+        &'a self,
+        id: &'a JobId,
+        copy: ReadConsistency,
+    ) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>>;
     /// The job that stands in the queue at a sequence, if there is one.
-    fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Standing>, Refusal>>;
+    fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>>;
     /// How many jobs of a tenant wait or run.
     fn waiting_of<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>>;
     /// How a job ended, if it has: less to read than its result.
-    fn end_of<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<End>, Refusal>>;
+    fn end_of<'a>(
+        &'a self,
+        id: &'a JobId,
+        copy: ReadConsistency,
+    ) -> BoxFuture<'a, Result<Option<JobEnd>, Refusal>>;
     /// What is kept of a batch on a subject.
     fn batch_record(&self, subject: String) -> BoxFuture<'_, Result<Option<Bytes>, Refusal>>;
     /// Keeps something of a batch on a subject, in the place of what was there.
@@ -114,8 +123,8 @@ pub(crate) trait Queue: Send + Sync {
     fn end<'a>(
         &'a self,
         handle: &'a JobHandle,
-        ending: &'a Ending,
-    ) -> BoxFuture<'a, Result<Option<Ended>, Refusal>>;
+        termination: &'a Termination,
+    ) -> BoxFuture<'a, Result<Option<TerminationOutcome>, Refusal>>;
     /// Tells the worker that may have a job that nobody wants it any more. Returns at once.
     fn nudge(&self, cancel: Cancel);
     /// Stores a record under a name unless there is one, which is then returned.
@@ -144,8 +153,8 @@ pub(crate) trait Queue: Send + Sync {
 
 /// The queue on NATS. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Nats {
-    connection: boot::Queue,
+pub(crate) struct NatsQueue {
+    connection: boot::NatsConnection,
     link: Link,
     producer: Producer,
     results: Results,
@@ -155,9 +164,9 @@ pub(crate) struct Nats {
     batches_stream: Stream,
 }
 
-impl Nats {
+impl NatsQueue {
     /// Opens the streams on a connection.
-    pub(crate) async fn open(connection: boot::Queue) -> Result<Self, ResultError> {
+    pub(crate) async fn open(connection: boot::NatsConnection) -> Result<Self, ResultError> {
         let jetstream = &connection.jetstream;
         Ok(Self {
             link: Link::of(&connection.client),
@@ -187,7 +196,7 @@ impl Nats {
         in_time(question).await
     }
 
-    async fn standing_at(&self, sequence: u64) -> Result<Option<Standing>, Refusal> {
+    async fn standing_at(&self, sequence: u64) -> Result<Option<QueuedJob>, Refusal> {
         let message = match self.jobs_stream.get_raw_message(sequence).await {
             Ok(message) => message,
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(None),
@@ -200,7 +209,7 @@ impl Nats {
             return Ok(None);
         };
         let submitted_at = jiff::Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).ok();
-        Ok(Some(Standing {
+        Ok(Some(QueuedJob {
             id,
             subject,
             submitted_at: submitted_at.map(precis_schemas::time::to_millis),
@@ -209,7 +218,7 @@ impl Nats {
     }
 }
 
-impl Queue for Nats {
+impl QueueBackend for NatsQueue {
     fn publish_as<'a>(
         &'a self,
         submission: &'a Submission,
@@ -252,11 +261,15 @@ impl Queue for Nats {
         .boxed()
     }
 
-    fn result<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>> {
+    fn result<'a>(
+        &'a self,
+        id: &'a JobId,
+        copy: ReadConsistency,
+    ) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>> {
         self.ask(async move {
             let stored = match copy {
-                Copy::Any => self.results.get(id).await,
-                Copy::Leader => self.results.get_from_leader(id).await,
+                ReadConsistency::Any => self.results.get(id).await,
+                ReadConsistency::Leader => self.results.get_from_leader(id).await,
             };
             match stored {
                 Ok(stored) => Ok(stored.map(|stored| stored.result)),
@@ -267,7 +280,7 @@ impl Queue for Nats {
         .boxed()
     }
 
-    fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Standing>, Refusal>> {
+    fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>> {
         self.ask(self.standing_at(sequence)).boxed()
     }
 
@@ -275,7 +288,11 @@ impl Queue for Nats {
         self.ask_now(self.count_of(tenant)).boxed()
     }
 
-    fn end_of<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<End>, Refusal>> {
+    fn end_of<'a>(
+        &'a self,
+        id: &'a JobId,
+        copy: ReadConsistency,
+    ) -> BoxFuture<'a, Result<Option<JobEnd>, Refusal>> {
         self.ask(self.read_end(id, copy)).boxed()
     }
 
@@ -301,13 +318,13 @@ impl Queue for Nats {
     fn end<'a>(
         &'a self,
         handle: &'a JobHandle,
-        ending: &'a Ending,
-    ) -> BoxFuture<'a, Result<Option<Ended>, Refusal>> {
-        self.ask(self.end_now(handle, ending)).boxed()
+        termination: &'a Termination,
+    ) -> BoxFuture<'a, Result<Option<TerminationOutcome>, Refusal>> {
+        self.ask(self.end_now(handle, termination)).boxed()
     }
 
     fn nudge(&self, cancel: Cancel) {
-        tokio::spawn(ending::nudge(self.connection.client.clone(), cancel));
+        tokio::spawn(termination::nudge(self.connection.client.clone(), cancel));
     }
 
     fn create_record<'a>(&'a self, name: &'a Token, body: Bytes) -> BoxFuture<'a, Result<Created, Refusal>> {
@@ -364,7 +381,7 @@ fn unreadable(id: &JobId, error: &serde_json::Error) -> Refusal {
 }
 
 /// Says in `readiness` whether NATS and the streams are there, until `stop`.
-pub(crate) async fn watch(queue: Nats, readiness: Readiness, stop: CancellationToken) {
+pub(crate) async fn watch(queue: NatsQueue, readiness: Readiness, stop: CancellationToken) {
     /// Looks at the connection between two looks at the streams.
     const LOOKS: u32 = 10;
     let mut streams_are_there = false;

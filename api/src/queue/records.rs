@@ -8,7 +8,7 @@ use precis_schemas::Token;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::subject;
 
-use super::{Nats, trouble, unavailable};
+use super::{NatsQueue, trouble, unavailable};
 
 /// A record and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) enum Created {
     Exists(Record),
 }
 
-impl Nats {
+impl NatsQueue {
     pub(super) async fn create(&self, name: &Token, body: Bytes) -> Result<Created, Refusal> {
         // One that is there may be gone when it is read: its time was up. Twice in a row is not believed.
         for _ in 0..2 {

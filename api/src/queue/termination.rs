@@ -1,4 +1,4 @@
-//! Ending a job that nobody wants any more, or whose time is up while it waits.
+//! Termination a job that nobody wants any more, or whose time is up while it waits.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use precis_producer::ResultError;
 use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::trace_context::TraceContext;
 use precis_runtime::webhooks;
-use precis_schemas::ending::{Ending, RawJob, answer};
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Cancel;
+use precis_schemas::termination::{RawJob, Termination, answer};
 use precis_schemas::{JobHandle, JobResult, subject, time};
 
-use super::{Ended, Nats, hidden, trouble, unreadable};
+use super::{NatsQueue, TerminationOutcome, hidden, trouble, unreadable};
 
 /// Times that a record is tried to be stored when others come between.
 const TRIES: u32 = 4;
@@ -38,14 +38,14 @@ pub(super) fn is_missing(error: &RawMessageError) -> bool {
     }
 }
 
-impl Nats {
+impl NatsQueue {
     /// See [`Queue::end`](super::Queue::end). The record comes first and the queue second: when this process dies in
     /// between, the job has its answer, and the worker that gets it sees that.
     pub(super) async fn end_now(
         &self,
         handle: &JobHandle,
-        ending: &Ending,
-    ) -> Result<Option<Ended>, Refusal> {
+        termination: &Termination,
+    ) -> Result<Option<TerminationOutcome>, Refusal> {
         let Some(sequence) = handle.sequence else {
             return Ok(None);
         };
@@ -61,7 +61,8 @@ impl Nats {
             sequence,
             submitted_at: submitted_at.unwrap_or(jiff::Timestamp::MAX),
         };
-        let Some(record) = answer(job, ending, time::now()).filter(|record| record.id == handle.id) else {
+        let Some(record) = answer(job, termination, time::now()).filter(|record| record.id == handle.id)
+        else {
             return Ok(None);
         };
         if let Err(error) = webhooks::announce_end(&self.connection.jetstream, &record).await {
@@ -69,7 +70,7 @@ impl Nats {
         }
         let ended = self.store_first(&message, record).await?;
         // The job has its end, whatever comes now: what stays in the queue is dropped by the worker that gets it.
-        if let Ended::Now(_) = &ended
+        if let TerminationOutcome::Terminated(_) = &ended
             && let Err(refusal) = self.take_off(sequence).await
         {
             tracing::warn!(job = %handle, %refusal, "a job that has ended stays in the queue");
@@ -78,18 +79,24 @@ impl Nats {
     }
 
     /// Stores `record` unless its id has one that is final.
-    async fn store_first(&self, message: &StreamMessage, mut record: JobResult) -> Result<Ended, Refusal> {
+    async fn store_first(
+        &self,
+        message: &StreamMessage,
+        mut record: JobResult,
+    ) -> Result<TerminationOutcome, Refusal> {
         let mut earlier = 0;
         for _ in 0..TRIES {
             let Err(error) = self.store_record(message, &record, earlier).await else {
-                return Ok(Ended::Now(Box::new(record)));
+                return Ok(TerminationOutcome::Terminated(Box::new(record)));
             };
             match classify(&error) {
                 PublishFailure::NotFirst => match self.results.get_from_leader(&record.id).await {
                     Ok(Some(stored)) if stored.result.gives_way_to(record.job_sequence) => {
                         earlier = stored.sequence;
                     }
-                    Ok(Some(stored)) => return Ok(Ended::Before(Box::new(stored.result))),
+                    Ok(Some(stored)) => {
+                        return Ok(TerminationOutcome::AlreadyFinished(Box::new(stored.result)));
+                    }
                     // It was there and is gone: its time was up just now.
                     Ok(None) => earlier = 0,
                     Err(ResultError::Decode { id, source }) => return Err(unreadable(&id, &source)),

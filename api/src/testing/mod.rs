@@ -5,7 +5,8 @@ mod queue;
 use std::sync::Arc;
 
 use precis_runtime::config::{
-    Access, Api, Batches, ClickHouse, Http, Limits, ServerUrl, Webhooks as WebhookSettings,
+    AccessConfig, ApiConfig, BatchesConfig, ClickHouseConfig, HttpConfig, LimitsConfig, ServerUrl,
+    WebhooksConfig,
 };
 use precis_runtime::liveness::Workers;
 use precis_schemas::result::{Sizes, Timings};
@@ -15,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::queue::FakeQueue;
 use crate::access::Gate;
 use crate::analytics::Analytics;
-use crate::progress::Running;
 use crate::state::{AppState, Parts};
-use crate::wait::Waiters;
-use crate::webhook::Webhooks;
+use crate::watch::progress::Running;
+use crate::watch::wait::Waiters;
+use crate::webhooks::Webhooks;
 
 /// The result of a job that succeeded.
 pub(crate) fn result(id: &str, sequence: u64) -> JobResult {
@@ -54,42 +55,42 @@ pub(crate) fn result(id: &str, sequence: u64) -> JobResult {
 
 /// A state on a queue in memory, with small limits.
 pub(crate) fn state_of(queue: Arc<FakeQueue>) -> AppState {
-    guarded_state_of(queue, &Access::default(), Http::default())
+    guarded_state_of(queue, &AccessConfig::default(), HttpConfig::default())
 }
 
 /// As [`state_of`], with keys.
-pub(crate) fn guarded_state_of(queue: Arc<FakeQueue>, access: &Access, http: Http) -> AppState {
+pub(crate) fn guarded_state_of(queue: Arc<FakeQueue>, access: &AccessConfig, http: HttpConfig) -> AppState {
     let waiters = Waiters::default();
     assert!(
         queue.waiters.set(waiters.clone()).is_ok(),
         "one state for each queue"
     );
     AppState::new(Parts {
-        limits: Limits {
+        limits: LimitsConfig {
             max_text_chars: 1_000,
             max_body_bytes: 4_096,
             max_wait_seconds: 30,
             max_batch_texts: 3,
-            ..Limits::default()
+            ..LimitsConfig::default()
         },
-        api: Api {
+        api: ApiConfig {
             sync_wait_seconds: 2,
-            ..Api::default()
+            ..ApiConfig::default()
         },
         http,
-        batches: Batches {
+        batches: BatchesConfig {
             max_rows: 1_200,
             queue_patience_seconds: 1,
-            ..Batches::default()
+            ..BatchesConfig::default()
         },
-        webhooks: Webhooks::new(&WebhookSettings::default(), access),
+        webhooks: Webhooks::new(&WebhooksConfig::default(), access),
         gate: Arc::new(Gate::new(access)),
         result_ttl_hours: 24,
         queue,
         // Nobody listens there.
-        analytics: Analytics::new(&ClickHouse {
+        analytics: Analytics::new(&ClickHouseConfig {
             url: ServerUrl::new("http://127.0.0.1:1"),
-            ..ClickHouse::default()
+            ..ClickHouseConfig::default()
         }),
         workers: Workers::default(),
         waiters,

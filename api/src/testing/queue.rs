@@ -11,17 +11,17 @@ use futures::future::BoxFuture;
 use precis_producer::Submission;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::Announcement;
-use precis_schemas::ending::Ending;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
 use precis_schemas::scores::Scores;
+use precis_schemas::termination::Termination;
 use precis_schemas::{JobHandle, JobId, JobResult, Lane, Outcome, Task, Token, time};
 
-use crate::depth::{Depth, LaneDepth};
-use crate::queue::{Copy, Created, End, Ended, Queue, Record, Standing};
+use crate::queue::depth_cache::{Depth, LaneDepth};
+use crate::queue::{Created, JobEnd, QueueBackend, QueuedJob, ReadConsistency, Record, TerminationOutcome};
 use crate::testing::result;
-use crate::wait::Waiters;
+use crate::watch::wait::Waiters;
 
 /// A queue in memory. Its model `default` has consumers; a worker answers only if there is one.
 #[derive(Default)]
@@ -96,7 +96,7 @@ impl FakeQueue {
     }
 }
 
-impl Queue for FakeQueue {
+impl QueueBackend for FakeQueue {
     fn publish_as<'a>(
         &'a self,
         submission: &'a Submission,
@@ -174,7 +174,11 @@ impl Queue for FakeQueue {
         .boxed()
     }
 
-    fn result<'a>(&'a self, id: &'a JobId, _: Copy) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>> {
+    fn result<'a>(
+        &'a self,
+        id: &'a JobId,
+        _: ReadConsistency,
+    ) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>> {
         async move {
             self.refusal()?;
             Ok(self.results.lock().unwrap().get(id).cloned())
@@ -182,7 +186,7 @@ impl Queue for FakeQueue {
         .boxed()
     }
 
-    fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Standing>, Refusal>> {
+    fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>> {
         async move {
             self.refusal()?;
             if self.done.lock().unwrap().contains(&sequence) {
@@ -191,7 +195,7 @@ impl Queue for FakeQueue {
             let jobs = self.jobs.lock().unwrap();
             let index = usize::try_from(sequence).unwrap().checked_sub(1);
             let job = index.and_then(|index| jobs.get(index));
-            Ok(job.map(|submission| Standing {
+            Ok(job.map(|submission| QueuedJob {
                 id: submission.job.id.clone(),
                 subject: submission.subject.clone(),
                 submitted_at: None,
@@ -201,11 +205,15 @@ impl Queue for FakeQueue {
         .boxed()
     }
 
-    fn end_of<'a>(&'a self, id: &'a JobId, copy: Copy) -> BoxFuture<'a, Result<Option<End>, Refusal>> {
+    fn end_of<'a>(
+        &'a self,
+        id: &'a JobId,
+        copy: ReadConsistency,
+    ) -> BoxFuture<'a, Result<Option<JobEnd>, Refusal>> {
         async move {
             self.looks.fetch_add(1, Ordering::Relaxed);
             let result = self.result(id, copy).await?;
-            Ok(result.map(|result| End {
+            Ok(result.map(|result| JobEnd {
                 outcome: result.outcome,
                 finished_at: result.finished_at,
             }))
@@ -257,8 +265,8 @@ impl Queue for FakeQueue {
     fn end<'a>(
         &'a self,
         handle: &'a JobHandle,
-        ending: &'a Ending,
-    ) -> BoxFuture<'a, Result<Option<Ended>, Refusal>> {
+        termination: &'a Termination,
+    ) -> BoxFuture<'a, Result<Option<TerminationOutcome>, Refusal>> {
         async move {
             let Some(sequence) = handle.sequence else {
                 return Ok(None);
@@ -269,12 +277,12 @@ impl Queue for FakeQueue {
             }
             let earlier = self.results.lock().unwrap().get(&handle.id).cloned();
             if let Some(earlier) = earlier.filter(|earlier| !earlier.gives_way_to(sequence)) {
-                return Ok(Some(Ended::Before(Box::new(earlier))));
+                return Ok(Some(TerminationOutcome::AlreadyFinished(Box::new(earlier))));
             }
             let record = JobResult {
-                outcome: ending.outcome,
+                outcome: termination.outcome,
                 summary: None,
-                error: Some(ending.reason.clone()),
+                error: Some(termination.reason.clone()),
                 ..result(handle.id.as_str(), sequence)
             };
             self.results
@@ -290,7 +298,7 @@ impl Queue for FakeQueue {
                 let body = serde_json::to_vec(&record).unwrap();
                 waiters.stored(&handle.id, body.into());
             }
-            Ok(Some(Ended::Now(Box::new(record))))
+            Ok(Some(TerminationOutcome::Terminated(Box::new(record))))
         }
         .boxed()
     }

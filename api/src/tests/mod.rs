@@ -12,7 +12,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use super::*;
+use axum::Router;
+use precis_runtime::admin::Readiness;
+use precis_runtime::config::HttpConfig;
+use precis_schemas::ErrorCode;
+
+use crate::http::router::{layered, router};
+use crate::state::AppState;
 use crate::testing::{FakeQueue, guarded_state_of, state_of};
 
 mod access;

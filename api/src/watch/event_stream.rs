@@ -12,11 +12,12 @@ use precis_schemas::error_code::ErrorCode;
 use tokio::sync::mpsc;
 
 use crate::access::Caller;
-use crate::events::{Events, LastId};
-use crate::problem::ApiError;
-use crate::routes::jobs::handle_of;
+use crate::http::layers;
+use crate::http::problem::ApiError;
+use crate::jobs::lookup;
+use crate::jobs::routes::handle_of;
 use crate::state::AppState;
-use crate::{layers, lookup};
+use crate::watch::events::{Events, LastId};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Proxies that collect answers before they send them on are asked not to.

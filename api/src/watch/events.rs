@@ -21,11 +21,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::access::Caller;
-use crate::lookup::Look;
-use crate::signs::Watcher;
+use crate::jobs::lookup;
+use crate::jobs::lookup::Look;
+use crate::jobs::view;
 use crate::state::AppState;
-use crate::wait::Waiter;
-use crate::{lookup, view};
+use crate::watch::signs::Watcher;
+use crate::watch::wait::Waiter;
 
 /// How often a job that waits is given its place in the queue anew.
 const PLACE_EVERY: Duration = Duration::from_secs(2);

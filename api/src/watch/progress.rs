@@ -14,7 +14,7 @@ use precis_schemas::{JobHandle, JobId, subject};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::signs::{Signs, Watcher};
+use crate::watch::signs::{Signs, Watcher};
 
 /// Most jobs that are remembered; the oldest are forgotten first.
 const MAX_JOBS: usize = 50_000;

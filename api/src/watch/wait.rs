@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_nats::Client;
 use bytes::Bytes;
 use futures::StreamExt;
-use precis_runtime::config::Limits;
+use precis_runtime::config::LimitsConfig;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::{JobId, JobResult, subject};
 use tokio::sync::watch;
@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
 use crate::metrics;
-use crate::progress::Running;
-use crate::queue::Copy;
+use crate::queue::ReadConsistency;
 use crate::state::AppState;
+use crate::watch::progress::Running;
 
 /// Pause between looks, at first; doubled for each further one. A sign may have been missed.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ const RECONNECT_CHECK: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// When it is.
-pub(crate) fn bounded(seconds: u64, limits: &Limits) -> Result<Duration, Refusal> {
+pub(crate) fn bounded(seconds: u64, limits: &LimitsConfig) -> Result<Duration, Refusal> {
     let most = limits.max_wait_seconds;
     if seconds > most {
         return Err(Refusal::new(
@@ -192,7 +192,7 @@ impl Waiter {
                     Err(error) => tracing::error!(job = %self.id, %error, "a result can't be read"),
                 }
             }
-            let look = timeout_at(until, state.queue().result(&self.id, Copy::Any)).await;
+            let look = timeout_at(until, state.queue().result(&self.id, ReadConsistency::Any)).await;
             if let Ok(Ok(Some(result))) = look
                 && self.is_about(&result)
             {

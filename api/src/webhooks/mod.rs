@@ -66,14 +66,14 @@ pub(crate) struct Webhooks {
     /// What is signed with.
     pub(crate) secrets: Secrets,
     /// Times and numbers.
-    pub(crate) settings: precis_runtime::config::Webhooks,
+    pub(crate) settings: precis_runtime::config::WebhooksConfig,
 }
 
 impl Webhooks {
     /// Reads the configuration.
     pub(crate) fn new(
-        settings: &precis_runtime::config::Webhooks,
-        access: &precis_runtime::config::Access,
+        settings: &precis_runtime::config::WebhooksConfig,
+        access: &precis_runtime::config::AccessConfig,
     ) -> Self {
         Self {
             policy: Policy::new(settings),

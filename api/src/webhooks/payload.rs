@@ -8,10 +8,10 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::time;
 
 use crate::access::Caller;
-use crate::batch;
-use crate::queue::Copy;
+use crate::batches;
+use crate::jobs::view;
+use crate::queue::ReadConsistency;
 use crate::state::AppState;
-use crate::view;
 
 /// What can be said about an announcement now.
 pub(super) enum Payload {
@@ -30,7 +30,7 @@ pub(super) enum Payload {
 pub(super) async fn of(state: &AppState, announcement: &Announcement) -> Result<Payload, Refusal> {
     match &announcement.ended {
         Ended::Job { id, job_sequence } => {
-            let result = state.queue().result(id, Copy::Leader).await?;
+            let result = state.queue().result(id, ReadConsistency::Leader).await?;
             // The end of an earlier job of the same id, which was cancelled, has an announcement of its own.
             let result = result.filter(|result| !result.gives_way_to(*job_sequence));
             let Some(result) = result else {
@@ -65,17 +65,17 @@ pub(super) async fn of(state: &AppState, announcement: &Announcement) -> Result<
         }
         Ended::Batch { id } => {
             let caller = Caller::of_tenant(announcement.tenant.clone());
-            let head = match batch::head(state.queue(), caller.tenant(), id).await {
+            let head = match batches::head(state.queue(), caller.tenant(), id).await {
                 Ok(head) => head,
                 Err(refusal) if refusal.code == ErrorCode::BatchNotFound => {
                     return Ok(Payload::Gone(refusal));
                 }
                 Err(refusal) => return Err(refusal),
             };
-            let Some(taken_in) = batch::intake_ended_at(state, &head) else {
+            let Some(taken_in) = batches::intake_ended_at(state, &head) else {
                 return Ok(Payload::NotYet);
             };
-            let view = batch::view(state, &caller, &head).await?;
+            let view = batches::view(state, &caller, &head).await?;
             let kind = match view.status {
                 BatchStatus::Finished => "batch.finished",
                 // The rows that came are jobs like any others: only their end is the batch's.
@@ -110,7 +110,7 @@ mod tests {
     use precis_schemas::{JobId, JobResult, Outcome, Token};
 
     use super::*;
-    use crate::queue::Queue;
+    use crate::queue::QueueBackend;
     use crate::testing::{FakeQueue, result, state_of};
 
     #[tokio::test]

@@ -81,7 +81,7 @@ impl Drop for Place {
 #[derive(Clone)]
 struct Sender {
     state: AppState,
-    connection: boot::Queue,
+    connection: boot::NatsConnection,
     poster: Poster,
     receivers: Receivers,
 }
@@ -93,7 +93,7 @@ struct Sender {
 /// When the consumer can't be set up.
 pub(crate) async fn run(
     state: AppState,
-    connection: boot::Queue,
+    connection: boot::NatsConnection,
     replicas: usize,
     manage: bool,
 ) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use precis_runtime::config::{Access, Webhooks, webhook_keys};
+use precis_runtime::config::{AccessConfig, WebhooksConfig, webhook_keys};
 use precis_schemas::Token;
 use precis_schemas::callback::Callback;
 use sha2::Sha256;
@@ -45,7 +45,7 @@ pub(crate) struct Secrets {
 
 impl Secrets {
     /// The secrets of the configuration, which has checked them.
-    pub(crate) fn new(settings: &Webhooks, access: &Access) -> Self {
+    pub(crate) fn new(settings: &WebhooksConfig, access: &AccessConfig) -> Self {
         let signer = |text: &str| webhook_keys(text).map(Signer);
         let keys = access.keys.iter().filter_map(|key| {
             let own = signer(key.webhook_secret.as_ref()?.expose())?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use ipnet::IpNet;
-use precis_runtime::config::Webhooks;
+use precis_runtime::config::WebhooksConfig;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
@@ -53,7 +53,7 @@ struct Rules {
 
 impl Policy {
     /// The policy of the configuration.
-    pub(crate) fn new(settings: &Webhooks) -> Self {
+    pub(crate) fn new(settings: &WebhooksConfig) -> Self {
         Self(Arc::new(Rules {
             allow_http: settings.allow_http,
             ports: settings.ports.clone(),
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_url_is_https_public_and_without_credentials() {
-        let policy = Policy::new(&Webhooks::default());
+        let policy = Policy::new(&WebhooksConfig::default());
         for fine in [
             "https://hooks.example.com/precis?a=b",
             "https://hooks.example.com:8443/",
@@ -148,11 +148,13 @@ mod tests {
             let name: Name = "localhost".parse().unwrap();
             policy.resolve(name).await.map(Iterator::count)
         };
-        let refused = resolve(Policy::new(&Webhooks::default())).await.unwrap_err();
+        let refused = resolve(Policy::new(&WebhooksConfig::default()))
+            .await
+            .unwrap_err();
         assert!(refused.to_string().contains("may not be called"), "{refused}");
-        let allowed = Webhooks {
+        let allowed = WebhooksConfig {
             allow_networks: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
-            ..Webhooks::default()
+            ..WebhooksConfig::default()
         };
         assert!(resolve(Policy::new(&allowed)).await.unwrap() > 0);
     }

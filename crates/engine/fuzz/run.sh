@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes the kernels, the only places with `unsafe`, under AddressSanitizer: engine/fuzz/run.sh [SECONDS for each target].
+# Fuzzes the kernels, the only places with `unsafe`, under AddressSanitizer: crates/engine/fuzz/run.sh [SECONDS for each target].
 # Needs a nightly compiler, a C++ compiler, and cargo-fuzz (cargo install cargo-fuzz).
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -8,10 +8,10 @@ use crate::source::ModelFiles;
 pub(crate) fn files() -> Result<ModelFiles> {
     use crate::source::{TokenizerFile, WeightFiles, hash_bytes};
 
-    const CONFIG: &[u8] = include_bytes!("../../models/precis-mini/config.json");
-    const GENERATION: &[u8] = include_bytes!("../../models/precis-mini/generation_config.json");
-    const TOKENIZER: &[u8] = include_bytes!("../../models/precis-mini/tokenizer.json");
-    const WEIGHTS: &[u8] = include_bytes!("../../models/precis-mini/model.safetensors");
+    const CONFIG: &[u8] = include_bytes!("../../../models/precis-mini/config.json");
+    const GENERATION: &[u8] = include_bytes!("../../../models/precis-mini/generation_config.json");
+    const TOKENIZER: &[u8] = include_bytes!("../../../models/precis-mini/tokenizer.json");
+    const WEIGHTS: &[u8] = include_bytes!("../../../models/precis-mini/model.safetensors");
 
     Ok(ModelFiles {
         name: "precis-mini".to_owned(),

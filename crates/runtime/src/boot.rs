@@ -21,7 +21,7 @@ pub struct Context {
 
 /// A connection to NATS with the topology in place.
 #[derive(Debug, Clone)]
-pub struct Queue {
+pub struct NatsConnection {
     /// Core NATS.
     pub client: Client,
     /// JetStream.
@@ -33,22 +33,22 @@ impl Context {
     ///
     /// # Errors
     /// When the server can't be reached.
-    pub async fn connect(&self, name: &str) -> anyhow::Result<Queue> {
+    pub async fn connect(&self, name: &str) -> anyhow::Result<NatsConnection> {
         let client = nats::connect(&self.config.nats, name).await?;
         let jetstream = jetstream::new(client.clone());
-        Ok(Queue { client, jetstream })
+        Ok(NatsConnection { client, jetstream })
     }
 
     /// Connects to NATS under `name` and sets up or checks the streams: for the roles of a deployment.
     ///
     /// # Errors
     /// When the server can't be reached or the streams are not as they should be.
-    pub async fn queue(&self, name: &str) -> anyhow::Result<Queue> {
+    pub async fn queue(&self, name: &str) -> anyhow::Result<NatsConnection> {
         let settings = &self.config.nats;
-        let Queue { client, jetstream } = self.connect(name).await?;
+        let NatsConnection { client, jetstream } = self.connect(name).await?;
         let limits = self.config.queue.topology_limits();
         topology::apply(&jetstream, &limits, settings.replicas, settings.manage_topology).await?;
-        Ok(Queue { client, jetstream })
+        Ok(NatsConnection { client, jetstream })
     }
 }
 

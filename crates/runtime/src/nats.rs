@@ -6,7 +6,7 @@ use async_nats::jetstream::{self, context::PublishErrorKind};
 use async_nats::{Client, ConnectOptions, Event};
 use tokio::time::Instant;
 
-use crate::config::Nats;
+use crate::config::NatsConfig;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum ConnectError {
     },
 }
 
-async fn options(settings: &Nats, name: &str) -> Result<ConnectOptions, ConnectError> {
+async fn options(settings: &NatsConfig, name: &str) -> Result<ConnectOptions, ConnectError> {
     let mut options = ConnectOptions::new();
     if let Some(path) = &settings.credentials_file {
         options = options
@@ -69,7 +69,7 @@ async fn options(settings: &Nats, name: &str) -> Result<ConnectOptions, ConnectE
 ///
 /// # Errors
 /// When the server can't be reached in that time, or refuses the credentials.
-pub async fn connect(settings: &Nats, name: &str) -> Result<Client, ConnectError> {
+pub async fn connect(settings: &NatsConfig, name: &str) -> Result<Client, ConnectError> {
     let give_up = Instant::now() + Duration::from_secs(settings.connect_timeout_seconds);
     let addresses: Vec<&str> = settings.url.expose().split(',').map(str::trim).collect();
     let mut pause = Duration::from_millis(50);

@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::JsonFields;
 
-use crate::config::{LogFormat, Telemetry};
+use crate::config::{LogFormat, TelemetryConfig};
 use crate::json_log::JsonLines;
 
 /// Why telemetry could not be set up.
@@ -39,7 +39,7 @@ static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 ///
 /// # Errors
 /// When the filter can't be read or another metrics recorder is in place.
-pub fn init(settings: &Telemetry) -> Result<(), TelemetryError> {
+pub fn init(settings: &TelemetryConfig) -> Result<(), TelemetryError> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(text)?,
         _ => EnvFilter::try_new(&settings.log)?,

@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
 const ROUNDS: usize = 7;
-const ARTICLES: &str = include_str!("../../samples/articles.jsonl");
+const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
 /// The same in Python: a line asks for a round and is answered with the seconds of each.
 const PEERS: &str = r#"
 import json, sys, time

@@ -81,7 +81,7 @@ fn page() -> String {
         "# Metrics\n\n\
          Every role serves `/metrics` in Prometheus' text format: the API on `api.listen`, a worker on\n\
          `worker.admin_listen`, the monitor on `monitor.listen`. Durations are in seconds; histograms have the buckets of\n\
-         `runtime/src/telemetry.rs`. Labels are named in the description (`by sink`: the label `sink`).\n\n\
+         `crates/runtime/src/telemetry.rs`. Labels are named in the description (`by sink`: the label `sink`).\n\n\
          This page is made from the code: `PRECIS_UPDATE=1 cargo test -p precis --test metrics` writes it anew.\n",
     );
     for (role, metrics) in roles() {
@@ -106,7 +106,7 @@ fn page() -> String {
 
 #[test]
 fn the_inventory_is_what_the_roles_describe() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
     let fresh = page();
     if std::env::var_os("PRECIS_UPDATE").is_some() {
         std::fs::write(path, &fresh).unwrap();

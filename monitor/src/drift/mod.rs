@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clickhouse::error::Result;
 use jiff::Timestamp;
-use precis_runtime::config::Drift;
+use precis_runtime::config::DriftConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::{Database, explain};
@@ -30,7 +30,7 @@ const MS_PER_DAY: i64 = 86_400_000;
 const DAYS_AGAIN: i64 = 7;
 
 /// Computes drift every so often until it is time to stop. A failure is tried again the next time.
-pub(crate) async fn run(database: Database, settings: Drift, stop: CancellationToken) {
+pub(crate) async fn run(database: Database, settings: DriftConfig, stop: CancellationToken) {
     if settings.every_minutes == 0 {
         stop.cancelled().await;
         return;
@@ -89,7 +89,7 @@ fn date(day: u16) -> String {
 }
 
 /// Pins what is to be pinned, and compares the past days with it; the days, in order.
-async fn compute(database: &Database, settings: &Drift, now: Timestamp) -> Result<Vec<Day>> {
+async fn compute(database: &Database, settings: &DriftConfig, now: Timestamp) -> Result<Vec<Day>> {
     let client = &database.client;
     let now = now.as_millisecond();
     let mut baselines = sql::baselines(client).await?;
@@ -123,7 +123,7 @@ async fn compute(database: &Database, settings: &Drift, now: Timestamp) -> Resul
 
 /// Whether a baseline is not to be pinned anew: the first days of a model are for good, a window of the configuration
 /// for as long as it is the same.
-fn stands(settings: &Drift, pinned: &Baseline) -> bool {
+fn stands(settings: &DriftConfig, pinned: &Baseline) -> bool {
     match (settings.baseline_from, settings.baseline_to) {
         (Some(from), Some(to)) => {
             (pinned.window_from, pinned.window_to) == (from.as_millisecond(), to.as_millisecond())
@@ -133,7 +133,7 @@ fn stands(settings: &Drift, pinned: &Baseline) -> bool {
 }
 
 /// The windows to which a model can be compared, the first with enough predictions counts; none while it isn't over.
-fn windows(settings: &Drift, first_day: i64, now: i64) -> Vec<Window> {
+fn windows(settings: &DriftConfig, first_day: i64, now: i64) -> Vec<Window> {
     if let (Some(from), Some(to)) = (settings.baseline_from, settings.baseline_to) {
         let window = Window {
             from: from.as_millisecond(),
@@ -159,7 +159,7 @@ fn windows(settings: &Drift, first_day: i64, now: i64) -> Vec<Window> {
 /// Pins what a figure of a model was like in the first of the windows in which there is enough of it.
 async fn pin(
     database: &Database,
-    settings: &Drift,
+    settings: &DriftConfig,
     model: &str,
     metric: &str,
     windows: &[Window],
@@ -189,7 +189,7 @@ async fn pin(
 /// What a figure of a model was like in a window; none when there is too little of it.
 async fn describe(
     database: &Database,
-    settings: &Drift,
+    settings: &DriftConfig,
     model: &str,
     metric: &str,
     window: Window,
@@ -235,7 +235,7 @@ async fn describe(
 /// The days of a window beside the baseline, as far as there is enough of them.
 async fn compare(
     database: &Database,
-    settings: &Drift,
+    settings: &DriftConfig,
     baseline: &Baseline,
     window: Window,
     now: i64,
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_window_counts_only_when_it_is_over_and_grows_while_there_is_too_little() {
-        let drift = Drift::default();
+        let drift = DriftConfig::default();
         assert_eq!(windows(&drift, 100, 107 * MS_PER_DAY - 1), []);
         assert_eq!(windows(&drift, 100, 107 * MS_PER_DAY), [window(100, 107)]);
         let later = windows(&drift, 100, 120 * MS_PER_DAY + 5);
@@ -293,10 +293,10 @@ mod tests {
 
     #[test]
     fn a_window_that_is_set_is_the_only_one_until_it_is_changed() {
-        let set = |day: u8| Drift {
+        let set = |day: u8| DriftConfig {
             baseline_from: Some("2026-01-01T00:00:00Z".parse().unwrap()),
             baseline_to: Some(format!("2026-01-0{day}T00:00:00Z").parse().unwrap()),
-            ..Drift::default()
+            ..DriftConfig::default()
         };
         let [only] = windows(&set(2), 100, i64::MAX)[..] else {
             panic!("one window")
@@ -315,7 +315,7 @@ mod tests {
             centroid: vec![],
             pinned_at: 0,
         };
-        assert!(stands(&set(2), &pinned) && stands(&Drift::default(), &pinned));
+        assert!(stands(&set(2), &pinned) && stands(&DriftConfig::default(), &pinned));
         assert!(!stands(&set(3), &pinned));
     }
 

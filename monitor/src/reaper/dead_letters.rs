@@ -8,11 +8,11 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::{self, AckKind};
 use futures::StreamExt;
-use precis_runtime::boot::Queue;
+use precis_runtime::boot::NatsConnection;
 use precis_runtime::config;
 use precis_runtime::topology::{self, TopologyError};
-use precis_schemas::ending::Ending;
 use precis_schemas::error_code::Refusal;
+use precis_schemas::termination::Termination;
 use precis_schemas::topology::{JOBS, dead_letter_consumer};
 use precis_schemas::{ErrorCode, Outcome};
 use serde::Deserialize;
@@ -42,8 +42,8 @@ struct Advisory {
 /// When the consumer can't be set up at the start. Later troubles are waited out.
 pub(crate) async fn run(
     reaper: Reaper,
-    queue: Queue,
-    nats: config::Nats,
+    queue: NatsConnection,
+    nats: config::NatsConfig,
     stop: CancellationToken,
 ) -> Result<(), TopologyError> {
     let spec = dead_letter_consumer();
@@ -127,12 +127,12 @@ async fn end(reaper: &Reaper, advisory: &Advisory) -> Result<(), ReapError> {
         Err(error) if is_gone(&error) => return Ok(()),
         Err(error) => return Err(failed("read a job")(error)),
     };
-    reaper.end(&message, &ending(advisory.deliveries)).await
+    reaper.end(&message, &termination(advisory.deliveries)).await
 }
 
-fn ending(deliveries: u64) -> Ending {
+fn termination(deliveries: u64) -> Termination {
     let message = format!("delivered {deliveries} times, finished by no worker");
-    Ending {
+    Termination {
         outcome: Outcome::Failed,
         reason: Refusal::new(ErrorCode::TooManyAttempts, message),
         attempts: deliveries,
@@ -149,8 +149,11 @@ mod tests {
             "stream":"JOBS","consumer":"worker-default-normal","stream_seq":12,"deliveries":5}"#;
         let advisory: Advisory = serde_json::from_str(body).unwrap();
         assert_eq!((advisory.stream.as_str(), advisory.stream_seq), (JOBS, 12));
-        let ending = ending(advisory.deliveries);
-        assert_eq!(ending.reason.message, "delivered 5 times, finished by no worker");
-        assert_eq!(ending.attempts, 5);
+        let termination = termination(advisory.deliveries);
+        assert_eq!(
+            termination.reason.message,
+            "delivered 5 times, finished by no worker"
+        );
+        assert_eq!(termination.attempts, 5);
     }
 }

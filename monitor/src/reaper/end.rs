@@ -7,14 +7,14 @@ use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind, Stream};
 
-use precis_runtime::boot::Queue;
+use precis_runtime::boot::NatsConnection;
 use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::results::{ResultError, Results, StoredResult};
 use precis_runtime::topology;
 use precis_runtime::trace_context::TraceContext;
 use precis_runtime::webhooks;
 use precis_schemas::dead::DeadLetter;
-use precis_schemas::ending::{Ending, RawJob, answer, dead_task};
+use precis_schemas::termination::{RawJob, Termination, answer, dead_task};
 use precis_schemas::topology::JOBS;
 use precis_schemas::{JobResult, Outcome, subject};
 
@@ -64,7 +64,7 @@ pub(crate) struct Reaper {
 impl Reaper {
     /// # Errors
     /// When the streams can't be looked up.
-    pub(crate) async fn new(queue: &Queue) -> Result<Self, ResultError> {
+    pub(crate) async fn new(queue: &NatsConnection) -> Result<Self, ResultError> {
         Ok(Self {
             jetstream: queue.jetstream.clone(),
             jobs: topology::stream(&queue.jetstream, JOBS).await?,
@@ -77,25 +77,29 @@ impl Reaper {
     ///
     /// # Errors
     /// When a stream can't be reached; the whole can be repeated.
-    pub(crate) async fn end(&self, message: &StreamMessage, ending: &Ending) -> Result<(), ReapError> {
+    pub(crate) async fn end(
+        &self,
+        message: &StreamMessage,
+        termination: &Termination,
+    ) -> Result<(), ReapError> {
         let raw = RawJob {
             subject: message.subject.as_str(),
             body: &message.payload,
             sequence: message.sequence,
             submitted_at: timestamp(message.time),
         };
-        let record = answer(raw, ending, precis_schemas::time::now());
+        let record = answer(raw, termination, precis_schemas::time::now());
         let finished_elsewhere = match record {
             Some(record) => self.answer(message, record).await?,
             None => false,
         };
-        if ending.outcome != Outcome::Expired && !finished_elsewhere {
+        if termination.outcome != Outcome::Expired && !finished_elsewhere {
             let letter = DeadLetter::new(
                 raw.sequence,
                 raw.subject,
                 raw.body,
-                ending.reason.clone(),
-                ending.attempts,
+                termination.reason.clone(),
+                termination.attempts,
                 raw.submitted_at,
             );
             let id = format!("dead-{}", raw.sequence);
@@ -112,7 +116,7 @@ impl Reaper {
             trace_id = trace.as_ref().map(TraceContext::trace_id),
             subject = raw.subject,
             sequence = raw.sequence,
-            reason = %ending.reason,
+            reason = %termination.reason,
             finished_elsewhere,
             "a job ended without a worker"
         );

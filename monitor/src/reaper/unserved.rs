@@ -14,9 +14,9 @@ use async_nats::jetstream::message::StreamMessage;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use precis_runtime::liveness::Workers;
-use precis_schemas::ending::Ending;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Heartbeat;
+use precis_schemas::termination::Termination;
 use precis_schemas::topology::worker_consumer_name;
 use precis_schemas::{ErrorCode, Job, JobSubject, Lane, Outcome, Token, subject};
 use tokio::time::Instant;
@@ -125,8 +125,8 @@ async fn sweep(
             let outcome = match subject.parse::<JobSubject>() {
                 Err(_) if serving.delivers(subject) => Ok(()),
                 Err(reason) => {
-                    let ending = invalid(reason.to_string());
-                    each(reaper, subject, stop, |_| Some(ending.clone())).await
+                    let termination = invalid(reason.to_string());
+                    each(reaper, subject, stop, |_| Some(termination.clone())).await
                 }
                 Ok(job) if serving.is_live(&job.model, job.lane) => Ok(()),
                 Ok(job) => {
@@ -166,7 +166,7 @@ async fn each(
     reaper: &Reaper,
     subject: &str,
     stop: &CancellationToken,
-    verdict: impl Fn(&StreamMessage) -> Option<Ending>,
+    verdict: impl Fn(&StreamMessage) -> Option<Termination>,
 ) -> Result<(), ReapError> {
     let mut next = 1;
     for _ in 0..SWEEP {
@@ -179,8 +179,8 @@ async fn each(
             Err(error) => return Err(failed("read a job")(error)),
         };
         next = message.sequence + 1;
-        if let Some(ending) = verdict(&message) {
-            reaper.end(&message, &ending).await?;
+        if let Some(termination) = verdict(&message) {
+            reaper.end(&message, &termination).await?;
         }
     }
     Ok(())
@@ -192,9 +192,9 @@ fn verdict(
     message: &StreamMessage,
     now: Timestamp,
     grace: Option<Duration>,
-) -> Option<Ending> {
+) -> Option<Termination> {
     let failed = |outcome, code, message| {
-        Some(Ending {
+        Some(Termination {
             outcome,
             reason: Refusal::new(code, message),
             attempts: 0,
@@ -219,8 +219,8 @@ fn verdict(
     failed(Outcome::Failed, ErrorCode::UnknownModel, text)
 }
 
-fn invalid(reason: String) -> Ending {
-    Ending {
+fn invalid(reason: String) -> Termination {
+    Termination {
         outcome: Outcome::Failed,
         reason: Refusal::new(ErrorCode::InvalidRequest, reason),
         attempts: 0,
@@ -250,7 +250,7 @@ mod tests {
     fn code(body: &str, now: &str, grace: Option<u64>) -> Option<ErrorCode> {
         let job = SUBJECT.parse().unwrap();
         let grace = grace.map(Duration::from_secs);
-        verdict(&job, &message(body), at(now), grace).map(|ending| ending.reason.code)
+        verdict(&job, &message(body), at(now), grace).map(|termination| termination.reason.code)
     }
 
     #[test]

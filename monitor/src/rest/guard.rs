@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
-use precis_runtime::config::{Access, KeyHash};
+use precis_runtime::config::{AccessConfig, KeyHash};
 use precis_runtime::keys;
 use precis_schemas::{ErrorCode, Token};
 
@@ -42,7 +42,7 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// A guard with these settings.
-    pub(crate) fn new(settings: &Access) -> Self {
+    pub(crate) fn new(settings: &AccessConfig) -> Self {
         // Checked with the configuration, so that nothing is replaced here.
         let keys = settings.keys.iter();
         Self {

@@ -27,8 +27,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{get, post};
 use clickhouse::error::Error;
-use precis_runtime::boot::Queue;
-use precis_runtime::config::{Access, ClickHouse};
+use precis_runtime::boot::NatsConnection;
+use precis_runtime::config::{AccessConfig, ClickHouseConfig};
 use precis_schemas::job::JobLimits;
 
 use crate::database::Database;
@@ -38,9 +38,9 @@ use refused::Refused;
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     /// The queue, as soon as there is a connection.
-    pub(crate) queue: Arc<OnceLock<Queue>>,
+    pub(crate) queue: Arc<OnceLock<NatsConnection>>,
     pub(crate) database: Database,
-    pub(crate) clickhouse: ClickHouse,
+    pub(crate) clickhouse: ClickHouseConfig,
     pub(crate) limits: JobLimits,
 }
 
@@ -61,7 +61,7 @@ impl Service {
 const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// The routes.
-pub(crate) fn routes(service: Service, access: &Access) -> Router {
+pub(crate) fn routes(service: Service, access: &AccessConfig) -> Router {
     let guard = Arc::new(guard::Guard::new(access));
     Router::new()
         .route("/db/init", post(samples::init))

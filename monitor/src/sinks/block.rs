@@ -238,7 +238,7 @@ mod tests {
         let result = serde_json::from_str(json).unwrap();
         let now = precis_schemas::time::now();
         let scorer = Scorer::default();
-        let texts = Texts::of(&precis_runtime::config::Monitor::default());
+        let texts = Texts::of(&precis_runtime::config::MonitorConfig::default());
         let rows = sequences
             .clone()
             .map(|sequence| crate::row::build(&result, Stored { sequence, at: now }, &scorer, texts));

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use precis_runtime::admin::Readiness;
-use precis_runtime::boot::Queue;
+use precis_runtime::boot::NatsConnection;
 use precis_runtime::config;
 use precis_runtime::topology::TopologyError;
 use precis_schemas::topology::clickhouse_sink_consumer;
@@ -41,9 +41,9 @@ pub(super) const DRAIN: Duration = Duration::from_secs(10);
 /// The sink.
 #[derive(Debug)]
 pub(crate) struct Sink {
-    pub(crate) queue: Queue,
-    pub(crate) nats: config::Nats,
-    pub(crate) settings: config::Monitor,
+    pub(crate) queue: NatsConnection,
+    pub(crate) nats: config::NatsConfig,
+    pub(crate) settings: config::MonitorConfig,
     pub(crate) store: Store,
     pub(crate) readiness: Readiness,
     pub(crate) stop: CancellationToken,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
-use precis_runtime::boot::Queue;
+use precis_runtime::boot::NatsConnection;
 use precis_runtime::config;
 use precis_runtime::topology::TopologyError;
 use precis_schemas::topology::ConsumerSpec;
@@ -63,9 +63,9 @@ async fn hold(messages: &[Delivered], every: Duration) -> Infallible {
 
 /// The consumer of this description, as the sinks of ClickHouse read it.
 pub(super) fn intake_of(
-    queue: Queue,
-    nats: config::Nats,
-    settings: &config::Monitor,
+    queue: NatsConnection,
+    nats: config::NatsConfig,
+    settings: &config::MonitorConfig,
     spec: ConsumerSpec,
 ) -> Intake {
     let spec = ConsumerSpec {
@@ -96,9 +96,9 @@ impl Blocks {
     /// # Errors
     /// When that can't be done. Later troubles are waited out.
     pub(super) async fn open(
-        queue: Queue,
-        nats: config::Nats,
-        settings: &config::Monitor,
+        queue: NatsConnection,
+        nats: config::NatsConfig,
+        settings: &config::MonitorConfig,
         spec: ConsumerSpec,
         stop: CancellationToken,
     ) -> Result<Self, TopologyError> {

@@ -6,8 +6,8 @@ use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::{self, AckKind};
 use futures::StreamExt;
 use jiff::Timestamp;
-use precis_runtime::boot::Queue;
-use precis_runtime::config::{Nats, TextPolicy};
+use precis_runtime::boot::NatsConnection;
+use precis_runtime::config::{NatsConfig, TextPolicy};
 
 use precis_runtime::topology::{self, TopologyError};
 use precis_runtime::trace_context::TraceContext;
@@ -79,8 +79,8 @@ pub(crate) async fn acknowledge(messages: impl IntoIterator<Item = &Delivered>) 
 /// A durable consumer and the connection that it is read by.
 #[derive(Debug, Clone)]
 pub(crate) struct Intake {
-    pub(crate) queue: Queue,
-    pub(crate) nats: Nats,
+    pub(crate) queue: NatsConnection,
+    pub(crate) nats: NatsConfig,
     pub(crate) spec: ConsumerSpec,
     /// What is kept of texts, and so of messages that nobody can take.
     pub(crate) texts: TextPolicy,

@@ -27,7 +27,7 @@ pub(crate) struct Phoenix {
 
 impl Phoenix {
     /// The sink of `settings`, at `url`.
-    pub(crate) fn new(client: Client, settings: &config::Phoenix, url: &str) -> Self {
+    pub(crate) fn new(client: Client, settings: &config::PhoenixConfig, url: &str) -> Self {
         Self {
             client,
             url: url.trim_end_matches('/').to_owned(),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::future::try_join_all;
 use precis_runtime::Config;
-use precis_runtime::boot::Queue;
-use precis_runtime::config::{self, Nats, TextPolicy};
+use precis_runtime::boot::NatsConnection;
+use precis_runtime::config::{self, NatsConfig, TextPolicy};
 use precis_runtime::topology::TopologyError;
 use precis_schemas::topology::{ConsumerSpec, forward_consumer, forward_references_consumer};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ type Running = Pin<Box<dyn Future<Output = Result<(), TopologyError>> + Send>>;
 /// When a client can't be set up; later when a consumer can't.
 pub(crate) fn forward_all(
     config: &Config,
-    queue: &Queue,
+    queue: &NatsConnection,
     stop: &CancellationToken,
 ) -> anyhow::Result<impl Future<Output = Result<(), TopologyError>>> {
     let (arize, phoenix) = (&config.arize, &config.phoenix);
@@ -45,7 +45,7 @@ pub(crate) fn forward_all(
             queue,
             stop,
         };
-        let arize = &config::Arize {
+        let arize = &config::ArizeConfig {
             texts: Some(sends_texts(arize.texts, config.monitor.texts)),
             ..arize.clone()
         };
@@ -70,7 +70,7 @@ pub(crate) fn forward_all(
             queue,
             stop,
         };
-        let phoenix = &config::Phoenix {
+        let phoenix = &config::PhoenixConfig {
             texts: Some(sends_texts(phoenix.texts, config.monitor.texts)),
             ..phoenix.clone()
         };
@@ -90,9 +90,9 @@ struct Receiver<'a> {
     sampling_rate: f64,
     max_batch: usize,
     rest: Duration,
-    nats: &'a Nats,
+    nats: &'a NatsConfig,
     texts: TextPolicy,
-    queue: &'a Queue,
+    queue: &'a NatsConnection,
     stop: &'a CancellationToken,
 }
 

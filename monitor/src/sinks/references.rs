@@ -10,7 +10,7 @@ use std::time::Duration;
 use clickhouse::error::Error;
 use jiff::Timestamp;
 use precis_runtime::admin::Readiness;
-use precis_runtime::boot::Queue;
+use precis_runtime::boot::NatsConnection;
 use precis_runtime::config;
 use precis_runtime::results::{ResultError, Results};
 use precis_runtime::topology::TopologyError;
@@ -52,9 +52,9 @@ LIMIT 1 BY job_id";
 /// The sink.
 #[derive(Debug)]
 pub(crate) struct References {
-    pub(crate) queue: Queue,
-    pub(crate) nats: config::Nats,
-    pub(crate) settings: config::Monitor,
+    pub(crate) queue: NatsConnection,
+    pub(crate) nats: config::NatsConfig,
+    pub(crate) settings: config::MonitorConfig,
     pub(crate) store: Store,
     pub(crate) readiness: Readiness,
     pub(crate) stop: CancellationToken,
@@ -76,7 +76,7 @@ impl References {
     /// # Errors
     /// When the consumer can't be set up at the start. Later troubles are waited out.
     pub(crate) async fn run(self) -> Result<(), TopologyError> {
-        let settings = config::Monitor {
+        let settings = config::MonitorConfig {
             max_block_rows: self.settings.max_block_rows.min(MAX_BLOCK),
             ..self.settings.clone()
         };

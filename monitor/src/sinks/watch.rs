@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
-use precis_runtime::boot::Queue;
+use precis_runtime::boot::NatsConnection;
 use precis_runtime::config;
 use precis_runtime::topology::{self, TopologyError};
 use precis_schemas::topology::{clickhouse_references_consumer, clickhouse_sink_consumer};
@@ -24,9 +24,9 @@ const EVERY: Duration = Duration::from_secs(5);
 /// # Errors
 /// When JetStream refuses a consumer.
 pub(crate) async fn clickhouse_sinks(
-    queue: &Queue,
-    nats: &config::Nats,
-    settings: &config::Monitor,
+    queue: &NatsConnection,
+    nats: &config::NatsConfig,
+    settings: &config::MonitorConfig,
     stop: &CancellationToken,
 ) -> Result<(), TopologyError> {
     for (sink, spec) in [

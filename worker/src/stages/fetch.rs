@@ -11,7 +11,7 @@ use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{self, Message};
 use futures::StreamExt;
 use jiff::Timestamp;
-use precis_runtime::config::Nats;
+use precis_runtime::config::NatsConfig;
 use precis_runtime::topology::{self, TopologyError};
 use precis_schemas::topology::{TopologyLimits, worker_consumer};
 use precis_schemas::{Lane, Token, time};
@@ -221,13 +221,13 @@ pub struct LaneQueue {
     /// Limits of the streams, should they have to be set up again.
     pub limits: TopologyLimits,
     /// How streams and consumers are set up.
-    pub settings: Nats,
+    pub settings: NatsConfig,
 }
 
 impl LaneQueue {
     /// The consumer of a lane, set up if needed.
     async fn consumer(&self, lane: Lane) -> Result<PullConsumer, TopologyError> {
-        let Nats {
+        let NatsConfig {
             replicas,
             manage_topology,
             ..
@@ -238,7 +238,7 @@ impl LaneQueue {
 
     /// As [`LaneQueue::consumer`], on a server that may have lost its streams.
     async fn consumer_again(&self, lane: Lane) -> Result<PullConsumer, TopologyError> {
-        let Nats {
+        let NatsConfig {
             replicas,
             manage_topology,
             ..

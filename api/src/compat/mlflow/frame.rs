@@ -4,7 +4,7 @@ use precis_schemas::GenerationParams;
 use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
-use crate::routes::knobs;
+use crate::compat::knobs;
 
 /// The input column.
 const COLUMN: &str = "article";

@@ -12,7 +12,7 @@ use http::{StatusCode, header};
 use precis_runtime::admin::Readiness;
 use serde::Serialize;
 
-use crate::problem::OwnShape;
+use crate::http::problem::OwnShape;
 use crate::state::AppState;
 
 /// The version of MLflow whose scoring server these routes behave like.

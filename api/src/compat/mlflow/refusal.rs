@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use precis_schemas::ErrorCode;
 use serde::Serialize;
 
-use crate::problem::{ApiError, OwnShape, retry_after};
+use crate::http::problem::{ApiError, OwnShape, retry_after};
 
 /// MLflow's advice to clients that send what version 1 took.
 const PROTOCOL_CHANGED: &str = "IMPORTANT: The MLflow Model scoring protocol has changed in MLflow version 2.0. If you \

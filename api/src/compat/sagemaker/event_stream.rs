@@ -5,7 +5,7 @@ use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
-use crate::problem::ApiError;
+use crate::http::problem::ApiError;
 
 /// Media type of a stream of frames.
 pub(crate) const CONTENT_TYPE: &str = "application/vnd.amazon.eventstream";

@@ -14,7 +14,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, future, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use precis_runtime::config::Limits;
+use precis_runtime::config::LimitsConfig;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::Channel;
 
@@ -23,10 +23,10 @@ pub(crate) use self::refusal::{in_own_shape, is_endpoint};
 use self::refusal::Refusal;
 use super::invocation::{self, Asked, FIELD, Form};
 use crate::access::Caller;
-use crate::extract::read_body;
-use crate::problem::ApiError;
+use crate::compat::sync::Call;
+use crate::http::extract::read_body;
+use crate::http::problem::ApiError;
 use crate::state::AppState;
-use crate::sync::Call;
 
 const VARIANT: HeaderName = HeaderName::from_static("x-amzn-invoked-production-variant");
 const TARGET_VARIANT: &str = "x-amzn-sagemaker-target-variant";
@@ -147,7 +147,7 @@ fn model_of(state: &AppState, endpoint: &str) -> Result<Option<String>, Refusal>
 }
 
 /// What stands in the results and rows of a call's jobs.
-fn notes(endpoint: &str, headers: &HeaderMap, limits: &Limits) -> BTreeMap<String, String> {
+fn notes(endpoint: &str, headers: &HeaderMap, limits: &LimitsConfig) -> BTreeMap<String, String> {
     [
         ("sagemaker_endpoint", Some(endpoint)),
         ("sagemaker_inference_id", text(headers, INFERENCE_ID)),

@@ -6,9 +6,9 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use precis_schemas::ErrorCode;
 use serde_json::{Value, json};
 
-use crate::problem::{ApiError, OwnShape, retry_after};
-use crate::routes::invocation::Refused;
-use crate::routes::mlflow;
+use crate::compat::invocation::Refused;
+use crate::compat::mlflow;
+use crate::http::problem::{ApiError, OwnShape, retry_after};
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 

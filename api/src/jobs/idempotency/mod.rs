@@ -26,10 +26,10 @@ use tracing::Instrument as _;
 
 pub(crate) use key::{Key, reused};
 
-use crate::problem::ApiError;
+use crate::http::problem::ApiError;
+use crate::jobs::together::{self, Partly};
 use crate::queue::{Created, Record};
 use crate::state::AppState;
-use crate::together::{self, Partly};
 
 /// Says in an answer that it is about the first request's jobs.
 pub(crate) const REPLAYED: (HeaderName, HeaderValue) = (

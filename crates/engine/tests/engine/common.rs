@@ -10,7 +10,7 @@ use precis_engine::{
 /// A folder with a model and `reference.jsonl`: the embedded model's, or another in the same form named by the
 /// environment.
 pub(crate) fn mini_folder() -> PathBuf {
-    let own = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/precis-mini");
+    let own = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/precis-mini");
     std::env::var_os("PRECIS_GOLDEN_MODEL").map_or_else(own, PathBuf::from)
 }
 

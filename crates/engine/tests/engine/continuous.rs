@@ -12,7 +12,7 @@ use precis_engine::{
 
 use crate::common::{encoded, mini, mini_folder, tiny};
 
-const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
+const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
 
 fn articles() -> Vec<String> {
     let text = |line: &str| {

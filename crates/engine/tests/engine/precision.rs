@@ -86,7 +86,7 @@ fn the_highest_logits_of_the_device_are_enough() {
     }
 }
 
-const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
+const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
 
 /// bf16 and int8 write what f32 writes, nearly always: where two continuations are nearly as good, they may choose the
 /// other one. `precis bench engine` measures what that means for ROUGE on more texts.

@@ -106,7 +106,7 @@ fn small_models_give_the_same_tokens_and_scores_for_inputs_of_all_lengths() {
     assert!(inputs >= 200, "{inputs}");
 }
 
-const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
+const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
 
 #[test]
 fn the_embedded_model_gives_the_same_tokens_and_scores_for_parts_of_articles() {

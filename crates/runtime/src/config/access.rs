@@ -11,7 +11,7 @@ use super::secret::Secret;
 /// `[access]`: who may use the gateway, and how much of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Access {
+pub struct AccessConfig {
     /// Serve without keys on an address that others can reach. Without keys and without this, `api.listen`
     /// must be a loopback address.
     pub insecure: bool,
@@ -22,7 +22,7 @@ pub struct Access {
     pub keys: Vec<ApiKey>,
 }
 
-impl Default for Access {
+impl Default for AccessConfig {
     fn default() -> Self {
         let open = [
             "/",
@@ -81,7 +81,7 @@ impl ApiKey {
     }
 }
 
-impl Access {
+impl AccessConfig {
     /// Whether somebody has decided who may call: there are keys, or everybody is let in on purpose.
     pub fn is_decided(&self) -> bool {
         self.insecure || !self.keys.is_empty()

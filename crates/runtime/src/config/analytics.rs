@@ -25,7 +25,7 @@ pub enum TextPolicy {
 /// `[monitor]`: what measures and keeps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Monitor {
+pub struct MonitorConfig {
     /// Address of the HTTP server.
     pub listen: SocketAddr,
     /// Most rows in one insert, which also holds no more than 8 MiB of results, or two of the largest that NATS takes.
@@ -47,7 +47,7 @@ pub struct Monitor {
     pub absent_grace_seconds: u64,
 }
 
-impl Default for Monitor {
+impl Default for MonitorConfig {
     fn default() -> Self {
         Self {
             listen: loopback(9020),
@@ -65,7 +65,7 @@ impl Default for Monitor {
 /// `[clickhouse]`: the analytics database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ClickHouse {
+pub struct ClickHouseConfig {
     /// HTTP interface.
     pub url: ServerUrl,
     /// Database; created if it is missing. Not `default`.
@@ -83,7 +83,7 @@ pub struct ClickHouse {
     pub query_timeout_seconds: u64,
 }
 
-impl Default for ClickHouse {
+impl Default for ClickHouseConfig {
     fn default() -> Self {
         Self {
             url: ServerUrl::new("http://127.0.0.1:8123"),

@@ -9,7 +9,7 @@ use super::ConfigError;
 /// `[batches]`: how much an upload may bring, and how long it may take.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Batches {
+pub struct BatchesConfig {
     /// Largest upload, in bytes. It is never held in memory as a whole.
     pub max_upload_bytes: u64,
     /// Most rows of a batch.
@@ -25,7 +25,7 @@ pub struct Batches {
     pub default_ttl_seconds: u64,
 }
 
-impl Default for Batches {
+impl Default for BatchesConfig {
     fn default() -> Self {
         Self {
             max_upload_bytes: 256 << 20,
@@ -38,7 +38,7 @@ impl Default for Batches {
     }
 }
 
-impl Batches {
+impl BatchesConfig {
     /// How long an upload may pause.
     pub fn idle_timeout(&self) -> Duration {
         Duration::from_secs(self.idle_timeout_seconds)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// `[drift]`: how far a model is from what it was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Drift {
+pub struct DriftConfig {
     /// How often it is computed, in minutes; 0: never.
     pub every_minutes: u64,
     /// The window to which days are compared begins here. Without it, the first `baseline_days` days of each model are
@@ -24,7 +24,7 @@ pub struct Drift {
     pub shift_alert: f64,
 }
 
-impl Default for Drift {
+impl Default for DriftConfig {
     fn default() -> Self {
         Self {
             every_minutes: 60,
@@ -38,7 +38,7 @@ impl Default for Drift {
     }
 }
 
-impl Drift {
+impl DriftConfig {
     /// The first setting that makes no sense, and what is wrong with it.
     pub(super) fn mistake(&self) -> Option<(&'static str, &'static str)> {
         let window = match (self.baseline_from, self.baseline_to) {

@@ -32,7 +32,7 @@ impl ArizeForm {
 /// `[arize]`: Arize AX. Off until it has a key and a space.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Arize {
+pub struct ArizeConfig {
     /// Key of the space.
     pub api_key: Option<Secret>,
     /// Id of the space.
@@ -63,7 +63,7 @@ pub struct Arize {
     pub circuit_open_seconds: u64,
 }
 
-impl Default for Arize {
+impl Default for ArizeConfig {
     fn default() -> Self {
         Self {
             api_key: None,
@@ -86,7 +86,7 @@ impl Default for Arize {
 /// `[phoenix]`: Phoenix, which one runs oneself. Off until it has a URL.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Phoenix {
+pub struct PhoenixConfig {
     /// Address of the server, such as `http://127.0.0.1:6006`.
     pub url: Option<ServerUrl>,
     /// Key, where the server wants one.
@@ -107,7 +107,7 @@ pub struct Phoenix {
     pub circuit_open_seconds: u64,
 }
 
-impl Default for Phoenix {
+impl Default for PhoenixConfig {
     fn default() -> Self {
         Self {
             url: None,
@@ -123,7 +123,7 @@ impl Default for Phoenix {
 }
 
 /// What is wrong with these sections: the key and the problem.
-pub(super) fn mistake(arize: &Arize, phoenix: &Phoenix) -> Option<(&'static str, String)> {
+pub(super) fn mistake(arize: &ArizeConfig, phoenix: &PhoenixConfig) -> Option<(&'static str, String)> {
     let given = |secret: &Option<Secret>| secret.as_ref().is_some_and(|text| !text.expose().is_empty());
     if given(&arize.api_key) != given(&arize.space_id) {
         let missing = if given(&arize.api_key) {
@@ -196,7 +196,7 @@ pub(super) fn mistake(arize: &Arize, phoenix: &Phoenix) -> Option<(&'static str,
     None
 }
 
-impl Arize {
+impl ArizeConfig {
     /// Key and space, when both are there: then Arize is on.
     pub fn credentials(&self) -> Option<(&str, &str)> {
         let key = self.api_key.as_ref()?.expose();

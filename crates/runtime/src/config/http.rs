@@ -10,7 +10,7 @@ use super::lists::texts;
 /// `[http]`: how the gateway speaks HTTP, and how long it bears with a slow client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Http {
+pub struct HttpConfig {
     /// How long the head of a request may take to arrive, and how long a connection may idle, in seconds.
     pub header_timeout_seconds: u64,
     /// How long the body of a request may take to arrive, in seconds. Uploads have limits of their own.
@@ -30,7 +30,7 @@ pub struct Http {
     pub cors_origins: Vec<String>,
 }
 
-impl Default for Http {
+impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             header_timeout_seconds: 30,
@@ -45,7 +45,7 @@ impl Default for Http {
     }
 }
 
-impl Http {
+impl HttpConfig {
     /// How long the head of a request may take.
     pub fn header_timeout(&self) -> Duration {
         Duration::from_secs(self.header_timeout_seconds)

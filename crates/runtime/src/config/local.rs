@@ -17,7 +17,7 @@ pub enum EngineChoice {
 /// `[local]`: the gateway with `api.engine = "local"`. Jobs and results are in its memory and end with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Local {
+pub struct LocalConfig {
     /// Most jobs that wait; beyond, a request is refused with `queue_full`.
     pub max_jobs: usize,
     /// Most results that are kept; the oldest go first.
@@ -33,7 +33,7 @@ pub struct Local {
     pub send_arize: bool,
 }
 
-impl Default for Local {
+impl Default for LocalConfig {
     fn default() -> Self {
         Self {
             max_jobs: 1_000,

@@ -37,57 +37,59 @@ use config::{Config as Layers, Environment, File, FileFormat};
 use precis_schemas::Token;
 use serde::{Deserialize, Serialize};
 
-pub use access::{Access, ApiKey};
-pub use analytics::{ClickHouse, Monitor, TextPolicy};
+pub use access::{AccessConfig, ApiKey};
+pub use analytics::{ClickHouseConfig, MonitorConfig, TextPolicy};
 pub use api_key::{KEY_PREFIX, KeyHash, generate_key, generate_webhook_secret};
-pub use batches::Batches;
-pub use drift::Drift;
-pub use forward::{Arize, ArizeForm, Phoenix};
-pub use http::Http;
-pub use local::{EngineChoice, Local};
+pub use batches::BatchesConfig;
+pub use drift::DriftConfig;
+pub use forward::{ArizeConfig, ArizeForm, PhoenixConfig};
+pub use http::HttpConfig;
+pub use local::{EngineChoice, LocalConfig};
 pub use secret::{Secret, ServerUrl};
-pub use sections::{Api, Limits, LogFormat, Nats, Queue, Standalone, Telemetry};
-pub use webhooks::{Webhooks, webhook_keys};
-pub use worker::{EmbeddingTexts, ModelChoice, Worker};
+pub use sections::{
+    ApiConfig, LimitsConfig, LogFormat, NatsConfig, QueueConfig, StandaloneConfig, TelemetryConfig,
+};
+pub use webhooks::{WebhooksConfig, webhook_keys};
+pub use worker::{EmbeddingTexts, ModelChoice, WorkerConfig};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The message queue.
-    pub nats: Nats,
+    pub nats: NatsConfig,
     /// Limits of the streams.
-    pub queue: Queue,
+    pub queue: QueueConfig,
     /// What a request may carry.
-    pub limits: Limits,
+    pub limits: LimitsConfig,
     /// The REST gateway.
-    pub api: Api,
+    pub api: ApiConfig,
     /// Who may use the gateway.
-    pub access: Access,
+    pub access: AccessConfig,
     /// How the gateway speaks HTTP.
-    pub http: Http,
+    pub http: HttpConfig,
     /// Batches.
-    pub batches: Batches,
+    pub batches: BatchesConfig,
     /// Webhooks.
-    pub webhooks: Webhooks,
+    pub webhooks: WebhooksConfig,
     /// The gateway with the model in its own process.
-    pub local: Local,
+    pub local: LocalConfig,
     /// Workers.
-    pub worker: Worker,
+    pub worker: WorkerConfig,
     /// The monitor.
-    pub monitor: Monitor,
+    pub monitor: MonitorConfig,
     /// The analytics database.
-    pub clickhouse: ClickHouse,
+    pub clickhouse: ClickHouseConfig,
     /// Drift.
-    pub drift: Drift,
+    pub drift: DriftConfig,
     /// Arize AX.
-    pub arize: Arize,
+    pub arize: ArizeConfig,
     /// Phoenix.
-    pub phoenix: Phoenix,
+    pub phoenix: PhoenixConfig,
     /// Logs, metrics and traces of the product itself.
-    pub telemetry: Telemetry,
+    pub telemetry: TelemetryConfig,
     /// `precis up`.
-    pub standalone: Standalone,
+    pub standalone: StandaloneConfig,
 }
 
 /// Why there is no configuration.
@@ -445,7 +447,7 @@ mod tests {
 
     #[test]
     fn the_documentation_shows_the_defaults() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
         let page = std::fs::read_to_string(path).unwrap();
         let (head, rest) = page.split_once("```toml\n").unwrap();
         let (shown, tail) = rest.split_once("```").unwrap();

@@ -20,7 +20,7 @@ pub(super) fn loopback(port: u16) -> SocketAddr {
 /// `[nats]`: how to reach the message queue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Nats {
+pub struct NatsConfig {
     /// Server, or several separated by commas.
     pub url: ServerUrl,
     /// User name, with `password`.
@@ -40,7 +40,7 @@ pub struct Nats {
     pub connect_timeout_seconds: u64,
 }
 
-impl Default for Nats {
+impl Default for NatsConfig {
     fn default() -> Self {
         Self {
             url: ServerUrl::new("nats://127.0.0.1:4222"),
@@ -58,7 +58,7 @@ impl Default for Nats {
 /// `[queue]`: limits of the streams.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Queue {
+pub struct QueueConfig {
     /// Most jobs that wait; beyond, a request is refused with `queue_full`.
     pub max_jobs: u64,
     /// Most bytes that wait.
@@ -74,7 +74,7 @@ pub struct Queue {
     pub max_call_bytes: u64,
 }
 
-impl Default for Queue {
+impl Default for QueueConfig {
     fn default() -> Self {
         let limits = TopologyLimits::default();
         Self {
@@ -88,7 +88,7 @@ impl Default for Queue {
     }
 }
 
-impl Queue {
+impl QueueConfig {
     /// The limits as the topology wants them.
     pub fn topology_limits(&self) -> TopologyLimits {
         TopologyLimits {
@@ -105,7 +105,7 @@ impl Queue {
 /// `[limits]`: what one request may carry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Limits {
+pub struct LimitsConfig {
     /// Longest text, in characters.
     pub max_text_chars: usize,
     /// Longest reference, in characters.
@@ -122,7 +122,7 @@ pub struct Limits {
     pub max_metadata_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for LimitsConfig {
     fn default() -> Self {
         let job = JobLimits::default();
         Self {
@@ -137,7 +137,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl LimitsConfig {
     /// More bytes than any row of a batch has that is not too long: four for each character of its texts, six where
     /// JSON escapes it, and room for the rest.
     pub fn max_row_bytes(&self) -> usize {
@@ -158,7 +158,7 @@ impl Limits {
 /// `[api]`: the REST gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Api {
+pub struct ApiConfig {
     /// Address of the HTTP server.
     pub listen: SocketAddr,
     /// Name under which the model of requests without `model` is served.
@@ -176,7 +176,7 @@ pub struct Api {
     pub engine: EngineChoice,
 }
 
-impl Default for Api {
+impl Default for ApiConfig {
     fn default() -> Self {
         Self {
             listen: loopback(8000),
@@ -202,7 +202,7 @@ pub enum LogFormat {
 /// `[telemetry]`: logs and traces of the product itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Telemetry {
+pub struct TelemetryConfig {
     /// Filter as in `RUST_LOG`, such as `info,precis_worker=debug`.
     pub log: String,
     /// How log lines look: `text`, or `json`, one object a line with `trace_id` at the top.
@@ -216,7 +216,7 @@ pub struct Telemetry {
     pub trace_sampling_rate: f64,
 }
 
-impl Default for Telemetry {
+impl Default for TelemetryConfig {
     fn default() -> Self {
         Self {
             log: "info,async_nats=warn".into(),
@@ -231,7 +231,7 @@ impl Default for Telemetry {
 /// `[standalone]`: `precis up`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Standalone {
+pub struct StandaloneConfig {
     /// Where NATS and ClickHouse keep their data, and the logs of all processes.
     pub data_dir: PathBuf,
     /// Where fetched servers are kept.
@@ -256,7 +256,7 @@ pub struct Standalone {
     pub clickhouse_max_memory_bytes: u64,
 }
 
-impl Default for Standalone {
+impl Default for StandaloneConfig {
     fn default() -> Self {
         Self {
             data_dir: ".local/data".into(),

@@ -9,12 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::lists::texts;
 use super::secret::Secret;
-use super::{Access, ConfigError};
+use super::{AccessConfig, ConfigError};
 
 /// `[webhooks]`: the ends of jobs and batches, posted to the addresses that came with them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Webhooks {
+pub struct WebhooksConfig {
     /// Signs the webhooks of jobs whose key has no secret: `whsec_…` as `precis key --webhook-secret` makes it, or several
     /// with spaces between. Without any secret a `callback_url` is refused.
     pub secret: Option<Secret>,
@@ -43,7 +43,7 @@ pub struct Webhooks {
     pub concurrency_per_receiver: usize,
 }
 
-impl Default for Webhooks {
+impl Default for WebhooksConfig {
     fn default() -> Self {
         Self {
             secret: None,
@@ -105,9 +105,9 @@ pub fn webhook_keys(text: &str) -> Option<Vec<Vec<u8>>> {
     keys.filter(|keys| !keys.is_empty())
 }
 
-impl Webhooks {
+impl WebhooksConfig {
     /// Checks what types alone don't; results are kept for `result_ttl_seconds`.
-    pub(super) fn validate(&self, access: &Access, result_ttl_seconds: u64) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, access: &AccessConfig, result_ttl_seconds: u64) -> Result<(), ConfigError> {
         let invalid = |key, problem: &str| {
             Err(ConfigError::Invalid {
                 key,

@@ -86,7 +86,7 @@ pub enum EmbeddingTexts {
 /// `[worker]`: those who run the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Worker {
+pub struct WorkerConfig {
     /// Id in heartbeats and rows; by default made of the host name and a random part.
     pub id: Option<String>,
     /// `embedded`, a folder (absolute, or beginning with a dot), or a hub id with an optional `@revision`.
@@ -125,7 +125,7 @@ pub struct Worker {
     pub params: GenerationParams,
 }
 
-impl Default for Worker {
+impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
             id: None,

@@ -10,7 +10,7 @@ use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportC
 use opentelemetry_sdk::Resource;
 use tokio::runtime::Handle;
 
-use crate::config::{ServerUrl, Telemetry};
+use crate::config::{ServerUrl, TelemetryConfig};
 
 /// Longest that one export may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +27,10 @@ pub enum ExportError {
 }
 
 /// An exporter to `endpoint`: a collector's base, to which `/v1/traces` is added, or the whole address of its receiver.
-pub(super) fn exporter(endpoint: &ServerUrl, settings: &Telemetry) -> Result<SpanExporter, ExportError> {
+pub(super) fn exporter(
+    endpoint: &ServerUrl,
+    settings: &TelemetryConfig,
+) -> Result<SpanExporter, ExportError> {
     let client = reqwest::Client::builder()
         .timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())

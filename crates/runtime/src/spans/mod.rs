@@ -24,7 +24,7 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 pub use export::ExportError;
 pub use opentelemetry::trace::SpanKind;
 
-use crate::config::Telemetry;
+use crate::config::TelemetryConfig;
 use crate::trace_context::TraceContext;
 
 /// Most links of a span: an insert has one for each of its rows that belongs to a trace.
@@ -44,7 +44,7 @@ static TRACES: OnceLock<Traces> = OnceLock::new();
 ///
 /// # Errors
 /// When the endpoint is no URL.
-pub fn start(settings: &Telemetry, role: &'static str) -> Result<(), ExportError> {
+pub fn start(settings: &TelemetryConfig, role: &'static str) -> Result<(), ExportError> {
     let Some(endpoint) = &settings.otlp_endpoint else {
         return Ok(());
     };

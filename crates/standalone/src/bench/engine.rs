@@ -23,13 +23,13 @@ const NEW_TOKENS: usize = 64;
 /// What `precis bench engine` measures, and how often.
 #[derive(Debug, Args)]
 pub(crate) struct EngineBench {
-    /// Compare with CTranslate2, ONNX Runtime and transformers (bench/peers/setup.sh installs them)
+    /// Compare with CTranslate2, ONNX Runtime and transformers (benchmarks/peers/setup.sh installs them)
     #[arg(long)]
     peers: bool,
     /// Take the texts and the model of the comparison, and leave the others out of it
     #[arg(long)]
     own: bool,
-    /// Where bench/peers/setup.sh put them
+    /// Where benchmarks/peers/setup.sh put them
     #[arg(
         long,
         value_name = "DIR",
@@ -38,7 +38,7 @@ pub(crate) struct EngineBench {
     )]
     peers_dir: PathBuf,
     /// The program that serves them
-    #[arg(long, value_name = "FILE", default_value = "bench/peers/serve.py")]
+    #[arg(long, value_name = "FILE", default_value = "benchmarks/peers/serve.py")]
     peers_script: PathBuf,
     /// Rounds, in each of which everything is measured once, in turns
     #[arg(long, default_value_t = 5)]

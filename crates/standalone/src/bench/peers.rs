@@ -1,4 +1,4 @@
-//! The engines of others, behind `bench/peers/serve.py`.
+//! The engines of others, behind `benchmarks/peers/serve.py`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -42,7 +42,7 @@ struct Answer {
 }
 
 impl Peers {
-    /// Starts them. `folder` is what `bench/peers/setup.sh` made, `script` is `serve.py`.
+    /// Starts them. `folder` is what `benchmarks/peers/setup.sh` made, `script` is `serve.py`.
     ///
     /// # Errors
     /// When the environment isn't there.
@@ -54,7 +54,7 @@ impl Peers {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("{}: bench/peers/setup.sh makes it", python.display()))?;
+            .with_context(|| format!("{}: benchmarks/peers/setup.sh makes it", python.display()))?;
         let input = process.stdin.take().context("no way to talk to the peers")?;
         let output = process.stdout.take().context("no way to hear the peers")?;
         Ok(Self {

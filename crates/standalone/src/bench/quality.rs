@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::clock::time;
 
-const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
+const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
 /// Texts that are made of each article where there are no others.
 const TEXTS_OF_AN_ARTICLE: usize = 13;
 /// Articles that make a long text.

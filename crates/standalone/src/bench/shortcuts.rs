@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::clock::{median, time};
 use super::engine::{Report, options};
 
-const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
+const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
 /// Equal requests that are asked for at a time.
 const EQUAL: usize = 4;
 

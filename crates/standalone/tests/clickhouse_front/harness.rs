@@ -19,7 +19,7 @@ pub(crate) const PASSWORD: &str = "it's secret";
 
 /// The engine's library, installed if need be; `None` where there is none for the platform.
 pub(crate) async fn library() -> Option<PathBuf> {
-    let mut installer = Installer::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.local"));
+    let mut installer = Installer::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.local"));
     installer.clickhouse_on_path = false;
     match installer.ensure_clickhouse().await {
         Ok(ClickHouseBinary::Library(path)) => Some(path),

@@ -37,7 +37,7 @@ pub(crate) struct Form {
 
 impl Records {
     /// The sink of `settings`, with its credentials.
-    pub(crate) fn new(client: Client, settings: &config::Arize, key: &str, space: &str) -> Self {
+    pub(crate) fn new(client: Client, settings: &config::ArizeConfig, key: &str, space: &str) -> Self {
         Self {
             client,
             url: settings.log_endpoint.expose().to_owned(),

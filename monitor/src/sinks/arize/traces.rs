@@ -24,7 +24,7 @@ pub(crate) struct Traces {
 
 impl Traces {
     /// The sink of `settings`, with its credentials.
-    pub(crate) fn new(client: Client, settings: &config::Arize, key: &str, space: &str) -> Self {
+    pub(crate) fn new(client: Client, settings: &config::ArizeConfig, key: &str, space: &str) -> Self {
         let mut resource = otlp::resource(&settings.project);
         resource.push(otlp::text("arize.project.type", "application"));
         let instance = uuid::Uuid::now_v7().to_string();

@@ -10,7 +10,7 @@ mod spans;
 
 use std::collections::BTreeMap;
 
-use precis_runtime::config::{Arize, Secret, ServerUrl};
+use precis_runtime::config::{ArizeConfig, Secret, ServerUrl};
 use precis_schemas::embedding::{Embeddings, Vector};
 use precis_schemas::result::{ModelRef, WorkerRef};
 use precis_schemas::{GenerationParams, Token};
@@ -121,8 +121,8 @@ fn parse(bytes: &[u8]) -> Option<Wire> {
     (body.len() >= length).then_some(Wire { line, headers, body })
 }
 
-fn settings(base: &str) -> Arize {
-    Arize {
+fn settings(base: &str) -> ArizeConfig {
+    ArizeConfig {
         api_key: Some(Secret::new("DUMMY_API_KEY")),
         space_id: Some(Secret::new("DUMMY_SPACE_ID")),
         log_endpoint: ServerUrl::new(format!("{base}/v1/log")),
@@ -131,7 +131,7 @@ fn settings(base: &str) -> Arize {
         model_version: Some("1.0".into()),
         project: "summarizer".into(),
         texts: Some(true),
-        ..Arize::default()
+        ..ArizeConfig::default()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Records for Arize.
 
-use precis_runtime::config::Arize;
+use precis_runtime::config::ArizeConfig;
 use serde_json::{Value, json};
 
 use super::{assert_headers, assert_within, captured_item, only, read, sent, settings};
@@ -154,7 +154,7 @@ async fn late_scores_are_actuals_of_the_same_prediction() {
 #[tokio::test]
 async fn texts_stay_here_where_that_is_configured() {
     let make = |base: &str| {
-        let settings = Arize {
+        let settings = ArizeConfig {
             texts: Some(false),
             ..settings(base)
         };

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value as Any};
 use opentelemetry_proto::tonic::trace::v1::Span;
-use precis_runtime::config::Phoenix as PhoenixSettings;
+use precis_runtime::config::PhoenixConfig as PhoenixSettings;
 use precis_schemas::batch::BatchRef;
 use prost::Message as _;
 use serde_json::{Value, json};

@@ -43,7 +43,7 @@ use crate::client;
 use crate::up::{Running, UpArgs};
 
 /// The texts of the jobs.
-const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
+const ARTICLES: &str = include_str!("../../../../../samples/articles.jsonl");
 /// Numbers of clients that are measured unless others are asked for.
 const CLIENTS: [u16; 3] = [1, 16, 256];
 /// Texts that the engine is called with directly, in each round.

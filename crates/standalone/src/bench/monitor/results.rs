@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use precis_schemas::JobResult;
 
 /// A result as it travels; everything that differs is put into copies of it.
-const RESULT: &str = include_str!("../../../../schemas/wire/v1/result.succeeded.json");
-const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
+const RESULT: &str = include_str!("../../../../../schemas/wire/v1/result.succeeded.json");
+const ARTICLES: &str = include_str!("../../../../../samples/articles.jsonl");
 
 /// Words of a text, of a summary and of a reference.
 const TEXT_WORDS: u64 = 400;
