@@ -55,7 +55,7 @@ impl Prediction {
     }
 }
 
-/// A baseline: bins at the deciles, mean and deviation of a sample, as `docs/analytics.md` describes them.
+/// A baseline: bins at the deciles, mean and deviation of a sample, as `docs/internals/monitor.md` describes them.
 struct Baseline {
     edges: Vec<f64>,
     shares: Vec<f64>,

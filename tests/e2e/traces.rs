@@ -157,7 +157,7 @@ async fn every_series_of_every_role_is_unique_described_and_in_the_inventory() {
     product
         .summarize(&json!({"text": "The harbour stayed open. Rain fell."}))
         .await;
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/metrics.md");
     let inventory = std::fs::read_to_string(page).expect("the inventory is there");
     for address in [&product.api, &product.monitor, &product.worker_admin] {
         let answer = product
@@ -187,7 +187,7 @@ async fn every_series_of_every_role_is_unique_described_and_in_the_inventory() {
             let known = known.unwrap_or_else(|| panic!("{name} is not described"));
             assert!(
                 inventory.contains(&format!("| `{known}` |")),
-                "{known} is not in docs/metrics.md"
+                "{known} is not in docs/reference/metrics.md"
             );
         }
     }

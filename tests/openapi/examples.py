@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Calls every operation of schemas/openapi.json at a running product with curl, and writes the calls and their answers,
-as they came, into docs/api.md.
+as they came, into docs/reference/rest.md.
 
     tests/openapi/examples.py [URL]            default: http://127.0.0.1:8000, as `precis up` serves it
 
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "api.md"
+PAGE = ROOT / "docs" / "reference" / "rest.md"
 BEGIN = "<!-- written by tests/openapi/examples.py: begin -->"
 END = "<!-- written by tests/openapi/examples.py: end -->"
 LONGEST = 330

@@ -63,7 +63,7 @@ pub(super) fn all() -> Vec<Entry> {
             Operation::new("Batches", "submitBatch", "Submit a file of texts")
                 .describe(
                     "A row is a job. Rows that can't be one are counted as `refused`, and have a line in the results. The body is \
-                     read as it comes. See docs/batches.md.",
+                     read as it comes. See docs/guide/batches.md.",
                 )
                 .query("model", "Name of a served model", name)
                 .query("priority", "Priority of the rows; `bulk` without one", lane)

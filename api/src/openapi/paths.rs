@@ -175,7 +175,7 @@ fn jobs() -> Vec<Entry> {
             "/v1/jobs/{id}/events",
             "get",
             Operation::new("Jobs", "followJob", "What happens to a job, as it happens")
-                .describe("Server-Sent Events: `state`, `text` and, at last, the end. See docs/api.md.")
+                .describe("Server-Sent Events: `state`, `text` and, at last, the end. See docs/reference/rest.md.")
                 .path("id", "The job's id, as its submission gave it", handle)
                 .header("Last-Event-ID", "Id of the last event that the client has seen", text)
                 .answers_as(200, "The events", "text/event-stream", events)

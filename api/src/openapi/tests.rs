@@ -62,7 +62,7 @@ fn the_document_names_every_route_and_no_other() {
 
 #[test]
 fn every_operation_is_called_in_the_documentation() {
-    let page = include_str!("../../../docs/api.md");
+    let page = include_str!("../../../docs/reference/rest.md");
     let missing: Vec<String> = paths::all()
         .into_iter()
         .map(|(path, method, _)| format!("| `{} {path}` | ", method.to_uppercase()))
@@ -70,7 +70,7 @@ fn every_operation_is_called_in_the_documentation() {
         .collect();
     assert!(
         missing.is_empty(),
-        "not in docs/api.md, which tests/openapi/examples.py writes: {missing:?}"
+        "not in docs/reference/rest.md, which tests/openapi/examples.py writes: {missing:?}"
     );
 }
 

@@ -1,4 +1,4 @@
-//! The inventory of metrics in `docs/metrics.md` is made of what the roles describe, and follows the conventions of
+//! The inventory of metrics in `docs/reference/metrics.md` is made of what the roles describe, and follows the conventions of
 //! Prometheus and OpenMetrics.
 #![allow(clippy::unwrap_used)] // a test may panic
 
@@ -106,7 +106,7 @@ fn page() -> String {
 
 #[test]
 fn the_inventory_is_what_the_roles_describe() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/metrics.md");
     let fresh = page();
     if std::env::var_os("PRECIS_UPDATE").is_some() {
         std::fs::write(path, &fresh).unwrap();
@@ -114,7 +114,7 @@ fn the_inventory_is_what_the_roles_describe() {
     let stored = std::fs::read_to_string(path).unwrap_or_default();
     assert_eq!(
         stored, fresh,
-        "docs/metrics.md is out of date: run with PRECIS_UPDATE=1"
+        "docs/reference/metrics.md is out of date: run with PRECIS_UPDATE=1"
     );
 }
 

@@ -447,7 +447,10 @@ mod tests {
 
     #[test]
     fn the_documentation_shows_the_defaults() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/reference/configuration.md"
+        );
         let page = std::fs::read_to_string(path).unwrap();
         let (head, rest) = page.split_once("```toml\n").unwrap();
         let (shown, tail) = rest.split_once("```").unwrap();
@@ -457,7 +460,7 @@ mod tests {
         } else {
             assert_eq!(
                 shown, fresh,
-                "docs/configuration.md is out of date: run with PRECIS_UPDATE=1"
+                "docs/reference/configuration.md is out of date: run with PRECIS_UPDATE=1"
             );
         }
     }
