@@ -7,7 +7,7 @@ use http::request::Parts;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::{Lane, Token};
 
-use super::gate::Key;
+use super::key::Key;
 use crate::http::problem::ApiError;
 use crate::queue::QueueBackend;
 use crate::state::AppState;

@@ -5,44 +5,15 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
-use precis_runtime::config::{AccessConfig, ApiKey, KeyHash};
+use precis_runtime::config::AccessConfig;
 use precis_runtime::keys;
-use precis_schemas::{ErrorCode, Lane, Token};
+use precis_schemas::{ErrorCode, Token};
 
 use super::caller::Caller;
-use super::quota::Quota;
+use super::key::Key;
 use super::rate::Rate;
 use crate::http::problem::ApiError;
 use crate::metrics;
-
-/// A key as the gateway holds it.
-#[derive(Debug)]
-pub(crate) struct Key {
-    pub(super) name: Token,
-    hash: KeyHash,
-    pub(super) tenant: Token,
-    pub(super) lanes: Vec<Lane>,
-    pub(super) models: Vec<String>,
-    rate: Option<Rate>,
-    pub(super) quota: Option<Quota>,
-}
-
-impl Key {
-    fn of(settings: &ApiKey) -> Self {
-        Self {
-            // Checked with the configuration, so that nothing is replaced here.
-            name: Token::sanitized(&settings.name),
-            hash: settings.hash,
-            tenant: Token::sanitized(settings.tenant()),
-            lanes: settings.lanes.clone(),
-            models: settings.models.clone(),
-            rate: settings
-                .requests_per_minute
-                .and_then(|requests| Rate::new(requests, settings.burst)),
-            quota: settings.max_queued_jobs.map(Quota::new),
-        }
-    }
-}
 
 /// All keys, and which routes need none.
 #[derive(Debug, Default)]
@@ -55,7 +26,7 @@ impl Gate {
     /// A gate with these settings.
     pub(crate) fn new(settings: &AccessConfig) -> Self {
         Self {
-            keys: settings.keys.iter().map(|key| Arc::new(Key::of(key))).collect(),
+            keys: settings.keys.iter().map(|key| Arc::new(Key::new(key))).collect(),
             open_routes: settings.open_routes.clone(),
         }
     }
@@ -167,6 +138,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use precis_runtime::Config;
+    use precis_runtime::config::KeyHash;
 
     use super::*;
 

@@ -11,6 +11,7 @@
 mod caller;
 mod cors;
 mod gate;
+mod key;
 mod quota;
 mod rate;
 
