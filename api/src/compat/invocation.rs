@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::knobs::{Knobs, params};
-use super::mlflow::refusal::Refusal;
+use super::mlflow::error::MlflowError;
 use super::mlflow::{Predictions, frame};
 use crate::access::Caller;
 use crate::compat::sync::{Call, Item};
@@ -51,7 +51,7 @@ pub(crate) enum Refused {
     /// As a problem.
     Articles(ApiError),
     /// As MLflow says it.
-    Table(Refusal),
+    Table(MlflowError),
 }
 
 /// Body of the container's form.
@@ -125,19 +125,19 @@ fn essence(headers: &HeaderMap) -> String {
 }
 
 /// JSON or CSV, with no other parameter than `charset=utf-8`.
-fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_media_type(headers: &HeaderMap) -> Result<(), MlflowError> {
     let essence = essence(headers);
     if !matches!(essence.as_str(), "application/json" | "text/csv") {
-        return Err(Refusal::media_type(&essence));
+        return Err(MlflowError::media_type(&essence));
     }
     let parameters = MediaType::of(headers).into_iter().flat_map(MediaType::parameters);
     for (name, value) in parameters {
         if !name.eq_ignore_ascii_case("charset") {
-            return Err(Refusal::media_type_parameter(name));
+            return Err(MlflowError::media_type_parameter(name));
         }
         let value = value.unwrap_or_default();
         if !value.eq_ignore_ascii_case("utf-8") {
-            return Err(Refusal::MediaType(format!(
+            return Err(MlflowError::MediaType(format!(
                 "The character set must be utf-8. Got '{value}'."
             )));
         }
@@ -164,7 +164,7 @@ pub(crate) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Asked, Refused> 
     })
 }
 
-fn of_table(table: Result<frame::Table, Refusal>) -> Result<Asked, Refused> {
+fn of_table(table: Result<frame::Table, MlflowError>) -> Result<Asked, Refused> {
     let table = table.map_err(Refused::Table)?;
     Ok(Asked {
         items: table.articles.into_iter().map(Item::from).collect(),

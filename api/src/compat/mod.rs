@@ -10,3 +10,8 @@ pub(crate) mod sagemaker;
 pub(crate) mod score;
 pub(crate) mod sync;
 mod wrapped;
+
+use crate::http::problem::ErrorFormat;
+
+/// Formats of errors that occur before a route's handler runs.
+pub(crate) const ERROR_FORMATS: &[ErrorFormat] = &[sagemaker::ERROR_FORMAT];

@@ -18,8 +18,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::access::{Caller, Gate};
-use crate::compat::sagemaker;
-use crate::http::problem::{self, ApiError};
+use crate::http::problem::{self, ApiError, ErrorFormat};
 use crate::metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -69,23 +68,29 @@ fn span(method: &'static str, route: &str, parent: Option<&TraceContext>) -> Spa
     span
 }
 
-/// What a request passes on its way to a route.
+/// Settings of the layer [`guard`].
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
-    /// Who may call.
+    /// Authenticates callers and limits their rate.
     pub(crate) gate: Arc<Gate>,
-    /// Most bytes of a path and query.
+    /// Longest path and query, in bytes.
     pub(crate) max_uri_bytes: usize,
+    /// Paths whose errors have another service's format.
+    pub(crate) error_formats: &'static [ErrorFormat],
 }
 
-/// The layer around the routes: refuses what no route is to see, and answers for a handler that has panicked.
+/// The layer around the routes: rejects requests that no route may see, and answers for a handler that panics.
 pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let of_sagemaker = sagemaker::is_endpoint(request.uri().path());
+    let path = request.uri().path();
+    let format = guard
+        .error_formats
+        .iter()
+        .find(|format| path.starts_with(format.path_prefix));
     let response = guarded(&guard, request, next).await;
-    if of_sagemaker {
-        return sagemaker::in_own_shape(response);
+    match format {
+        Some(format) => format.apply(response),
+        None => response,
     }
-    response
 }
 
 async fn guarded(guard: &Guard, mut request: Request, next: Next) -> Response {

@@ -10,9 +10,37 @@ pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 /// Longest `detail`, in characters: what is quoted from a request may be long.
 const MAX_DETAIL_CHARS: usize = 500;
 
-/// In the extensions of a response: its error is written as another product's clients expect it.
+/// A response extension: the error body is already written, in another service's format, and stays as it is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OwnShape;
+pub(crate) struct Rendered;
+
+/// The format of errors on some paths, for clients of another service.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ErrorFormat {
+    /// Applies to every path that starts with this.
+    pub(crate) path_prefix: &'static str,
+    /// Writes an error. The response carries [`Rendered`].
+    pub(crate) render: fn(ApiError) -> Response,
+}
+
+impl ErrorFormat {
+    /// Rewrites a response that carries an [`ApiError`], and returns any other as it is.
+    pub(crate) fn apply(&self, mut response: Response) -> Response {
+        let Some(error) = response.extensions_mut().remove::<ApiError>() else {
+            return response;
+        };
+        let (head, _) = response.into_parts();
+        let mut rendered = (self.render)(error);
+        // `www-authenticate`, `ratelimit` and a precise `retry-after` stay. Headers that describe the body are the new one's.
+        for (name, value) in &head.headers {
+            if !rendered.headers().contains_key(name) || *name == header::RETRY_AFTER {
+                rendered.headers_mut().insert(name, value.clone());
+            }
+        }
+        rendered.extensions_mut().extend(head.extensions);
+        rendered
+    }
+}
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +154,7 @@ pub(crate) fn finish(mut response: Response, request_id: &str, method: &str, pat
     let status = response.status();
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
-        None if response.extensions().get::<OwnShape>().is_some() => return response,
+        None if response.extensions().get::<Rendered>().is_some() => return response,
         None if status.is_client_error() || status.is_server_error() => foreign(status, method, path),
         None => return response,
     };

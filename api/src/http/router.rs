@@ -21,14 +21,14 @@ use crate::compat::score;
 use crate::http::error_pages;
 use crate::http::home;
 use crate::http::layers::{self, Guard};
-use crate::http::problem::ApiError;
+use crate::http::problem::{ApiError, ErrorFormat};
 use crate::jobs::references;
 use crate::jobs::scores;
 use crate::jobs::summaries;
 use crate::openapi;
 use crate::state::AppState;
 use crate::watch::event_stream;
-use crate::{analytics, batches, jobs};
+use crate::{analytics, batches, compat, jobs};
 
 /// The whole interface.
 pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
@@ -62,7 +62,7 @@ pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
         .route("/docs/{file}", get(openapi::asset))
         .with_state(state)
         .merge(admin::routes(readiness));
-    layered(routes.fallback(nothing_here), gate, &http)
+    layered(routes.fallback(nothing_here), gate, &http, compat::ERROR_FORMATS)
 }
 
 /// The routes of the services that Precis takes the place of; their clients change the address and nothing else.
@@ -89,10 +89,16 @@ fn taken_over(readiness: &Readiness) -> Router<AppState> {
 
 /// `routes` inside of the layers: the last one is the outermost. There are few, because a request copies each of them for
 /// every one that is around it.
-pub(crate) fn layered(routes: Router, gate: Arc<Gate>, http: &HttpConfig) -> Router {
+pub(crate) fn layered(
+    routes: Router,
+    gate: Arc<Gate>,
+    http: &HttpConfig,
+    error_formats: &'static [ErrorFormat],
+) -> Router {
     let guard = Guard {
         gate,
         max_uri_bytes: http.max_uri_bytes,
+        error_formats,
     };
     let guarded = routes.layer(middleware::from_fn_with_state(guard, layers::guard));
     // Outside of the gate: a browser asks whether it may send a key before it sends one.

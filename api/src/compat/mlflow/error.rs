@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use precis_schemas::ErrorCode;
 use serde::Serialize;
 
-use crate::http::problem::{ApiError, OwnShape, retry_after};
+use crate::http::problem::{ApiError, Rendered, retry_after};
 
 /// MLflow's advice to clients that send what version 1 took.
 const PROTOCOL_CHANGED: &str = "IMPORTANT: The MLflow Model scoring protocol has changed in MLflow version 2.0. If you \
@@ -22,7 +22,7 @@ const FORMATS: &str = "{'dataframe_split', 'instances', 'dataframe_records', 'in
 
 /// Why a request is not answered with predictions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum MlflowError {
     /// 400, 5xx: a JSON object.
     Json(Box<Body>),
     /// 415: a plain text.
@@ -53,7 +53,7 @@ pub(crate) struct Body {
     status: StatusCode,
 }
 
-impl Refusal {
+impl MlflowError {
     /// The input can't be read.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::invalid("BAD_REQUEST", message.into(), "KAM00", "INVALID_PARAMETER_VALUE")
@@ -144,7 +144,7 @@ impl Refusal {
 }
 
 /// A refusal of this product in MLflow's shape. A job that the model failed on is a 400 there.
-impl From<ApiError> for Refusal {
+impl From<ApiError> for MlflowError {
     fn from(error: ApiError) -> Self {
         let problem = error.into_problem();
         let (status, error_code) = match problem.code.http_status() {
@@ -171,14 +171,14 @@ impl From<ApiError> for Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for MlflowError {
     fn into_response(self) -> Response {
         let status = self.status();
         match self {
-            Self::MediaType(message) => (status, Extension(OwnShape), message).into_response(),
+            Self::MediaType(message) => (status, Extension(Rendered), message).into_response(),
             Self::Json(body) => {
                 let seconds = body.code.and_then(retry_after);
-                let mut response = (status, Extension(OwnShape), Json(body)).into_response();
+                let mut response = (status, Extension(Rendered), Json(body)).into_response();
                 if let Some(seconds) = seconds {
                     let headers = response.headers_mut();
                     headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

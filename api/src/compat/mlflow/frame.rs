@@ -3,7 +3,7 @@
 use precis_schemas::GenerationParams;
 use serde_json::{Map, Value};
 
-use super::refusal::Refusal;
+use super::error::MlflowError;
 use crate::compat::knobs;
 
 /// The input column.
@@ -28,27 +28,27 @@ pub(crate) fn is_one(object: &Map<String, Value>) -> bool {
 }
 
 /// Reads a body of `application/json`.
-pub(crate) fn json(body: &[u8]) -> Result<Value, Refusal> {
+pub(crate) fn json(body: &[u8]) -> Result<Value, MlflowError> {
     serde_json::from_slice(body).map_err(|error| {
         let quoted = String::from_utf8_lossy(&body[..body.len().min(MOST_QUOTED)]).into_owned();
-        Refusal::bad_request(format!(
+        MlflowError::bad_request(format!(
             "Invalid input. Ensure that input is a valid JSON formatted string. Error: '{error}'\nInput: \n{quoted}\n"
         ))
     })
 }
 
 /// Reads the table out of a JSON body.
-pub(crate) fn of_json(body: Value) -> Result<Table, Refusal> {
+pub(crate) fn of_json(body: Value) -> Result<Table, MlflowError> {
     let mut object = match body {
         Value::Object(object) => object,
-        other => return Err(Refusal::no_dictionary(python_kind(&other))),
+        other => return Err(MlflowError::no_dictionary(python_kind(&other))),
     };
     let received: Vec<&str> = FIELDS
         .into_iter()
         .filter(|field| object.contains_key(*field))
         .collect();
     let [field] = received[..] else {
-        return Err(Refusal::formats(&python_list(received.iter().copied())));
+        return Err(MlflowError::formats(&python_list(received.iter().copied())));
     };
     let params = params(object.remove("params"))?;
     // It is there: it was found above.
@@ -57,7 +57,7 @@ pub(crate) fn of_json(body: Value) -> Result<Table, Refusal> {
         ("dataframe_split", data) => split(data)?,
         ("dataframe_records", Value::Array(rows)) => records(rows)?,
         ("dataframe_records", other) => {
-            return Err(Refusal::bad_request(format!(
+            return Err(MlflowError::bad_request(format!(
                 "Invalid input. Dataframe records format must be a list of records. Got type <class '{}'>.",
                 python_kind(&other)
             )));
@@ -67,7 +67,7 @@ pub(crate) fn of_json(body: Value) -> Result<Table, Refusal> {
         (_, Value::Object(columns)) => column(columns)?,
         (_, text @ Value::String(_)) => vec![text],
         (field, other) => {
-            return Err(Refusal::bad_request(format!(
+            return Err(MlflowError::bad_request(format!(
                 "Invalid input. {field} must be a list or a dictionary of columns. Got type <class '{}'>.",
                 python_kind(&other)
             )));
@@ -80,9 +80,9 @@ pub(crate) fn of_json(body: Value) -> Result<Table, Refusal> {
 }
 
 /// Reads the table out of a CSV body with a header.
-pub(crate) fn of_csv(body: &[u8]) -> Result<Table, Refusal> {
+pub(crate) fn of_csv(body: &[u8]) -> Result<Table, MlflowError> {
     let unreadable = |error: csv::Error| {
-        Refusal::bad_request(format!(
+        MlflowError::bad_request(format!(
             "Failed to parse input as a Pandas DataFrame. Ensure that the input is a valid CSV-formatted Pandas DataFrame \
              produced using the `pandas.DataFrame.to_csv()` method. Error: '{error}'"
         ))
@@ -90,7 +90,7 @@ pub(crate) fn of_csv(body: &[u8]) -> Result<Table, Refusal> {
     let mut reader = csv::Reader::from_reader(body);
     let headers = reader.headers().map_err(unreadable)?;
     let Some(index) = headers.iter().position(|name| name == COLUMN) else {
-        return Err(Refusal::missing_column(&python_list(headers.iter())));
+        return Err(MlflowError::missing_column(&python_list(headers.iter())));
     };
     let mut articles = Vec::new();
     for record in reader.records() {
@@ -104,15 +104,15 @@ pub(crate) fn of_csv(body: &[u8]) -> Result<Table, Refusal> {
 }
 
 /// `{"columns": […], "data": [[…], …]}`; an index is of no use here.
-fn split(data: Value) -> Result<Vec<Value>, Refusal> {
+fn split(data: Value) -> Result<Vec<Value>, MlflowError> {
     let invalid = |problem: &str| {
-        Refusal::bad_request(format!(
+        MlflowError::bad_request(format!(
             "Invalid input. Provided dataframe_split field is not a valid dataframe representation in 'split' format. \
              Error: '{problem}'"
         ))
     };
     let Value::Object(mut parts) = data else {
-        return Err(Refusal::bad_request(format!(
+        return Err(MlflowError::bad_request(format!(
             "Invalid input. Dataframe split format must be a dictionary. Got type <class '{}'>.",
             python_kind(&data)
         )));
@@ -127,7 +127,7 @@ fn split(data: Value) -> Result<Vec<Value>, Refusal> {
         Some(_) => return Err(invalid("columns must be a list of names")),
     };
     let Some(index) = names.iter().position(|name| name == COLUMN) else {
-        return Err(Refusal::missing_column(&python_list(
+        return Err(MlflowError::missing_column(&python_list(
             names.iter().filter_map(Value::as_str),
         )));
     };
@@ -144,15 +144,15 @@ fn split(data: Value) -> Result<Vec<Value>, Refusal> {
 }
 
 /// A list of objects, one for each row.
-fn records(rows: Vec<Value>) -> Result<Vec<Value>, Refusal> {
+fn records(rows: Vec<Value>) -> Result<Vec<Value>, MlflowError> {
     let cell = |row: Value| match row {
         Value::Object(mut fields) => match fields.remove(COLUMN) {
             Some(cell) => Ok(cell),
-            None => Err(Refusal::missing_column(&python_list(
+            None => Err(MlflowError::missing_column(&python_list(
                 fields.keys().map(String::as_str),
             ))),
         },
-        other => Err(Refusal::bad_request(format!(
+        other => Err(MlflowError::bad_request(format!(
             "Invalid input. Every row must be a dictionary like the others. Got type <class '{}'>.",
             python_kind(&other)
         ))),
@@ -161,11 +161,11 @@ fn records(rows: Vec<Value>) -> Result<Vec<Value>, Refusal> {
 }
 
 /// A dictionary of columns.
-fn column(mut columns: Map<String, Value>) -> Result<Vec<Value>, Refusal> {
+fn column(mut columns: Map<String, Value>) -> Result<Vec<Value>, MlflowError> {
     match columns.remove(COLUMN) {
         Some(Value::Array(cells)) => Ok(cells),
         Some(cell) => Ok(vec![cell]),
-        None => Err(Refusal::missing_column(&python_list(
+        None => Err(MlflowError::missing_column(&python_list(
             columns.keys().map(String::as_str),
         ))),
     }
@@ -179,10 +179,10 @@ fn only_cell(row: Value) -> Value {
     }
 }
 
-fn texts(cells: Vec<Value>) -> Result<Vec<String>, Refusal> {
+fn texts(cells: Vec<Value>) -> Result<Vec<String>, MlflowError> {
     let text = |(index, cell): (usize, Value)| match cell {
         Value::String(text) => Ok(text),
-        other => Err(Refusal::model_failed(&format!(
+        other => Err(MlflowError::model_failed(&format!(
             "Row {index}: an article is a text, and this is of type {}.",
             python_kind(&other)
         ))),
@@ -191,12 +191,12 @@ fn texts(cells: Vec<Value>) -> Result<Vec<String>, Refusal> {
 }
 
 /// Reads `params`: the settings of a job. What the model doesn't know is passed over, as MLflow does.
-fn params(given: Option<Value>) -> Result<GenerationParams, Refusal> {
+fn params(given: Option<Value>) -> Result<GenerationParams, MlflowError> {
     let mut given = match given {
         None | Some(Value::Null) => return Ok(knobs::common()),
         Some(Value::Object(given)) => given,
         Some(other) => {
-            return Err(Refusal::bad_request(format!(
+            return Err(MlflowError::bad_request(format!(
                 "Invalid params. Params must be a dictionary. Got type <class '{}'>.",
                 python_kind(&other)
             )));
@@ -207,7 +207,7 @@ fn params(given: Option<Value>) -> Result<GenerationParams, Refusal> {
     }
     given.retain(|name, value| GenerationParams::NAMES.contains(&name.as_str()) && !value.is_null());
     let wanted: GenerationParams = serde_json::from_value(Value::Object(given))
-        .map_err(|error| Refusal::bad_request(format!("Invalid params: {error}")))?;
+        .map_err(|error| MlflowError::bad_request(format!("Invalid params: {error}")))?;
     Ok(wanted.or(&knobs::common()))
 }
 
@@ -239,9 +239,9 @@ mod tests {
 
     use super::*;
 
-    fn message(refused: Result<Table, Refusal>) -> String {
+    fn message(refused: Result<Table, MlflowError>) -> String {
         match refused {
-            Err(Refusal::Json(body)) => body.message,
+            Err(MlflowError::Json(body)) => body.message,
             other => panic!("{other:?}"),
         }
     }

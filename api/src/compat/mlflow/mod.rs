@@ -2,8 +2,8 @@
 //!
 //! The model has one input column, `article`, and one output column, `summarization`.
 
+pub(crate) mod error;
 pub(crate) mod frame;
-pub(crate) mod refusal;
 
 use axum::Extension;
 use axum::extract::State;
@@ -12,7 +12,7 @@ use http::{StatusCode, header};
 use precis_runtime::admin::Readiness;
 use serde::Serialize;
 
-use crate::http::problem::OwnShape;
+use crate::http::problem::Rendered;
 use crate::state::AppState;
 
 /// The version of MLflow whose scoring server these routes behave like.
@@ -82,5 +82,5 @@ pub(crate) async fn other_method() -> Response {
 
 fn bare(status: StatusCode, body: &'static str) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/json")];
-    (status, content_type, Extension(OwnShape), body).into_response()
+    (status, content_type, Extension(Rendered), body).into_response()
 }

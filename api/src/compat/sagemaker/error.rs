@@ -7,21 +7,27 @@ use precis_schemas::ErrorCode;
 use serde_json::{Value, json};
 
 use crate::compat::invocation::Refused;
-use crate::compat::mlflow;
-use crate::http::problem::{ApiError, OwnShape, retry_after};
+use crate::compat::mlflow::error::MlflowError;
+use crate::http::problem::{ApiError, ErrorFormat, Rendered, retry_after};
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
+/// The format of errors on the paths of endpoints, such as a missing key or a rate limit.
+pub(crate) const ERROR_FORMAT: ErrorFormat = ErrorFormat {
+    path_prefix: "/endpoints/",
+    render: |error| SageMakerError::from(error).into_response(),
+};
+
 /// Why an endpoint does not answer.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct SageMakerError {
     status: StatusCode,
     kind: &'static str,
     body: Value,
     retry_after: Option<u64>,
 }
 
-impl Refusal {
+impl SageMakerError {
     /// The endpoint is none of the configured ones.
     pub(crate) fn no_such_endpoint(name: &str) -> Self {
         let name: String = name.chars().take(80).collect();
@@ -56,13 +62,13 @@ impl Refusal {
     }
 }
 
-impl From<ApiError> for Refusal {
+impl From<ApiError> for SageMakerError {
     fn from(error: ApiError) -> Self {
         let problem = error.into_problem();
         let retry_after = retry_after(problem.code);
         let original = serde_json::to_string(&problem).unwrap_or_default();
         let message = problem.detail.as_str();
-        let refusal = match (problem.code, problem.code.http_status()) {
+        let error = match (problem.code, problem.code.http_status()) {
             (ErrorCode::UnknownModel, _) => Self::of(429, "ModelNotReadyException", message),
             (ErrorCode::BodyTooLarge | ErrorCode::RequestTimeout | ErrorCode::UriTooLong, _) => {
                 Self::of(400, "ValidationError", message)
@@ -75,44 +81,18 @@ impl From<ApiError> for Refusal {
             (_, status @ 504) => Self::of_container(status, 504, message, &original),
             (_, status) => Self::of_container(status, 424, message, &original),
         };
-        Self {
-            retry_after,
-            ..refusal
-        }
+        Self { retry_after, ..error }
     }
 }
 
-/// Whether a path belongs to an endpoint.
-pub(crate) fn is_endpoint(path: &str) -> bool {
-    path.starts_with("/endpoints/")
-}
-
-/// Writes as the SageMaker runtime does what is refused before an endpoint's route is reached: for want of a key, for too
-/// many requests, for a long path.
-pub(crate) fn in_own_shape(mut response: Response) -> Response {
-    let Some(error) = response.extensions_mut().remove::<ApiError>() else {
-        return response;
-    };
-    let (head, _) = response.into_parts();
-    let mut refusal = Refusal::from(error).into_response();
-    // What goes with it, such as the time to come back, stays; the body's own headers are another's now.
-    for (name, value) in &head.headers {
-        if !refusal.headers().contains_key(name) || *name == header::RETRY_AFTER {
-            refusal.headers_mut().insert(name, value.clone());
-        }
-    }
-    refusal.extensions_mut().extend(head.extensions);
-    refusal
-}
-
-impl From<Refused> for Refusal {
+impl From<Refused> for SageMakerError {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Articles(error) => error.into(),
-            Refused::Table(mlflow::refusal::Refusal::MediaType(message)) => {
+            Refused::Table(MlflowError::MediaType(message)) => {
                 Self::of_container(415, 424, &message, &message)
             }
-            Refused::Table(mlflow::refusal::Refusal::Json(body)) => {
+            Refused::Table(MlflowError::Json(body)) => {
                 let original = serde_json::to_string(&body).unwrap_or_default();
                 Self::of_container(400, 424, &body.message, &original)
             }
@@ -120,9 +100,9 @@ impl From<Refused> for Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for SageMakerError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Extension(OwnShape), Json(self.body)).into_response();
+        let mut response = (self.status, Extension(Rendered), Json(self.body)).into_response();
         let headers = response.headers_mut();
         headers.insert(ERROR_TYPE, HeaderValue::from_static(self.kind));
         if let Some(seconds) = self.retry_after {

@@ -3,8 +3,8 @@
 //!
 //! Signatures are not looked at: they prove nothing without the account's keys.
 
+mod error;
 mod event_stream;
-mod refusal;
 
 use std::collections::BTreeMap;
 
@@ -18,9 +18,9 @@ use precis_runtime::config::LimitsConfig;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::Channel;
 
-pub(crate) use self::refusal::{in_own_shape, is_endpoint};
+pub(crate) use self::error::ERROR_FORMAT;
 
-use self::refusal::Refusal;
+use self::error::SageMakerError;
 use super::invocation::{self, Asked, FIELD, Form};
 use crate::access::Caller;
 use crate::compat::sync::Call;
@@ -45,7 +45,7 @@ pub(crate) async fn invoke(
     Extension(trace): Extension<TraceContext>,
     Path(name): Path<String>,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Response, SageMakerError> {
     let headers = request.headers().clone();
     let (call, asked) = read(state, caller, trace, &name, request).await?;
     let summaries = call.many(FIELD, asked.items, &asked.params).await?;
@@ -60,7 +60,7 @@ pub(crate) async fn invoke_stream(
     Extension(trace): Extension<TraceContext>,
     Path(name): Path<String>,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Response, SageMakerError> {
     let headers = request.headers().clone();
     let (call, asked) = read(state, caller, trace, &name, request).await?;
     let form = asked.form;
@@ -116,7 +116,7 @@ async fn read(
     trace: TraceContext,
     name: &str,
     request: Request,
-) -> Result<(Call, Asked), Refusal> {
+) -> Result<(Call, Asked), SageMakerError> {
     let model = model_of(&state, name)?;
     let headers = request.headers().clone();
     let body = read_body(
@@ -135,14 +135,14 @@ async fn read(
 }
 
 /// The model behind an endpoint: the one of this name, if workers serve one, else the default model (none).
-fn model_of(state: &AppState, endpoint: &str) -> Result<Option<String>, Refusal> {
+fn model_of(state: &AppState, endpoint: &str) -> Result<Option<String>, SageMakerError> {
     if let Some(served_as) = state.workers().resolve(endpoint) {
         return Ok(Some(served_as.to_string()));
     }
     let known = &state.api().endpoints;
     match known.is_empty() || known.iter().any(|name| name == endpoint) {
         true => Ok(None),
-        false => Err(Refusal::no_such_endpoint(endpoint)),
+        false => Err(SageMakerError::no_such_endpoint(endpoint)),
     }
 }
 
