@@ -14,10 +14,11 @@ use crate::callback::Callback;
 use crate::embedding::Embeddings;
 use crate::error_code::Refusal;
 use crate::ids::JobId;
-use crate::job::Channel;
+use crate::job::{Channel, Job};
 use crate::params::GenerationParams;
 use crate::scores::Scores;
-use crate::subject::{Lane, Task, Token, named};
+use crate::subject::{JobSubject, Lane, Task, Token, named};
+use crate::time::{millis_between, to_millis};
 
 named! {
     /// How a job ended.
@@ -177,7 +178,90 @@ pub struct JobResult {
     pub callback: Option<Callback>,
 }
 
+/// The delivery that a result reports on.
+#[derive(Debug, Clone, Copy)]
+pub struct ReportedDelivery {
+    /// Sequence of the job in the stream `JOBS`.
+    pub sequence: u64,
+    /// Number of this delivery, starting at 1; 0 for a job that was never delivered.
+    pub attempt: u64,
+    /// When the stream stored the job.
+    pub submitted_at: Timestamp,
+    /// When a worker received the job.
+    pub started_at: Option<Timestamp>,
+}
+
 impl JobResult {
+    /// Returns a failed result without an error, subject or job; the caller adds them.
+    ///
+    /// The queue time ends when a worker received the job, or at `finished_at` if none did.
+    pub fn new(id: JobId, delivery: ReportedDelivery, finished_at: Timestamp) -> Self {
+        let ReportedDelivery {
+            sequence,
+            attempt,
+            submitted_at,
+            started_at,
+        } = delivery;
+        Self {
+            id,
+            job_sequence: sequence,
+            task: Task::Summarize,
+            lane: Lane::Normal,
+            tenant: Token::sanitized("unknown"),
+            channel: Channel::default(),
+            outcome: Outcome::Failed,
+            summary: None,
+            error: None,
+            text: String::new(),
+            reference: None,
+            scores: None,
+            batch: None,
+            model: None,
+            worker: None,
+            params: GenerationParams::default(),
+            sizes: Sizes::default(),
+            timings: Timings {
+                queue_ms: millis_between(submitted_at, started_at.unwrap_or(finished_at)),
+                total_ms: millis_between(submitted_at, finished_at),
+                ..Timings::default()
+            },
+            attempt,
+            submitted_at: to_millis(submitted_at),
+            started_at,
+            finished_at: to_millis(finished_at),
+            metadata: BTreeMap::new(),
+            embeddings: None,
+            send_to_arize: None,
+            callback: None,
+        }
+    }
+
+    /// Adds lane, task and tenant.
+    #[must_use]
+    pub fn with_subject(mut self, subject: &JobSubject) -> Self {
+        self.lane = subject.lane;
+        self.task = subject.task;
+        self.tenant.clone_from(&subject.tenant);
+        self
+    }
+
+    /// Adds the job's text, reference, parameters, metadata, and everything else that a result repeats, with their sizes.
+    #[must_use]
+    pub fn with_job(mut self, job: &Job) -> Self {
+        let chars = |text: &str| text.chars().count() as u64;
+        self.sizes.text_chars = chars(&job.text);
+        self.sizes.reference_chars = job.reference.as_deref().map_or(0, chars);
+        self.text.clone_from(&job.text);
+        self.reference.clone_from(&job.reference);
+        self.params.clone_from(&job.params);
+        self.channel = job.channel;
+        self.batch.clone_from(&job.batch);
+        self.metadata.clone_from(&job.metadata);
+        self.send_to_arize = job.send_to_arize;
+        self.callback.clone_from(&job.callback);
+        self
+    }
+
     /// Whether this result says nothing of the job that stands, or stood, at `sequence` of `JOBS`: an earlier job of the
     /// same id was cancelled, and its publisher has submitted the id again.
     ///

@@ -4,8 +4,7 @@
 use jiff::Timestamp;
 
 use crate::error_code::Refusal;
-use crate::result::{ModelRef, Sizes, Timings};
-use crate::time::{millis_between, to_millis};
+use crate::result::{ModelRef, ReportedDelivery};
 use crate::{Job, JobResult, Lane, Outcome, Task, Token};
 
 /// A job's message as it stands in the stream `JOBS`.
@@ -64,62 +63,26 @@ pub fn answer(job: RawJob<'_>, termination: &Termination, now: Timestamp) -> Opt
         Some(read) => read.id.clone(),
         None => Job::salvage_id(job.body)?,
     };
-    let waited = millis_between(job.submitted_at, now);
-    let chars = |text: &str| text.chars().count() as u64;
-    let callback = read.as_ref().and_then(|job| job.callback.clone());
-    let send_to_arize = read.as_ref().and_then(|job| job.send_to_arize);
-    let (text, reference, params, channel, metadata, batch) = match read {
-        Some(job) => (
-            job.text,
-            job.reference,
-            job.params,
-            job.channel,
-            job.metadata,
-            job.batch,
-        ),
-        None => Default::default(),
-    };
-    Some(JobResult {
-        id,
-        job_sequence: job.sequence,
-        task: address.task,
-        lane: address.lane,
-        tenant: address.tenant,
-        channel,
-        outcome: termination.outcome,
-        summary: None,
-        error: Some(termination.reason.clone()),
-        sizes: Sizes {
-            text_chars: chars(&text),
-            reference_chars: reference.as_deref().map_or(0, chars),
-            ..Sizes::default()
-        },
-        text,
-        reference,
-        scores: None,
-        batch,
-        // The model was asked for and not used: which weights it would have been is not known.
-        model: address.model.map(|served_as| ModelRef {
-            served_as,
-            name: String::new(),
-            revision: String::new(),
-        }),
-        worker: None,
-        params,
-        timings: Timings {
-            queue_ms: waited,
-            total_ms: waited,
-            ..Timings::default()
-        },
+    let delivery = ReportedDelivery {
+        sequence: job.sequence,
         attempt: termination.attempts,
-        submitted_at: to_millis(job.submitted_at),
+        submitted_at: job.submitted_at,
         started_at: None,
-        finished_at: to_millis(now),
-        metadata,
-        embeddings: None,
-        send_to_arize,
-        callback,
-    })
+    };
+    let mut result = JobResult::new(id, delivery, now);
+    (result.lane, result.task, result.tenant) = (address.lane, address.task, address.tenant);
+    if let Some(job) = &read {
+        result = result.with_job(job);
+    }
+    result.outcome = termination.outcome;
+    result.error = Some(termination.reason.clone());
+    // No worker loaded the model, so its name and revision are unknown.
+    result.model = address.model.map(|served_as| ModelRef {
+        served_as,
+        name: String::new(),
+        revision: String::new(),
+    });
+    Some(result)
 }
 
 /// The kind under which the job's dead letter is filed: its task, or what stands in that place.

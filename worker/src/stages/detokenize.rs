@@ -1,8 +1,8 @@
 //! Stage 6: what the model wrote becomes the summary, and the row becomes a result.
 
 use precis_engine::{Generated, StopRule};
-use precis_schemas::result::{ModelRef, Sizes, Timings, WorkerRef};
-use precis_schemas::{Channel, GenerationParams, JobId, JobResult, Lane, Outcome, Task, Token, time};
+use precis_schemas::result::{ModelRef, ReportedDelivery, WorkerRef};
+use precis_schemas::{GenerationParams, Job, JobId, JobResult, JobSubject, Outcome, time};
 use precis_scoring::sentence::{Rules, first_sentence_by, sentence_ranges};
 
 use super::batch::Row;
@@ -43,91 +43,60 @@ pub fn first_sentence_rule() -> StopRule {
     })
 }
 
-fn blank(id: JobId, delivery: &Delivery, signature: &Signature) -> JobResult {
-    let finished_at = time::now();
-    JobResult {
-        id,
-        job_sequence: delivery.sequence,
-        task: Task::Summarize,
-        lane: Lane::Normal,
-        tenant: Token::sanitized("unknown"),
-        channel: Channel::Direct,
-        outcome: Outcome::Failed,
-        summary: None,
-        error: None,
-        text: String::new(),
-        reference: None,
-        scores: None,
-        batch: None,
-        model: Some(signature.model.clone()),
-        worker: Some(signature.worker.clone()),
-        params: GenerationParams::default(),
-        sizes: Sizes::default(),
-        timings: Timings {
-            queue_ms: time::millis_between(delivery.submitted_at, delivery.received_at),
-            total_ms: time::millis_between(delivery.submitted_at, finished_at),
-            ..Timings::default()
-        },
+/// A result that repeats the job and its subject, as far as they could be read.
+fn result_of(
+    id: &JobId,
+    job: Option<&Job>,
+    subject: Option<&JobSubject>,
+    delivery: &Delivery,
+    signature: &Signature,
+) -> JobResult {
+    let delivery = ReportedDelivery {
+        sequence: delivery.sequence,
         attempt: delivery.attempt,
         submitted_at: delivery.submitted_at,
         started_at: Some(delivery.received_at),
-        finished_at,
-        metadata: Default::default(),
-        embeddings: None,
-        send_to_arize: None,
-        callback: None,
+    };
+    let mut result = JobResult::new(id.clone(), delivery, time::now());
+    if let Some(subject) = subject {
+        result = result.with_subject(subject);
     }
+    if let Some(job) = job {
+        result = result.with_job(job);
+    }
+    result.model = Some(signature.model.clone());
+    result.worker = Some(signature.worker.clone());
+    result
 }
 
 /// The result of a job that the model has nothing to do with; none when it has no id to answer to.
 pub fn result_of_answered(answered: &Answered, signature: &Signature) -> Option<JobResult> {
-    let mut result = blank(answered.id.clone()?, &answered.delivery, signature);
+    let (job, subject) = (answered.job.as_ref(), answered.subject.as_ref());
+    let mut result = result_of(answered.id.as_ref()?, job, subject, &answered.delivery, signature);
     result.outcome = answered.outcome;
     result.error = Some(answered.reason.clone());
-    if let Some(subject) = &answered.subject {
-        (result.lane, result.task, result.tenant) = (subject.lane, subject.task, subject.tenant.clone());
-    }
-    if let Some(job) = &answered.job {
-        result.text.clone_from(&job.text);
-        result.reference.clone_from(&job.reference);
-        result.params = job.params.clone();
-        result.channel = job.channel;
-        result.batch.clone_from(&job.batch);
-        result.metadata.clone_from(&job.metadata);
-        result.send_to_arize = job.send_to_arize;
-        result.callback.clone_from(&job.callback);
-        result.sizes.text_chars = chars(&job.text);
-        result.sizes.reference_chars = job.reference.as_deref().map_or(0, chars);
-    }
     Some(result)
+}
+
+fn result_of_accepted(accepted: &Accepted, signature: &Signature) -> JobResult {
+    let job = &accepted.job;
+    result_of(
+        &job.id,
+        Some(job),
+        Some(&accepted.subject),
+        &accepted.delivery,
+        signature,
+    )
 }
 
 /// The result of a job that brings its summary; no model is involved.
 pub fn result_of_given(accepted: &Accepted, signature: &Signature) -> JobResult {
-    let Accepted {
-        job,
-        subject,
-        delivery,
-        ..
-    } = accepted;
-    let mut result = blank(job.id.clone(), delivery, signature);
+    let mut result = result_of_accepted(accepted, signature);
     result.outcome = Outcome::Succeeded;
-    (result.lane, result.task, result.tenant) = (subject.lane, subject.task, subject.tenant.clone());
     result.model = None;
-    result.channel = job.channel;
-    result.batch.clone_from(&job.batch);
-    result.text.clone_from(&job.text);
-    result.reference.clone_from(&job.reference);
-    result.summary.clone_from(&job.summary);
-    result.metadata.clone_from(&job.metadata);
-    result.send_to_arize = job.send_to_arize;
-    result.callback.clone_from(&job.callback);
-    result.sizes = Sizes {
-        text_chars: chars(&job.text),
-        summary_chars: job.summary.as_deref().map_or(0, chars),
-        reference_chars: job.reference.as_deref().map_or(0, chars),
-        ..Sizes::default()
-    };
+    result.params = GenerationParams::default();
+    result.summary.clone_from(&accepted.job.summary);
+    result.sizes.summary_chars = result.summary.as_deref().map_or(0, chars);
     result
 }
 
@@ -145,29 +114,14 @@ pub fn result_of_row(
         long: _,
     } = &inferred.row;
     let accepted = &tokenized.accepted;
-    let job = &accepted.job;
-    let mut result = blank(job.id.clone(), &accepted.delivery, signature);
+    let mut result = result_of_accepted(accepted, signature);
     result.outcome = outcome;
-    let subject = &accepted.subject;
-    (result.lane, result.task, result.tenant) = (subject.lane, subject.task, subject.tenant.clone());
-    result.channel = job.channel;
-    result.batch.clone_from(&job.batch);
-    result.text.clone_from(&job.text);
-    result.reference.clone_from(&job.reference);
-    result.metadata.clone_from(&job.metadata);
-    result.send_to_arize = job.send_to_arize;
-    result.callback.clone_from(&job.callback);
     result.embeddings.clone_from(&inferred.embeddings);
     let seed = generated.and_then(|generated| generated.seed);
     result.params = params_as_used(wanted, &request.params, seed);
-    result.sizes = Sizes {
-        text_chars: chars(&job.text),
-        text_tokens: tokenized.encoded.tokens as u64,
-        truncated_tokens: tokenized.encoded.truncated_tokens as u64,
-        reference_chars: job.reference.as_deref().map_or(0, chars),
-        batch_size: inferred.batch_size as u64,
-        ..Sizes::default()
-    };
+    result.sizes.text_tokens = tokenized.encoded.tokens as u64;
+    result.sizes.truncated_tokens = tokenized.encoded.truncated_tokens as u64;
+    result.sizes.batch_size = inferred.batch_size as u64;
     if let Some(reading) = inferred.reading {
         result.sizes.parts = reading.parts as u64;
         result.sizes.truncated_tokens = reading.truncated_tokens as u64;
