@@ -103,7 +103,11 @@ async fn run_on_queue(context: Context) -> anyhow::Result<()> {
     watch::wait::listen(&connection.client, waiters.clone(), running.clone(), stop.clone()).await?;
     watch::progress::listen(&connection.client, running.clone(), stop.clone()).await?;
     let readiness = Readiness::default();
-    tokio::spawn(queue::watch(queue.clone(), readiness.clone(), stop.clone()));
+    tokio::spawn(queue::nats::watch_readiness(
+        queue.clone(),
+        readiness.clone(),
+        stop.clone(),
+    ));
 
     let state = AppState::new(Parts {
         limits: context.config.limits.clone(),

@@ -12,7 +12,8 @@ use crate::access::Gate;
 use crate::analytics::Analytics;
 use crate::batches::Tallies;
 use crate::queue::QueueBackend;
-use crate::queue::depth_cache::{Depth, DepthCache};
+use crate::queue::QueueDepth;
+use crate::queue::depth_cache::DepthCache;
 use crate::watch::progress::Running;
 use crate::watch::wait::Waiters;
 use crate::webhooks::Webhooks;
@@ -145,7 +146,7 @@ impl AppState {
     }
 
     /// A look at the queue, at most a second old.
-    pub(crate) async fn depth(&self) -> Result<Depth, Refusal> {
+    pub(crate) async fn depth(&self) -> Result<QueueDepth, Refusal> {
         self.0.depth.get(self.queue()).await
     }
 }

@@ -57,7 +57,7 @@ impl Quota {
         let now = match known {
             Some(now) => now,
             None => {
-                let now = queue.waiting_of(tenant).await?;
+                let now = queue.count_jobs(tenant).await?;
                 *last = Some(Look {
                     at: Instant::now(),
                     jobs: now,

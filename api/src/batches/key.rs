@@ -27,7 +27,7 @@ use super::tally::{is_abandoned, patience};
 use super::upload::{self, Bounds, Upload};
 use crate::http::problem::ApiError;
 use crate::jobs::idempotency::{self, Call, Key};
-use crate::queue::Created;
+use crate::queue::CreateOutcome;
 use crate::state::AppState;
 
 /// The digest of an upload, as it is read. Cheap to clone: all clones are the same digest.
@@ -137,11 +137,11 @@ pub(super) async fn take(
 ) -> Result<Owner, ApiError> {
     let body = key.record_of(call_of(batch, false));
     let record = match state.queue().create_record(key.name(), body.clone()).await? {
-        Created::New(revision) => {
+        CreateOutcome::Created(revision) => {
             let batch = batch.clone();
             return Ok(Owner::This(Claim { key, batch, revision }));
         }
-        Created::Exists(record) => record,
+        CreateOutcome::Exists(record) => record,
     };
     let call = key.call_of(&record)?;
     // The fingerprint has the route in it, so that what is stored is a batch.

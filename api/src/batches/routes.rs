@@ -38,7 +38,7 @@ pub(crate) async fn submit(
     Query(query): Query<SubmitQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    state.queue().must_be_durable("a batch")?;
+    state.queue().require_durable("a batch")?;
     let params: GenerationParams = match &query.params {
         Some(text) => serde_json::from_str(text).map_err(|error| {
             Refusal::new(

@@ -80,5 +80,5 @@ async fn read<T: DeserializeOwned>(queue: &dyn QueueBackend, subject: String) ->
 async fn write(queue: &dyn QueueBackend, subject: String, record: &impl Serialize) -> Result<(), Refusal> {
     // Texts, numbers and times always have a JSON form.
     let body = serde_json::to_vec(record).unwrap_or_default();
-    queue.keep_batch_record(subject, body.into()).await
+    queue.put_batch_record(subject, body.into()).await
 }

@@ -190,11 +190,11 @@ impl Tally {
             let Some(id) = manifest::job_of(&head.id, index as u64) else {
                 return Ok((index, Some((Seen::Gone, None))));
             };
-            let seen = match state.queue().end_of(&id, ReadConsistency::Any).await? {
+            let seen = match state.queue().job_end(&id, ReadConsistency::Any).await? {
                 Some(end) => Some((Seen::Ended(end.outcome.into()), Some(end.finished_at))),
                 // A result is stored before its job leaves the queue, so that the second look is the last word.
-                None if state.queue().standing(sequence).await?.is_none() => {
-                    let end = state.queue().end_of(&id, ReadConsistency::Leader).await?;
+                None if state.queue().queued_job(sequence).await?.is_none() => {
+                    let end = state.queue().job_end(&id, ReadConsistency::Leader).await?;
                     Some(match end {
                         Some(end) => (Seen::Ended(end.outcome.into()), Some(end.finished_at)),
                         None => (Seen::Gone, None),

@@ -282,7 +282,7 @@ impl Call {
 
     fn too_late(&self) -> String {
         if self.state.stop().is_cancelled() {
-            let job = match self.state.queue().outlives_the_process() {
+            let job = match self.state.queue().is_durable() {
                 true => "the job goes on",
                 false => "the job ends with it",
             };

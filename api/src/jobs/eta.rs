@@ -15,7 +15,7 @@
 use precis_schemas::event::Heartbeat;
 use precis_schemas::{JobSubject, Lane};
 
-use crate::queue::depth_cache::Depth;
+use crate::queue::QueueDepth;
 
 /// What workers do together.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,7 +72,12 @@ fn drained(mut jobs: f64, lane: Lane, mut others: Vec<(Lane, f64)>, pace: f64) -
 }
 
 /// Seconds until a job with so many before it has ended; none when no live worker has measured its pace.
-pub(crate) fn seconds(depth: &Depth, live: &[Heartbeat], subject: &JobSubject, position: u64) -> Option<f64> {
+pub(crate) fn seconds(
+    depth: &QueueDepth,
+    live: &[Heartbeat],
+    subject: &JobSubject,
+    position: u64,
+) -> Option<f64> {
     let Workforce { pace, takes, free } = workforce(live, subject)?;
     let wait = if position < free {
         0.0
@@ -95,7 +100,7 @@ mod tests {
     use precis_schemas::{Token, time};
 
     use super::*;
-    use crate::queue::depth_cache::LaneDepth;
+    use crate::queue::LaneDepth;
 
     fn subject() -> JobSubject {
         "jobs.v1.default.normal.summarize.public".parse().unwrap()
@@ -117,8 +122,8 @@ mod tests {
         }
     }
 
-    fn waiting(lane: Lane, pending: u64) -> Depth {
-        Depth {
+    fn waiting(lane: Lane, pending: u64) -> QueueDepth {
+        QueueDepth {
             last_sequence: pending,
             lanes: vec![LaneDepth {
                 model: subject().model,
@@ -132,7 +137,7 @@ mod tests {
     #[test]
     fn what_finds_a_free_place_takes_as_long_as_a_job() {
         let live = [worker("a", Some(2.0), 1)];
-        let eta = |position| seconds(&Depth::default(), &live, &subject(), position);
+        let eta = |position| seconds(&QueueDepth::default(), &live, &subject(), position);
         assert_eq!(eta(2), Some(2.0));
         // Three places are free: the fourth waits until one job is done, at two a second.
         assert_eq!(eta(3), Some(2.5));
@@ -141,14 +146,14 @@ mod tests {
 
     #[test]
     fn without_a_measure_there_is_no_estimate_and_a_new_worker_counts_as_an_average_one() {
-        assert_eq!(seconds(&Depth::default(), &[], &subject(), 0), None);
+        assert_eq!(seconds(&QueueDepth::default(), &[], &subject(), 0), None);
         let new = worker("a", None, 4);
         assert_eq!(
-            seconds(&Depth::default(), std::slice::from_ref(&new), &subject(), 0),
+            seconds(&QueueDepth::default(), std::slice::from_ref(&new), &subject(), 0),
             None
         );
         let live = [new, worker("b", Some(2.0), 4)];
-        assert_eq!(seconds(&Depth::default(), &live, &subject(), 7), Some(4.0));
+        assert_eq!(seconds(&QueueDepth::default(), &live, &subject(), 7), Some(4.0));
     }
 
     #[test]

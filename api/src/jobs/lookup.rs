@@ -73,7 +73,7 @@ pub(crate) async fn look(state: &AppState, caller: &Caller, handle: &JobHandle) 
             _ => Err(not_found(handle)),
         };
     };
-    if let Some(standing) = state.queue().standing(sequence).await?
+    if let Some(standing) = state.queue().queued_job(sequence).await?
         && standing.id == handle.id
         && caller.may_see(&standing.subject.tenant)
     {

@@ -28,7 +28,7 @@ pub(crate) async fn submit(
         .parse()
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, format!("the id in the path: {error}")))?;
     validate(&body, state.limits().max_reference_chars)?;
-    state.queue().must_be_durable("a late reference")?;
+    state.queue().require_durable("a late reference")?;
     let tenant = owner(&state, &caller, &handle).await?;
     let received_at = time::now();
     let reference = LateReference {
@@ -84,7 +84,7 @@ async fn standing(state: &AppState, handle: &JobHandle) -> Result<Option<Token>,
     let Some(sequence) = handle.sequence else {
         return Ok(None);
     };
-    let standing = state.queue().standing(sequence).await?;
+    let standing = state.queue().queued_job(sequence).await?;
     let same = standing.filter(|standing| standing.id == handle.id);
     Ok(same.map(|standing| standing.subject.tenant))
 }

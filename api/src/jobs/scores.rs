@@ -23,7 +23,7 @@ use crate::jobs::report::report;
 use crate::jobs::routes::Params;
 use crate::jobs::submit;
 use crate::jobs::together;
-use crate::queue::Created;
+use crate::queue::CreateOutcome;
 use crate::state::AppState;
 use crate::watch::wait;
 
@@ -119,7 +119,7 @@ async fn remember(state: &AppState, caller: &Caller, batch: &JobId, handles: &[J
     let body = serde_json::to_vec(&handles).unwrap_or_default();
     let name = record_of(caller.tenant(), batch);
     match state.queue().create_record(&name, body.into()).await {
-        Ok(Created::New(_) | Created::Exists(_)) => {}
+        Ok(CreateOutcome::Created(_) | CreateOutcome::Exists(_)) => {}
         Err(refusal) => tracing::warn!(%batch, %refusal, "a batch of scores can't be remembered"),
     }
 }

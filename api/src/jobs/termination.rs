@@ -22,11 +22,11 @@ pub(crate) async fn end(
     // On its own: a handler is dropped when its client leaves. With a record and no more than that, a job would stay in
     // the queue, to be decoded for nobody.
     let all = async move {
-        let ended = state.queue().end(&handle, &termination).await?;
+        let ended = state.queue().terminate(&handle, &termination).await?;
         if let (Some(TerminationOutcome::Terminated(result)), Outcome::Cancelled) =
             (&ended, termination.outcome)
         {
-            state.queue().nudge(Cancel {
+            state.queue().send_cancel(Cancel {
                 id: result.id.clone(),
                 job_sequence: result.job_sequence,
             });

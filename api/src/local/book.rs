@@ -14,7 +14,7 @@ use precis_schemas::{JobHandle, JobId, JobResult, Lane, Outcome, Token, time};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::queue::depth_cache::{Depth, LaneDepth};
+use crate::queue::{LaneDepth, QueueDepth};
 use crate::queue::{QueuedJob, TerminationOutcome};
 
 /// A job that waits, or that the worker has.
@@ -204,7 +204,7 @@ impl Book {
     }
 
     /// The job at a place.
-    pub(super) fn standing(&self, sequence: u64) -> Option<QueuedJob> {
+    pub(super) fn queued_job(&self, sequence: u64) -> Option<QueuedJob> {
         let entry = self.standing.get(&sequence)?;
         Some(QueuedJob {
             id: entry.submission.job.id.clone(),
@@ -226,7 +226,7 @@ impl Book {
     }
 
     /// How much waits for the one model.
-    pub(super) fn depth(&self, model: &Token) -> Depth {
+    pub(super) fn depth(&self, model: &Token) -> QueueDepth {
         let lane = |lane: Lane| {
             let waiting = self.waiting.get(&lane);
             LaneDepth {
@@ -238,7 +238,7 @@ impl Book {
                 pending: waiting.map_or(0, |waiting| waiting.len() as u64),
             }
         };
-        Depth {
+        QueueDepth {
             last_sequence: self.last_sequence,
             lanes: Lane::ALL.iter().copied().map(lane).collect(),
         }

@@ -170,7 +170,7 @@ impl Desk {
             attempts: 1,
         };
         // In memory it can't fail; and if the job has a result by now, that one stays.
-        let _ended = self.memory.end(&handle, &termination).await;
+        let _ended = self.memory.terminate(&handle, &termination).await;
     }
 
     async fn work(&self, taken: Taken) {

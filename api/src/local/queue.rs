@@ -19,8 +19,10 @@ use tokio::sync::Notify;
 
 use super::book::{Book, Taken};
 use super::records::Records;
-use crate::queue::depth_cache::Depth;
-use crate::queue::{Created, JobEnd, QueueBackend, QueuedJob, ReadConsistency, Record, TerminationOutcome};
+use crate::queue::QueueDepth;
+use crate::queue::{
+    CreateOutcome, JobEnd, QueueBackend, QueuedJob, ReadConsistency, Record, TerminationOutcome,
+};
 use crate::watch::progress::Running;
 use crate::watch::wait::Waiters;
 
@@ -129,7 +131,7 @@ impl QueueBackend for MemoryQueue {
         _: &'a LateReference,
         _: &'a TraceContext,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
-        future::ready(self.must_be_durable("a late reference")).boxed()
+        future::ready(self.require_durable("a late reference")).boxed()
     }
 
     fn result<'a>(
@@ -140,15 +142,15 @@ impl QueueBackend for MemoryQueue {
         at_once(lock(&self.0.book).result(id, &self.0.settings))
     }
 
-    fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>> {
-        at_once(lock(&self.0.book).standing(sequence))
+    fn queued_job(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>> {
+        at_once(lock(&self.0.book).queued_job(sequence))
     }
 
-    fn waiting_of<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
+    fn count_jobs<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
         at_once(lock(&self.0.book).count_of(tenant) as u64)
     }
 
-    fn end_of<'a>(
+    fn job_end<'a>(
         &'a self,
         id: &'a JobId,
         _: ReadConsistency,
@@ -161,22 +163,22 @@ impl QueueBackend for MemoryQueue {
     }
 
     fn batch_record(&self, _: String) -> BoxFuture<'_, Result<Option<Bytes>, Refusal>> {
-        future::ready(self.must_be_durable("a batch").map(|()| None)).boxed()
+        future::ready(self.require_durable("a batch").map(|()| None)).boxed()
     }
 
-    fn keep_batch_record(&self, _: String, _: Bytes) -> BoxFuture<'_, Result<(), Refusal>> {
-        future::ready(self.must_be_durable("a batch")).boxed()
+    fn put_batch_record(&self, _: String, _: Bytes) -> BoxFuture<'_, Result<(), Refusal>> {
+        future::ready(self.require_durable("a batch")).boxed()
     }
 
     fn announce<'a>(&'a self, _: &'a Announcement) -> BoxFuture<'a, Result<(), Refusal>> {
-        future::ready(self.must_be_durable("a webhook")).boxed()
+        future::ready(self.require_durable("a webhook")).boxed()
     }
 
-    fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>> {
+    fn depth(&self) -> BoxFuture<'_, Result<QueueDepth, Refusal>> {
         at_once(lock(&self.0.book).depth(&self.0.model))
     }
 
-    fn end<'a>(
+    fn terminate<'a>(
         &'a self,
         handle: &'a JobHandle,
         termination: &'a Termination,
@@ -189,9 +191,13 @@ impl QueueBackend for MemoryQueue {
     }
 
     /// The worker is in this process and was told when the job was ended.
-    fn nudge(&self, _: Cancel) {}
+    fn send_cancel(&self, _: Cancel) {}
 
-    fn create_record<'a>(&'a self, name: &'a Token, body: Bytes) -> BoxFuture<'a, Result<Created, Refusal>> {
+    fn create_record<'a>(
+        &'a self,
+        name: &'a Token,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<CreateOutcome, Refusal>> {
         at_once(lock(&self.0.records).create(name, body, self.0.settings.max_results))
     }
 
@@ -213,11 +219,11 @@ impl QueueBackend for MemoryQueue {
         at_once(())
     }
 
-    fn outlives_the_process(&self) -> bool {
+    fn is_durable(&self) -> bool {
         false
     }
 
-    fn must_be_durable(&self, what: &str) -> Result<(), Refusal> {
+    fn require_durable(&self, what: &str) -> Result<(), Refusal> {
         Err(Refusal::new(
             ErrorCode::NeedsQueue,
             format!("{what} is kept in a queue, and this gateway has none (api.engine = local)"),
@@ -311,9 +317,9 @@ mod tests {
         publish("c").await.unwrap();
         let depth = queue.depth().await.unwrap();
         assert_eq!(depth.position(&taken.submission.subject, 3), Some(1));
-        assert_eq!(queue.standing(1).await.unwrap().unwrap().id, first.id);
+        assert_eq!(queue.queued_job(1).await.unwrap().unwrap().id, first.id);
         queue.done(1, &result("a", 1));
-        assert_eq!(queue.standing(1).await.unwrap(), None);
+        assert_eq!(queue.queued_job(1).await.unwrap(), None);
         assert_eq!(publish("a").await.unwrap(), first);
     }
 
@@ -324,19 +330,20 @@ mod tests {
         let (waits, runs) = (publish("a").await, publish("b").await);
         let mut waiter = queue.0.waiters.register(&waits.id);
         waiter.stands_at(waits.sequence);
-        let Some(TerminationOutcome::Terminated(record)) = queue.end(&waits, &cancelled()).await.unwrap()
+        let Some(TerminationOutcome::Terminated(record)) =
+            queue.terminate(&waits, &cancelled()).await.unwrap()
         else {
             panic!("it was not there");
         };
         assert_eq!((record.outcome, record.job_sequence), (Outcome::Cancelled, 1));
-        let again = queue.end(&waits, &cancelled()).await.unwrap();
+        let again = queue.terminate(&waits, &cancelled()).await.unwrap();
         assert_eq!(again, Some(TerminationOutcome::AlreadyFinished(record)));
 
         // The one that is left is taken, and its worker is told.
         let taken = queue.next().await;
         assert_eq!(taken.sequence, 2);
         assert!(matches!(
-            queue.end(&runs, &cancelled()).await.unwrap(),
+            queue.terminate(&runs, &cancelled()).await.unwrap(),
             Some(TerminationOutcome::Terminated(_))
         ));
         assert!(taken.cancelled.is_cancelled());
@@ -358,7 +365,7 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!((stored.outcome, stored.job_sequence), (Outcome::Succeeded, 3));
-        let of_the_first = queue.end(&runs, &cancelled()).await.unwrap();
+        let of_the_first = queue.terminate(&runs, &cancelled()).await.unwrap();
         assert!(matches!(
             of_the_first,
             Some(TerminationOutcome::AlreadyFinished(_))
@@ -402,7 +409,7 @@ mod tests {
         queue.done(2, &result("b", 2));
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!quiet.is_cancelled());
-        queue.end(&first, &cancelled()).await.unwrap();
+        queue.terminate(&first, &cancelled()).await.unwrap();
         quiet.cancelled().await;
     }
 }

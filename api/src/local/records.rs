@@ -7,7 +7,7 @@ use bytes::Bytes;
 use precis_schemas::{Token, time};
 use tokio::time::Instant;
 
-use crate::queue::{Created, Record};
+use crate::queue::{CreateOutcome, Record};
 
 /// How long a record is kept, as in the stream `CALLS`.
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -23,10 +23,10 @@ pub(super) struct Records {
 
 impl Records {
     /// Stores a record under a name unless there is one. At most `most` are kept; the oldest go first.
-    pub(super) fn create(&mut self, name: &Token, body: Bytes, most: usize) -> Created {
+    pub(super) fn create(&mut self, name: &Token, body: Bytes, most: usize) -> CreateOutcome {
         match self.get(name) {
-            Some(record) => Created::Exists(record),
-            None => Created::New(self.store(name, body, most)),
+            Some(record) => CreateOutcome::Exists(record),
+            None => CreateOutcome::Created(self.store(name, body, most)),
         }
     }
 
@@ -86,10 +86,12 @@ mod tests {
     async fn a_record_is_compared_and_set() {
         let mut records = Records::default();
         let a = name("a");
-        let Created::New(first) = records.create(&a, "1".into(), 9) else {
+        let CreateOutcome::Created(first) = records.create(&a, "1".into(), 9) else {
             panic!("there was one");
         };
-        assert!(matches!(records.create(&a, "2".into(), 9), Created::Exists(record) if record.body == "1"));
+        assert!(
+            matches!(records.create(&a, "2".into(), 9), CreateOutcome::Exists(record) if record.body == "1")
+        );
         assert!(records.update(&a, first, "3".into(), 9).is_some());
         assert_eq!(records.update(&a, first, "4".into(), 9), None);
         let record = records.get(&a).unwrap();

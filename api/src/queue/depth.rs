@@ -1,59 +1,91 @@
-//! How much waits: of everybody, and of one tenant.
+//! Queue depth: how many jobs wait in each lane.
 
-use futures::TryStreamExt;
-use precis_schemas::error_code::Refusal;
-use precis_schemas::topology::{model_of_worker_consumer, worker_consumer_name};
-use precis_schemas::{Lane, Token, subject};
+use precis_schemas::{JobSubject, Lane, Token};
 
-use super::{NatsQueue, trouble};
-use crate::queue::depth_cache::{Depth, LaneDepth};
+/// The queue depth of one model's lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneDepth {
+    /// The model.
+    pub model: Token,
+    /// The lane.
+    pub lane: Lane,
+    /// Every job up to this sequence has been delivered at least once.
+    pub delivered: u64,
+    /// The number of jobs that have not been delivered.
+    pub pending: u64,
+}
 
-impl NatsQueue {
-    pub(super) async fn count_of(&self, tenant: &Token) -> Result<u64, Refusal> {
-        let failed = |error: &dyn std::error::Error| trouble("counting a tenant's jobs", error);
-        // One subject for each model, lane and task of the tenant: a few, whatever the number of jobs.
-        let counts = self
-            .jobs_stream
-            .info_with_subjects(subject::jobs_of_tenant(tenant))
-            .await
-            .map_err(|error| failed(&error))?;
-        counts
-            .try_fold(0, |sum, (_, jobs)| async move { Ok(sum + jobs as u64) })
-            .await
-            .map_err(|error| failed(&error))
+/// A snapshot of the queue depth.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// The last sequence in the queue, read before the lanes.
+    pub last_sequence: u64,
+    /// Every lane of every model whose workers have created consumers.
+    pub lanes: Vec<LaneDepth>,
+}
+
+impl QueueDepth {
+    /// Returns an upper bound for the number of jobs ahead of the one at `sequence`, or `None` if no worker reads its lane.
+    ///
+    /// The bound holds for a stale snapshot too. Deliveries since then only make it generous. Jobs published since then
+    /// count in full.
+    pub(crate) fn position(&self, subject: &JobSubject, sequence: u64) -> Option<u64> {
+        let lane = self.lane_of(subject)?;
+        let undelivered = sequence.saturating_sub(lane.delivered).saturating_sub(1);
+        let waiting = if sequence <= self.last_sequence {
+            // `pending` includes the job itself.
+            lane.pending.saturating_sub(1)
+        } else {
+            lane.pending + (sequence - self.last_sequence - 1)
+        };
+        Some(undelivered.min(waiting))
     }
 
-    pub(super) async fn read_depth(&self) -> Result<Depth, Refusal> {
-        // In this order: everything up to the sequence read first is counted by the consumers.
-        let info = self
-            .jobs_stream
-            .get_info()
-            .await
-            .map_err(|error| trouble("looking at the queue", &error))?;
-        let consumers: Vec<_> = self
-            .jobs_stream
-            .consumers()
-            .try_collect()
-            .await
-            .map_err(|error| trouble("looking at the consumers", &error))?;
-        let lanes = consumers.iter().filter_map(|consumer| {
-            let model = model_of_worker_consumer(&consumer.name)?;
-            let lane = lane_of(&consumer.name, &model)?;
-            Some(LaneDepth {
-                model,
-                lane,
-                delivered: consumer.delivered.stream_sequence,
-                pending: consumer.num_pending,
-            })
-        });
-        Ok(Depth {
-            last_sequence: info.state.last_sequence,
-            lanes: lanes.collect(),
-        })
+    /// Returns the sequence up to which every job of the subject's lane has been delivered, or `None` if no worker reads
+    /// the lane.
+    pub(crate) fn delivered(&self, subject: &JobSubject) -> Option<u64> {
+        self.lane_of(subject).map(|lane| lane.delivered)
+    }
+
+    /// Returns whether workers have created consumers for `model`. They may all be offline now.
+    pub(crate) fn has_consumers_of(&self, model: &Token) -> bool {
+        self.lanes.iter().any(|lane| lane.model == *model)
+    }
+
+    fn lane_of(&self, subject: &JobSubject) -> Option<&LaneDepth> {
+        self.lanes
+            .iter()
+            .find(|lane| lane.model == subject.model && lane.lane == subject.lane)
     }
 }
 
-fn lane_of(consumer: &str, model: &Token) -> Option<Lane> {
-    let is_it = |lane: &&Lane| worker_consumer_name(model, **lane) == consumer;
-    Lane::ALL.iter().find(is_it).copied()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_never_too_low() {
+        let subject: JobSubject = "jobs.v1.default.normal.summarize.public".parse().unwrap();
+        let depth = |last_sequence, delivered, pending| QueueDepth {
+            last_sequence,
+            lanes: vec![LaneDepth {
+                model: subject.model.clone(),
+                lane: subject.lane,
+                delivered,
+                pending,
+            }],
+        };
+        // Already delivered.
+        assert_eq!(depth(10, 7, 3).position(&subject, 7), Some(0));
+        // Next in line.
+        assert_eq!(depth(10, 7, 3).position(&subject, 8), Some(0));
+        // Last of three. Jobs of other lanes in between don't count.
+        assert_eq!(depth(10, 7, 3).position(&subject, 10), Some(2));
+        assert_eq!(depth(1_000, 7, 3).position(&subject, 1_000), Some(2));
+        // Published after the snapshot: three jobs were pending, and two more may be ahead.
+        assert_eq!(depth(10, 7, 3).position(&subject, 13), Some(5));
+        assert_eq!(depth(10, 10, 0).position(&subject, 11), Some(0));
+        let other: JobSubject = "jobs.v1.default.high.summarize.public".parse().unwrap();
+        assert_eq!(depth(10, 7, 3).position(&other, 8), None);
+    }
 }

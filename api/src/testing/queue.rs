@@ -18,8 +18,10 @@ use precis_schemas::scores::Scores;
 use precis_schemas::termination::Termination;
 use precis_schemas::{JobHandle, JobId, JobResult, Lane, Outcome, Task, Token, time};
 
-use crate::queue::depth_cache::{Depth, LaneDepth};
-use crate::queue::{Created, JobEnd, QueueBackend, QueuedJob, ReadConsistency, Record, TerminationOutcome};
+use crate::queue::{
+    CreateOutcome, JobEnd, QueueBackend, QueuedJob, ReadConsistency, Record, TerminationOutcome,
+};
+use crate::queue::{LaneDepth, QueueDepth};
 use crate::testing::result;
 use crate::watch::wait::Waiters;
 
@@ -52,7 +54,7 @@ pub(crate) struct FakeQueue {
     /// How often it was asked how a job has ended.
     pub(crate) looks: AtomicU64,
     /// Jobs that workers were told to leave.
-    pub(crate) nudges: Mutex<Vec<Cancel>>,
+    pub(crate) sent_cancels: Mutex<Vec<Cancel>>,
     records: Mutex<HashMap<Token, Record>>,
     revisions: AtomicU64,
 }
@@ -186,7 +188,7 @@ impl QueueBackend for FakeQueue {
         .boxed()
     }
 
-    fn standing(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>> {
+    fn queued_job(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>> {
         async move {
             self.refusal()?;
             if self.done.lock().unwrap().contains(&sequence) {
@@ -205,7 +207,7 @@ impl QueueBackend for FakeQueue {
         .boxed()
     }
 
-    fn end_of<'a>(
+    fn job_end<'a>(
         &'a self,
         id: &'a JobId,
         copy: ReadConsistency,
@@ -232,7 +234,7 @@ impl QueueBackend for FakeQueue {
         .boxed()
     }
 
-    fn keep_batch_record(&self, subject: String, body: Bytes) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn put_batch_record(&self, subject: String, body: Bytes) -> BoxFuture<'_, Result<(), Refusal>> {
         async move {
             self.batches.lock().unwrap().insert(subject, body);
             Ok(())
@@ -249,7 +251,7 @@ impl QueueBackend for FakeQueue {
         .boxed()
     }
 
-    fn waiting_of<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
+    fn count_jobs<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
         async move {
             self.refusal()?;
             let done = self.done.lock().unwrap();
@@ -262,7 +264,7 @@ impl QueueBackend for FakeQueue {
         .boxed()
     }
 
-    fn end<'a>(
+    fn terminate<'a>(
         &'a self,
         handle: &'a JobHandle,
         termination: &'a Termination,
@@ -271,7 +273,7 @@ impl QueueBackend for FakeQueue {
             let Some(sequence) = handle.sequence else {
                 return Ok(None);
             };
-            let standing = self.standing(sequence).await?;
+            let standing = self.queued_job(sequence).await?;
             if standing.is_none_or(|standing| standing.id != handle.id) {
                 return Ok(None);
             }
@@ -303,16 +305,20 @@ impl QueueBackend for FakeQueue {
         .boxed()
     }
 
-    fn nudge(&self, cancel: Cancel) {
-        self.nudges.lock().unwrap().push(cancel);
+    fn send_cancel(&self, cancel: Cancel) {
+        self.sent_cancels.lock().unwrap().push(cancel);
     }
 
-    fn create_record<'a>(&'a self, name: &'a Token, body: Bytes) -> BoxFuture<'a, Result<Created, Refusal>> {
+    fn create_record<'a>(
+        &'a self,
+        name: &'a Token,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<CreateOutcome, Refusal>> {
         async move {
             self.refusal()?;
             let mut records = self.records.lock().unwrap();
             if let Some(record) = records.get(name) {
-                return Ok(Created::Exists(record.clone()));
+                return Ok(CreateOutcome::Exists(record.clone()));
             }
             let revision = self.revisions.fetch_add(1, Ordering::Relaxed) + 1;
             let record = Record {
@@ -321,7 +327,7 @@ impl QueueBackend for FakeQueue {
                 stored_at: time::now(),
             };
             records.insert(name.clone(), record);
-            Ok(Created::New(revision))
+            Ok(CreateOutcome::Created(revision))
         }
         .boxed()
     }
@@ -361,7 +367,7 @@ impl QueueBackend for FakeQueue {
         .boxed()
     }
 
-    fn depth(&self) -> BoxFuture<'_, Result<Depth, Refusal>> {
+    fn depth(&self) -> BoxFuture<'_, Result<QueueDepth, Refusal>> {
         async move {
             self.refusal()?;
             let jobs = self.jobs.lock().unwrap().len() as u64;
@@ -374,7 +380,7 @@ impl QueueBackend for FakeQueue {
             // A worker that answers at once has no consumer for rows.
             let has_worker = self.has_worker.load(Ordering::Relaxed);
             let lanes = [lane(Lane::Normal), lane(Lane::Bulk)];
-            Ok(Depth {
+            Ok(QueueDepth {
                 last_sequence: jobs,
                 lanes: lanes
                     .into_iter()

@@ -126,7 +126,7 @@ async fn nothing_tells_a_job_of_somebody_else_from_one_that_never_was() {
             assert!(matches!(foreign.0, 404 | 503), "{foreign:?}");
         }
     }
-    assert!(api.queue.nudges.lock().unwrap().is_empty());
+    assert!(api.queue.sent_cancels.lock().unwrap().is_empty());
     // A job that may still be published is waited for, and so is somebody else's.
     let began = Instant::now();
     told(&api, get(&format!("/v1/jobs/{ended}?wait=1")), ended.as_str()).await;

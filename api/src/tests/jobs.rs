@@ -111,7 +111,7 @@ async fn a_job_is_cancelled_once_and_an_ended_one_is_not() {
             answer.body
         );
     }
-    assert_eq!(api.queue.nudges.lock().unwrap().len(), 1);
+    assert_eq!(api.queue.sent_cancels.lock().unwrap().len(), 1);
     assert_eq!(*api.queue.done.lock().unwrap(), [1]);
     api.queue.has_worker.store(true, Ordering::Relaxed);
     let id = api.call(submit(&json!({"text": "x"}))).await.id();
@@ -133,7 +133,7 @@ async fn a_job_is_cancelled_whole_when_its_client_leaves_in_the_middle() {
     assert!(api.queue.done.lock().unwrap().is_empty());
     tokio::time::sleep(second).await;
     assert_eq!(*api.queue.done.lock().unwrap(), [1]);
-    assert_eq!(api.queue.nudges.lock().unwrap().len(), 1);
+    assert_eq!(api.queue.sent_cancels.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -297,7 +297,7 @@ async fn texts_are_taken_back_whole_when_the_client_leaves_in_the_middle() {
     assert!(tokio::time::timeout(second / 2, asked).await.is_err());
     tokio::time::sleep(second).await;
     assert_eq!(*api.queue.done.lock().unwrap(), [1]);
-    assert_eq!(api.queue.nudges.lock().unwrap().len(), 1);
+    assert_eq!(api.queue.sent_cancels.lock().unwrap().len(), 1);
 }
 
 /// The events of a stream that ends, as (event, id, data).

@@ -39,7 +39,7 @@ pub(crate) fn asked_for(
     url: Option<String>,
 ) -> Result<Option<Callback>, Refusal> {
     let Some(url) = url else { return Ok(None) };
-    state.queue().must_be_durable("a callback")?;
+    state.queue().require_durable("a callback")?;
     let webhooks = state.webhooks();
     webhooks
         .policy

@@ -171,10 +171,7 @@ mod tests {
                 digest: None,
             };
             let body = serde_json::to_vec(&head).unwrap().into();
-            queue
-                .keep_batch_record(head_of(&tenant, &id), body)
-                .await
-                .unwrap();
+            queue.put_batch_record(head_of(&tenant, &id), body).await.unwrap();
             (of(&state, &announcement).await.unwrap(), at)
         };
         assert!(matches!(heard(0, Intake::Receiving).await, (Payload::NotYet, _)));

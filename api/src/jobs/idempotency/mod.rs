@@ -28,7 +28,7 @@ pub(crate) use key::{Key, reused};
 
 use crate::http::problem::ApiError;
 use crate::jobs::together::{self, Partly};
-use crate::queue::{Created, Record};
+use crate::queue::{CreateOutcome, Record};
 use crate::state::AppState;
 
 /// Says in an answer that it is about the first request's jobs.
@@ -248,8 +248,8 @@ async fn publish(
 async fn claim(state: &AppState, key: Key, call: Call) -> Result<Known, ApiError> {
     let body = key.record_of(call.clone());
     match state.queue().create_record(key.name(), body).await? {
-        Created::New(revision) => Ok(Known::Died(Claim { key, revision, call })),
-        Created::Exists(record) => key.known(state, record).await,
+        CreateOutcome::Created(revision) => Ok(Known::Died(Claim { key, revision, call })),
+        CreateOutcome::Exists(record) => key.known(state, record).await,
     }
 }
 

@@ -1,58 +1,45 @@
-//! What is kept of batches, in the stream `BATCHES`, and the ends of their jobs.
+//! Batch records in the stream `BATCHES`, and how the jobs of a batch ended.
 
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use bytes::Bytes;
 use precis_schemas::error_code::Refusal;
-use precis_schemas::{JobId, Outcome, subject};
-use serde::Deserialize;
+use precis_schemas::{JobId, subject};
 
 use super::termination::is_missing;
-use super::{NatsQueue, ReadConsistency, trouble, unreadable};
-
-/// How and when a job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(crate) struct JobEnd {
-    /// How.
-    pub(crate) outcome: Outcome,
-    /// When.
-    pub(crate) finished_at: jiff::Timestamp,
-}
+use super::{JobEnd, NatsQueue, ReadConsistency, request_failed, unreadable_result};
 
 impl NatsQueue {
-    pub(super) async fn read_end(
+    pub(super) async fn read_job_end(
         &self,
         id: &JobId,
-        copy: ReadConsistency,
+        consistency: ReadConsistency,
     ) -> Result<Option<JobEnd>, Refusal> {
         let subject = subject::result_of(id);
-        let found = match copy {
-            ReadConsistency::Any => match self.results_stream.direct_get_last_for_subject(subject).await {
+        let stream = &self.results_stream;
+        let found = match consistency {
+            ReadConsistency::Any => match stream.direct_get_last_for_subject(subject).await {
                 Ok(message) => Some(message),
                 Err(error) if error.kind() == DirectGetErrorKind::NotFound => None,
-                Err(error) => return Err(trouble("reading a result", &error)),
+                Err(error) => return Err(request_failed("reading a result", &error)),
             },
-            ReadConsistency::Leader => match self
-                .results_stream
-                .get_last_raw_message_by_subject(&subject)
-                .await
-            {
+            ReadConsistency::Leader => match stream.get_last_raw_message_by_subject(&subject).await {
                 Ok(message) => Some(message),
                 Err(error) if is_missing(&error) => None,
-                Err(error) => return Err(trouble("reading a result", &error)),
+                Err(error) => return Err(request_failed("reading a result", &error)),
             },
         };
         found
             .map(|message| serde_json::from_slice(&message.payload))
             .transpose()
-            .map_err(|error| unreadable(id, &error))
+            .map_err(|error| unreadable_result(id, &error))
     }
 
-    /// From the leader: a copy may not have what was written a moment ago.
+    /// Reads from the leader: a replica may lack a record that was written a moment ago.
     pub(super) async fn read_batch_record(&self, subject: &str) -> Result<Option<Bytes>, Refusal> {
         match self.batches_stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => Ok(Some(message.payload)),
             Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(trouble("reading a batch", &error)),
+            Err(error) => Err(request_failed("reading a batch record", &error)),
         }
     }
 
@@ -61,6 +48,6 @@ impl NatsQueue {
             Ok(ack) => ack.await.map(|_| ()),
             Err(error) => Err(error),
         };
-        sent.map_err(|error| trouble("writing a batch", &error))
+        sent.map_err(|error| request_failed("writing a batch record", &error))
     }
 }

@@ -1,4 +1,4 @@
-//! Termination a job that nobody wants any more, or whose time is up while it waits.
+//! Terminates jobs: those that a client cancelled, and those that expired while they waited.
 
 use std::time::Duration;
 
@@ -16,20 +16,21 @@ use precis_schemas::event::Cancel;
 use precis_schemas::termination::{RawJob, Termination, answer};
 use precis_schemas::{JobHandle, JobResult, subject, time};
 
-use super::{NatsQueue, TerminationOutcome, hidden, trouble, unreadable};
+use super::{NatsQueue, TerminationOutcome, internal, request_failed, unreadable_result};
 
-/// Times that a record is tried to be stored when others come between.
-const TRIES: u32 = 4;
-/// Pauses before a worker is told again that a job is cancelled: it may have been fetching it, or reconnecting.
-const NUDGES: &[Duration] = &[
+/// How often storing a record is tried when other writers interfere.
+const STORE_ATTEMPTS: u32 = 4;
+/// Delays before each cancel message. The first ones may miss a worker that is fetching the job or reconnecting.
+const CANCEL_DELAYS: &[Duration] = &[
     Duration::ZERO,
     Duration::from_millis(250),
     Duration::from_secs(1),
     Duration::from_secs(4),
 ];
-/// How long the worker that has the job may take to say so.
-const ANSWER: Duration = Duration::from_millis(500);
+/// How long the worker that runs the job may take to reply.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Returns whether the error says that there is no such message.
 pub(super) fn is_missing(error: &RawMessageError) -> bool {
     match error.kind() {
         RawMessageErrorKind::NoMessageFound => true,
@@ -39,9 +40,11 @@ pub(super) fn is_missing(error: &RawMessageError) -> bool {
 }
 
 impl NatsQueue {
-    /// See [`Queue::end`](super::Queue::end). The record comes first and the queue second: when this process dies in
-    /// between, the job has its answer, and the worker that gets it sees that.
-    pub(super) async fn end_now(
+    /// See [`QueueBackend::terminate`](super::QueueBackend::terminate).
+    ///
+    /// The record is stored before the job leaves the queue. If this process dies in between, the job has its result, and
+    /// the worker that receives the job sees it.
+    pub(super) async fn terminate_job(
         &self,
         handle: &JobHandle,
         termination: &Termination,
@@ -52,7 +55,7 @@ impl NatsQueue {
         let message = match self.jobs_stream.get_raw_message(sequence).await {
             Ok(message) => message,
             Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(trouble("reading a job", &error)),
+            Err(error) => return Err(request_failed("reading a job", &error)),
         };
         let submitted_at = jiff::Timestamp::from_nanosecond(message.time.unix_timestamp_nanos());
         let job = RawJob {
@@ -66,26 +69,26 @@ impl NatsQueue {
             return Ok(None);
         };
         if let Err(error) = webhooks::announce_end(&self.connection.jetstream, &record).await {
-            return Err(trouble("announcing the webhook of a job", &error));
+            return Err(request_failed("announcing a webhook", &error));
         }
-        let ended = self.store_first(&message, record).await?;
-        // The job has its end, whatever comes now: what stays in the queue is dropped by the worker that gets it.
-        if let TerminationOutcome::Terminated(_) = &ended
-            && let Err(refusal) = self.take_off(sequence).await
+        let outcome = self.store_first(&message, record).await?;
+        // The job has ended even if this fails: the worker that receives it drops it.
+        if let TerminationOutcome::Terminated(_) = &outcome
+            && let Err(refusal) = self.remove_job(sequence).await
         {
-            tracing::warn!(job = %handle, %refusal, "a job that has ended stays in the queue");
+            tracing::warn!(job = %handle, %refusal, "terminated job could not be removed from the queue");
         }
-        Ok(Some(ended))
+        Ok(Some(outcome))
     }
 
-    /// Stores `record` unless its id has one that is final.
+    /// Stores `record`, unless the job already has a final one.
     async fn store_first(
         &self,
         message: &StreamMessage,
         mut record: JobResult,
     ) -> Result<TerminationOutcome, Refusal> {
         let mut earlier = 0;
-        for _ in 0..TRIES {
+        for _ in 0..STORE_ATTEMPTS {
             let Err(error) = self.store_record(message, &record, earlier).await else {
                 return Ok(TerminationOutcome::Terminated(Box::new(record)));
             };
@@ -97,24 +100,24 @@ impl NatsQueue {
                     Ok(Some(stored)) => {
                         return Ok(TerminationOutcome::AlreadyFinished(Box::new(stored.result)));
                     }
-                    // It was there and is gone: its time was up just now.
+                    // The earlier record has just expired.
                     Ok(None) => earlier = 0,
-                    Err(ResultError::Decode { id, source }) => return Err(unreadable(&id, &source)),
-                    Err(error) => return Err(trouble("reading a result", &error)),
+                    Err(ResultError::Decode { id, source }) => return Err(unreadable_result(&id, &source)),
+                    Err(error) => return Err(request_failed("reading a result", &error)),
                 },
                 PublishFailure::TooLarge => {
-                    // What the publisher wrote is what makes it large, and the publisher has it.
+                    // The publisher wrote these fields, so it does not need them back.
                     record.text.clear();
                     record.reference = None;
                     record.metadata.clear();
                 }
                 PublishFailure::Full | PublishFailure::Unavailable | PublishFailure::Other => {
-                    return Err(trouble("ending a job", &error));
+                    return Err(request_failed("storing the record of a termination", &error));
                 }
             }
         }
-        tracing::error!(job = %record.id, "a job can't be ended");
-        Err(hidden())
+        tracing::error!(job = %record.id, "job could not be terminated");
+        Err(internal())
     }
 
     async fn store_record(
@@ -129,7 +132,7 @@ impl NatsQueue {
         }
         let publish = PublishMessage::build()
             .headers(headers)
-            // A record is made of texts, numbers and times: it always has a JSON form.
+            // Strings, numbers and times always serialize.
             .payload(serde_json::to_vec(record).unwrap_or_default().into())
             .expected_last_subject_sequence(earlier);
         let subject = subject::result_of(&record.id);
@@ -138,30 +141,30 @@ impl NatsQueue {
         Ok(())
     }
 
-    /// Deletes a job's message; that it is gone already is as good.
-    async fn take_off(&self, sequence: u64) -> Result<(), Refusal> {
+    /// Deletes a job's message. Succeeds if it is already gone.
+    async fn remove_job(&self, sequence: u64) -> Result<(), Refusal> {
         match self.jobs_stream.delete_message(sequence).await {
             Ok(_) => Ok(()),
             Err(error) => match self.jobs_stream.get_raw_message(sequence).await {
                 Err(lookup) if is_missing(&lookup) => Ok(()),
-                _ => Err(trouble("taking a job off the queue", &error)),
+                _ => Err(request_failed("removing a job from the queue", &error)),
             },
         }
     }
 }
 
-/// Tells workers that a job is cancelled until the one that has it answers, if any has it.
-pub(super) async fn nudge(client: Client, cancel: Cancel) {
-    // An id and a number always have a JSON form.
+/// Sends a cancel message, and repeats it until the worker that runs the job replies.
+pub(super) async fn send_cancel(client: Client, cancel: Cancel) {
+    // An id and a number always serialize.
     let body: Bytes = serde_json::to_vec(&cancel).unwrap_or_default().into();
     let subject = subject::cancel_of(&cancel.id);
-    for pause in NUDGES {
-        tokio::time::sleep(*pause).await;
-        let request = Request::new().payload(body.clone()).timeout(Some(ANSWER));
+    for delay in CANCEL_DELAYS {
+        tokio::time::sleep(*delay).await;
+        let request = Request::new().payload(body.clone()).timeout(Some(REPLY_TIMEOUT));
         match client.send_request(subject.clone(), request).await {
             Ok(_) => return,
             Err(error) if error.kind() == RequestErrorKind::TimedOut => {}
-            Err(error) => tracing::debug!(job = %cancel.id, %error, "no worker hears of a cancelled job"),
+            Err(error) => tracing::debug!(job = %cancel.id, %error, "cancel message reached no worker"),
         }
     }
 }

@@ -1,0 +1,277 @@
+//! The queue on NATS JetStream.
+
+mod batches;
+mod connectivity;
+mod depth;
+mod readiness;
+mod records;
+mod termination;
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
+use precis_producer::{Producer, PublishError, ResultError, Results, Submission};
+use precis_runtime::boot;
+use precis_runtime::topology;
+use precis_runtime::trace_context::TraceContext;
+use precis_runtime::webhooks;
+use precis_schemas::callback::Announcement;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::event::Cancel;
+use precis_schemas::reference::LateReference;
+use precis_schemas::termination::Termination;
+use precis_schemas::topology::{BATCHES, CALLS, JOBS, RESULTS};
+use precis_schemas::{Job, JobHandle, JobId, JobResult, Token, time};
+use serde::Deserialize;
+
+use self::connectivity::Connectivity;
+pub(crate) use self::readiness::watch_readiness;
+use super::{
+    CreateOutcome, JobEnd, QueueBackend, QueueDepth, QueuedJob, ReadConsistency, Record, TerminationOutcome,
+};
+
+/// How long a request to NATS may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The fields of a job's message that [`QueuedJob`] needs.
+#[derive(Debug, Default, Deserialize)]
+struct JobFields {
+    id: Option<JobId>,
+    #[serde(default)]
+    deadline: Option<jiff::Timestamp>,
+}
+
+/// The queue on NATS JetStream. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct NatsQueue {
+    connection: boot::NatsConnection,
+    connectivity: Connectivity,
+    producer: Producer,
+    results: Results,
+    jobs_stream: Stream,
+    results_stream: Stream,
+    calls_stream: Stream,
+    batches_stream: Stream,
+}
+
+impl NatsQueue {
+    /// Opens the streams on a connection.
+    pub(crate) async fn open(connection: boot::NatsConnection) -> Result<Self, ResultError> {
+        let jetstream = &connection.jetstream;
+        Ok(Self {
+            connectivity: Connectivity::of(&connection.client),
+            producer: Producer::new(jetstream.clone()),
+            results: Results::open(jetstream).await?,
+            jobs_stream: topology::stream(jetstream, JOBS).await?,
+            results_stream: topology::stream(jetstream, RESULTS).await?,
+            calls_stream: topology::stream(jetstream, CALLS).await?,
+            batches_stream: topology::stream(jetstream, BATCHES).await?,
+            connection,
+        })
+    }
+
+    /// Runs a request about existing data. Waits a moment for a lost connection to come back.
+    async fn when_connected<T>(
+        &self,
+        request: impl Future<Output = Result<T, Refusal>> + Send,
+    ) -> Result<T, Refusal> {
+        self.connectivity.wait_until_up().await?;
+        with_timeout(request).await
+    }
+
+    /// Runs a request for new work. Refuses it at once while the connection is lost: the client can retry, and nothing is
+    /// lost.
+    async fn if_connected<T>(
+        &self,
+        request: impl Future<Output = Result<T, Refusal>> + Send,
+    ) -> Result<T, Refusal> {
+        self.connectivity.check()?;
+        with_timeout(request).await
+    }
+
+    async fn read_job(&self, sequence: u64) -> Result<Option<QueuedJob>, Refusal> {
+        let message = match self.jobs_stream.get_raw_message(sequence).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(None),
+            Err(error) => return Err(request_failed("reading a job", &error)),
+        };
+        // Use the id in the body: `Nats-Msg-Id` may differ for an id that was submitted again.
+        let fields: JobFields = serde_json::from_slice(&message.payload).unwrap_or_default();
+        let id = fields.id.or_else(|| Job::salvage_id(&message.payload));
+        let (Some(id), Ok(subject)) = (id, message.subject.as_str().parse()) else {
+            return Ok(None);
+        };
+        let submitted_at = jiff::Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).ok();
+        Ok(Some(QueuedJob {
+            id,
+            subject,
+            submitted_at: submitted_at.map(time::to_millis),
+            deadline: fields.deadline,
+        }))
+    }
+}
+
+impl QueueBackend for NatsQueue {
+    fn publish_as<'a>(
+        &'a self,
+        submission: &'a Submission,
+        message_id: &'a str,
+    ) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
+        async move {
+            self.connectivity.check()?;
+            match self.producer.publish_as(submission, message_id).await {
+                Ok(accepted) => Ok(accepted.handle),
+                Err(error) => Err(publish_failed("job", &error)),
+            }
+        }
+        .boxed()
+    }
+
+    fn publish_reference<'a>(
+        &'a self,
+        reference: &'a LateReference,
+        trace: &'a TraceContext,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        let published = self.producer.publish_reference(reference, trace);
+        self.if_connected(published.map_err(|error| publish_failed("late reference", &error)))
+            .boxed()
+    }
+
+    fn result<'a>(
+        &'a self,
+        id: &'a JobId,
+        consistency: ReadConsistency,
+    ) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>> {
+        self.when_connected(async move {
+            let stored = match consistency {
+                ReadConsistency::Any => self.results.get(id).await,
+                ReadConsistency::Leader => self.results.get_from_leader(id).await,
+            };
+            match stored {
+                Ok(stored) => Ok(stored.map(|stored| stored.result)),
+                Err(ResultError::Decode { id, source }) => Err(unreadable_result(&id, &source)),
+                Err(error) => Err(request_failed("reading a result", &error)),
+            }
+        })
+        .boxed()
+    }
+
+    fn queued_job(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>> {
+        self.when_connected(self.read_job(sequence)).boxed()
+    }
+
+    fn count_jobs<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
+        self.if_connected(self.read_job_count(tenant)).boxed()
+    }
+
+    fn job_end<'a>(
+        &'a self,
+        id: &'a JobId,
+        consistency: ReadConsistency,
+    ) -> BoxFuture<'a, Result<Option<JobEnd>, Refusal>> {
+        self.when_connected(self.read_job_end(id, consistency)).boxed()
+    }
+
+    fn batch_record(&self, subject: String) -> BoxFuture<'_, Result<Option<Bytes>, Refusal>> {
+        self.when_connected(async move { self.read_batch_record(&subject).await })
+            .boxed()
+    }
+
+    fn put_batch_record(&self, subject: String, body: Bytes) -> BoxFuture<'_, Result<(), Refusal>> {
+        self.when_connected(self.write_batch_record(subject, body))
+            .boxed()
+    }
+
+    fn announce<'a>(&'a self, announcement: &'a Announcement) -> BoxFuture<'a, Result<(), Refusal>> {
+        let announced = webhooks::announce(&self.connection.jetstream, announcement);
+        self.when_connected(announced.map_err(|error| request_failed("announcing a webhook", &error)))
+            .boxed()
+    }
+
+    fn depth(&self) -> BoxFuture<'_, Result<QueueDepth, Refusal>> {
+        self.if_connected(self.read_depth()).boxed()
+    }
+
+    fn terminate<'a>(
+        &'a self,
+        handle: &'a JobHandle,
+        termination: &'a Termination,
+    ) -> BoxFuture<'a, Result<Option<TerminationOutcome>, Refusal>> {
+        self.when_connected(self.terminate_job(handle, termination))
+            .boxed()
+    }
+
+    fn send_cancel(&self, cancel: Cancel) {
+        tokio::spawn(termination::send_cancel(self.connection.client.clone(), cancel));
+    }
+
+    fn create_record<'a>(
+        &'a self,
+        name: &'a Token,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<CreateOutcome, Refusal>> {
+        self.if_connected(self.create_call(name, body)).boxed()
+    }
+
+    fn update_record<'a>(
+        &'a self,
+        name: &'a Token,
+        revision: u64,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<Option<u64>, Refusal>> {
+        self.when_connected(self.write_call(name, revision, body)).boxed()
+    }
+
+    fn record<'a>(&'a self, name: &'a Token) -> BoxFuture<'a, Result<Option<Record>, Refusal>> {
+        self.if_connected(self.read_call(name)).boxed()
+    }
+
+    fn remove_record(&self, revision: u64) -> BoxFuture<'_, Result<(), Refusal>> {
+        self.when_connected(self.delete_call(revision)).boxed()
+    }
+}
+
+async fn with_timeout<T>(request: impl Future<Output = Result<T, Refusal>> + Send) -> Result<T, Refusal> {
+    tokio::time::timeout(REQUEST_TIMEOUT, request)
+        .await
+        .unwrap_or_else(|_| Err(unavailable()))
+}
+
+fn unavailable() -> Refusal {
+    Refusal::new(
+        ErrorCode::QueueUnavailable,
+        "the queue is unavailable at the moment",
+    )
+}
+
+fn internal() -> Refusal {
+    Refusal::new(
+        ErrorCode::Internal,
+        "an internal error occurred; the server's log has the details under this request id",
+    )
+}
+
+/// Logs an error of NATS and returns the refusal for the client, who only needs to know that a retry may succeed.
+fn request_failed(action: &str, error: &dyn std::error::Error) -> Refusal {
+    tracing::warn!(%error, action, "NATS request failed");
+    unavailable()
+}
+
+/// Logs why a `kind` of message was not published and returns the refusal for the client.
+fn publish_failed(kind: &str, error: &PublishError) -> Refusal {
+    let refusal = Refusal::from(error);
+    tracing::warn!(%error, code = %refusal.code, kind, "message was not published");
+    match refusal.code {
+        ErrorCode::QueueUnavailable => unavailable(),
+        ErrorCode::Internal => internal(),
+        _ => refusal,
+    }
+}
+
+fn unreadable_result(id: &JobId, error: &serde_json::Error) -> Refusal {
+    tracing::error!(job = %id, %error, "stored result cannot be parsed");
+    internal()
+}
