@@ -5,8 +5,11 @@
 
 pub mod admin;
 pub mod allocator;
+pub mod backoff;
 pub mod boot;
+pub mod clock;
 pub mod config;
+pub mod expiring_map;
 pub mod json;
 mod json_log;
 pub mod keys;
