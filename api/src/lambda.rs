@@ -6,7 +6,7 @@ use http::Uri;
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
 use precis_runtime::Context;
-use precis_schemas::time;
+use precis_runtime::clock;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -90,7 +90,7 @@ fn end_of(request: &Request) -> Instant {
 
 /// Time since 1970.
 fn now() -> Duration {
-    Duration::try_from(time::now().duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default()
+    Duration::try_from(clock::now().duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default()
 }
 
 /// Takes the stage of an API off the path. The runtime puts it there for a REST API; an HTTP API has it there itself.

@@ -63,9 +63,9 @@ mod tests {
     #[test]
     fn a_letter_without_its_body_says_how_large_it_was() {
         let reason = Refusal::new(ErrorCode::TooManyAttempts, "delivered 5 times");
-        let now = precis_schemas::time::now();
+        let now = precis_runtime::clock::now();
         for body in [&b"abc"[..], b"\xff\x00\x01"] {
-            let mut letter = DeadLetter::new(1, "jobs.v1.a", body, reason.clone(), 5, now);
+            let mut letter = DeadLetter::new(1, "jobs.v1.a", body, reason.clone(), 5, now, now);
             letter.strip_body();
             assert_eq!((&letter.body, &letter.body_base16), (&None, &None));
             assert!(

@@ -65,7 +65,7 @@ pub struct Announcement {
 
 impl Announcement {
     /// The announcement of a job's end; none when nobody wants to hear of it.
-    pub fn of(result: &JobResult) -> Option<Self> {
+    pub fn of(result: &JobResult, announced_at: Timestamp) -> Option<Self> {
         Some(Self {
             ended: Ended::Job {
                 id: result.id.clone(),
@@ -73,7 +73,7 @@ impl Announcement {
             },
             tenant: result.tenant.clone(),
             callback: result.callback.clone()?,
-            announced_at: crate::time::now(),
+            announced_at,
         })
     }
 
@@ -110,7 +110,7 @@ mod tests {
                 url: "https://hooks.example.com/".to_owned(),
                 key: None,
             },
-            announced_at: crate::time::now(),
+            announced_at: Timestamp::UNIX_EPOCH,
         };
         assert_eq!(of(7).webhook_id(), of(7).webhook_id());
         assert_ne!(of(7).webhook_id(), of(9).webhook_id());

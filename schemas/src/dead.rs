@@ -40,6 +40,7 @@ impl DeadLetter {
         reason: Refusal,
         attempts: u64,
         submitted_at: Timestamp,
+        died_at: Timestamp,
     ) -> Self {
         let text = std::str::from_utf8(body).ok().map(str::to_owned);
         let body_base16 = text
@@ -53,7 +54,7 @@ impl DeadLetter {
             reason,
             attempts,
             submitted_at,
-            died_at: crate::time::now(),
+            died_at,
         }
     }
 }
@@ -90,7 +91,15 @@ mod tests {
     #[test]
     fn a_body_that_is_no_text_is_kept_all_the_same() {
         let reason = Refusal::new(ErrorCode::InvalidRequest, "not JSON");
-        let letter = DeadLetter::new(3, "jobs.v1.a", b"\xff\x00", reason, 1, crate::time::now());
+        let letter = DeadLetter::new(
+            3,
+            "jobs.v1.a",
+            b"\xff\x00",
+            reason,
+            1,
+            Timestamp::UNIX_EPOCH,
+            Timestamp::UNIX_EPOCH,
+        );
         assert_eq!((letter.body, letter.body_base16.as_deref()), (None, Some("ff00")));
     }
 }

@@ -12,8 +12,3 @@ pub fn millis_between(earlier: Timestamp, later: Timestamp) -> f64 {
 pub fn to_millis(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
-
-/// The present time, cut to the millisecond.
-pub fn now() -> Timestamp {
-    to_millis(Timestamp::now())
-}

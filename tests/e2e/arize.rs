@@ -2,7 +2,8 @@
 //! was captured of Arize's own clients.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use precis_schemas::rest::Status;
 use precis_tests::receiver::{Answer, Receiver, Request, numbers_of, text_of};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use precis_runtime::clock;
 use precis_tests::product::free_port;
 use precis_tests::{Options, Product, eventually};
 use serde_json::{Value, json};
@@ -135,7 +136,7 @@ async fn drift_is_measured_against_a_pinned_window() {
         ..Options::default()
     };
     let product = Product::start(PROGRAM, options).await;
-    let first_day = Timestamp::now().as_second() / 86_400 - DAYS as i64;
+    let first_day = clock::now().as_second() / 86_400 - DAYS as i64;
     let days: Vec<Vec<Prediction>> = (0..DAYS)
         .map(|day| (0..ROWS).map(|index| Prediction { day, index }).collect())
         .collect();

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use precis_runtime::clock;
 use precis_schemas::reference::LateReference;
 use precis_schemas::topology::RESULTS;
 use precis_schemas::{JobId, Token, subject};
@@ -32,7 +33,7 @@ async fn publish(product: &Product, id: &str, reference: &str) {
         id: id.clone(),
         tenant: Token::new("the tenant", "public").unwrap(),
         reference: reference.to_owned(),
-        received_at: precis_schemas::time::now(),
+        received_at: clock::now(),
     };
     let body = serde_json::to_vec(&late).unwrap();
     product.publish(&subject::reference_of(&id), body).await;
@@ -139,7 +140,7 @@ async fn a_reference_that_can_t_be_scored_changes_no_score_and_goes_to_dead() {
 #[tokio::test]
 async fn figures_of_an_hour_whose_minutes_are_forgotten_stay_as_they_are() {
     let product = product(&[]).await;
-    let hour = Timestamp::now() - SignedDuration::from_hours(5 * 24);
+    let hour = clock::now() - SignedDuration::from_hours(5 * 24);
     let at = |minute: i64| {
         let begin = hour.as_second().div_euclid(3_600) * 3_600 + minute * 60;
         let time = Timestamp::from_second(begin).unwrap();

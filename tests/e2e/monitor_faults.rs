@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use futures::future::join_all;
+use precis_runtime::clock;
 use precis_schemas::rest::Status;
 use precis_schemas::topology::{RESULTS, clickhouse_sink_consumer};
 use precis_schemas::{JobId, subject};
@@ -54,7 +55,7 @@ async fn publish_with(
     ids: impl Iterator<Item = String>,
     fields: &Value,
 ) {
-    let now = jiff::Timestamp::now().to_string();
+    let now = clock::now().to_string();
     let sent = ids.map(|id| {
         let mut result: Value = serde_json::from_str(RESULT).unwrap();
         result["id"] = json!(id);

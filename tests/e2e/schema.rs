@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use precis_runtime::clock;
 use precis_schemas::{migrations, queries};
 use precis_tests::product::free_port;
 use precis_tests::{Options, Process, Product, eventually};
@@ -55,7 +56,7 @@ async fn a_database_of_the_first_version_is_brought_up_to_date_and_forgets_in_ti
     product
         .query("INSERT INTO old.schema_migrations SELECT * FROM precis.schema_migrations WHERE version = 1")
         .await;
-    let now = Timestamp::now();
+    let now = clock::now();
     for (days, id) in [(0, "new"), (5, "middle"), (20, "ancient"), (0, "new")] {
         let at = written(now - SignedDuration::from_hours(24 * days));
         product
@@ -138,7 +139,7 @@ async fn in_old(product: &Product, sql: &str, from: Timestamp, to: Timestamp) ->
 async fn percentiles_of_before_stay_when_histograms_take_the_place_of_sketches() {
     const WITH_SKETCHES: usize = 8;
     let product = without_workers(&[]).await;
-    let now = Timestamp::now();
+    let now = clock::now();
     let ago = |days: i64| now - SignedDuration::from_hours(24 * days);
     product.query("CREATE DATABASE old").await;
     let before = migrations::ALL[..WITH_SKETCHES]
@@ -249,7 +250,7 @@ const RESULT: &str = include_str!("../../schemas/wire/v1/result.succeeded.json")
 #[tokio::test]
 async fn articles_of_batches_are_shown_with_their_latest_summaries() {
     let product = without_workers(&[]).await;
-    let now = Timestamp::now();
+    let now = clock::now();
     let publish = async |id: &str, minutes: i64, summary: &str, more: Value| {
         let mut result: Value = serde_json::from_str(RESULT).unwrap();
         let at = now - SignedDuration::from_mins(minutes);

@@ -2,7 +2,8 @@
 //! sent and answers as it is told to.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use axum::Router;
 use axum::body::Bytes;

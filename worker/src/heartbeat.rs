@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use async_nats::Client;
+use precis_runtime::clock;
 use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat, Pace};
-use precis_schemas::{Lane, Token, subject, time};
+use precis_schemas::{Lane, Token, subject};
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::Leases;
@@ -43,7 +44,7 @@ impl Identity {
             in_flight: in_flight as u64,
             pace,
             leaving,
-            sent_at: time::now(),
+            sent_at: clock::now(),
         }
     }
 }

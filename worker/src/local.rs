@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 use precis_runtime::Config;
+use precis_runtime::clock;
 use precis_runtime::config::EmbeddingTexts;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::{Heartbeat, Progress};
-use precis_schemas::{Job, JobResult, JobSubject, Outcome, Token, time};
+use precis_schemas::{Job, JobResult, JobSubject, Outcome, Token};
 use tokio::sync::{mpsc, watch};
 
 use crate::heartbeat::Identity;
@@ -242,7 +243,7 @@ fn accept(assignment: Assignment) -> Accepted {
             sequence: assignment.sequence,
             attempt: 1,
             submitted_at: assignment.submitted_at,
-            received_at: time::now(),
+            received_at: clock::now(),
             trace: Some(assignment.trace),
             pull: None,
         },

@@ -1,7 +1,8 @@
 //! How fast this worker works, measured while it has something to do: what tells a client when its job will be done.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use precis_schemas::event::Pace;
 

@@ -10,10 +10,11 @@ use anyhow::Context as _;
 use async_nats::Client;
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::boot::NatsConnection;
+use precis_runtime::clock;
 use precis_runtime::results::Results;
 use precis_runtime::{Config, Context, spans};
 use precis_schemas::event::Progress;
-use precis_schemas::{JobId, Token, subject, time};
+use precis_schemas::{JobId, Token, subject};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -228,7 +229,7 @@ impl Pipeline {
             let Some(fetched) = fetcher.next(room.available_permits().max(1), linger).await else {
                 break;
             };
-            let now = time::now();
+            let now = clock::now();
             let limits = self.config.limits.job();
             let pull = trace::pulled(&fetched);
             for message in fetched {

@@ -46,7 +46,7 @@ impl Serving {
         served_as: &Token,
         newest: bool,
     ) -> Result<Self, ModelError> {
-        let begun = std::time::Instant::now();
+        let begun = tokio::time::Instant::now();
         let engine = model::load(settings, newest)?;
         let tried = try_out(&engine).map_err(|error| ModelError::Unusable {
             model: settings.model.clone().into(),

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use jiff::Timestamp;
+use precis_runtime::clock;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::queries::{self, Kind, NamedQuery};
 use serde_json::{Value, json};
@@ -73,7 +74,7 @@ pub(crate) async fn answer(
     let mut given = once_each(given)?;
     let format = format_of(given.remove("format").as_deref(), &headers)?;
     restrict(&caller, &query, &mut given)?;
-    let values = values(&query, &given, Timestamp::now())?;
+    let values = values(&query, &given, clock::now())?;
     let body = state.analytics().run(&query, &values, format).await?;
     let mut response = ([(header::CONTENT_TYPE, format.media_type())], body).into_response();
     let (name, value) = no_cache();

@@ -10,11 +10,12 @@ use std::time::Duration;
 use axum::extract::Request;
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
+use precis_runtime::clock;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::{Announcement, Callback, Ended};
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::manifest::{CHUNK_ROWS, Chunk, Head, Intake};
-use precis_schemas::{GenerationParams, JobId, JobSubject, Lane, Task, time};
+use precis_schemas::{GenerationParams, JobId, JobSubject, Lane, Task};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -154,7 +155,7 @@ impl Batch {
         };
         caller.may_submit(subject.lane, &subject.model)?;
         let callback = webhooks::asked_for(&state, &caller, options.callback_url)?;
-        let now = time::now();
+        let now = clock::now();
         let head = Head {
             id,
             subject: subject.to_string(),
@@ -313,7 +314,7 @@ impl Batch {
     }
 
     async fn write_head(&mut self) -> Result<(), Refusal> {
-        self.head.updated_at = time::now();
+        self.head.updated_at = clock::now();
         store::write_head(self.state.queue(), self.caller.tenant(), &self.head).await?;
         self.written = Instant::now();
         Ok(())
@@ -330,7 +331,7 @@ impl Batch {
             },
             tenant: self.caller.tenant().clone(),
             callback,
-            announced_at: time::now(),
+            announced_at: clock::now(),
         };
         self.state.queue().announce(&announcement).await
     }
@@ -386,7 +387,7 @@ fn deadline(state: &AppState, ttl_seconds: Option<u64>) -> Result<Timestamp, Ref
         ));
     }
     let seconds = i64::try_from(ttl).unwrap_or(i64::MAX);
-    time::now()
+    clock::now()
         .checked_add(jiff::SignedDuration::from_secs(seconds))
         .map_err(|error| Refusal::new(ErrorCode::InvalidParameter, error.to_string()))
 }

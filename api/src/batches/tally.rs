@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use precis_runtime::clock;
 use precis_schemas::batch_view::{BatchCounts, BatchLinks, BatchStatus, BatchView};
 use precis_schemas::error_code::Refusal;
 use precis_schemas::manifest::{self, CHUNK_ROWS, Head, Intake};
@@ -110,7 +111,7 @@ pub(crate) fn intake_ended_at(state: &AppState, head: &Head) -> Option<Timestamp
 
 /// Whether nobody takes the batch in any more, although nobody has said so: the process is gone.
 pub(super) fn is_abandoned(state: &AppState, head: &Head) -> bool {
-    let age = Duration::try_from(time::now().duration_since(head.updated_at)).unwrap_or_default();
+    let age = Duration::try_from(clock::now().duration_since(head.updated_at)).unwrap_or_default();
     head.intake == Intake::Receiving && age > patience(state)
 }
 
@@ -174,7 +175,7 @@ impl Tally {
         let subject: Option<JobSubject> = head.subject.parse().ok();
         // A job that no worker was handed waits, unless somebody took it away, or its time is up.
         let delivered = match subject.and_then(|subject| depth.delivered(&subject)) {
-            Some(delivered) if time::now() < head.deadline => delivered,
+            Some(delivered) if clock::now() < head.deadline => delivered,
             _ => u64::MAX,
         };
         let open: Vec<(usize, u64)> = self
@@ -226,7 +227,7 @@ impl Tally {
             Intake::Complete if open == 0 => BatchStatus::Finished,
             Intake::Complete => BatchStatus::Running,
         };
-        let elapsed = time::millis_between(head.created_at, time::now()) / 1e3;
+        let elapsed = time::millis_between(head.created_at, clock::now()) / 1e3;
         // At the pace so far, waiting included. Without an end there is no pace.
         let eta_seconds = (status == BatchStatus::Running && done > counts.refused)
             .then(|| (elapsed * open as f64 / (done - counts.refused) as f64).ceil() as u64);

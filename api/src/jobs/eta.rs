@@ -96,8 +96,9 @@ pub(crate) fn seconds(
 
 #[cfg(test)]
 mod tests {
+    use precis_runtime::clock;
+    use precis_schemas::Token;
     use precis_schemas::event::Pace;
-    use precis_schemas::{Token, time};
 
     use super::*;
     use crate::queue::LaneDepth;
@@ -117,7 +118,7 @@ mod tests {
                 jobs_per_second,
                 seconds_per_job: 2.0,
             }),
-            sent_at: time::now(),
+            sent_at: clock::now(),
             ..serde_json::from_str(heartbeat).unwrap()
         }
     }

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use precis_runtime::clock;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::rest::JobView;
 use precis_schemas::termination::Termination;
-use precis_schemas::{JobHandle, JobResult, JobSubject, Outcome, time};
+use precis_schemas::{JobHandle, JobResult, JobSubject, Outcome};
 use tokio::time::Instant;
 
 use crate::access::Caller;
@@ -133,7 +134,7 @@ async fn unfinished(
         Some(progress) => view::running(handle, &progress),
         None => {
             if let Some(deadline) = deadline
-                && time::now() >= given_up_at(deadline)
+                && clock::now() >= given_up_at(deadline)
                 && let Some(result) = expire(state, handle, deadline).await?
             {
                 return Ok(Look::ended(result));
@@ -242,7 +243,7 @@ pub(crate) async fn ended_by(
     waiter.stands_at(handle.sequence);
     waiter.is_for(caller);
     let give_up = deadline.and_then(|deadline| {
-        let left = Duration::try_from(given_up_at(deadline).duration_since(time::now())).unwrap_or_default();
+        let left = Duration::try_from(given_up_at(deadline).duration_since(clock::now())).unwrap_or_default();
         Instant::now().checked_add(left)
     });
     if let Some(give_up) = give_up.filter(|give_up| *give_up < until) {

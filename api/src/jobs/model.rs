@@ -142,7 +142,7 @@ mod tests {
                 seconds_per_job: 0.5,
             }),
             leaving: false,
-            sent_at: precis_schemas::time::now(),
+            sent_at: precis_runtime::clock::now(),
         }
     }
 

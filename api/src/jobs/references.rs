@@ -3,11 +3,12 @@
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use http::StatusCode;
+use precis_runtime::clock;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::reference::LateReference;
 use precis_schemas::rest::{ReferenceAccepted, SubmitReference};
-use precis_schemas::{JobHandle, Token, time};
+use precis_schemas::{JobHandle, Token};
 
 use crate::access::Caller;
 use crate::http::extract::JsonBody;
@@ -30,7 +31,7 @@ pub(crate) async fn submit(
     validate(&body, state.limits().max_reference_chars)?;
     state.queue().require_durable("a late reference")?;
     let tenant = owner(&state, &caller, &handle).await?;
-    let received_at = time::now();
+    let received_at = clock::now();
     let reference = LateReference {
         id: handle.id.clone(),
         tenant,

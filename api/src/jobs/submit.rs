@@ -2,11 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use precis_producer::Submission;
+use precis_runtime::clock;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::batch::BatchRef;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::rest::SubmitSummary;
-use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Lane, Task, time};
+use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Lane, Task};
 
 use crate::access::Caller;
 use crate::jobs::model;
@@ -77,7 +78,7 @@ pub(crate) async fn prepare(
         body.deadline,
         body.ttl_seconds,
         state.api().default_ttl_seconds,
-        time::now(),
+        clock::now(),
     )?;
     let task = match request.scoring {
         Some(_) => Task::Score,

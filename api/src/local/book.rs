@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use precis_producer::Submission;
+use precis_runtime::clock;
 use precis_runtime::config::LocalConfig as Settings;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::termination::{RawJob, Termination, answer};
-use precis_schemas::{JobHandle, JobId, JobResult, Lane, Outcome, Token, time};
+use precis_schemas::{JobHandle, JobId, JobResult, Lane, Outcome, Token};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -79,7 +80,7 @@ impl Book {
         let sequence = self.last_sequence;
         let entry = Entry {
             submission: Arc::new(submission.clone()),
-            submitted_at: time::now(),
+            submitted_at: clock::now(),
             cancelled: CancellationToken::new(),
         };
         let lane = self.waiting.entry(submission.subject.lane).or_default();
@@ -164,7 +165,7 @@ impl Book {
             sequence,
             submitted_at: entry.submitted_at,
         };
-        let record = answer(job, termination, time::now())?;
+        let record = answer(job, termination, clock::now())?;
         entry.cancelled.cancel();
         self.store(sequence, &record, settings)
             .map(|record| TerminationOutcome::Terminated(Box::new(record)))

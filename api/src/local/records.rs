@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
-use precis_schemas::{Token, time};
+use precis_runtime::clock;
+use precis_schemas::Token;
 use tokio::time::Instant;
 
 use crate::queue::{CreateOutcome, Record};
@@ -56,7 +57,7 @@ impl Records {
         let record = Record {
             body,
             revision,
-            stored_at: time::now(),
+            stored_at: clock::now(),
         };
         self.by_name.insert(name.clone(), record);
         self.by_revision.insert(revision, (Instant::now(), name.clone()));

@@ -4,13 +4,14 @@ mod queue;
 
 use std::sync::Arc;
 
+use precis_runtime::clock;
 use precis_runtime::config::{
     AccessConfig, ApiConfig, BatchesConfig, ClickHouseConfig, HttpConfig, LimitsConfig, ServerUrl,
     WebhooksConfig,
 };
 use precis_runtime::liveness::Workers;
 use precis_schemas::result::{Sizes, Timings};
-use precis_schemas::{Channel, GenerationParams, JobResult, Lane, Outcome, Task, Token, time};
+use precis_schemas::{Channel, GenerationParams, JobResult, Lane, Outcome, Task, Token};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::queue::FakeQueue;
@@ -43,9 +44,9 @@ pub(crate) fn result(id: &str, sequence: u64) -> JobResult {
         sizes: Sizes::default(),
         timings: Timings::default(),
         attempt: 1,
-        submitted_at: time::now(),
+        submitted_at: clock::now(),
         started_at: None,
-        finished_at: time::now(),
+        finished_at: clock::now(),
         metadata: Default::default(),
         embeddings: None,
         send_to_arize: None,

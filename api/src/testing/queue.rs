@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use precis_producer::Submission;
+use precis_runtime::clock;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::Announcement;
 use precis_schemas::error_code::{ErrorCode, Refusal};
@@ -16,7 +17,7 @@ use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
 use precis_schemas::scores::Scores;
 use precis_schemas::termination::Termination;
-use precis_schemas::{JobHandle, JobId, JobResult, Lane, Outcome, Task, Token, time};
+use precis_schemas::{JobHandle, JobId, JobResult, Lane, Outcome, Task, Token};
 
 use crate::queue::{
     CreateOutcome, JobEnd, QueueBackend, QueuedJob, ReadConsistency, Record, TerminationOutcome,
@@ -324,7 +325,7 @@ impl QueueBackend for FakeQueue {
             let record = Record {
                 body,
                 revision,
-                stored_at: time::now(),
+                stored_at: clock::now(),
             };
             records.insert(name.clone(), record);
             Ok(CreateOutcome::Created(revision))

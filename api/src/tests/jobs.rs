@@ -1,6 +1,7 @@
 //! Several texts, scores, cancelling, events, idempotency keys.
 
 use futures::future::join_all;
+use precis_runtime::clock;
 use precis_schemas::rest::{ScoreReport, SubmittedBatch};
 
 use super::*;
@@ -145,7 +146,7 @@ async fn a_job_that_runs_nobody_knows_where_can_be_cancelled_later() {
         id: id.parse().unwrap(),
         attempt: 1,
         worker: Token::new("a worker", "w").unwrap(),
-        started_at: time::now(),
+        started_at: clock::now(),
         job_sequence: None,
         part: None,
         text: None,
@@ -175,7 +176,7 @@ async fn an_id_that_was_cancelled_can_be_submitted_again() {
 async fn a_job_that_waits_beyond_its_deadline_has_expired() {
     let api = api();
     let id = api.call(submit(&json!({"text": "x"}))).await.id();
-    let past = time::now() - std::time::Duration::from_secs(5);
+    let past = clock::now() - std::time::Duration::from_secs(5);
     api.queue.jobs.lock().unwrap()[0].job.deadline = Some(past);
     let view = api.call(get(&format!("/v1/jobs/{id}"))).await;
     assert_eq!(view.body["status"], "expired");
@@ -343,7 +344,7 @@ async fn events_tell_states_texts_and_the_end_and_go_on_where_a_client_was() {
         id: job.clone(),
         attempt: 1,
         worker: Token::new("a worker", "w").unwrap(),
-        started_at: time::now(),
+        started_at: clock::now(),
         job_sequence: Some(1),
         part,
         text: text.map(str::to_owned),

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use bytes::Bytes;
+use precis_runtime::clock;
 use precis_schemas::event::Progress;
-use precis_schemas::{Lane, Token, time};
+use precis_schemas::{Lane, Token};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -154,7 +155,7 @@ async fn a_text_is_queued_and_found_again() {
 
     let job = api.queue.jobs.lock().unwrap()[1].clone();
     assert_eq!(job.subject.to_string(), "jobs.v1.default.normal.summarize.public");
-    assert!(job.job.deadline.unwrap() <= time::now() + std::time::Duration::from_secs(5));
+    assert!(job.job.deadline.unwrap() <= clock::now() + std::time::Duration::from_secs(5));
     assert_eq!(job.job.metadata["a"], "b");
 }
 
@@ -167,7 +168,7 @@ async fn a_job_runs_when_a_worker_says_so_and_its_answer_can_be_cached() {
         id: job.clone(),
         attempt: 2,
         worker: Token::new("a worker", "w").unwrap(),
-        started_at: time::now(),
+        started_at: clock::now(),
         job_sequence: Some(1),
         part: None,
         text: None,

@@ -14,9 +14,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::response::sse::Event;
+use precis_runtime::clock;
+use precis_schemas::JobHandle;
 use precis_schemas::event::Progress;
 use precis_schemas::rest::{JobView, Status, TextSoFar};
-use precis_schemas::{JobHandle, time};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -149,7 +150,7 @@ impl Events {
     async fn look_again(&self, last: &Look, whole: bool) -> Result<Look, ()> {
         let is_up = last
             .deadline
-            .is_some_and(|deadline| lookup::given_up_at(deadline) < time::now());
+            .is_some_and(|deadline| lookup::given_up_at(deadline) < clock::now());
         if whole || (is_up && last.view.status == Status::Queued) {
             return match lookup::look(&self.state, &self.caller, &self.handle).await {
                 Ok(look) => Ok(look),

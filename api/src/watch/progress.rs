@@ -130,7 +130,7 @@ mod tests {
             id: id.parse().unwrap(),
             attempt,
             worker: precis_schemas::Token::new("a worker", "w1").unwrap(),
-            started_at: precis_schemas::time::now(),
+            started_at: precis_runtime::clock::now(),
             job_sequence: None,
             part: None,
             text: None,

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use precis_runtime::clock;
 use precis_schemas::batch_view::BatchStatus;
 use precis_schemas::callback::{Announcement, Ended, WebhookEvent};
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::time;
 
 use crate::access::Caller;
 use crate::batches;
@@ -35,7 +35,7 @@ pub(super) async fn of(state: &AppState, announcement: &Announcement) -> Result<
             let result = result.filter(|result| !result.gives_way_to(*job_sequence));
             let Some(result) = result else {
                 // The announcement comes a moment before the result.
-                let age = time::now().duration_since(announcement.announced_at);
+                let age = clock::now().duration_since(announcement.announced_at);
                 if age.as_hours() < state.result_ttl_hours().cast_signed() {
                     return Ok(Payload::NotYet);
                 }
@@ -127,7 +127,7 @@ mod tests {
                 url: "https://hooks.example.com/".to_owned(),
                 key: None,
             },
-            announced_at: time::now(),
+            announced_at: clock::now(),
         };
         queue.store(JobResult {
             outcome: Outcome::Cancelled,
@@ -154,10 +154,10 @@ mod tests {
                 url: "https://hooks.example.com/".to_owned(),
                 key: None,
             },
-            announced_at: time::now(),
+            announced_at: clock::now(),
         };
         let heard = async |hours_ago: i64, intake: Intake| {
-            let at = time::now() - jiff::SignedDuration::from_hours(hours_ago);
+            let at = clock::now() - jiff::SignedDuration::from_hours(hours_ago);
             let head = Head {
                 id: id.clone(),
                 subject: "jobs.v1.default.bulk.summarize.public".to_owned(),
@@ -165,7 +165,7 @@ mod tests {
                 error: None,
                 rows: 0,
                 chunks: 0,
-                deadline: time::now(),
+                deadline: clock::now(),
                 created_at: at,
                 updated_at: at,
                 digest: None,

@@ -9,11 +9,11 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{StatusCode, header};
-use precis_schemas::time;
 use reqwest::{Certificate, redirect};
 
 use super::signature::Signer;
 use super::target::{Policy, Problem};
+use precis_runtime::clock;
 
 /// Most that is read of an answer: enough to use the connection again after a short one.
 const MOST_READ: usize = 16 << 10;
@@ -94,7 +94,7 @@ impl Poster {
             Ok(url) => url,
             Err(problem) => return Attempt::Refused(problem.to_string()),
         };
-        let timestamp = time::now().as_second();
+        let timestamp = clock::now().as_second();
         let signature = message.signer.sign(message.id, timestamp, &message.body);
         let sent = self
             .client

@@ -11,6 +11,7 @@ use async_nats::jetstream::{AckKind, Message};
 use futures::StreamExt;
 use jiff::Timestamp;
 use precis_runtime::boot;
+use precis_runtime::clock;
 use precis_runtime::topology;
 use precis_schemas::callback::Announcement;
 use precis_schemas::dead::DeadLetter;
@@ -269,7 +270,7 @@ impl Sender {
     ) -> Result<(), async_nats::Error> {
         let info = message.info()?;
         let submitted_at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos())
-            .map_or_else(|_| time::now(), time::to_millis);
+            .map_or_else(|_| clock::now(), time::to_millis);
         tracing::warn!(subject = %message.subject, sequence = info.stream_sequence, %reason, "a webhook is given up");
         let attempts = u64::try_from(info.delivered).unwrap_or_default();
         let mut headers = HeaderMap::new();
@@ -286,6 +287,7 @@ impl Sender {
             reason,
             attempts,
             submitted_at,
+            clock::now(),
         );
         let body = serde_json::to_vec(&letter)?;
         let publish = PublishMessage::build().headers(headers).payload(body.into());
@@ -318,7 +320,7 @@ async fn later(message: &Message, pause: Duration) -> Result<(), async_nats::Err
 }
 
 fn since(at: Timestamp) -> Duration {
-    Duration::try_from(time::now().duration_since(at)).unwrap_or_default()
+    Duration::try_from(clock::now().duration_since(at)).unwrap_or_default()
 }
 
 /// A time around `pause`, so that what failed together is not tried again together.

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::channel::mpsc::unbounded;
 
@@ -146,7 +146,7 @@ impl Engine {
     /// # Errors
     /// A [`LoadError`] that names the file, tensor or setting that is missing or wrong.
     pub fn load(source: &ModelSource, options: &EngineOptions) -> Result<Self> {
-        let begun = Instant::now();
+        let begun = crate::clock::now();
         let target = options.device.open(options.precision, options.reference)?;
         let Some(files) = find(source, options.newest)? else {
             tracing::warn!(

@@ -19,6 +19,7 @@
 //! and `source` (where the numbers come from).
 
 mod batching;
+mod clock;
 mod config;
 mod device;
 mod embedded;

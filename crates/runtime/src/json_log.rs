@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use crate::clock;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -30,7 +30,7 @@ where
     ) -> fmt::Result {
         let mut line = Map::new();
         let metadata = event.metadata();
-        line.insert("timestamp".into(), Timestamp::now().to_string().into());
+        line.insert("timestamp".into(), clock::now_precise().to_string().into());
         line.insert("level".into(), metadata.level().as_str().into());
         line.insert("target".into(), metadata.target().into());
         for span in context
@@ -151,7 +151,13 @@ mod tests {
             (&first["level"], &first["message"]),
             (&"WARN".into(), &"it is %s tried again".into())
         );
-        assert!(first["timestamp"].as_str().unwrap().parse::<Timestamp>().is_ok());
+        assert!(
+            first["timestamp"]
+                .as_str()
+                .unwrap()
+                .parse::<jiff::Timestamp>()
+                .is_ok()
+        );
         assert_eq!(
             (&lines[1]["error"], &lines[1]["attempt"]),
             (&"plain".into(), &1.into())

@@ -1,5 +1,6 @@
 //! Reading results: one completion record per job, found by the job's id.
 
+use crate::clock;
 use crate::topology;
 use async_nats::jetstream;
 use async_nats::jetstream::message::StreamMessage;
@@ -116,7 +117,7 @@ fn read(id: &JobId, message: &StreamMessage) -> Result<StoredResult, ResultError
         source,
     })?;
     let stored_at = jiff::Timestamp::from_nanosecond(message.time.unix_timestamp_nanos())
-        .map_or_else(|_| time::now(), time::to_millis);
+        .map_or_else(|_| clock::now(), time::to_millis);
     Ok(StoredResult {
         result,
         sequence: message.sequence,

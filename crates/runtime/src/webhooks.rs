@@ -8,6 +8,7 @@ use async_nats::jetstream::{self, message::PublishMessage};
 use precis_schemas::callback::Announcement;
 use precis_schemas::{JobResult, headers};
 
+use crate::clock;
 use crate::nats::{PublishFailure, classify};
 
 /// Tries before a server without an answer is given up.
@@ -22,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// When the stream can't be reached; the whole can be repeated.
 pub async fn announce_end(jetstream: &jetstream::Context, result: &JobResult) -> Result<(), PublishError> {
-    let Some(announcement) = Announcement::of(result) else {
+    let Some(announcement) = Announcement::of(result, clock::now()) else {
         return Ok(());
     };
     match announce(jetstream, &announcement).await {

@@ -1,7 +1,8 @@
 //! The little HTTP that the command line needs: is a role ready, and what does the API answer.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use anyhow::Context as _;
 use precis_schemas::rest::{JobView, Problem, SubmitSummary};

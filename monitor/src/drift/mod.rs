@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clickhouse::error::Result;
 use jiff::Timestamp;
+use precis_runtime::clock;
 use precis_runtime::config::DriftConfig;
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +43,7 @@ pub(crate) async fn run(database: Database, settings: DriftConfig, stop: Cancell
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let now = Timestamp::now();
+        let now = clock::now();
         let computed = tokio::select! {
             () = stop.cancelled() => return,
             computed = compute(&database, &settings, now) => computed,

@@ -88,7 +88,7 @@ impl Reaper {
             sequence: message.sequence,
             submitted_at: timestamp(message.time),
         };
-        let record = answer(raw, termination, precis_schemas::time::now());
+        let record = answer(raw, termination, precis_runtime::clock::now());
         let finished_elsewhere = match record {
             Some(record) => self.answer(message, record).await?,
             None => false,
@@ -101,6 +101,7 @@ impl Reaper {
                 termination.reason.clone(),
                 termination.attempts,
                 raw.submitted_at,
+                precis_runtime::clock::now(),
             );
             let id = format!("dead-{}", raw.sequence);
             dead::publish(&self.jetstream, &dead_task(raw.subject), &id, letter)

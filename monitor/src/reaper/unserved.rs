@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_nats::jetstream::message::StreamMessage;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use precis_runtime::clock;
 use precis_runtime::liveness::Workers;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Heartbeat;
@@ -134,7 +135,7 @@ async fn sweep(
                     let grace = if may_come_back { absent_grace } else { grace };
                     let watched = watch.unserved_for(&job.model, job.lane, Instant::now());
                     unserved.insert((job.model.clone(), job.lane));
-                    let now = Timestamp::now();
+                    let now = clock::now();
                     let patience = (watched >= grace).then_some(grace);
                     each(reaper, subject, stop, |message| {
                         verdict(&job, message, now, patience)

@@ -166,7 +166,7 @@ mod tests {
         let result = external("Other").into_result(
             JobId::generate(),
             Token::sanitized("news"),
-            precis_schemas::time::now(),
+            precis_runtime::clock::now(),
         );
         assert_eq!(result.tenant.as_str(), "news");
         assert_eq!((result.channel, result.sizes.summary_chars), (Channel::Other, 10));

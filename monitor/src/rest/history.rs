@@ -10,6 +10,7 @@ use http::header;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use precis_runtime::clock;
 use precis_schemas::ErrorCode;
 use precis_schemas::queries::{HISTORY_COUNT, HISTORY_LIST, HISTORY_SCORE, is_in_range};
 use serde::Deserialize;
@@ -124,7 +125,7 @@ pub(super) async fn count(
     Extension(caller): Extension<Caller>,
     query: Result<Query<Window>, QueryRejection>,
 ) -> Result<Response, Refused> {
-    let values = query?.values(Timestamp::now())?;
+    let values = query?.values(clock::now())?;
     rows(&service, &caller, HISTORY_COUNT, &values).await
 }
 
@@ -134,7 +135,7 @@ pub(super) async fn score(
     Extension(caller): Extension<Caller>,
     query: Result<Query<Window>, QueryRejection>,
 ) -> Result<Response, Refused> {
-    let values = query?.values(Timestamp::now())?;
+    let values = query?.values(clock::now())?;
     rows(&service, &caller, HISTORY_SCORE, &values).await
 }
 

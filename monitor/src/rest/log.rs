@@ -4,7 +4,8 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::{Extension, Json};
 use futures::{StreamExt, TryStreamExt};
-use precis_schemas::{ErrorCode, JobId, time};
+use precis_runtime::clock;
+use precis_schemas::{ErrorCode, JobId};
 use serde::Deserialize;
 
 use super::Service;
@@ -65,7 +66,7 @@ pub(super) async fn online(
     one.validate("the prediction", &service.limits)?;
     publish(
         &service,
-        &one.into_result(JobId::generate(), caller.tenant(), time::now()),
+        &one.into_result(JobId::generate(), caller.tenant(), clock::now()),
     )
     .await?;
     Ok(Json(1))
@@ -111,7 +112,7 @@ pub(super) async fn batch(
     for (index, one) in all.iter().enumerate() {
         one.validate(&format!("prediction {index}"), &service.limits)?;
     }
-    let at = time::now();
+    let at = clock::now();
     let results = all
         .into_iter()
         .map(|one| one.into_result(JobId::generate(), caller.tenant(), at));

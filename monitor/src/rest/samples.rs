@@ -5,7 +5,8 @@ use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use clickhouse::Row;
 use jiff::{SignedDuration, Timestamp};
-use precis_schemas::{ErrorCode, JobId, time};
+use precis_runtime::clock;
+use precis_schemas::{ErrorCode, JobId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -61,7 +62,7 @@ pub(super) async fn init(
     let articles = articles();
     let known = service.in_time(load(&service, &articles)).await?;
     let history = if known == 0 {
-        history(&articles, time::now())
+        history(&articles, clock::now())
     } else {
         vec![]
     };
@@ -179,7 +180,7 @@ mod tests {
     fn every_sample_is_read_and_has_its_place_in_the_history() {
         let articles = articles();
         assert_eq!(articles.len(), ARTICLES.lines().count());
-        let history = history(&articles, time::now());
+        let history = history(&articles, clock::now());
         assert_eq!(history.len(), articles.len());
         assert!(history.iter().all(|(_, one, _)| !one.summary.is_empty()));
     }

@@ -83,7 +83,7 @@ fn a_late_reference_makes_a_version_with_the_scores_of_one_that_came_along() {
 #[test]
 fn a_row_knows_whether_it_holds_the_whole_summary() {
     let result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
-    let now = precis_schemas::time::now();
+    let now = precis_runtime::clock::now();
     let stored = Stored { sequence: 1, at: now };
     let whole = |policy, max_chars| {
         let row = build(&result, stored, &Scorer::default(), Texts { policy, max_chars });
@@ -118,7 +118,7 @@ fn no_vector_is_kept_where_nothing_of_a_text_is() {
         document: Some(vector.clone()),
         summary: Some(vector),
     });
-    let now = precis_schemas::time::now();
+    let now = precis_runtime::clock::now();
     let stored = Stored { sequence: 1, at: now };
     for (policy, kept) in [(TextPolicy::Hash, 2), (TextPolicy::None, 0)] {
         let texts = Texts { policy, max_chars: 0 };

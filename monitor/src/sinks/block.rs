@@ -236,7 +236,7 @@ mod tests {
     fn block(sequences: Range<u64>) -> Block {
         let json = include_str!("../../../schemas/wire/v1/result.succeeded.json");
         let result = serde_json::from_str(json).unwrap();
-        let now = precis_schemas::time::now();
+        let now = precis_runtime::clock::now();
         let scorer = Scorer::default();
         let texts = Texts::of(&precis_runtime::config::MonitorConfig::default());
         let rows = sequences

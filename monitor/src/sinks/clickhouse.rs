@@ -13,11 +13,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use precis_runtime::admin::Readiness;
 use precis_runtime::boot::NatsConnection;
+use precis_runtime::clock;
 use precis_runtime::config;
 use precis_runtime::topology::TopologyError;
+use precis_schemas::JobResult;
 use precis_schemas::topology::clickhouse_sink_consumer;
 use precis_schemas::unreadable::why;
-use precis_schemas::{JobResult, time};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -152,7 +153,7 @@ impl Pulled {
     fn begin(in_hand: InHand, texts: Texts) -> Self {
         let shared = in_hand.shared();
         Self {
-            received_at: time::now(),
+            received_at: clock::now(),
             reading: tokio::task::spawn_blocking(move || read(&shared, texts)),
             in_hand,
         }

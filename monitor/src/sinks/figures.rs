@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use clickhouse::Client;
 use clickhouse::error::Result;
-use jiff::Timestamp;
+use precis_runtime::clock;
 
 use crate::row::PredictionRow;
 
@@ -59,7 +59,7 @@ pub(super) async fn closed<'a>(
     client: &Client,
     rows: impl Iterator<Item = &'a PredictionRow>,
 ) -> Result<HashSet<Hour>> {
-    let old = Timestamp::now().as_millisecond() - YOUNG_MS;
+    let old = clock::now().as_millisecond() - YOUNG_MS;
     let hours: BTreeSet<Hour> = rows.filter(|row| row.finished_at < old).map(Hour::of).collect();
     let seconds: Vec<u32> = hours.into_iter().filter_map(Hour::seconds).collect();
     if seconds.is_empty() {

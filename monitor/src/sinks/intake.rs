@@ -152,6 +152,7 @@ impl Intake {
             Refusal::new(ErrorCode::InvalidRequest, format!("{sink}: {reason}")),
             one.attempts,
             one.published_at,
+            precis_runtime::clock::now(),
         );
         if matches!(self.texts, TextPolicy::Hash | TextPolicy::None) {
             letter.withhold_body();

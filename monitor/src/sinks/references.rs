@@ -11,6 +11,7 @@ use clickhouse::error::Error;
 use jiff::Timestamp;
 use precis_runtime::admin::Readiness;
 use precis_runtime::boot::NatsConnection;
+use precis_runtime::clock;
 use precis_runtime::config;
 use precis_runtime::results::{ResultError, Results};
 use precis_runtime::topology::TopologyError;
@@ -104,7 +105,7 @@ impl References {
         for (id, (index, reference)) in latest {
             let one = &messages[index];
             match rows.get(id.as_str()) {
-                None if one.published_at.duration_until(Timestamp::now()).unsigned_abs() > PATIENCE => {
+                None if one.published_at.duration_until(clock::now()).unsigned_abs() > PATIENCE => {
                     fates[index] = Fate::Bury("there is no prediction of this job".into());
                 }
                 None => {

@@ -1,7 +1,8 @@
 //! Blocks into the table, however often it takes.
 
 use std::collections::{BTreeSet, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use clickhouse::error::Error;
 use precis_runtime::admin::Readiness;

@@ -46,11 +46,7 @@ async fn next(State(runtime): State<Runtime>) -> impl IntoResponse {
         // All are done: the function waits for more until it is stopped.
         return std::future::pending().await;
     };
-    let deadline = std::time::SystemTime::now() + Duration::from_secs(60);
-    let deadline = deadline
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_millis();
+    let deadline = (precis_runtime::clock::now() + Duration::from_secs(60)).as_millisecond();
     let headers = [
         ("content-type", "application/json".to_owned()),
         ("lambda-runtime-aws-request-id", id),

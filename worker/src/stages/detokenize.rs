@@ -1,6 +1,7 @@
 //! Stage 6: what the model wrote becomes the summary, and the row becomes a result.
 
 use precis_engine::{Generated, StopRule};
+use precis_runtime::clock;
 use precis_schemas::result::{ModelRef, ReportedDelivery, WorkerRef};
 use precis_schemas::{GenerationParams, Job, JobId, JobResult, JobSubject, Outcome, time};
 use precis_scoring::sentence::{Rules, first_sentence_by, sentence_ranges};
@@ -57,7 +58,7 @@ fn result_of(
         submitted_at: delivery.submitted_at,
         started_at: Some(delivery.received_at),
     };
-    let mut result = JobResult::new(id.clone(), delivery, time::now());
+    let mut result = JobResult::new(id.clone(), delivery, clock::now());
     if let Some(subject) = subject {
         result = result.with_subject(subject);
     }

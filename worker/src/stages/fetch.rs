@@ -11,6 +11,7 @@ use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{self, Message};
 use futures::StreamExt;
 use jiff::Timestamp;
+use precis_runtime::clock;
 use precis_runtime::config::NatsConfig;
 use precis_runtime::topology::{self, TopologyError};
 use precis_schemas::topology::{TopologyLimits, worker_consumer};
@@ -316,7 +317,7 @@ impl LaneTask {
             sequence,
             attempt: u64::try_from(delivered).unwrap_or(1).max(1),
             submitted_at: time::to_millis(submitted_at),
-            received_at: time::now(),
+            received_at: clock::now(),
         })
     }
 }

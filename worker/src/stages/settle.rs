@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use precis_runtime::clock;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::topology::LAST_FAILURE;
@@ -59,6 +60,7 @@ pub async fn answered(answered: Answered, publisher: &Publisher, signature: &Sig
             answered.reason.clone(),
             delivery.attempt,
             delivery.submitted_at,
+            clock::now(),
         );
         if publisher.dead_letter(letter).await == Published::GivenUp {
             return answered
@@ -151,7 +153,15 @@ pub async fn finished(
         let body = serde_json::to_vec(&accepted.job).unwrap_or_default();
         let subject = accepted.subject.to_string();
         let (sequence, submitted_at) = (delivery.sequence, delivery.submitted_at);
-        let letter = DeadLetter::new(sequence, subject, &body, reason, delivery.attempt, submitted_at);
+        let letter = DeadLetter::new(
+            sequence,
+            subject,
+            &body,
+            reason,
+            delivery.attempt,
+            submitted_at,
+            clock::now(),
+        );
         if publisher.dead_letter(letter).await == Published::GivenUp {
             return accepted.lease.hand_back(retry_after(attempt)).await;
         }

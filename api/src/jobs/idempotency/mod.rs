@@ -15,8 +15,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use jiff::Timestamp;
 use precis_producer::Submission;
+use precis_runtime::clock;
 use precis_schemas::batch::BatchRef;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::{JobHandle, JobId};
@@ -119,7 +119,7 @@ impl Key {
 
 /// Time since a record was stored.
 pub(crate) fn age(record: &Record) -> Duration {
-    Duration::try_from(Timestamp::now().duration_since(record.stored_at)).unwrap_or_default()
+    Duration::try_from(clock::now().duration_since(record.stored_at)).unwrap_or_default()
 }
 
 impl Call {

@@ -8,13 +8,14 @@ use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind};
 use async_nats::{Client, HeaderMap, Request};
 use bytes::Bytes;
 use precis_producer::ResultError;
+use precis_runtime::clock;
 use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::trace_context::TraceContext;
 use precis_runtime::webhooks;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Cancel;
 use precis_schemas::termination::{RawJob, Termination, answer};
-use precis_schemas::{JobHandle, JobResult, subject, time};
+use precis_schemas::{JobHandle, JobResult, subject};
 
 use super::{NatsQueue, TerminationOutcome, internal, request_failed, unreadable_result};
 
@@ -64,7 +65,7 @@ impl NatsQueue {
             sequence,
             submitted_at: submitted_at.unwrap_or(jiff::Timestamp::MAX),
         };
-        let Some(record) = answer(job, termination, time::now()).filter(|record| record.id == handle.id)
+        let Some(record) = answer(job, termination, clock::now()).filter(|record| record.id == handle.id)
         else {
             return Ok(None);
         };

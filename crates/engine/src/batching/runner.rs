@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::active::{Active, Context, Plan};
 use super::queue::{Cost, InFlight, Next, Queue, Ticket};
@@ -200,7 +200,7 @@ impl<B: Backend> Runner<B> {
         if unread.is_empty() {
             return;
         }
-        let begin = Instant::now();
+        let begin = crate::clock::now();
         let inputs: Vec<&[u32]> = unread.iter().map(|ticket| &*ticket.ids).collect();
         let texts = compute(|| shared.model.prefill(&mut self.work, &inputs));
         let encode = begin.elapsed();

@@ -2,7 +2,6 @@
 
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
 
 use super::Subscriber;
 use super::queue::{Cost, InFlight, Joinable, Limits, Load, Queue, Subscribers, Task, Ticket};
@@ -147,7 +146,7 @@ impl<B: Backend> Batcher for Threads<B> {
                 rows: params.num_beams,
                 bytes: text + generated,
             },
-            submitted: Instant::now(),
+            submitted: crate::clock::now(),
             passed: 0,
         });
     }

@@ -31,6 +31,7 @@ fn time_per_article() {
             let requests = vec![GenerateRequest::new(encoded(&ids), params); batch];
             let mut best = (f64::INFINITY, 0.0, 0.0);
             for _ in 0..3 {
+                #[allow(clippy::disallowed_methods, reason = "a measurement")]
                 let begin = Instant::now();
                 let results = engine.generate_batch(&requests, &mut ());
                 let each = begin.elapsed().as_secs_f64() * 1e3 / batch as f64;

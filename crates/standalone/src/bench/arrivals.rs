@@ -4,7 +4,8 @@
 //! is computed on, as padding); and as CTranslate2 runs them, what ended leaves, and nothing takes its place.
 
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use precis_engine::{Drafting, Engine, GenerateRequest, GenerationParams, ModelSource, PrecisionChoice};
 use serde::Serialize;

@@ -1,6 +1,7 @@
 //! Time, and what rounds of it come to.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use rustix::time::{ClockId, clock_gettime};
 

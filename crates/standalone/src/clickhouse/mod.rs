@@ -203,7 +203,7 @@ pub async fn serve_with(
     };
     let drain = options.drain;
 
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let engine = tokio::task::spawn_blocking(move || engine::Engine::start(&options))
         .await
         .map_err(|error| ClickHouseError::Serve(io::Error::other(error)))??;

@@ -81,7 +81,7 @@ impl Target for Records {
     }
 
     fn refusal(&self, item: &Item) -> Option<String> {
-        let now = precis_schemas::time::now();
+        let now = precis_runtime::clock::now();
         limits::refusal(item.result.id.as_str(), item.result.submitted_at, now)
     }
 

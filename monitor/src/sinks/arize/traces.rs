@@ -71,12 +71,12 @@ impl Target for Traces {
     }
 
     fn refusal(&self, item: &Item) -> Option<String> {
-        let now = precis_schemas::time::now();
+        let now = precis_runtime::clock::now();
         limits::refusal(item.result.id.as_str(), item.began_at(), now)
     }
 
     async fn send(&self, items: &[&Item]) -> Result<(), SendError> {
-        let now = precis_schemas::time::now();
+        let now = precis_runtime::clock::now();
         let spans: Vec<_> = items
             .iter()
             .flat_map(|item| match (item.kind, &item.scores) {

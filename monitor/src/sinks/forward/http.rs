@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use precis_runtime::clock;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, StatusCode};
 
@@ -118,7 +118,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
             let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-            Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()
+            Duration::try_from(at.duration_since(clock::now())).unwrap_or_default()
         }
     };
     Some(wait.min(LONGEST_RETRY_AFTER))

@@ -1,7 +1,8 @@
 //! Items on their way to a receiver: requests of bounded size, a few at a time, and the items that it refuses.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use futures::future::join_all;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use jiff::Timestamp;
+use precis_runtime::clock;
 use precis_runtime::topology::TopologyError;
 use tokio_util::sync::CancellationToken;
 
@@ -105,7 +106,7 @@ impl<T: Target, S: Source> Forwarder<T, S> {
         for (place, (one, read)) in messages.iter().zip(read).enumerate() {
             let wanted = match read {
                 Read::Item(item) if self.target.wants(&item) => Some(*item),
-                Read::NotYet if is_younger(one.published_at, Timestamp::now()) => {
+                Read::NotYet if is_younger(one.published_at, clock::now()) => {
                     one.hand_back(Some(pause_after(one.attempts))).await;
                     None
                 }
@@ -167,7 +168,7 @@ impl<T: Target, S: Source> Forwarder<T, S> {
                         metrics::record(sink, true);
                         done.push(one);
                     }
-                    Fate::NotYet(reason) if may_come(one.published_at, &items[index], Timestamp::now()) => {
+                    Fate::NotYet(reason) if may_come(one.published_at, &items[index], clock::now()) => {
                         tracing::debug!(
                             sink,
                             sequence = one.sequence,
@@ -244,7 +245,7 @@ mod tests {
     fn a_receiver_that_was_away_has_a_day_from_when_both_were_there() {
         let json = include_str!("../../../../schemas/wire/v1/result.succeeded.json");
         let mut result: precis_schemas::JobResult = serde_json::from_str(json).unwrap();
-        let now = Timestamp::now();
+        let now = clock::now();
         let ago = |hours| now - SignedDuration::from_hours(hours);
         let mut may_still_come = |published, finished| {
             result.finished_at = ago(finished);

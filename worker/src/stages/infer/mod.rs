@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use precis_engine::{Engine, Event, Generated, Generation, RowError};
+use precis_runtime::clock;
 use precis_schemas::Job;
 use precis_schemas::embedding::Embeddings;
 use precis_schemas::error_code::{ErrorCode, Refusal};
@@ -70,7 +71,7 @@ pub async fn infer(
     ends: Ends,
     parts: mpsc::Sender<Arc<[u32]>>,
 ) -> Inferred {
-    let batch_began_at = time::now();
+    let batch_began_at = clock::now();
     let mut reading = None;
     let work = async {
         match &row.long {
@@ -124,7 +125,7 @@ async fn first_end(
         },
         () = ends.cancelled.cancelled() => cancelled(),
         () = ends.hurry.cancelled() => RowOutcome::HandBack,
-        () = deadline => match decode::expired(job, time::now().max(job.deadline.unwrap_or_default())) {
+        () = deadline => match decode::expired(job, clock::now().max(job.deadline.unwrap_or_default())) {
             Some(refusal) => RowOutcome::Expired(refusal),
             None => RowOutcome::HandBack,
         },
@@ -156,7 +157,7 @@ pub(super) async fn finished(
 
 /// The moment of a deadline by the clock that timers use.
 fn instant_of(deadline: Timestamp) -> Instant {
-    let left = time::millis_between(time::now(), deadline).max(0.0);
+    let left = time::millis_between(clock::now(), deadline).max(0.0);
     Instant::now() + Duration::from_secs_f64((left / 1e3).min(1e9))
 }
 

@@ -1,4 +1,5 @@
 use precis_engine::{EngineOptions, GenerateRequest, GenerationParams, ModelSource};
+use precis_runtime::clock;
 use serde_json::json;
 
 use super::*;
@@ -84,7 +85,7 @@ async fn a_job_that_was_cancelled_on_its_way_is_not_begun() {
 #[tokio::test]
 async fn what_is_done_counts_although_its_time_is_up_and_what_is_not_done_has_expired() {
     let mut job = job();
-    job.deadline = Some(time::now());
+    job.deadline = Some(clock::now());
     let engine = engine();
     let generated = engine
         .submit(&request(&engine, "Rain fell.", 2, 4))

@@ -6,7 +6,8 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use precis_engine::{

@@ -84,7 +84,7 @@ impl<B: Backend> Active<B> {
             drafter: Drafter::default(),
             encode,
             reused_encoder,
-            began: Instant::now(),
+            began: crate::clock::now(),
             steps: 0,
             rows: 0,
             stopped: false,

@@ -31,7 +31,7 @@ fn ticket(stop: Option<StopRule>) -> Ticket {
         joinable: None,
         subscribers: Arc::default(),
         cost: Cost::default(),
-        submitted: Instant::now(),
+        submitted: crate::clock::now(),
         passed: 0,
     }
 }

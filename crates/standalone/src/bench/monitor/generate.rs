@@ -1,11 +1,13 @@
 //! Many predictions, made inside ClickHouse in the form of real ones: the figures are filled as by any insert.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use anyhow::ensure;
 use clickhouse::Client;
 
 use super::results::articles;
+use precis_runtime::clock;
 
 /// Most days over which they are spread, up to now. Texts are kept for thirty.
 const MOST_DAYS: u64 = 29;
@@ -113,7 +115,7 @@ pub(super) async fn predictions(client: &Client, rows: u64) -> anyhow::Result<f6
     // Cut anywhere they stay texts.
     let articles: String = articles().chars().filter(char::is_ascii).collect();
     let span = days(rows) * 86_400_000;
-    let from = jiff::Timestamp::now().as_millisecond() - span as i64 - 2_000;
+    let from = clock::now().as_millisecond() - span as i64 - 2_000;
     let mut begin = 0;
     while begin < rows {
         let count = BLOCK.min(rows - begin);

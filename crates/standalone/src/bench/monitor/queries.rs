@@ -1,10 +1,10 @@
 //! Every named query, timed from the request to the last byte of the answer.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use clickhouse::Client;
-use jiff::Timestamp;
+use precis_runtime::clock;
 use precis_schemas::queries::{self, NamedQuery};
 use serde::Serialize;
 
@@ -56,7 +56,7 @@ pub(super) async fn timed(
 
 /// The bytes of the answer.
 async fn ask(client: &Client, query: &NamedQuery, from: &str, bucket: &str) -> anyhow::Result<usize> {
-    let now = Timestamp::now();
+    let now = clock::now();
     let mut prepared = client.query_raw(query.sql);
     for parameter in &query.parameters {
         let given = match parameter.name.as_str() {

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
+use precis_runtime::clock;
 use precis_schemas::JobResult;
 
 /// A result as it travels; everything that differs is put into copies of it.
@@ -87,7 +88,7 @@ pub(super) fn several(round: usize, count: usize) -> Vec<JobResult> {
     let articles = articles();
     let words = Words::of(&articles);
     let mut random = Random(round as u64 + 1);
-    let begin = Timestamp::now();
+    let begin = clock::now();
     let one = |index: usize| {
         let mut result = template.clone();
         result.id = precis_schemas::JobId::generate();

@@ -1,7 +1,7 @@
 //! Bytes of a row on disk, and what other codecs would make of the columns that matter.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use clickhouse::{Client, Row};
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,8 @@
 //! by a plain loop that reads and scores them first.
 
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream;
