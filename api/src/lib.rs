@@ -11,7 +11,7 @@
 //! | [`wait`], [`progress`], [`signs`] | one subscription for everybody who waits; who has begun with what |
 //! | [`events`] | what happens to a job, as a stream |
 //! | [`cancel`], [`ending`] | taking back a job |
-//! | [`together`] | several jobs in one request |
+//! | [`group`] | several jobs in one request |
 //! | [`idempotency`] | the same request twice is one |
 //! | [`analytics`] | all that is asked of ClickHouse |
 //! | [`mod@local`] | instead of NATS: the model in the process, jobs and results in its memory |

@@ -2,6 +2,7 @@
 
 pub(crate) mod cancel;
 pub(crate) mod eta;
+pub(crate) mod group;
 pub(crate) mod idempotency;
 pub(crate) mod lookup;
 pub(crate) mod model;
@@ -13,5 +14,4 @@ mod submission;
 pub(crate) mod submit;
 pub(crate) mod summaries;
 pub(crate) mod termination;
-pub(crate) mod together;
 pub(crate) mod view;

@@ -19,10 +19,10 @@ use super::submission::{Call, look_at};
 use crate::access::Caller;
 use crate::http::extract::{JsonBody, Query};
 use crate::http::problem::ApiError;
+use crate::jobs::group;
 use crate::jobs::report::report;
 use crate::jobs::routes::Params;
 use crate::jobs::submit;
-use crate::jobs::together;
 use crate::queue::CreateOutcome;
 use crate::state::AppState;
 use crate::watch::wait;
@@ -56,7 +56,7 @@ async fn prepare(
     body: SubmitScores,
     trace: &TraceContext,
 ) -> Result<Vec<Submission>, ApiError> {
-    together::check_count("pairs", body.pairs.len(), state.limits().max_batch_texts)?;
+    group::check_count("pairs", body.pairs.len(), state.limits().max_batch_texts)?;
     let common = SubmitSummary {
         params: body.params,
         model: body.model,
@@ -92,7 +92,7 @@ async fn prepare(
             },
         )
     });
-    together::prepare_all(state, caller, "pairs", requests, trace).await
+    group::prepare(state, caller, "pairs", requests, trace).await
 }
 
 /// Name of what is remembered of a batch: another one for each tenant, so that a batch of somebody else is none.

@@ -19,7 +19,6 @@ use crate::http::prefer::Preferences;
 use crate::http::problem::ApiError;
 use crate::jobs::idempotency::{self, Key, Submitted};
 use crate::jobs::lookup;
-use crate::jobs::together;
 use crate::state::AppState;
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -93,16 +92,12 @@ impl<'a> Call<'a> {
             return self.replayed(&call).await;
         }
         let submissions = prepared.await?;
-        let mut waiting = together::Waiting::default();
-        let begin = |submissions: &[Submission]| waiting.begin(self.state, submissions);
-        let handles = match idempotency::submit(self.state, self.key.clone(), submissions, begin).await? {
-            Submitted::Now(handles) => handles,
+        let group = match idempotency::submit(self.state, self.key.clone(), submissions).await? {
+            Submitted::Now(group) => group,
             Submitted::Before(call) => return self.replayed(&call).await,
         };
-        let batch = waiting.batch();
-        let views = waiting
-            .ended_by(self.state, self.caller, &handles, self.until)
-            .await;
+        let (batch, handles) = (group.batch(), group.handles());
+        let views = group.views(self.state, self.caller, self.until).await;
         Ok(Jobs {
             batch,
             handles,

@@ -17,8 +17,8 @@ use super::submission::{Call, Jobs};
 use crate::access::Caller;
 use crate::http::extract::JsonBody;
 use crate::http::problem::ApiError;
+use crate::jobs::group;
 use crate::jobs::submit;
-use crate::jobs::together;
 use crate::state::AppState;
 
 /// Takes one text or several: 202 with the jobs, or 200 with their ends when the client waits and they come in time.
@@ -58,7 +58,7 @@ async fn prepare(
         // Taken out: what is left goes for all of them, and is copied for each.
         (None, Some(_), None, _) => (body.texts.take().unwrap_or_default(), body.references.take()),
     };
-    together::check_count("texts", texts.len(), state.limits().max_batch_texts)?;
+    group::check_count("texts", texts.len(), state.limits().max_batch_texts)?;
     let references = references.unwrap_or_else(|| vec![None; texts.len()]);
     if references.len() != texts.len() {
         let (given, wanted) = (references.len(), texts.len());
@@ -82,7 +82,7 @@ async fn prepare(
                 },
             )
         });
-    together::prepare_all(state, caller, "texts", requests, trace).await
+    group::prepare(state, caller, "texts", requests, trace).await
 }
 
 fn answer(jobs: Jobs) -> Response {

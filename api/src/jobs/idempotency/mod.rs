@@ -27,7 +27,7 @@ use tracing::Instrument as _;
 pub(crate) use key::{Key, reused};
 
 use crate::http::problem::ApiError;
-use crate::jobs::together::{self, Partly};
+use crate::jobs::group::{self, GroupRefusal, JobGroup, PartialGroup, SubmittedGroup};
 use crate::queue::{CreateOutcome, Record};
 use crate::state::AppState;
 
@@ -179,13 +179,12 @@ pub(crate) async fn replay(state: &AppState, key: Option<&Key>) -> Result<Option
 /// What became of a request.
 pub(crate) enum Submitted {
     /// Its jobs are accepted.
-    Now(Vec<JobHandle>),
+    Now(SubmittedGroup),
     /// Another one with the same key was first.
     Before(Call),
 }
 
-/// Publishes `submissions`, all or none, unless another request with this key was first. `before` is called with them
-/// as they will be published.
+/// Publishes `submissions`, all or none, unless another request with this key was first.
 ///
 /// # Errors
 /// When the queue is full or can't be reached, or as [`replay`].
@@ -193,7 +192,6 @@ pub(crate) async fn submit(
     state: &AppState,
     key: Option<Key>,
     mut submissions: Vec<Submission>,
-    before: impl FnOnce(&[Submission]),
 ) -> Result<Submitted, ApiError> {
     let claim = match key {
         None => None,
@@ -202,47 +200,18 @@ pub(crate) async fn submit(
             Known::Died(claim) => Some(claim),
         },
     };
-    if let Some(claim) = &claim {
-        claim.call.apply(&mut submissions);
-    }
-    before(&submissions);
-    if claim.is_none() && submissions.len() == 1 {
-        let published = publish(state, None, &submissions).await?;
-        return Ok(Submitted::Now(published));
-    }
+    let Some(claim) = claim else {
+        let submitted = JobGroup::new(state, submissions).submit(state).await;
+        return Ok(Submitted::Now(submitted.map_err(|refused| refused.refusal)?));
+    };
+    claim.call.apply(&mut submissions);
+    let group = JobGroup::new(state, submissions);
     let state = state.clone();
     // On its own: all or none is published, and the key says which, also when the client leaves in the middle.
-    let all = async move { publish(&state, claim, &submissions).await };
+    let all = async move { claim.publish(&state, group).await };
     let published = tokio::spawn(all.in_current_span()).await;
     let published = published.map_err(|error| ApiError::internal(&format!("a submission: {error}")))?;
     Ok(Submitted::Now(published?))
-}
-
-/// Publishes all or none, and settles the claim.
-async fn publish(
-    state: &AppState,
-    claim: Option<Claim>,
-    submissions: &[Submission],
-) -> Result<Vec<JobHandle>, Refusal> {
-    let message_id = |id: &JobId| match &claim {
-        Some(claim) => claim.message_id(id),
-        None => id.to_string(),
-    };
-    match together::publish_all(state, submissions, message_id).await {
-        Ok(handles) => {
-            if let Some(claim) = claim {
-                claim.accepted(state, &handles).await;
-            }
-            Ok(handles)
-        }
-        Err(Partly { refusal, taken }) => {
-            match claim {
-                Some(claim) => claim.refused(state, &refusal, &taken).await,
-                None => together::take_back_all(state, &taken).await,
-            }
-            Err(refusal)
-        }
-    }
 }
 
 async fn claim(state: &AppState, key: Key, call: Call) -> Result<Known, ApiError> {
@@ -254,6 +223,23 @@ async fn claim(state: &AppState, key: Key, call: Call) -> Result<Known, ApiError
 }
 
 impl Claim {
+    /// Publishes all or none, and settles the claim.
+    async fn publish(self, state: &AppState, group: JobGroup) -> Result<SubmittedGroup, Refusal> {
+        match group.publish(state, |id| self.message_id(id)).await {
+            Ok(submitted) => {
+                self.accepted(state, &submitted.handles()).await;
+                Ok(submitted)
+            }
+            Err(PartialGroup {
+                refused: GroupRefusal { refusal, .. },
+                accepted,
+            }) => {
+                self.refused(state, &refusal, &accepted).await;
+                Err(refusal)
+            }
+        }
+    }
+
     /// Writes down where the jobs stand. If that fails, a repeated request publishes under the same ids.
     async fn accepted(self, state: &AppState, handles: &[JobHandle]) {
         let body = self.key.record_of(Call {
@@ -290,7 +276,7 @@ impl Claim {
             state.queue().remove_record(self.revision).await.map(|()| true)
         };
         match settled {
-            Ok(true) => together::take_back_all(state, taken).await,
+            Ok(true) => group::cancel(state, taken).await,
             // A repeated request has taken over, with the same ids: the jobs are its own.
             Ok(false) => {}
             Err(refusal) => tracing::warn!(%refusal, "what was taken of a refused request goes on"),

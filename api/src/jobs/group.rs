@@ -1,0 +1,400 @@
+//! Groups: the jobs of one request, of which the queue accepts all or none.
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use precis_producer::Submission;
+use precis_runtime::trace_context::TraceContext;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::rest::JobView;
+use precis_schemas::termination::Termination;
+use precis_schemas::{JobHandle, JobId, JobResult, JobSubject, Outcome};
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use crate::access::Caller;
+use crate::http::problem::ApiError;
+use crate::jobs::lookup;
+use crate::jobs::submit;
+use crate::jobs::termination;
+use crate::jobs::view;
+use crate::queue::ReadConsistency;
+use crate::state::AppState;
+use crate::watch::wait::Waiter;
+
+/// Checks that the list `field` of a request has 1 to `max` items.
+///
+/// # Errors
+/// [`ErrorCode::InvalidParameter`] if it has none or too many.
+pub(crate) fn check_count(field: &str, given: usize, max: usize) -> Result<(), ApiError> {
+    if (1..=max).contains(&given) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::InvalidParameter,
+        format!("there are {given} {field}; 1 to {max} are allowed in one call"),
+    ))
+}
+
+/// Validates every request of the list `field` and turns it into a submission.
+///
+/// # Errors
+/// The first refusal, prefixed with its position in `field`.
+pub(crate) async fn prepare(
+    state: &AppState,
+    caller: &Caller,
+    field: &str,
+    requests: impl Iterator<Item = submit::Request>,
+    trace: &TraceContext,
+) -> Result<Vec<Submission>, ApiError> {
+    let mut submissions = Vec::new();
+    for (index, request) in requests.enumerate() {
+        let submission = submit::prepare(state, caller, request, trace)
+            .await
+            .map_err(|refusal| ApiError::from(refusal).at(&format!("{field}[{index}]")))?;
+        submissions.push(submission);
+    }
+    Ok(submissions)
+}
+
+/// A group that is ready to publish. Its jobs are watched already: a fast worker may finish a job before the queue's
+/// acknowledgement arrives.
+#[derive(Debug)]
+pub(crate) struct JobGroup {
+    jobs: Vec<PendingJob>,
+}
+
+#[derive(Debug)]
+struct PendingJob {
+    submission: Submission,
+    waiter: Waiter,
+    /// The result of an earlier job with the same id.
+    result: Option<JobResult>,
+}
+
+/// Why the queue refused a group.
+#[derive(Debug)]
+pub(crate) struct GroupRefusal {
+    /// Position in the group of the job that was refused.
+    pub(crate) index: usize,
+    /// The reason.
+    pub(crate) refusal: Refusal,
+}
+
+/// A group of which the queue refused at least one job.
+#[derive(Debug)]
+pub(crate) struct PartialGroup {
+    /// Why it was refused.
+    pub(crate) refused: GroupRefusal,
+    /// The jobs that the queue accepted. The receiver of this error must [`cancel`] them.
+    pub(crate) accepted: Vec<JobHandle>,
+}
+
+impl JobGroup {
+    /// Starts to watch the jobs of `submissions`.
+    pub(crate) fn new(state: &AppState, submissions: Vec<Submission>) -> Self {
+        let jobs = submissions.into_iter().map(|submission| PendingJob {
+            waiter: state.waiters().register(&submission.job.id),
+            submission,
+            result: None,
+        });
+        Self { jobs: jobs.collect() }
+    }
+
+    /// Looks up results under the ids of the group. [`submit`](Self::submit) doesn't publish a job that has one.
+    ///
+    /// # Errors
+    /// If the queue can't be reached.
+    pub(crate) async fn find_results(&mut self, state: &AppState) -> Result<(), GroupRefusal> {
+        let ids = self.jobs.iter().map(|job| &job.submission.job.id);
+        let results = join_all(ids.map(|id| state.queue().result(id, ReadConsistency::Any))).await;
+        for (index, (job, result)) in self.jobs.iter_mut().zip(results).enumerate() {
+            job.result = result.map_err(|refusal| GroupRefusal { index, refusal })?;
+        }
+        Ok(())
+    }
+
+    /// Publishes every job. If the queue refuses one, cancels those that it accepted. Runs to completion even if the
+    /// caller's future is dropped.
+    ///
+    /// # Errors
+    /// If the queue refuses a job or can't be reached.
+    pub(crate) async fn submit(self, state: &AppState) -> Result<SubmittedGroup, GroupRefusal> {
+        let state = state.clone();
+        let is_single = self.jobs.len() == 1;
+        let publish_or_cancel = async move {
+            match self.publish(&state, JobId::to_string).await {
+                Ok(group) => Ok(group),
+                Err(PartialGroup { refused, accepted }) => {
+                    cancel(&state, &accepted).await;
+                    Err(refused)
+                }
+            }
+        };
+        if is_single {
+            // A single job leaves nothing to cancel.
+            return publish_or_cancel.await;
+        }
+        let task = tokio::spawn(publish_or_cancel.in_current_span());
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a group can't be submitted");
+            let refusal = ApiError::internal("a submission").refusal();
+            Err(GroupRefusal { index: 0, refusal })
+        })
+    }
+
+    /// Publishes every job that has no result. `message_id` returns the message id for a job id.
+    ///
+    /// # Errors
+    /// If the queue refuses a job or can't be reached. The caller must cancel the accepted jobs.
+    pub(super) async fn publish(
+        self,
+        state: &AppState,
+        message_id: impl Fn(&JobId) -> String,
+    ) -> Result<SubmittedGroup, PartialGroup> {
+        let publish = async |job: &PendingJob| match &job.result {
+            Some(result) => Ok(view::handle_of(result)),
+            None => {
+                let message_id = message_id(&job.submission.job.id);
+                submit::publish_as(state, &job.submission, &message_id).await
+            }
+        };
+        let published = join_all(self.jobs.iter().map(publish)).await;
+        let mut handles = Vec::with_capacity(published.len());
+        let mut accepted = Vec::new();
+        let mut refused: Option<GroupRefusal> = None;
+        for (index, (job, outcome)) in self.jobs.iter().zip(published).enumerate() {
+            match outcome {
+                Ok(handle) => {
+                    if job.result.is_none() {
+                        accepted.push(handle.clone());
+                    }
+                    handles.push(handle);
+                }
+                // `queue_unavailable` takes precedence: only then is it uncertain what the queue has accepted.
+                Err(refusal)
+                    if refused.as_ref().is_none_or(|first| {
+                        first.refusal.code != ErrorCode::QueueUnavailable
+                            && refusal.code == ErrorCode::QueueUnavailable
+                    }) =>
+                {
+                    refused = Some(GroupRefusal { index, refusal });
+                }
+                Err(_) => {}
+            }
+        }
+        if let Some(refused) = refused {
+            return Err(PartialGroup { refused, accepted });
+        }
+        let jobs = self.jobs.into_iter().zip(handles);
+        Ok(SubmittedGroup {
+            jobs: jobs.map(|(job, handle)| SubmittedJob::new(job, handle)).collect(),
+        })
+    }
+}
+
+/// A group that the queue accepted.
+#[derive(Debug)]
+pub(crate) struct SubmittedGroup {
+    jobs: Vec<SubmittedJob>,
+}
+
+impl SubmittedGroup {
+    /// The handles, in the order of the request.
+    pub(crate) fn handles(&self) -> Vec<JobHandle> {
+        self.jobs.iter().map(|job| job.handle.clone()).collect()
+    }
+
+    /// The batch that the jobs belong to, if any.
+    pub(crate) fn batch(&self) -> Option<JobId> {
+        self.jobs.first()?.batch.clone()
+    }
+
+    /// The jobs, in the order of the request.
+    pub(crate) fn into_jobs(self) -> Vec<SubmittedJob> {
+        self.jobs
+    }
+
+    /// Waits for all results, at most until `until`. `None` stands for a job that has not ended by then.
+    pub(crate) async fn results(&mut self, state: &AppState, until: Instant) -> Vec<Option<JobResult>> {
+        join_all(self.jobs.iter_mut().map(|job| job.result(state, until))).await
+    }
+
+    /// Waits until all jobs have ended, at most until `until`, and returns them as REST shows them.
+    pub(crate) async fn views(self, state: &AppState, caller: &Caller, until: Instant) -> Vec<JobView> {
+        join_all(self.jobs.into_iter().map(|job| job.view(state, caller, until))).await
+    }
+}
+
+/// A job of a group that the queue accepted.
+#[derive(Debug)]
+pub(crate) struct SubmittedJob {
+    /// Its id and position in the queue.
+    pub(crate) handle: JobHandle,
+    batch: Option<JobId>,
+    subject: JobSubject,
+    deadline: Option<Timestamp>,
+    waiter: Waiter,
+    result: Option<JobResult>,
+}
+
+impl SubmittedJob {
+    fn new(pending: PendingJob, handle: JobHandle) -> Self {
+        let Submission { subject, job, .. } = pending.submission;
+        let mut waiter = pending.waiter;
+        waiter.stands_at(handle.sequence);
+        Self {
+            handle,
+            batch: job.batch.map(|batch| batch.id),
+            subject,
+            deadline: job.deadline,
+            waiter,
+            result: pending.result,
+        }
+    }
+
+    /// Waits for the result, at most until `until`. Returns `None` if there is none by then or the process stops.
+    pub(crate) async fn result(&mut self, state: &AppState, until: Instant) -> Option<JobResult> {
+        match self.result.take() {
+            Some(result) => Some(result),
+            None => self.waiter.result(state, until).await,
+        }
+    }
+
+    async fn view(mut self, state: &AppState, caller: &Caller, until: Instant) -> JobView {
+        let ended = if let Some(result) = self.result {
+            Some(view::ended(result))
+        } else if Instant::now() < until {
+            lookup::ended_by(
+                state,
+                caller,
+                &mut self.waiter,
+                &self.handle,
+                self.deadline,
+                until,
+            )
+            .await
+        } else {
+            None
+        };
+        match ended {
+            Some(view) => view,
+            None => lookup::accepted(state, &self.handle, &self.subject).await,
+        }
+    }
+}
+
+/// Cancels the jobs that the queue accepted of a refused group. A job that has ended already keeps its result.
+pub(super) async fn cancel(state: &AppState, handles: &[JobHandle]) {
+    join_all(handles.iter().map(|handle| cancel_job(state, handle))).await;
+}
+
+async fn cancel_job(state: &AppState, handle: &JobHandle) {
+    let termination = Termination {
+        outcome: Outcome::Cancelled,
+        reason: Refusal::new(
+            ErrorCode::Cancelled,
+            "the queue did not accept every job of the request",
+        ),
+        attempts: 0,
+    };
+    if let Err(refusal) = termination::end(state, handle, termination).await {
+        tracing::warn!(job = %handle, %refusal, "job of a refused request could not be cancelled; it will run");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    use precis_schemas::rest::SubmitSummary;
+    use precis_schemas::{Channel, GenerationParams};
+
+    use super::*;
+    use crate::testing::{FakeQueue, result, state_of};
+
+    async fn group(state: &AppState, texts: &[&str]) -> JobGroup {
+        let requests = texts.iter().map(|text| submit::Request {
+            id: Some(text.parse().unwrap()),
+            ..submit::Request::of_text(Channel::Api, (*text).to_owned(), GenerationParams::default())
+        });
+        let trace = TraceContext::begin();
+        let submissions = prepare(state, &Caller::anybody(), "texts", requests, &trace).await;
+        JobGroup::new(state, submissions.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_job_cancels_the_rest_of_its_group_at_once() {
+        let queue = Arc::new(FakeQueue::default());
+        let state = state_of(queue.clone());
+        *queue.refuses_text.lock().unwrap() = Some((ErrorCode::QueueFull, "b".to_owned()));
+        let refused = group(&state, &["a", "b", "c"])
+            .await
+            .submit(&state)
+            .await
+            .unwrap_err();
+        assert_eq!((refused.index, refused.refusal.code), (1, ErrorCode::QueueFull));
+        assert_eq!(*queue.done.lock().unwrap(), [1, 2]);
+        assert_eq!(queue.sent_cancels.lock().unwrap().len(), 2);
+        assert_eq!(state.waiters().count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn results_come_in_the_order_of_the_request() {
+        let queue = Arc::new(FakeQueue::default());
+        let state = state_of(queue.clone());
+        let mut submitted = group(&state, &["a", "b"]).await.submit(&state).await.unwrap();
+        assert_eq!(submitted.handles()[1].to_string(), "b.2");
+        queue.store(result("b", 2));
+        let until = Instant::now() + Duration::from_secs(1);
+        let ids = |results: Vec<Option<JobResult>>| -> Vec<_> {
+            results
+                .into_iter()
+                .map(|result| result.map(|result| result.id.to_string()))
+                .collect()
+        };
+        assert_eq!(
+            ids(submitted.results(&state, until).await),
+            [None, Some("b".to_owned())]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_job_with_a_result_is_not_published_again() {
+        let queue = Arc::new(FakeQueue::default());
+        let state = state_of(queue.clone());
+        queue.store(result("a", 7));
+        queue.has_worker.store(true, Ordering::Relaxed);
+        let mut again = group(&state, &["a", "b"]).await;
+        again.find_results(&state).await.unwrap();
+        let mut submitted = again.submit(&state).await.unwrap();
+        assert_eq!(submitted.handles()[0].to_string(), "a.7");
+        let results = submitted
+            .results(&state, Instant::now() + Duration::from_secs(1))
+            .await;
+        assert!(results.iter().all(Option::is_some));
+        let published = queue.jobs.lock().unwrap().clone();
+        assert_eq!(published.len(), 1);
+        assert_eq!(published[0].job.id.as_str(), "b");
+    }
+
+    #[tokio::test]
+    async fn an_invalid_request_is_reported_with_its_position() {
+        let state = state_of(Arc::new(FakeQueue::default()));
+        let body = |text: &str| SubmitSummary {
+            text: Some(text.to_owned()),
+            ..SubmitSummary::default()
+        };
+        let requests = ["a", ""].map(|text| submit::Request::of(Channel::Api, body(text)));
+        let trace = TraceContext::begin();
+        let error = prepare(&state, &Caller::anybody(), "texts", requests.into_iter(), &trace)
+            .await
+            .unwrap_err();
+        assert!(
+            error.refusal().message.starts_with("texts[1]: "),
+            "{}",
+            error.refusal()
+        );
+    }
+}
