@@ -10,9 +10,9 @@ use precis_runtime::clock;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use crate::http::router;
 use crate::local::{self, Local};
 use crate::metrics;
+use crate::router;
 
 /// Where the runtime's interface is; set by Lambda.
 pub(crate) const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";

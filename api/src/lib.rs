@@ -37,6 +37,8 @@ mod local;
 mod metrics;
 mod openapi;
 mod queue;
+mod router;
+mod service;
 mod state;
 #[cfg(test)]
 mod testing;
@@ -127,7 +129,7 @@ async fn run_on_queue(context: Context) -> anyhow::Result<()> {
     announce(&listener, &context.config)?;
     let nats = &context.config.nats;
     webhooks::run(state.clone(), connection, nats.replicas, nats.manage_topology).await?;
-    let router = http::router::router(state, readiness);
+    let router = router::router(state, readiness);
     http::serve::serve(listener, router, &context.config.http, stop).await;
     Ok(())
 }
@@ -150,7 +152,7 @@ async fn run_alone(context: Context) -> anyhow::Result<()> {
         local = local::start(&context) => local?,
     };
     announce(&listener, &context.config)?;
-    let router = http::router::router(local.state, local.readiness);
+    let router = router::router(local.state, local.readiness);
     http::serve::serve(listener, router, &context.config.http, context.stop).await;
     local.desk.flush(LONGEST_FLUSH).await;
     Ok(())

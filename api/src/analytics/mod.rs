@@ -1,6 +1,7 @@
 //! What is asked of the analytics database: named queries, and whether there is a prediction of a job.
 
-pub(crate) mod routes;
+pub(crate) mod endpoints;
+mod routes;
 
 use std::time::Duration;
 

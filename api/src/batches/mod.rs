@@ -12,12 +12,13 @@
 //! | `results.rs` | the results in the order of the rows, as JSON Lines or CSV |
 
 mod csv;
+pub(crate) mod endpoints;
 mod intake;
 mod json_lines;
 mod key;
 mod publisher;
 mod results;
-pub(crate) mod routes;
+mod routes;
 mod rows;
 mod store;
 mod tally;

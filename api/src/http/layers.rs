@@ -5,11 +5,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use precis_runtime::config::HttpConfig;
 use precis_runtime::spans::{self, Begin, Span, SpanKind};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::headers::{TRACEPARENT, TRACESTATE};
@@ -17,7 +19,7 @@ use precis_schemas::{ErrorCode, Token};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::access::{Caller, Gate};
+use crate::access::{self, Caller, Gate};
 use crate::http::problem::{self, ApiError, ErrorFormat};
 use crate::metrics;
 
@@ -68,19 +70,40 @@ fn span(method: &'static str, route: &str, parent: Option<&TraceContext>) -> Spa
     span
 }
 
+/// Wraps `routes` in all layers. They are few, because axum clones the inner ones for every request.
+pub(crate) fn wrap(
+    routes: Router,
+    gate: Arc<Gate>,
+    http: &HttpConfig,
+    error_formats: &'static [ErrorFormat],
+) -> Router {
+    let state = Guard {
+        gate,
+        max_uri_bytes: http.max_uri_bytes,
+        error_formats,
+    };
+    let guarded = routes.layer(middleware::from_fn_with_state(state, guard));
+    // Outside the guard: a browser's preflight request carries no key.
+    let guarded = match access::cors(&http.cors_origins) {
+        Some(cors) => guarded.layer(cors),
+        None => guarded,
+    };
+    guarded.layer(middleware::from_fn(observe))
+}
+
 /// Settings of the layer [`guard`].
 #[derive(Debug, Clone)]
-pub(crate) struct Guard {
+struct Guard {
     /// Authenticates callers and limits their rate.
-    pub(crate) gate: Arc<Gate>,
+    gate: Arc<Gate>,
     /// Longest path and query, in bytes.
-    pub(crate) max_uri_bytes: usize,
+    max_uri_bytes: usize,
     /// Paths whose errors have another service's format.
-    pub(crate) error_formats: &'static [ErrorFormat],
+    error_formats: &'static [ErrorFormat],
 }
 
 /// The layer around the routes: rejects requests that no route may see, and answers for a handler that panics.
-pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let format = guard
         .error_formats
@@ -126,7 +149,7 @@ fn write_trace(headers: &mut HeaderMap, trace: &TraceContext, took: Duration) {
 }
 
 /// The outermost layer.
-pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
+async fn observe(mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(request.headers());
     let method = method_name(request.method());

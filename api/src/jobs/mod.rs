@@ -1,6 +1,7 @@
 //! Jobs: submit, look up, cancel, score.
 
 pub(crate) mod cancel;
+pub(crate) mod endpoints;
 pub(crate) mod eta;
 pub(crate) mod group;
 pub(crate) mod idempotency;

@@ -1,79 +1,69 @@
-//! The interface as an OpenAPI 3.1 document, made from the types that requests are read with and answers written from.
+//! The OpenAPI 3.1 document, generated from the routes and from the types that requests and responses consist of.
 //!
-//! | file | what |
+//! | file | content |
 //! | --- | --- |
-//! | `paths.rs`, `batches.rs`, `taken_over.rs` | every path and method, with what it takes and answers |
-//! | `operation.rs` | one of them, and how the document writes it |
+//! | `route.rs` | a path with its handlers and their documentation |
+//! | `operation.rs`, `render.rs` | the documentation of one method, and its form in the document |
+//! | `schema.rs` | schemas that several areas share |
 //! | `ui.rs` | Swagger UI |
 //!
-//! The document stands in `schemas/openapi.json` too; a test compares them, and another one the document with the router.
+//! Each area lists its routes in `endpoints.rs`; `crate::router` joins them. A copy of the document is committed as
+//! `schemas/openapi.json`, and a test keeps it current.
 
-mod batches;
 mod operation;
-mod paths;
-mod taken_over;
-mod ui;
+mod render;
+mod route;
+pub(crate) mod schema;
+pub(crate) mod ui;
 
-use std::sync::LazyLock;
-
-use axum::response::IntoResponse;
-use http::header;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-pub(crate) use self::ui::{asset, page};
+pub(crate) use self::operation::{Operation, QUEUE_ERRORS, TEXT_ERRORS, Tag};
+pub(crate) use self::route::Route;
 
-static DOCUMENT: LazyLock<String> = LazyLock::new(text);
-
-/// `GET /openapi.json`.
-pub(crate) async fn serve() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
+/// Returns the document of these routes as JSON text.
+pub(crate) fn text(routes: &[Route]) -> String {
+    // Maps with string keys always serialize.
+    serde_json::to_string_pretty(&document(routes)).unwrap_or_default() + "\n"
 }
 
-/// The document as it is served, and as it stands in `schemas/`.
-fn text() -> String {
-    // Maps and strings can always be written.
-    serde_json::to_string_pretty(&document()).unwrap_or_default() + "\n"
-}
-
-fn document() -> Value {
+/// Returns the document of these routes.
+pub(crate) fn document(routes: &[Route]) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
     });
     let mut generator = settings.into_generator();
     let mut paths: Map<String, Value> = Map::new();
-    for (path, method, operation) in paths::all() {
-        let item = paths.entry(path).or_insert_with(|| json!({}));
-        item[method] = operation.render(&mut generator);
+    for route in routes {
+        let item = paths.entry(route.path).or_insert_with(|| json!({}));
+        for (method, operation) in &route.operations {
+            item[method] = render::operation(operation, &mut generator);
+        }
     }
+    let tags = Tag::ALL.map(|tag| json!({"name": tag.name(), "description": tag.description()}));
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Precis",
             "version": env!("CARGO_PKG_VERSION"),
-            "summary": "Summaries as a service",
-            "description": "Submit a text and poll for its summary, or wait for it in the same request. Every refusal is a \
-                problem (RFC 9457) with a stable code, and `/errors/{code}` explains it.",
+            "summary": "Text summarization as a service",
+            "description": "Submit a text, then poll for its summary or wait for it in the same request. Every error is a \
+                problem (RFC 9457) with a stable code, which `/errors/{code}` explains.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "This server"}],
-        "tags": paths::TAGS
-            .iter()
-            .map(|(name, description)| json!({"name": name, "description": description}))
-            .collect::<Vec<_>>(),
+        "tags": tags,
         "security": [{"bearer": []}, {"apiKey": []}, {}],
         "paths": paths,
         "components": {
             "schemas": generator.take_definitions(true),
-            "headers": operation::headers(),
+            "headers": render::headers(),
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "A key, where the deployment has keys."},
+                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, if the deployment has keys."},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "The same key."},
             },
         },
     })
 }
-
-#[cfg(test)]
-mod tests;

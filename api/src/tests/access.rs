@@ -184,7 +184,7 @@ async fn a_panic_below_an_endpoint_is_one_of_sagemaker_and_counts_for_the_key() 
     let routes = Router::new().route("/endpoints/{name}/invocations", axum::routing::post(handler));
     let api = guarded("");
     let api = Api {
-        router: layered(
+        router: layers::wrap(
             routes,
             api.state.gate().clone(),
             &HttpConfig::default(),

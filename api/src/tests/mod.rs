@@ -18,13 +18,15 @@ use precis_runtime::admin::Readiness;
 use precis_runtime::config::HttpConfig;
 use precis_schemas::ErrorCode;
 
-use crate::http::router::{layered, router};
+use crate::http::layers;
+use crate::router::router;
 use crate::state::AppState;
 use crate::testing::{FakeQueue, guarded_state_of, state_of};
 
 mod access;
 mod batches;
 mod jobs;
+mod openapi;
 mod refusals;
 mod sagemaker;
 mod taken_over;

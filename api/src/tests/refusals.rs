@@ -144,7 +144,7 @@ async fn a_panic_is_a_problem_with_a_request_id() {
     }
     let routes = Router::new().route("/", axum::routing::get(handler));
     let api = Api {
-        router: layered(routes, Arc::default(), &HttpConfig::default(), &[]),
+        router: layers::wrap(routes, Arc::default(), &HttpConfig::default(), &[]),
         ..api()
     };
     let mut request = get("/");

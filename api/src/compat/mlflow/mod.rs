@@ -73,7 +73,7 @@ pub(crate) async fn version() -> Response {
 }
 
 /// Any other method on these paths, as MLflow's server says it.
-pub(crate) async fn other_method() -> Response {
+pub(crate) async fn method_not_allowed() -> Response {
     bare(
         StatusCode::METHOD_NOT_ALLOWED,
         r#"{"detail":"Method Not Allowed"}"#,

@@ -1,0 +1,185 @@
+//! The routes of jobs, scores and models, with their documentation.
+
+use axum::Json;
+use axum::extract::State;
+use precis_schemas::ErrorCode::*;
+use precis_schemas::rest::{
+    JobView, ModelList, ReferenceAccepted, ScoreReport, SubmitReference, SubmitScores, SubmitSummary,
+    SubmittedBatch,
+};
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+use crate::jobs::{model, references, routes, scores, summaries};
+use crate::openapi::schema::{batch_id, handle, idempotency_key, of, text};
+use crate::openapi::{Operation, QUEUE_ERRORS, Route, TEXT_ERRORS, Tag};
+use crate::state::AppState;
+use crate::watch::event_stream;
+
+const JOB_ID: &str = "Id of the job, as returned by its submission";
+
+/// Returns all of them.
+pub(crate) fn all() -> Vec<Route> {
+    vec![
+        Route::new("/v1/summaries").post(summaries::submit, submit_summary()),
+        Route::new("/v1/scores").post(scores::submit, submit_scores()),
+        Route::new("/v1/scores/{id}").get(scores::show, show_scores()),
+        Route::new("/v1/jobs/{id}")
+            .get(routes::show, show_job())
+            .delete(routes::cancel, cancel_job()),
+        Route::new("/v1/jobs/{id}/events").get(event_stream::stream, follow_job()),
+        Route::new("/v1/jobs/{id}/reference").post(references::submit, submit_reference()),
+        Route::new("/v1/models").get(
+            models,
+            Operation::new(
+                Tag::Models,
+                "listModels",
+                "List the models that live workers serve",
+            )
+            .returns::<ModelList>(200, "The models by name; empty while no worker is alive"),
+        ),
+    ]
+}
+
+fn submit_summary() -> Operation {
+    let operation = Operation::new(Tag::Jobs, "submitSummary", "Submit one text or several")
+        .describe(
+            "Returns the job at once, or the batch for several `texts`. A client that waits gets the final state if all \
+             jobs end in time.",
+        )
+        .body::<SubmitSummary>()
+        .returns_as(200, "All jobs ended while the client waited", "application/json", job_or_batch)
+        .returns_as(202, "The jobs are queued", "application/json", job_or_batch)
+        .errors(&[CallbackRefused, NeedsQueue]);
+    submission(operation)
+}
+
+fn submit_scores() -> Operation {
+    let operation = Operation::new(
+        Tag::Jobs,
+        "submitScores",
+        "Score summaries, or texts that Precis summarizes first",
+    )
+    .describe("Waits for the scores unless the client prefers otherwise.")
+    .body::<SubmitScores>()
+    .returns::<ScoreReport>(200, "All pairs are scored")
+    .returns::<ScoreReport>(202, "The pairs are queued; the scores so far");
+    submission(operation)
+}
+
+fn show_scores() -> Operation {
+    Operation::new(Tag::Jobs, "showScores", "Get the scores of a batch of pairs")
+        .path("id", "Id of the batch, as returned by its submission", batch_id)
+        .query(
+            "wait",
+            "Wait up to this many seconds until all pairs are scored",
+            seconds,
+        )
+        .returns::<ScoreReport>(200, "The scores so far")
+        .errors(&[InvalidParameter, JobNotFound, JobGone, QueueUnavailable])
+}
+
+fn show_job() -> Operation {
+    Operation::new(Tag::Jobs, "showJob", "Get a job")
+        .path("id", JOB_ID, handle)
+        .query("wait", "Wait up to this many seconds until the job ends", seconds)
+        .header("If-None-Match", "Entity tags that the client already has", text)
+        .returns::<JobView>(200, "The job's current state")
+        .with_headers(200, &["etag", "cache-control"])
+        .returns_empty(304, "The state matches one of the tags")
+        .with_headers(304, &["etag", "cache-control"])
+        .errors(&[InvalidParameter, JobNotFound, JobGone, QueueUnavailable])
+}
+
+fn cancel_job() -> Operation {
+    Operation::new(Tag::Jobs, "cancelJob", "Cancel a job that is queued or running")
+        .describe("Cancelling a cancelled job returns the same response.")
+        .path("id", JOB_ID, handle)
+        .returns::<JobView>(200, "The job is cancelled")
+        .errors(&[
+            InvalidRequest,
+            JobNotFound,
+            JobGone,
+            JobFinished,
+            QueueUnavailable,
+        ])
+}
+
+fn follow_job() -> Operation {
+    Operation::new(Tag::Jobs, "followJob", "Stream the events of a job")
+        .describe(
+            "Server-Sent Events: `state`, `text` and finally the job's outcome. See docs/reference/rest.md.",
+        )
+        .path("id", JOB_ID, handle)
+        .header(
+            "Last-Event-ID",
+            "Id of the last event that the client received",
+            text,
+        )
+        .returns_as(200, "The events", "text/event-stream", events)
+        .with_headers(200, &["cache-control"])
+        .returns_empty(204, "The client already has the last event")
+        .errors(&[InvalidRequest, JobNotFound, JobGone, QueueUnavailable])
+}
+
+fn submit_reference() -> Operation {
+    Operation::new(
+        Tag::Jobs,
+        "submitReference",
+        "Submit a reference for an earlier job",
+    )
+    .describe("The monitor scores the job's summary against it.")
+    .path("id", JOB_ID, handle)
+    .body::<SubmitReference>()
+    .returns::<ReferenceAccepted>(202, "The reference is stored")
+    .errors(&[EmptyText, TextTooLong, JobNotFound, JobGone])
+    .errors(&[QueueUnavailable, NeedsQueue, AnalyticsUnavailable])
+}
+
+/// `GET /v1/models`.
+async fn models(State(state): State<AppState>) -> Json<ModelList> {
+    Json(model::list(
+        &state.workers().live(),
+        &state.api().default_model,
+        state.limits(),
+    ))
+}
+
+/// Adds the headers and errors of every submission to the queue.
+fn submission(operation: Operation) -> Operation {
+    const HEADERS: [&str; 3] = ["location", "preference-applied", "idempotent-replayed"];
+    operation
+        .header(
+            "Prefer",
+            "`wait=N` waits up to N seconds until the jobs end; `respond-async` returns at once",
+            preference,
+        )
+        .header(
+            "Idempotency-Key",
+            "The same key and body return the same jobs for 24 hours",
+            idempotency_key,
+        )
+        .errors(&TEXT_ERRORS)
+        .errors(&QUEUE_ERRORS)
+        .errors(&[IdempotencyKeyReused, IdempotencyKeyInUse])
+        .with_headers(200, &HEADERS)
+        .with_headers(202, &HEADERS)
+        .with_headers(202, &["retry-after"])
+}
+
+/// One text makes a job, several make a batch.
+fn job_or_batch(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({"anyOf": [of::<JobView>(generator), of::<SubmittedBatch>(generator)]})
+}
+
+/// Has no type: some tools check the schema against the whole stream, others against each event.
+fn events(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"description": "Events, each with `id`, `event` and JSON `data`"})
+}
+
+fn seconds(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": 0, "maximum": 120})
+}
+
+fn preference(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "examples": ["wait=30"], "pattern": "^(wait=(\\d|[1-9]\\d|1[01]\\d|120)|respond-async)$"})
+}

@@ -1,0 +1,116 @@
+//! The routes of the gateway itself: entry points, health, metrics, error pages and the API's own documentation.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::header;
+use precis_runtime::admin::{self, Readiness};
+use precis_schemas::ErrorCode::{QueueUnavailable, RouteNotFound};
+use serde_json::{Value, json};
+
+use crate::http::error_pages;
+use crate::openapi::schema::{name, object, text};
+use crate::openapi::{Operation, Route, Tag, ui};
+
+/// Returns all of them. `document` returns the OpenAPI document.
+pub(crate) fn endpoints(readiness: &Readiness, document: fn() -> &'static str) -> Vec<Route> {
+    let mut routes = health(readiness);
+    routes.extend(documentation(document));
+    routes
+}
+
+/// An operation that needs no key.
+fn open(id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Tag::Service, id, summary).without_key()
+}
+
+fn health(readiness: &Readiness) -> Vec<Route> {
+    let readiness = readiness.clone();
+    vec![
+        Route::new("/healthz").get(
+            admin::healthz,
+            open("isAlive", "Check whether the process is alive").returns_as(
+                200,
+                "It is",
+                "text/plain",
+                text,
+            ),
+        ),
+        Route::new("/readyz").get(
+            move || admin::readyz(State(readiness.clone())),
+            open("isReady", "Check whether the gateway can take requests")
+                .returns_as(200, "It can", "text/plain", text)
+                .errors(&[QueueUnavailable]),
+        ),
+        Route::new("/metrics").get(
+            admin::metrics,
+            Operation::new(Tag::Service, "metrics", "Get metrics in Prometheus' text format").returns_as(
+                200,
+                "The metrics",
+                "text/plain",
+                text,
+            ),
+        ),
+    ]
+}
+
+fn documentation(document: fn() -> &'static str) -> Vec<Route> {
+    vec![
+        Route::new("/").get(
+            home,
+            open("home", "Get the name, version and entry points").returns_as(
+                200,
+                "The entry points",
+                "application/json",
+                object,
+            ),
+        ),
+        Route::new("/errors").get(
+            error_pages::index,
+            open("listErrors", "List the error codes").returns_as(200, "The page", "text/markdown", text),
+        ),
+        Route::new("/errors/{code}").get(
+            error_pages::page,
+            open("explainError", "Explain an error code and its remedy")
+                .path("code", "The code", name)
+                .returns_as(200, "The page", "text/markdown", text)
+                .errors(&[RouteNotFound]),
+        ),
+        Route::new("/openapi.json").get(
+            move || async move { ([(header::CONTENT_TYPE, "application/json")], document()).into_response() },
+            open("openapi", "Get this document").returns_as(200, "OpenAPI 3.1", "application/json", object),
+        ),
+        Route::new("/docs").get(
+            ui::page,
+            open("docs", "Browse this document in Swagger UI").returns_as(200, "The page", "text/html", text),
+        ),
+        Route::new("/docs/{file}").get(
+            ui::asset,
+            open("docsFile", "Get a file of Swagger UI")
+                .path("file", "The file", name)
+                .returns_as(200, "The script", "text/javascript", text)
+                .returns_as(200, "The stylesheet", "text/css", text)
+                .errors(&[RouteNotFound]),
+        ),
+    ]
+}
+
+/// `GET /`.
+async fn home() -> Json<Value> {
+    Json(json!({
+        "name": "precis",
+        "version": env!("CARGO_PKG_VERSION"),
+        "links": {
+            "summaries": "/v1/summaries",
+            "jobs": "/v1/jobs/{id}",
+            "events": "/v1/jobs/{id}/events",
+            "scores": "/v1/scores",
+            "batches": "/v1/batches",
+            "models": "/v1/models",
+            "analytics": "/v1/analytics",
+            "errors": "/errors",
+            "ready": "/readyz",
+            "metrics": "/metrics",
+        },
+    }))
+}
