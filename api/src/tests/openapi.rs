@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 
+use axum::http::HeaderValue;
+use flate2::read::GzDecoder;
+
 use super::*;
-use crate::openapi::{self, Route};
+use crate::openapi::{self, Route, ui};
 use crate::router::routes;
 
 fn all_routes() -> Vec<Route> {
@@ -72,4 +76,60 @@ fn references_resolve_and_operation_ids_are_unique() {
         .collect();
     let unique: BTreeSet<&str> = ids.iter().copied().collect();
     assert_eq!(ids.len(), unique.len(), "{ids:?}");
+}
+
+#[tokio::test]
+async fn the_page_loads_only_files_that_the_gateway_serves() {
+    let api = api();
+    let page = api.raw(get("/docs")).await;
+    assert_eq!((page.status, page.body.as_str()), (200, Some(ui::PAGE)));
+    assert!(
+        page.header("content-security-policy")
+            .starts_with("default-src 'self';")
+    );
+    let mut loaded = 0;
+    for part in ui::PAGE.split([' ', '<', '>']) {
+        let Some(url) = ["href=\"", "src=\""]
+            .iter()
+            .find_map(|name| part.strip_prefix(name))
+        else {
+            continue;
+        };
+        let url = url.trim_end_matches('"');
+        if url == "data:," {
+            continue;
+        }
+        assert!(url.starts_with('/'), "{url}");
+        assert_eq!(api.raw(get(url)).await.status, 200, "{url}");
+        loaded += 1;
+    }
+    assert_eq!(loaded, 3);
+    assert_eq!(api.raw(get("/docs/other.js")).await.status, 404);
+}
+
+#[tokio::test]
+async fn files_of_the_page_come_compressed_or_plain() {
+    let api = api();
+    for (name, content) in [
+        ("swagger-ui-bundle.js", "SwaggerUIBundle"),
+        ("swagger-ui.css", ".swagger-ui"),
+    ] {
+        let path = format!("/docs/{name}");
+        let plain = api.raw(get(&path)).await;
+        assert!(plain.body.as_str().unwrap().contains(content), "{name}");
+        assert_eq!(plain.header("content-encoding"), "");
+
+        let mut request = get(&path);
+        let accepted = HeaderValue::from_static("br, gzip;q=0.8");
+        request.headers_mut().insert(header::ACCEPT_ENCODING, accepted);
+        let response = api.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.headers()["content-encoding"], "gzip");
+        let compressed = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let mut unpacked = String::new();
+        // The decoder verifies checksum and length.
+        GzDecoder::new(&*compressed)
+            .read_to_string(&mut unpacked)
+            .unwrap();
+        assert_eq!(Some(unpacked.as_str()), plain.body.as_str());
+    }
 }
