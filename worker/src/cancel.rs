@@ -25,7 +25,8 @@ type Key = (JobId, u64);
 
 #[derive(Default)]
 struct Known {
-    running: HashMap<Key, CancellationToken>,
+    /// The token of each running job, and how many of its deliveries run here.
+    running: HashMap<Key, (CancellationToken, usize)>,
     cancelled: HashSet<Key>,
     /// What `cancelled` has, in the order of arrival.
     order: VecDeque<(Instant, Key)>,
@@ -65,19 +66,28 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.all.lock().running.remove(&self.key);
+        let mut known = self.all.lock();
+        if let Some((_, deliveries)) = known.running.get_mut(&self.key) {
+            *deliveries -= 1;
+            if *deliveries == 0 {
+                known.running.remove(&self.key);
+            }
+        }
     }
 }
 
 impl Cancels {
     /// Watches a job by its id and its sequence in `JOBS`. It may be cancelled already.
     pub fn watch(&self, id: &JobId, sequence: u64) -> Watched {
-        let (key, token) = ((id.clone(), sequence), CancellationToken::new());
+        let key = (id.clone(), sequence);
         let mut known = self.lock();
-        if known.cancelled.contains(&key) {
+        let cancelled = known.cancelled.contains(&key);
+        let (token, deliveries) = known.running.entry(key.clone()).or_default();
+        *deliveries += 1;
+        if cancelled {
             token.cancel();
         }
-        known.running.insert(key.clone(), token.clone());
+        let token = token.clone();
         drop(known);
         Watched {
             all: self.clone(),
@@ -95,7 +105,7 @@ impl Cancels {
         let key = (cancel.id, cancel.job_sequence);
         let mut known = self.lock();
         known.remember(&key, Instant::now());
-        let Some(token) = known.running.get(&key) else {
+        let Some((token, _)) = known.running.get(&key) else {
             return false;
         };
         if !token.is_cancelled() {
@@ -167,6 +177,18 @@ mod tests {
         assert!(cancels.watch(&id, 7).token().is_cancelled());
         // The same id, submitted again.
         assert!(!cancels.watch(&id, 8).token().is_cancelled());
+    }
+
+    #[test]
+    fn a_redelivery_to_the_same_worker_can_still_be_cancelled() {
+        let cancels = Cancels::default();
+        let id = JobId::generate();
+        let (first, redelivery) = (cancels.watch(&id, 1), cancels.watch(&id, 1));
+        drop(first);
+        assert!(cancels.cancel(&cancel(&id, 1)));
+        assert!(redelivery.token().is_cancelled());
+        drop(redelivery);
+        assert!(cancels.lock().running.is_empty());
     }
 
     #[test]
