@@ -133,7 +133,7 @@ async fn a_model_is_replaced_without_losing_a_job_and_each_result_names_its_own(
     replace_weights(&folder, |bytes| bytes.truncate(1000));
     worker.signal(Signal::HUP);
     eventually(Duration::from_secs(60), "the worker has said so", async || {
-        worker.output().contains("the old one goes on").then_some(())
+        worker.output().contains("serving the old one").then_some(())
     })
     .await;
     assert_eq!(revision_of(&product.summarize(&short(&text)).await), new);

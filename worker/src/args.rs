@@ -2,16 +2,16 @@
 
 use precis_runtime::boot::RunArgs;
 
-/// How a worker is run.
+/// Options of a worker.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct WorkerArgs {
-    /// How the process is run.
+    /// Options of every role.
     #[command(flatten)]
     pub run: RunArgs,
-    /// Where the model runs: cpu, cuda, metal or auto [worker.device]
+    /// Device that the model runs on: cpu, cuda, metal or auto [worker.device]
     #[arg(long)]
     pub device: Option<String>,
-    /// The model: embedded, a folder, or a hub id with an optional @revision [worker.model]
+    /// Model: embedded, a folder, or a hub id with an optional @revision [worker.model]
     #[arg(long)]
     pub model: Option<String>,
     /// Name under which the model is served [worker.serve_as]
@@ -20,7 +20,7 @@ pub struct WorkerArgs {
 }
 
 impl WorkerArgs {
-    /// The arguments with this command's own options as overrides of the configuration.
+    /// Returns the run arguments, with these options as overrides of the configuration.
     pub fn run_args(&self) -> RunArgs {
         let mut run = self.run.clone();
         let options = [

@@ -1,29 +1,29 @@
-//! Leases: a job that a worker holds is kept from being delivered to another by signs of progress from
-//! a timer, not from the thread that is busy with the model.
+//! Leases keep delivered jobs from being delivered to another worker.
 //!
-//! A lease is no lock: a worker that lost its connection may hold a job that another has by now. That is
-//! harmless, because the first result wins.
+//! A timer sends progress acknowledgements for every leased job, so that a busy model never delays them. A lease is no
+//! lock: a worker that lost its connection may run a job that another worker runs too. The first result wins.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
 use async_nats::{Client, PublishError, Subject};
-use tokio::time::Instant;
+use parking_lot::Mutex;
+use precis_runtime::clock::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
 
-/// The jobs that this worker holds.
+/// The leases of one worker. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Leases {
-    held: Arc<Mutex<HashMap<u64, Held>>>,
+    active: Arc<Mutex<HashMap<u64, ActiveLease>>>,
     next: Arc<AtomicU64>,
 }
 
-/// Where the server listens to what becomes of one delivery.
+/// Acknowledges one delivery.
 #[derive(Debug, Clone)]
 pub struct Acker {
     client: Client,
@@ -31,66 +31,65 @@ pub struct Acker {
 }
 
 impl Acker {
-    /// Acknowledges the delivery with this reply subject.
+    /// Creates the acker of the delivery with this reply subject.
     pub fn new(client: Client, reply: Subject) -> Self {
         Self { client, reply }
     }
 
-    async fn tell(&self, kind: AckKind) -> Result<(), PublishError> {
+    async fn send(&self, kind: AckKind) -> Result<(), PublishError> {
         self.client.publish(self.reply.clone(), kind.into()).await
     }
 }
 
-struct Held {
+struct ActiveLease {
     acker: Acker,
-    /// After this time no more progress is reported, so that a job stuck here is given to another.
-    until: Instant,
+    /// No progress is sent from this moment on, so that a stuck job goes to another worker.
+    expires: Instant,
 }
 
-/// One held job. Dropping it stops the signs of progress; it does not acknowledge.
+/// A hold on one delivered job. Dropping it stops the progress acknowledgements; the job is then delivered again after
+/// the ack wait.
 pub struct Lease {
     leases: Leases,
     key: u64,
-    /// None for a job that no server has delivered.
-    acker: Option<Acker>,
+    acker: Acker,
 }
 
 impl Leases {
-    /// Holds a job for at most `limit`.
-    pub fn hold(&self, acker: Acker, limit: Duration) -> Lease {
+    /// Leases a job for at most `limit`.
+    pub fn acquire(&self, acker: Acker, limit: Duration) -> Lease {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
-        let held = Held {
+        let lease = ActiveLease {
             acker: acker.clone(),
-            until: Instant::now() + limit,
+            expires: Instant::now() + limit,
         };
-        self.lock(|map| map.insert(key, held));
+        self.with(|active| active.insert(key, lease));
         Lease {
             leases: self.clone(),
             key,
-            acker: Some(acker),
+            acker,
         }
     }
 
-    /// Number of jobs held.
+    /// Returns the number of leased jobs.
     pub fn len(&self) -> usize {
-        self.lock(|map| map.len())
+        self.with(|active| active.len())
     }
 
-    /// True when no job is held.
+    /// Reports whether no job is leased.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    fn lock<T>(&self, change: impl FnOnce(&mut HashMap<u64, Held>) -> T) -> T {
-        // Entries are inserted and removed whole, so the map is sound even after a panic elsewhere.
-        let mut map = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = change(&mut map);
-        metrics::in_flight(map.len());
-        outcome
+    fn with<T>(&self, change: impl FnOnce(&mut HashMap<u64, ActiveLease>) -> T) -> T {
+        let mut active = self.active.lock();
+        let value = change(&mut active);
+        metrics::in_flight(active.len());
+        value
     }
 
-    /// Reports progress on every held job each `period`, until `stop`.
-    pub async fn report_progress(self, period: Duration, stop: CancellationToken) {
+    /// Acknowledges progress on every leased job each `period`, until `stop`.
+    pub async fn send_progress(self, period: Duration, stop: CancellationToken) {
         let mut tick = tokio::time::interval_at(Instant::now() + period, period);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -99,15 +98,16 @@ impl Leases {
                 _ = tick.tick() => {}
             }
             let now = Instant::now();
-            let ackers: Vec<Acker> = self.lock(|map| {
-                map.values()
-                    .filter(|held| now < held.until)
-                    .map(|held| held.acker.clone())
+            let ackers: Vec<Acker> = self.with(|active| {
+                active
+                    .values()
+                    .filter(|lease| now < lease.expires)
+                    .map(|lease| lease.acker.clone())
                     .collect()
             });
             for acker in ackers {
-                if let Err(error) = acker.tell(AckKind::Progress).await {
-                    tracing::debug!(%error, "progress could not be reported");
+                if let Err(error) = acker.send(AckKind::Progress).await {
+                    tracing::debug!(%error, "progress acknowledgement not sent");
                 }
             }
         }
@@ -115,41 +115,28 @@ impl Leases {
 }
 
 impl Lease {
-    /// A hold on a job that no server has delivered: there is nobody to tell of its end.
-    pub fn of_nobody() -> Self {
-        Self {
-            leases: Leases::default(),
-            key: 0,
-            acker: None,
-        }
-    }
-
-    /// Acknowledges: the server takes the job off the queue. It is not waited for. The job's result is stored by now, so
-    /// that an acknowledgement that is lost with its connection costs a delivery which finds that result, and nothing else.
+    /// Takes the job off the queue, without waiting for the server.
+    ///
+    /// The result is stored by now. If the acknowledgement is lost with its connection, the job is delivered again, and
+    /// that delivery finds the result.
     ///
     /// # Errors
     /// When the connection is closed for good.
-    pub async fn settle(self) -> Result<(), PublishError> {
-        match &self.acker {
-            Some(acker) => acker.tell(AckKind::Ack).await,
-            None => Ok(()),
-        }
+    pub async fn acknowledge(self) -> Result<(), PublishError> {
+        self.acker.send(AckKind::Ack).await
     }
 
-    /// Hands the job back, to be delivered again after `delay`.
+    /// Returns the job to the queue, to be delivered again after `delay`.
     pub async fn hand_back(self, delay: Duration) {
         let delay = (!delay.is_zero()).then_some(delay);
-        let Some(acker) = &self.acker else { return };
-        if let Err(error) = acker.tell(AckKind::Nak(delay)).await {
-            tracing::debug!(%error, "a job could not be handed back; it is delivered again after the ack wait");
+        if let Err(error) = self.acker.send(AckKind::Nak(delay)).await {
+            tracing::debug!(%error, "job not handed back; it is delivered again after the ack wait");
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.acker.is_some() {
-            self.leases.lock(|map| map.remove(&self.key));
-        }
+        self.leases.with(|active| active.remove(&self.key));
     }
 }

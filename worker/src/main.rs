@@ -1,4 +1,4 @@
-//! `precis-worker`: takes jobs from the queue in batches and runs T5 on them.
+//! `precis-worker`: pulls jobs from the queue and runs T5 on them.
 
 use std::process::ExitCode;
 
@@ -6,11 +6,11 @@ use clap::Parser;
 use precis_runtime::boot;
 use precis_worker::WorkerArgs;
 
-/// A worker of Precis.
+/// A Precis worker: summarizes texts from the queue
 #[derive(Debug, Parser)]
 #[command(name = "precis-worker", version)]
 struct Cli {
-    /// How the worker is run.
+    /// Options of the worker.
     #[command(flatten)]
     worker: WorkerArgs,
 }

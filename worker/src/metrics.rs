@@ -1,9 +1,11 @@
-//! Metrics of a worker. Names and units follow Prometheus' conventions.
+//! Metrics of a worker.
+
+use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use precis_schemas::{JobResult, Lane};
 
-/// Describes every metric of this crate; called once at the start.
+/// Describes every metric of this crate. Called once, at startup.
 pub fn describe() {
     describe_counter!(
         "precis_worker_jobs_total",
@@ -73,7 +75,7 @@ pub fn describe() {
 }
 
 /// Counts a job that was answered.
-pub fn answered(result: &JobResult) {
+pub fn job_answered(result: &JobResult) {
     let code = result.error.as_ref().map_or("", |error| error.code.as_str());
     counter!("precis_worker_jobs_total", "outcome" => result.outcome.as_str(), "code" => code).increment(1);
     counter!("precis_worker_input_tokens_total").increment(result.sizes.text_tokens);
@@ -81,13 +83,13 @@ pub fn answered(result: &JobResult) {
     histogram!("precis_worker_queue_wait_seconds").record(result.timings.queue_ms / 1e3);
 }
 
-/// Counts a job that was delivered before.
-pub fn redelivered() {
+/// Counts a redelivery.
+pub fn job_redelivered() {
     counter!("precis_worker_redeliveries_total").increment(1);
 }
 
-/// Counts a result that came second.
-pub fn late() {
+/// Counts a result that lost to an earlier one.
+pub fn late_result() {
     counter!("precis_worker_late_results_total").increment(1);
 }
 
@@ -96,26 +98,26 @@ pub fn fetch_failed(lane: Lane) {
     counter!("precis_worker_fetch_errors_total", "lane" => lane.as_str()).increment(1);
 }
 
-/// Shows how many jobs are held.
+/// Sets the number of jobs in flight.
 #[allow(clippy::cast_precision_loss)] // a count of jobs in memory
 pub fn in_flight(jobs: usize) {
     gauge!("precis_worker_jobs_in_flight").set(jobs as f64);
 }
 
-/// Shows how long the model took to load, and to write its first token.
-pub fn model_loaded(load: std::time::Duration, first_token: std::time::Duration) {
+/// Sets how long the model took to load, and to generate its first token.
+pub fn model_loaded(load: Duration, first_token: Duration) {
     gauge!("precis_worker_model_load_seconds").set(load.as_secs_f64());
     gauge!("precis_worker_model_first_token_seconds").set(first_token.as_secs_f64());
 }
 
-/// Counts a load of another revision: `replaced` or `failed`.
+/// Counts a reload of the model, by its outcome: `replaced` or `failed`.
 pub fn model_replaced(outcome: &'static str) {
     counter!("precis_worker_model_replacements_total", "outcome" => outcome).increment(1);
 }
 
-/// Records a job that the model is done with; `jobs` were in hand when it came.
+/// Records a job that the engine is done with. `batch_jobs` is the number of jobs in the engine when it started.
 #[allow(clippy::cast_precision_loss)] // at most 1024
-pub fn inferred(jobs: usize, seconds: f64) {
-    histogram!("precis_worker_batch_jobs").record(jobs as f64);
+pub fn job_inferred(batch_jobs: usize, seconds: f64) {
+    histogram!("precis_worker_batch_jobs").record(batch_jobs as f64);
     histogram!("precis_worker_inference_seconds").record(seconds);
 }

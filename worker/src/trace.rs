@@ -1,4 +1,4 @@
-//! The spans of a job in this worker. They are made when the job is done, from the times that its result has anyway.
+//! The spans of a job in this worker. They are created when the job ends, from the times in its result.
 
 use jiff::{SignedDuration, Timestamp};
 use precis_runtime::spans::{self, Begin, Span, SpanKind};
@@ -6,49 +6,49 @@ use precis_runtime::trace_context::TraceContext;
 use precis_schemas::topology::{JOBS, RESULTS};
 use precis_schemas::{JobResult, Outcome};
 
-use crate::stages::decode::Delivery;
-use crate::stages::fetch::Fetched;
+use crate::stages::fetch::{Delivery, Fetched};
 
-/// The span of what was pulled together, linked with every job in it; none while no traces are exported.
-pub fn pulled(fetched: &[Fetched]) -> Option<TraceContext> {
+/// Creates a span for jobs that were fetched together, and links each of them with it. Does nothing while no traces are
+/// exported.
+pub fn link_fetch(fetched: &mut [Fetched]) {
     if !spans::is_on() || fetched.is_empty() {
-        return None;
+        return;
     }
     let mut span = Span::begin(Begin {
         name: "receive jobs".into(),
         kind: SpanKind::Consumer,
         parent: None,
-        at: fetched.iter().map(|one| one.received_at).min(),
+        at: fetched.iter().map(|job| job.delivery.received_at).min(),
     });
     span.set("messaging.system", "nats");
     span.set("messaging.operation.type", "receive");
     span.set("messaging.destination.name", JOBS);
     span.set("messaging.batch.message_count", fetched.len() as i64);
-    for one in fetched {
-        if let Some(trace) = TraceContext::from_message(one.message.headers.as_ref()) {
-            span.link(&trace);
+    for job in fetched {
+        if let Some(trace) = &job.delivery.trace {
+            span.link(trace);
         }
+        job.delivery.fetch_span = Some(span.context().clone());
     }
-    Some(span.context().clone())
 }
 
-/// A job's time in this worker, from its receipt to its acknowledgement.
+/// The span of a job in this worker, from its receipt to its settlement.
 #[derive(Debug)]
 pub struct JobSpan {
     span: Option<Span>,
-    /// The context that the job came with, for when no spans are made.
-    given: Option<TraceContext>,
+    /// The context that the job came with, passed on while no traces are exported.
+    parent: Option<TraceContext>,
 }
 
 impl JobSpan {
-    /// Begins at the job's receipt, below the span that published it.
-    pub fn begin(delivery: &Delivery) -> Self {
-        let given = delivery.trace.clone();
+    /// Starts the span at the job's receipt, as a child of the span that published the job.
+    pub fn start(delivery: &Delivery) -> Self {
+        let parent = delivery.trace.clone();
         let span = spans::is_on().then(|| {
             let mut span = Span::begin(Begin {
                 name: "process jobs".into(),
                 kind: SpanKind::Consumer,
-                parent: given.as_ref(),
+                parent: parent.as_ref(),
                 at: Some(delivery.received_at),
             });
             span.set("messaging.system", "nats");
@@ -56,15 +56,15 @@ impl JobSpan {
             span.set("messaging.destination.name", JOBS);
             span.set("precis.job.sequence", delivery.sequence as i64);
             span.set("precis.job.attempt", delivery.attempt as i64);
-            if let Some(pull) = &delivery.pull {
-                span.link(pull);
+            if let Some(fetch) = &delivery.fetch_span {
+                span.link(fetch);
             }
             span
         });
-        Self { span, given }
+        Self { span, parent }
     }
 
-    /// Adds what the result says: the stages that it went through, and how it ended.
+    /// Adds the outcome, the sizes and a child span for each stage.
     pub fn describe(&mut self, result: &JobResult) {
         let Some(span) = &mut self.span else {
             return;
@@ -80,21 +80,21 @@ impl JobSpan {
                 span.fail(&error.message);
             }
         }
-        for (name, begun, ended) in stages(result) {
-            Span::begin(Begin::at(name, SpanKind::Internal, span.context(), begun)).end_at(ended);
+        for (name, start, end) in stages(result) {
+            Span::begin(Begin::at(name, SpanKind::Internal, span.context(), start)).end_at(end);
         }
     }
 
-    /// Says that the job was not finished here.
-    pub fn handed_back(mut self, why: &str) {
+    /// Ends the span of a job that is delivered again.
+    pub fn handed_back(mut self, reason: &str) {
         if let Some(span) = &mut self.span {
             span.set("precis.outcome", "handed_back");
-            span.fail(why);
+            span.fail(reason);
         }
     }
 
-    /// The span of the result's publish, whose context goes along with it.
-    pub fn publishing(&self) -> Option<Span> {
+    /// Starts the span of publishing the result.
+    pub fn start_publish(&self) -> Option<Span> {
         let span = self.span.as_ref()?;
         let mut publish = Span::begin(Begin::now("publish results", SpanKind::Producer, span.context()));
         publish.set("messaging.system", "nats");
@@ -103,19 +103,19 @@ impl JobSpan {
         Some(publish)
     }
 
-    /// The context that goes along with a result, `publish` being the span of that.
-    pub fn handed_on<'a>(&'a self, publish: Option<&'a Span>) -> Option<&'a TraceContext> {
-        publish.map(Span::context).or(self.given.as_ref())
+    /// Returns the trace context that the result carries.
+    pub fn context_for<'a>(&'a self, publish: Option<&'a Span>) -> Option<&'a TraceContext> {
+        publish.map(Span::context).or(self.parent.as_ref())
     }
 }
 
-/// The stages of a job in their order, as far as it came: name, beginning, end.
+/// Returns name, start and end of each stage that took time, in order.
 fn stages(result: &JobResult) -> Vec<(&'static str, Timestamp, Timestamp)> {
-    let Some(received) = result.started_at else {
+    let Some(received_at) = result.started_at else {
         return vec![];
     };
     let timings = &result.timings;
-    let mut at = received;
+    let mut start = received_at;
     let mut stages = vec![];
     for (name, ms) in [
         ("wait", timings.batch_wait_ms),
@@ -124,13 +124,13 @@ fn stages(result: &JobResult) -> Vec<(&'static str, Timestamp, Timestamp)> {
     ] {
         let end = SignedDuration::try_from_secs_f64(ms / 1e3)
             .ok()
-            .and_then(|time| at.checked_add(time).ok())
-            .unwrap_or(at)
-            .min(result.finished_at.max(at));
+            .and_then(|time| start.checked_add(time).ok())
+            .unwrap_or(start)
+            .min(result.finished_at.max(start));
         if ms > 0.0 {
-            stages.push((name, at, end));
+            stages.push((name, start, end));
         }
-        at = end;
+        start = end;
     }
     stages
 }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_follow_each_other_and_end_with_the_job() {
+    fn stages_are_contiguous_and_end_with_the_job() {
         let json = include_str!("../../schemas/wire/v1/result.succeeded.json");
         let result: JobResult = serde_json::from_str(json).unwrap();
         let stages = stages(&result);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_the_model_has_not_seen_has_no_stages() {
+    fn a_job_that_never_reached_the_model_has_no_stages() {
         let json = include_str!("../../schemas/wire/v1/result.failed.json");
         let result: JobResult = serde_json::from_str(json).unwrap();
         assert_eq!(stages(&result), []);

@@ -27,8 +27,8 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::HEARTBEAT_SECONDS;
 use precis_schemas::termination::Termination;
 use precis_schemas::{JobHandle, Outcome, Token, time};
-use precis_worker::local::{Assignment, LocalWorker};
-use precis_worker::stages::infer::Ends;
+use precis_worker::local::{LocalJob, LocalWorker};
+use precis_worker::stages::infer::StopSignals;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -176,15 +176,15 @@ impl Desk {
     async fn work(&self, taken: Taken) {
         let Submission { job, subject, trace } = (*taken.submission).clone();
         let trace_id = trace.trace_id().to_owned();
-        let assignment = Assignment {
+        let job = LocalJob {
             job,
             subject,
             sequence: taken.sequence,
             submitted_at: taken.submitted_at,
             trace,
         };
-        let ends = Ends {
-            hurry: self.over.clone(),
+        let stop = StopSignals {
+            drain_deadline: self.over.clone(),
             cancelled: taken.cancelled.clone(),
         };
         let tell = |progress| {
@@ -193,7 +193,7 @@ impl Desk {
                 self.running.note(progress);
             }
         };
-        let result = self.worker.work(assignment, ends, tell).await;
+        let result = self.worker.run(job, stop, tell).await;
         // First: who waits for the end of all jobs then waits for the monitor to be told of them.
         self.reporter.tell(&result);
         self.memory.done(taken.sequence, &result);

@@ -1,35 +1,35 @@
-//! Between 5 and 6: vectors of the text and its summary, where the configuration asks for them.
+//! Stage 6: computes embeddings of the text and its summary, where `worker.embeddings` asks for them.
 
 use std::sync::Arc;
 
 use precis_engine::{Engine, Generated, RowError};
 use precis_runtime::config::EmbeddingTexts;
 use precis_schemas::embedding::{Embeddings, Vector};
+use precis_schemas::{GenerationParams, JobId};
 
-use super::detokenize::summary_of;
-use super::infer::{Inferred, RowOutcome};
+use crate::summary::summary_of;
 
-/// Adds the vectors to a row that has a summary. The text's is a by-product of reading it; the summary has to be read for
-/// it, which takes a pass of the encoder.
+/// Returns the embeddings of a generated summary; none if the configuration asks for none.
 ///
-/// A summary without a vector is still a summary: what fails here is logged and left out.
-pub async fn embed(engine: &Arc<Engine>, wanted: EmbeddingTexts, inferred: &mut Inferred) {
-    let RowOutcome::Done(generated) = &inferred.outcome else {
-        return;
+/// The encoder has already computed the text's embedding. The summary's takes another pass. An embedding that fails is
+/// logged and left out: the summary is still good.
+pub async fn embed(
+    engine: &Arc<Engine>,
+    texts: EmbeddingTexts,
+    id: &JobId,
+    generated: &Generated,
+    params: &GenerationParams,
+) -> Option<Embeddings> {
+    let summary = match texts {
+        EmbeddingTexts::None => return None,
+        EmbeddingTexts::Document => None,
+        EmbeddingTexts::Both => embed_summary(engine, id, summary_of(&generated.text, params)).await,
     };
-    if wanted == EmbeddingTexts::None {
-        return;
-    }
     let document = vector(&generated.embedding);
-    let summary = match wanted {
-        EmbeddingTexts::Both => of_summary(engine, generated, inferred).await,
-        EmbeddingTexts::None | EmbeddingTexts::Document => None,
-    };
-    inferred.embeddings = Some(Embeddings { document, summary });
+    Some(Embeddings { document, summary })
 }
 
-async fn of_summary(engine: &Arc<Engine>, generated: &Generated, inferred: &Inferred) -> Option<Vector> {
-    let summary = summary_of(&generated.text, &inferred.row.wanted);
+async fn embed_summary(engine: &Arc<Engine>, id: &JobId, summary: String) -> Option<Vector> {
     if summary.is_empty() {
         return None;
     }
@@ -37,17 +37,16 @@ async fn of_summary(engine: &Arc<Engine>, generated: &Generated, inferred: &Infe
     let embedded = tokio::task::spawn_blocking(move || -> Result<Vec<f32>, RowError> {
         engine.embed(&engine.tokenize(&summary)?)
     });
-    let failed = match embedded.await {
+    let error = match embedded.await {
         Ok(Ok(numbers)) => return vector(&numbers),
         Ok(Err(error)) => error.to_string(),
         Err(panic) => panic.to_string(),
     };
-    let job = &inferred.row.tokenized.accepted.job.id;
-    tracing::warn!(%job, error = failed, "the summary has no vector");
+    tracing::warn!(job = %id, error, "embedding the summary failed");
     None
 }
 
-/// Nothing when a number is not finite, as half precision may bring about: nobody could use it.
+/// Returns none for a vector with numbers that are not finite, which half precision can produce.
 fn vector(numbers: &[f32]) -> Option<Vector> {
     let usable = !numbers.is_empty() && numbers.iter().all(|number| number.is_finite());
     usable.then(|| Vector(numbers.to_vec()))
@@ -58,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vector_that_nobody_could_use_is_none() {
+    fn vectors_that_are_empty_or_not_finite_are_left_out() {
         assert_eq!(vector(&[1.0, -2.0]), Some(Vector(vec![1.0, -2.0])));
         assert_eq!(vector(&[]), None);
         assert_eq!(vector(&[1.0, f32::NAN]), None);

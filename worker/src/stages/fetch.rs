@@ -1,8 +1,8 @@
-//! Stage 1: pull messages, one task for each lane, as many as the next batch has room for.
+//! Stage 1: pulls jobs, with one task per lane, as many as the engine has room for.
 //!
-//! Each lane's first pull of a round asks for its share by weight, so that bulk work always moves a
-//! little; what a lane leaves free, the others get. Pulls stand open for a second at most, also while a
-//! batch is in the model, so that at most the room of one batch a lane is held beyond it.
+//! The first pull of each lane in a round asks for the lane's share by weight, so that bulk jobs always make some
+//! progress. Capacity that a lane leaves free goes to the others. A pull waits for at most a second, also while the
+//! engine is busy, so that each lane holds at most one batch of jobs in advance.
 
 use std::time::Duration;
 
@@ -11,40 +11,53 @@ use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{self, Message};
 use futures::StreamExt;
 use jiff::Timestamp;
-use precis_runtime::clock;
+use precis_runtime::backoff::Backoff;
+use precis_runtime::clock::{self, Instant};
 use precis_runtime::config::NatsConfig;
 use precis_runtime::topology::{self, TopologyError};
+use precis_runtime::trace_context::TraceContext;
 use precis_schemas::topology::{TopologyLimits, worker_consumer};
 use precis_schemas::{Lane, Token, time};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::{Acker, Lease, Leases};
 use crate::metrics;
 
-/// How long a pull stands open when there is nothing to do.
-const IDLE: Duration = Duration::from_secs(1);
-/// First pause after a failed pull; doubled up to a few seconds. During an election of a cluster pulls
-/// fail at once, and without the pause this would be a hot loop.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How long a pull waits for jobs.
+const PULL_WAIT: Duration = Duration::from_secs(1);
+/// Delays after failed pulls. While a cluster elects a leader, pulls fail at once.
+const MIN_DELAY: Duration = Duration::from_millis(100);
+const MAX_DELAY: Duration = Duration::from_secs(3);
+/// Messages that all lanes may have ready for the pipeline.
+const EVENT_CAPACITY: usize = 1024;
 
-/// A message that this worker holds.
+/// A job that was delivered to this worker.
 pub struct Fetched {
     /// Subject, headers and body.
     pub message: async_nats::Message,
-    /// The hold on it.
+    /// The delivery.
+    pub delivery: Delivery,
+    /// The worker's hold on the job.
     pub lease: Lease,
-    /// Sequence in `JOBS`.
+}
+
+/// One delivery of a job.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Sequence of the job in `JOBS`.
     pub sequence: u64,
-    /// How often it had been delivered, this time included.
+    /// Number of this delivery, starting at 1.
     pub attempt: u64,
-    /// When the stream took it.
+    /// When the stream stored the job.
     pub submitted_at: Timestamp,
-    /// When it was received here.
+    /// When this worker received the job.
     pub received_at: Timestamp,
+    /// The trace of the request that submitted the job.
+    pub trace: Option<TraceContext>,
+    /// The span of the fetch that delivered the job, while traces are exported.
+    pub fetch_span: Option<TraceContext>,
 }
 
 struct Pull {
@@ -54,19 +67,20 @@ struct Pull {
 
 enum Event {
     Message(Box<Fetched>),
-    /// The lane's pull has ended.
-    Done(usize),
+    /// The pull of the lane with this index has ended.
+    PullEnded(usize),
 }
 
 struct LaneState {
     lane: Lane,
     pulls: mpsc::Sender<Pull>,
+    /// Whether a pull is open.
     open: bool,
-    /// Whether the lane has had its share in this round.
+    /// Whether the lane got its share in this round.
     had_share: bool,
 }
 
-/// Pulls the lanes of one worker.
+/// Fetches jobs from the lanes of one worker.
 pub struct Fetcher {
     lanes: Vec<LaneState>,
     events: mpsc::Receiver<Event>,
@@ -77,25 +91,25 @@ fn weight(lane: Lane) -> usize {
     lane.weight() as usize
 }
 
-/// `room` times the lane's part of all weights, at least 1.
-fn share(room: usize, lane: Lane, lanes: impl Iterator<Item = Lane>) -> usize {
-    let all: usize = lanes.map(weight).sum();
-    (room * weight(lane) / all.max(1)).max(1)
+/// Returns the part of `capacity` that a lane gets by its weight, at least 1.
+fn share(capacity: usize, lane: Lane, lanes: impl Iterator<Item = Lane>) -> usize {
+    let total: usize = lanes.map(weight).sum();
+    (capacity * weight(lane) / total.max(1)).max(1)
 }
 
 impl Fetcher {
-    /// Starts a task for each lane.
+    /// Starts one task per lane. `max_lease` bounds the lease of each job.
     ///
     /// # Errors
-    /// When a lane's consumer can't be had.
+    /// When the consumer of a lane is unavailable.
     pub async fn start(
         queue: &LaneQueue,
         lanes: &[Lane],
         leases: &Leases,
-        hold_for: Duration,
+        max_lease: Duration,
         stop: CancellationToken,
     ) -> Result<Self, TopologyError> {
-        let (sender, events) = mpsc::channel(1024);
+        let (sender, events) = mpsc::channel(EVENT_CAPACITY);
         let mut states = Vec::with_capacity(lanes.len());
         for (index, lane) in lanes.iter().copied().enumerate() {
             let (pulls, requests) = mpsc::channel(1);
@@ -105,7 +119,7 @@ impl Fetcher {
                 consumer: queue.consumer(lane).await?,
                 queue: queue.clone(),
                 leases: leases.clone(),
-                hold_for,
+                max_lease,
                 events: sender.clone(),
                 stop: stop.clone(),
             };
@@ -124,26 +138,27 @@ impl Fetcher {
         })
     }
 
-    /// The next batch: waits for a first message, then up to `linger` for more, at most `room` in all.
-    /// None when the worker is to stop; what was pulled has then been handed back.
-    pub async fn next(&mut self, room: usize, linger: Duration) -> Option<Vec<Fetched>> {
-        let mut taken: Vec<Fetched> = Vec::with_capacity(room);
-        let mut give_up: Option<Instant> = None;
+    /// Waits for a job, and up to `linger` for more; returns at most `capacity` jobs.
+    ///
+    /// Returns none when the worker stops. Jobs that were fetched by then are handed back.
+    pub async fn next(&mut self, capacity: usize, linger: Duration) -> Option<Vec<Fetched>> {
+        let mut fetched: Vec<Fetched> = Vec::with_capacity(capacity);
+        let mut linger_until: Option<Instant> = None;
         for lane in &mut self.lanes {
             lane.had_share = false;
         }
-        while taken.len() < room {
+        while fetched.len() < capacity {
             if self.stop.is_cancelled() {
-                self.hand_back(taken).await;
+                self.hand_back(fetched).await;
                 return None;
             }
-            self.open_pulls(room - taken.len(), give_up).await;
-            let event = match give_up {
+            self.open_pulls(capacity - fetched.len(), linger_until).await;
+            let event = match linger_until {
                 None => tokio::select! {
                     event = self.events.recv() => event,
                     () = self.stop.cancelled() => continue,
                 },
-                // What is there is taken. A timer would wait for its next tick, a millisecond off.
+                // A timer would fire only at its next tick, up to a millisecond later.
                 Some(_) if linger.is_zero() => match self.events.try_recv() {
                     Ok(event) => Some(event),
                     Err(TryRecvError::Empty) => break,
@@ -155,78 +170,78 @@ impl Fetcher {
                 },
             };
             match event {
-                Some(Event::Message(fetched)) => {
-                    taken.push(*fetched);
-                    give_up.get_or_insert_with(|| Instant::now() + linger);
+                Some(Event::Message(job)) => {
+                    fetched.push(*job);
+                    linger_until.get_or_insert_with(|| Instant::now() + linger);
                 }
-                Some(Event::Done(index)) => self.lanes[index].open = false,
-                // Every lane's task has ended, which they only do when this is dropped, or by a defect.
+                Some(Event::PullEnded(index)) => self.lanes[index].open = false,
+                // All lane tasks have ended, which is a bug.
                 None => {
-                    self.hand_back(taken).await;
+                    self.hand_back(fetched).await;
                     return None;
                 }
             }
         }
-        Some(taken)
+        Some(fetched)
     }
 
-    async fn open_pulls(&mut self, room: usize, give_up: Option<Instant>) {
-        let expires = give_up.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
-        // A pull that would expire at once is not worth its round trip.
+    async fn open_pulls(&mut self, capacity: usize, linger_until: Option<Instant>) {
+        let expires = linger_until.map_or(PULL_WAIT, |at| at.saturating_duration_since(Instant::now()));
+        // A shorter pull would expire before it reaches the server.
         if expires < Duration::from_millis(1) {
             return;
         }
         let all: Vec<Lane> = self.lanes.iter().map(|state| state.lane).collect();
         for state in self.lanes.iter_mut().filter(|state| !state.open) {
             let count = if state.had_share {
-                room
+                capacity
             } else {
-                share(room, state.lane, all.iter().copied())
+                share(capacity, state.lane, all.iter().copied())
             };
             state.had_share = true;
             state.open = state.pulls.send(Pull { count, expires }).await.is_ok();
         }
     }
 
-    /// Waits until no pull stands open and hands back everything that was not begun.
-    async fn hand_back(&mut self, taken: Vec<Fetched>) {
-        for fetched in taken {
-            fetched.lease.hand_back(Duration::ZERO).await;
+    /// Hands back `fetched` and every job that open pulls still deliver.
+    async fn hand_back(&mut self, fetched: Vec<Fetched>) {
+        for job in fetched {
+            job.lease.hand_back(Duration::ZERO).await;
         }
         while self.lanes.iter().any(|state| state.open) {
-            match tokio::time::timeout(IDLE * 3, self.events.recv()).await {
-                Ok(Some(Event::Message(fetched))) => fetched.lease.hand_back(Duration::ZERO).await,
-                Ok(Some(Event::Done(index))) => self.lanes[index].open = false,
+            match tokio::time::timeout(PULL_WAIT * 3, self.events.recv()).await {
+                Ok(Some(Event::Message(job))) => job.lease.hand_back(Duration::ZERO).await,
+                Ok(Some(Event::PullEnded(index))) => self.lanes[index].open = false,
                 Ok(None) | Err(_) => return,
             }
         }
         while let Ok(event) = self.events.try_recv() {
-            if let Event::Message(fetched) = event {
-                fetched.lease.hand_back(Duration::ZERO).await;
+            if let Event::Message(job) = event {
+                job.lease.hand_back(Duration::ZERO).await;
             }
         }
     }
 }
 
-/// Where the lanes' consumers come from.
+/// Where the consumers of the lanes come from. Cheap to clone.
 #[derive(Clone)]
 pub struct LaneQueue {
     /// The connection.
     pub client: Client,
-    /// JetStream on it.
+    /// JetStream on that connection.
     pub jetstream: jetstream::Context,
     /// The model whose jobs are pulled.
     pub model: Token,
     /// Time without progress after which a job is delivered again.
     pub ack_wait: Duration,
-    /// Limits of the streams, should they have to be set up again.
+    /// Limits of the streams, for a server that lost them.
     pub limits: TopologyLimits,
     /// How streams and consumers are set up.
     pub settings: NatsConfig,
 }
 
 impl LaneQueue {
-    /// The consumer of a lane, set up if needed.
+    /// Returns the consumer of a lane, and creates it if needed.
     async fn consumer(&self, lane: Lane) -> Result<PullConsumer, TopologyError> {
         let NatsConfig {
             replicas,
@@ -237,8 +252,8 @@ impl LaneQueue {
         topology::consumer(&self.jetstream, &spec, replicas, manage_topology).await
     }
 
-    /// As [`LaneQueue::consumer`], on a server that may have lost its streams.
-    async fn consumer_again(&self, lane: Lane) -> Result<PullConsumer, TopologyError> {
+    /// Returns the consumer of a lane on a server that may have lost its streams.
+    async fn restore_consumer(&self, lane: Lane) -> Result<PullConsumer, TopologyError> {
         let NatsConfig {
             replicas,
             manage_topology,
@@ -255,33 +270,28 @@ struct LaneTask {
     consumer: PullConsumer,
     queue: LaneQueue,
     leases: Leases,
-    hold_for: Duration,
+    max_lease: Duration,
     events: mpsc::Sender<Event>,
     stop: CancellationToken,
 }
 
 impl LaneTask {
     async fn run(mut self, mut requests: mpsc::Receiver<Pull>) {
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(MIN_DELAY, MAX_DELAY);
         while let Some(pull) = requests.recv().await {
             match self.pull(&pull).await {
-                Ok(()) => pause = FIRST_PAUSE,
+                Ok(()) => backoff.reset(),
                 Err(error) => {
                     metrics::fetch_failed(self.lane);
-                    tracing::warn!(lane = %self.lane, %error, "a pull failed");
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = self.stop.cancelled() => {}
-                    }
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    // The consumer, or the whole stream, may be gone.
-                    match self.queue.consumer_again(self.lane).await {
+                    tracing::warn!(lane = %self.lane, %error, "pull failed; retrying");
+                    backoff.wait(&self.stop).await;
+                    match self.queue.restore_consumer(self.lane).await {
                         Ok(consumer) => self.consumer = consumer,
-                        Err(error) => tracing::warn!(lane = %self.lane, %error, "no consumer"),
+                        Err(error) => tracing::warn!(lane = %self.lane, %error, "consumer unavailable"),
                     }
                 }
             }
-            if self.events.send(Event::Done(self.index)).await.is_err() {
+            if self.events.send(Event::PullEnded(self.index)).await.is_err() {
                 return;
             }
         }
@@ -306,18 +316,22 @@ impl LaneTask {
 
     fn receive(&self, message: Message) -> Result<Fetched, async_nats::Error> {
         let info = message.info()?;
-        let (sequence, delivered) = (info.stream_sequence, info.delivered);
         let submitted_at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos())?;
+        let delivery = Delivery {
+            sequence: info.stream_sequence,
+            attempt: u64::try_from(info.delivered).unwrap_or(1).max(1),
+            submitted_at: time::to_millis(submitted_at),
+            received_at: clock::now(),
+            trace: TraceContext::from_message(message.headers.as_ref()),
+            fetch_span: None,
+        };
         let Message { message, context: _ } = message;
         let reply = message.reply.clone().ok_or("a message without a reply subject")?;
         let acker = Acker::new(self.queue.client.clone(), reply);
         Ok(Fetched {
             message,
-            lease: self.leases.hold(acker, self.hold_for),
-            sequence,
-            attempt: u64::try_from(delivered).unwrap_or(1).max(1),
-            submitted_at: time::to_millis(submitted_at),
-            received_at: clock::now(),
+            delivery,
+            lease: self.leases.acquire(acker, self.max_lease),
         })
     }
 }
@@ -327,11 +341,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_lane_has_a_share_and_high_the_largest() {
-        let shares = |room| {
+    fn lanes_share_the_capacity_by_weight_and_each_gets_some() {
+        let shares = |capacity| {
             Lane::ALL
                 .iter()
-                .map(|lane| share(room, *lane, Lane::ALL.iter().copied()))
+                .map(|lane| share(capacity, *lane, Lane::ALL.iter().copied()))
                 .collect::<Vec<_>>()
         };
         assert_eq!(shares(8), [4, 2, 1]);

@@ -1,185 +1,199 @@
-//! Stage 7: publish the result so that the first one wins.
+//! Stage 9: publishes the result, so that the first result of a job wins.
 
 use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, message::PublishMessage};
 use bytes::Bytes;
+use precis_runtime::backoff::Backoff;
 use precis_runtime::json;
 use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::results::Results;
 use precis_runtime::trace_context::TraceContext;
 use precis_runtime::webhooks;
 use precis_schemas::dead::DeadLetter;
-use precis_schemas::{JobResult, Token, headers, subject};
+use precis_schemas::termination::dead_task;
+use precis_schemas::{JobResult, headers, subject};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
 
-/// First pause before a publish is tried again; doubled up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Times that an unexplained refusal is tried again.
-const MOST_REFUSALS: u32 = 4;
+/// Delays between the retries of a publish.
+const MIN_DELAY: Duration = Duration::from_millis(100);
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// Retries after an error that is neither a full stream nor a lost connection.
+const MAX_OTHER_ERRORS: u32 = 4;
+/// Bytes of a result's JSON besides its texts.
+const JSON_OVERHEAD_BYTES: usize = 2_048;
 
-/// What became of a publish.
+/// A message was not stored: the worker is stopping, or the server rejects the message. The job must be delivered again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the message was not stored")]
+pub struct NotStored;
+
+/// How an attempt to store a message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Published {
-    /// The stream has it.
+enum PublishOutcome {
+    /// The stream stored the message.
     Stored,
-    /// Another worker's result was there first; this one is dropped.
-    SomebodyWasFirst,
-    /// The message is larger than the server takes.
+    /// The subject has another last message than expected.
+    AlreadyAnswered,
+    /// The message exceeds the server's size limit.
     TooLarge,
-    /// It could not be stored: the worker has to go, or the server refuses it.
-    GivenUp,
+    /// Retrying was given up.
+    NotStored,
 }
 
-/// Publishes results and dead letters.
+/// Publishes results and dead letters. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
     jetstream: jetstream::Context,
     results: Results,
-    hurry: CancellationToken,
+    drain_deadline: CancellationToken,
 }
 
 impl Publisher {
-    /// A publisher that gives up when `hurry` is cancelled, and not before.
-    pub fn new(jetstream: jetstream::Context, results: Results, hurry: CancellationToken) -> Self {
+    /// Creates a publisher that retries until `drain_deadline` is cancelled.
+    pub fn new(jetstream: jetstream::Context, results: Results, drain_deadline: CancellationToken) -> Self {
         Self {
             jetstream,
             results,
-            hurry,
+            drain_deadline,
         }
     }
 
-    /// Publishes a result. The job is settled unless this says `GivenUp`.
-    pub async fn result(&self, result: &JobResult, trace: Option<&TraceContext>) -> Published {
-        // Before the result: then none is missed, wherever the worker is cut off.
+    /// Publishes a result, unless the job already has a final one.
+    ///
+    /// # Errors
+    /// When neither this result nor an earlier one is stored.
+    pub async fn result(&self, result: &JobResult, trace: Option<&TraceContext>) -> Result<(), NotStored> {
+        // Announce first: a crash in between then repeats the announcement instead of losing it.
         if let Err(error) = webhooks::announce_end(&self.jetstream, result).await {
-            tracing::warn!(job = %result.id, %error, "the webhook of a job can't be announced");
-            return Published::GivenUp;
+            tracing::warn!(job = %result.id, %error, "webhook not announced; the job is delivered again");
+            return Err(NotStored);
         }
         let texts = result.text.len() + result.reference.as_ref().map_or(0, String::len);
-        let mut published = self.first_of_its_id(result, encode(result, texts), trace).await;
-        if published == Published::TooLarge {
-            // The job came through, so its answer must: without what the client has anyway.
-            tracing::warn!(job = %result.id, "the result is too large with its texts; publishing it without");
+        let mut outcome = self.publish_once(result, encode(result, texts), trace).await;
+        if outcome == PublishOutcome::TooLarge {
+            // The client has these fields already, and needs the answer.
+            tracing::warn!(job = %result.id, "result exceeds the size limit; publishing it without its texts");
             let small = JobResult {
                 text: String::new(),
                 reference: None,
                 metadata: Default::default(),
                 ..result.clone()
             };
-            published = self.first_of_its_id(result, encode(&small, 0), trace).await;
+            outcome = self.publish_once(result, encode(&small, 0), trace).await;
         }
-        match published {
-            Published::Stored => metrics::answered(result),
-            Published::SomebodyWasFirst => metrics::late(),
-            Published::TooLarge | Published::GivenUp => return Published::GivenUp,
+        match outcome {
+            PublishOutcome::Stored => metrics::job_answered(result),
+            PublishOutcome::AlreadyAnswered => metrics::late_result(),
+            PublishOutcome::TooLarge | PublishOutcome::NotStored => return Err(NotStored),
         }
-        published
+        Ok(())
     }
 
-    /// Publishes `body`, the record of `result`, unless its id has one that is final.
-    async fn first_of_its_id(
+    /// Publishes `body`, the JSON of `result`, unless the job already has a final result.
+    async fn publish_once(
         &self,
         result: &JobResult,
         body: Bytes,
         trace: Option<&TraceContext>,
-    ) -> Published {
+    ) -> PublishOutcome {
         let subject = subject::result_of(&result.id);
-        let published = self
-            .until_stored(&subject, body.clone(), instead_of(0, trace))
+        let outcome = self
+            .publish_with_retries(&subject, body.clone(), result_headers(0, trace))
             .await;
-        if published != Published::SomebodyWasFirst {
-            return published;
+        if outcome != PublishOutcome::AlreadyAnswered {
+            return outcome;
         }
         match self.results.giving_way(&result.id, result.job_sequence).await {
             Ok(Some(earlier)) => {
-                self.until_stored(&subject, body, instead_of(earlier, trace))
+                self.publish_with_retries(&subject, body, result_headers(earlier, trace))
                     .await
             }
-            Ok(None) => Published::SomebodyWasFirst,
+            Ok(None) => PublishOutcome::AlreadyAnswered,
             Err(error) => {
-                tracing::warn!(job = %result.id, %error, "the result that came first can't be read");
-                Published::GivenUp
+                tracing::warn!(job = %result.id, %error, "earlier result can't be read; the job is delivered again");
+                PublishOutcome::NotStored
             }
         }
     }
 
-    /// Publishes a dead letter; the same job's twice is one.
-    pub async fn dead_letter(&self, mut letter: DeadLetter) -> Published {
-        let kind = letter.subject.split('.').nth(4).unwrap_or("unknown");
-        let subject = subject::dead_of(&Token::sanitized(kind));
+    /// Publishes a dead letter, at most once per job.
+    ///
+    /// # Errors
+    /// When the letter is not stored.
+    pub async fn dead_letter(&self, mut letter: DeadLetter) -> Result<(), NotStored> {
+        let subject = subject::dead_of(&dead_task(&letter.subject));
         let mut headers = HeaderMap::new();
         headers.insert(headers::MESSAGE_ID, format!("dead-{}", letter.job_sequence));
-        // A header is one line of visible characters; a subject that is not is in the letter all the same.
+        // A header holds visible ASCII only. The letter itself has the subject in any case.
         if letter.subject.bytes().all(|byte| byte.is_ascii_graphic()) {
             headers.insert(headers::ORIGINAL_SUBJECT, letter.subject.as_str());
         }
         headers.insert(headers::DEAD_REASON, letter.reason.code.as_str());
-        let published = self
-            .until_stored(&subject, encode(&letter, 0), headers.clone())
+        let mut outcome = self
+            .publish_with_retries(&subject, encode(&letter, 0), headers.clone())
             .await;
-        if published != Published::TooLarge {
-            return published;
+        if outcome == PublishOutcome::TooLarge {
+            letter.strip_body();
+            outcome = self
+                .publish_with_retries(&subject, encode(&letter, 0), headers)
+                .await;
         }
-        letter.strip_body();
-        match self.until_stored(&subject, encode(&letter, 0), headers).await {
-            Published::TooLarge => Published::GivenUp,
-            published => published,
+        match outcome {
+            PublishOutcome::Stored | PublishOutcome::AlreadyAnswered => Ok(()),
+            PublishOutcome::TooLarge | PublishOutcome::NotStored => Err(NotStored),
         }
     }
 
-    async fn until_stored(&self, subject: &str, body: Bytes, headers: HeaderMap) -> Published {
-        let mut pause = FIRST_PAUSE;
-        let mut refusals = 0;
+    async fn publish_with_retries(&self, subject: &str, body: Bytes, headers: HeaderMap) -> PublishOutcome {
+        let mut backoff = Backoff::new(MIN_DELAY, MAX_DELAY);
+        let mut other_errors = 0;
         loop {
             let message = PublishMessage::build()
                 .headers(headers.clone())
                 .payload(body.clone());
-            let sent = match self.jetstream.send_publish(subject.to_owned(), message).await {
+            let published = match self.jetstream.send_publish(subject.to_owned(), message).await {
                 Ok(ack) => ack.await.map(|_| ()),
                 Err(error) => Err(error),
             };
-            let error = match sent {
-                Ok(()) => return Published::Stored,
+            let error = match published {
+                Ok(()) => return PublishOutcome::Stored,
                 Err(error) => error,
             };
             match classify(&error) {
-                PublishFailure::NotFirst => return Published::SomebodyWasFirst,
-                PublishFailure::TooLarge => return Published::TooLarge,
+                PublishFailure::NotFirst => return PublishOutcome::AlreadyAnswered,
+                PublishFailure::TooLarge => return PublishOutcome::TooLarge,
                 PublishFailure::Full | PublishFailure::Unavailable => {}
-                // A refusal that does not pass must not hold up everything else.
-                PublishFailure::Other if refusals == MOST_REFUSALS => return Published::GivenUp,
-                PublishFailure::Other => refusals += 1,
+                // A permanent error must not block the worker.
+                PublishFailure::Other if other_errors == MAX_OTHER_ERRORS => {
+                    return PublishOutcome::NotStored;
+                }
+                PublishFailure::Other => other_errors += 1,
             }
-            tracing::warn!(subject, %error, "publishing failed; trying again");
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-                () = self.hurry.cancelled() => return Published::GivenUp,
+            tracing::warn!(subject, %error, "publishing failed; retrying");
+            if !backoff.wait(&self.drain_deadline).await {
+                return PublishOutcome::NotStored;
             }
         }
     }
 }
 
-/// Headers with which a publish is refused unless the subject's last message is the one at `sequence`; 0: unless it has
-/// none.
-fn instead_of(sequence: u64, trace: Option<&TraceContext>) -> HeaderMap {
+/// Returns headers with which the server rejects the message unless `last_sequence` is the subject's last message. 0
+/// stands for a subject without messages.
+fn result_headers(last_sequence: u64, trace: Option<&TraceContext>) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(headers::EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
+    headers.insert(headers::EXPECTED_LAST_SUBJECT_SEQUENCE, last_sequence.to_string());
     if let Some(trace) = trace {
         trace.write_to(&mut headers);
     }
     headers
 }
 
-/// Bytes of a result besides its texts.
-const BESIDES_TEXTS: usize = 2_048;
-
-/// A struct of texts, numbers and times always has a JSON form.
-fn encode(message: &impl Serialize, texts: usize) -> Bytes {
-    json::to_bytes(message, texts + texts / 16 + BESIDES_TEXTS).unwrap_or_default()
+/// Encodes a message as JSON. Its types always have a JSON form.
+fn encode(message: &impl Serialize, text_bytes: usize) -> Bytes {
+    json::to_bytes(message, text_bytes + text_bytes / 16 + JSON_OVERHEAD_BYTES).unwrap_or_default()
 }

@@ -1,19 +1,14 @@
-//! Stage 6b, of the task `score`: the summary against the reference. One that came with the job needs no model.
+//! Stage 8: scores the summary against the reference, for the task `score`.
 
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::scores::{Prf, Scores};
 use precis_schemas::{JobResult, Outcome, Task};
 use precis_scoring::{Rouge, bleu};
 
-use super::decode::Accepted;
-use super::detokenize::{Signature, result_of_given};
-use super::publish_result::Publisher;
-use super::settle;
-
 /// Scores `summary` against `reference`.
 ///
 /// # Errors
-/// When the two are too long to be compared in bounded time.
+/// When the texts are too long to be compared in bounded time.
 pub fn score(summary: &str, reference: &str, stemmed: bool) -> Result<Scores, Refusal> {
     let rouge = Rouge::new(stemmed)
         .try_score(reference, summary, Rouge::DEFAULT_LIMIT)
@@ -38,20 +33,20 @@ pub fn score(summary: &str, reference: &str, stemmed: bool) -> Result<Scores, Re
     })
 }
 
-/// `result` with scores, if its task is to score and it has a summary; failed when it can't be scored.
+/// Adds scores to the result of a `score` job that has a summary. The job fails if its texts can't be scored.
 ///
-/// Scores are arithmetic over whole texts: not on the threads that serve the network.
-pub async fn scored(result: JobResult, stemmed: bool) -> JobResult {
+/// Scoring long texts takes a while, so it runs on a blocking thread.
+pub async fn add_scores(result: JobResult, stemmed: bool) -> JobResult {
     let (Task::Score, Some(summary), Some(reference)) = (result.task, &result.summary, &result.reference)
     else {
         return result;
     };
     let (summary, reference) = (summary.clone(), reference.clone());
-    let outcome = match tokio::task::spawn_blocking(move || score(&summary, &reference, stemmed)).await {
-        Ok(outcome) => outcome,
+    let scores = match tokio::task::spawn_blocking(move || score(&summary, &reference, stemmed)).await {
+        Ok(scores) => scores,
         Err(panic) => Err(Refusal::new(ErrorCode::Internal, panic.to_string())),
     };
-    match outcome {
+    match scores {
         Ok(scores) => JobResult {
             scores: Some(scores),
             ..result
@@ -65,19 +60,12 @@ pub async fn scored(result: JobResult, stemmed: bool) -> JobResult {
     }
 }
 
-/// Answers a job that brings its summary.
-pub async fn given(accepted: Accepted, publisher: &Publisher, signature: &Signature) {
-    let stemmed = accepted.job.stemmed;
-    let result = scored(result_of_given(&accepted, signature), stemmed).await;
-    settle::finished(accepted, &result, None, publisher).await;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn words_or_their_stems_are_compared() {
+    fn stemming_compares_stems_instead_of_words() {
         let (summary, reference) = ("the river rises", "the rivers rise");
         let plain = score(summary, reference, false).unwrap();
         let stemmed = score(summary, reference, true).unwrap();
@@ -88,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_too_long_together_are_refused() {
+    fn texts_that_are_too_long_to_compare_are_refused() {
         let long = "word ".repeat(10_000);
         assert_eq!(
             score(&long, &long, false).unwrap_err().code,

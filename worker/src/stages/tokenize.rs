@@ -1,63 +1,51 @@
-//! Stage 3: text to tokens.
+//! Stage 3: turns the text into tokens.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use tokio::time::Instant;
 
-use precis_engine::Encoded;
+use precis_engine::{Encoded, Engine};
+use precis_runtime::clock::Instant;
+use precis_schemas::error_code::{ErrorCode, Refusal};
 
-use super::decode::Accepted;
-use crate::serving::Serving;
+/// Texts of up to this many bytes are tokenized on the calling thread: switching threads would take longer.
+const MAX_INLINE_BYTES: usize = 4 << 10;
 
-/// A text of up to so many bytes is read where it is: handing it to another thread and back costs as well, and the thread is
-/// not held for long.
-const SHORT: usize = 4 << 10;
-
-/// A job with its tokens.
+/// A text as tokens.
+#[derive(Debug)]
 pub struct Tokenized {
-    /// The job.
-    pub accepted: Accepted,
-    /// The model that it goes to, whatever comes after it.
-    pub serving: Arc<Serving>,
-    /// What the model will read.
+    /// The tokens, cut to what the model reads.
     pub encoded: Encoded,
-    /// How long this took, in milliseconds.
-    pub tokenize_ms: f64,
+    /// How long tokenization took, in milliseconds.
+    pub millis: f64,
 }
 
-/// Turns a job's text into the tokens that the model reads, cut to what it can read.
-///
-/// Long texts take a while, so that they are read on a thread for blocking work; a panic in the tokenizer costs
-/// only this job.
+/// Tokenizes a text, on a blocking thread if it is long. A panic of the tokenizer fails only this job.
 ///
 /// # Errors
-/// When the tokenizer refuses the text; the job comes back with the reason.
-pub async fn tokenize(
-    serving: Arc<Serving>,
-    accepted: Accepted,
-) -> Result<Tokenized, Box<(Accepted, String)>> {
-    let begun = Instant::now();
-    let text = &accepted.job.text;
-    let outcome = if text.len() <= SHORT {
-        // Nothing of the engine's is left half done: a tokenizer only reads.
-        match catch_unwind(AssertUnwindSafe(|| serving.engine.tokenize(text))) {
-            Ok(outcome) => outcome.map_err(|error| error.to_string()),
-            Err(_) => Err("it panicked".to_owned()),
+/// When the tokenizer fails.
+pub async fn tokenize(engine: &Arc<Engine>, text: &str) -> Result<Tokenized, Refusal> {
+    let start = Instant::now();
+    let tokenized = if text.len() <= MAX_INLINE_BYTES {
+        // Tokenizing changes nothing in the engine, so a panic can't leave it broken.
+        match catch_unwind(AssertUnwindSafe(|| engine.tokenize(text))) {
+            Ok(encoded) => encoded.map_err(|error| error.to_string()),
+            Err(_) => Err("the tokenizer panicked".to_owned()),
         }
     } else {
-        let (engine, text) = (serving.engine.clone(), text.clone());
+        let (engine, text) = (engine.clone(), text.to_owned());
         match tokio::task::spawn_blocking(move || engine.tokenize(&text)).await {
-            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Ok(encoded) => encoded.map_err(|error| error.to_string()),
             Err(panic) => Err(panic.to_string()),
         }
     };
-    match outcome {
+    match tokenized {
         Ok(encoded) => Ok(Tokenized {
-            accepted,
-            serving,
             encoded,
-            tokenize_ms: begun.elapsed().as_secs_f64() * 1e3,
+            millis: start.elapsed().as_secs_f64() * 1e3,
         }),
-        Err(reason) => Err(Box::new((accepted, reason))),
+        Err(reason) => Err(Refusal::new(
+            ErrorCode::InferenceFailed,
+            format!("tokenizing the text failed: {reason}"),
+        )),
     }
 }

@@ -5,7 +5,7 @@ use anyhow::Context;
 use precis_engine::{
     Drafting, Engine, EngineOptions, GenerateRequest, GenerationParams, ModelSource, PrecisionChoice,
 };
-use precis_worker::stages::detokenize::{first_sentence_rule, summary_of};
+use precis_worker::summary::{first_sentence_rule, summary_of};
 use serde_json::{Value, json};
 
 use super::clock::{median, time};

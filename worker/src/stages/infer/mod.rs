@@ -1,113 +1,110 @@
-//! Stage 5: run the model on a job. It joins those that the engine is decoding already, and leaves them when it is done,
-//! when its deadline passes, when its client cancels it, or when the worker must hurry.
+//! Stage 5: generates the summary.
+//!
+//! The request joins the engine's decoding batch. It leaves the batch when it is finished, when its deadline passes, when
+//! its client cancels it, or when a stopping worker runs out of time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
-use precis_engine::{Engine, Event, Generated, Generation, RowError};
-use precis_runtime::clock;
+use precis_engine::{Engine, Generated, RowError};
+use precis_runtime::clock::{self, Instant};
 use precis_schemas::Job;
-use precis_schemas::embedding::Embeddings;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::time;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::Row;
 use super::decode;
-use super::long_text::{Reading, map_reduce};
+use super::generation::complete;
+use super::long_text::{ChunkStats, map_reduce};
+use super::request::ModelRequest;
 
-/// Time between two parts of a text that are told.
-const PARTS: Duration = Duration::from_millis(100);
-
-/// How a row ended.
-pub enum RowOutcome {
-    /// There is a summary.
-    Done(Box<Generated>),
-    /// Its deadline passed.
+/// How inference ended.
+#[derive(Debug)]
+pub enum InferenceOutcome {
+    /// The model generated a summary.
+    Generated(Box<Generated>),
+    /// The deadline passed.
     Expired(Refusal),
-    /// Its client cancelled it.
+    /// The client cancelled the job.
     Cancelled(Refusal),
-    /// The worker is going away and can't finish it.
-    HandBack,
-    /// The model failed on it: it may be tried again, here or elsewhere.
+    /// The worker stops before the job is finished.
+    Interrupted(Refusal),
+    /// The model failed on the job. A retry may succeed.
     Failed(Refusal),
-    /// It can never succeed.
-    Refused(Refusal),
+    /// The request is invalid. A retry can't succeed.
+    Invalid(Refusal),
 }
 
-/// A row and how it ended.
-pub struct Inferred {
-    /// The row.
-    pub row: Row,
+/// What inference produced.
+#[derive(Debug)]
+pub struct Inference {
     /// How it ended.
-    pub outcome: RowOutcome,
-    /// When it was given to the engine.
-    pub batch_began_at: Timestamp,
-    /// Jobs that were in hand then, this one included.
-    pub batch_size: usize,
-    /// Vectors of the texts; [`embed`](super::embed::embed) adds them.
-    pub embeddings: Option<Embeddings>,
-    /// How it was read, if in parts.
-    pub reading: Option<Reading>,
+    pub outcome: InferenceOutcome,
+    /// When the engine got the job.
+    pub started_at: Timestamp,
+    /// Set if the text was summarized in chunks.
+    pub chunks: Option<ChunkStats>,
 }
 
-/// What may end a row before the model does.
-pub struct Ends {
-    /// The worker must give up what it has begun.
-    pub hurry: CancellationToken,
-    /// The client doesn't want it any more.
+/// The signals that end inference early.
+#[derive(Debug, Clone, Default)]
+pub struct StopSignals {
+    /// Cancelled when a stopping worker must give up its running jobs.
+    pub drain_deadline: CancellationToken,
+    /// Cancelled when the client cancels the job.
     pub cancelled: CancellationToken,
 }
 
-/// Runs the model on a row. `parts` gets the tokens so far, now and then.
+/// Runs the model on a request. `progress` receives the tokens so far.
 pub async fn infer(
-    engine: Arc<Engine>,
-    row: Row,
-    batch_size: usize,
-    ends: Ends,
-    parts: mpsc::Sender<Arc<[u32]>>,
-) -> Inferred {
-    let batch_began_at = clock::now();
-    let mut reading = None;
+    engine: &Arc<Engine>,
+    job: &Job,
+    request: &ModelRequest,
+    stop: &StopSignals,
+    progress: mpsc::Sender<Arc<[u32]>>,
+) -> Inference {
+    let started_at = clock::now();
+    let mut chunks = None;
     let work = async {
-        match &row.long {
-            Some(long) => {
-                let (generated, read) = map_reduce(&engine, long.clone(), &parts).await?;
-                reading = Some(read);
+        match &request.long_text {
+            Some(long_text) => {
+                let (generated, stats) = map_reduce(engine, long_text.clone(), &progress).await?;
+                chunks = Some(stats);
                 Ok(generated)
             }
-            None => finished(engine.submit(&row.request)?, &parts).await,
+            None => complete(engine.submit(&request.generate)?, &progress).await,
         }
     };
-    let outcome = first_end(&row.tokenized.accepted.job, &ends, work).await;
-    Inferred {
-        row,
+    let outcome = until_stopped(job, stop, work).await;
+    Inference {
         outcome,
-        batch_began_at,
-        batch_size,
-        embeddings: None,
-        reading,
+        started_at,
+        chunks,
     }
 }
 
-/// The end of a job that comes first. What the model has under way for it is given up with `work`, which isn't even begun
-/// for a job that was cancelled on its way here.
-async fn first_end(
+/// Waits for `work` or the first stop signal. Dropping `work` takes its requests out of the engine; work on a job that
+/// was cancelled before it started is never polled.
+async fn until_stopped(
     job: &Job,
-    ends: &Ends,
+    stop: &StopSignals,
     work: impl Future<Output = Result<Box<Generated>, RowError>>,
-) -> RowOutcome {
+) -> InferenceOutcome {
     let cancelled = || {
-        RowOutcome::Cancelled(Refusal::new(
+        InferenceOutcome::Cancelled(Refusal::new(
             ErrorCode::Cancelled,
-            "the client cancelled the job while it was worked on",
+            "the client cancelled the job while it was running",
         ))
     };
-    if ends.cancelled.is_cancelled() {
+    let interrupted = || {
+        InferenceOutcome::Interrupted(Refusal::new(
+            ErrorCode::QueueUnavailable,
+            "the process stopped before the job was finished",
+        ))
+    };
+    if stop.cancelled.is_cancelled() {
         return cancelled();
     }
     let deadline = async {
@@ -117,58 +114,37 @@ async fn first_end(
         }
     };
     tokio::select! {
-        // What is done is done, even if its time is up.
+        // A finished summary counts even if its deadline passes at the same moment.
         biased;
         result = work => match result {
-            Ok(generated) => RowOutcome::Done(generated),
-            Err(error) => refused(error),
+            Ok(generated) => InferenceOutcome::Generated(generated),
+            Err(error) => outcome_of(error),
         },
-        () = ends.cancelled.cancelled() => cancelled(),
-        () = ends.hurry.cancelled() => RowOutcome::HandBack,
+        () = stop.cancelled.cancelled() => cancelled(),
+        () = stop.drain_deadline.cancelled() => interrupted(),
         () = deadline => match decode::expired(job, clock::now().max(job.deadline.unwrap_or_default())) {
-            Some(refusal) => RowOutcome::Expired(refusal),
-            None => RowOutcome::HandBack,
+            Some(refusal) => InferenceOutcome::Expired(refusal),
+            None => interrupted(),
         },
     }
 }
 
-/// Waits for the end of a generation, and tells parts of it on the way.
-pub(super) async fn finished(
-    mut generation: Generation,
-    parts: &mpsc::Sender<Arc<[u32]>>,
-) -> Result<Box<Generated>, RowError> {
-    let mut next_part = Instant::now() + PARTS;
-    while let Some(event) = generation.next().await {
-        match event {
-            Event::Started => {}
-            Event::Tokens(tokens) => {
-                if Instant::now() >= next_part {
-                    // Whoever tells is slower than the model: a later part says more.
-                    let _ = parts.try_send(tokens);
-                    next_part = Instant::now() + PARTS;
-                }
-            }
-            Event::Finished(generated) => return Ok(generated),
-            Event::Failed(error) => return Err(error),
-        }
-    }
-    Err(RowError::Compute("the engine has stopped".to_owned()))
-}
-
-/// The moment of a deadline by the clock that timers use.
+/// Converts a deadline to the clock that timers use.
 fn instant_of(deadline: Timestamp) -> Instant {
     let left = time::millis_between(clock::now(), deadline).max(0.0);
     Instant::now() + Duration::from_secs_f64((left / 1e3).min(1e9))
 }
 
-fn refused(error: RowError) -> RowOutcome {
+fn outcome_of(error: RowError) -> InferenceOutcome {
     match error {
-        RowError::Params(error) => RowOutcome::Refused(Refusal::new(
+        RowError::Params(error) => InferenceOutcome::Invalid(Refusal::new(
             ErrorCode::InvalidParameter,
             format!("params: {error}"),
         )),
-        RowError::EmptyInput => RowOutcome::Refused(Refusal::new(ErrorCode::EmptyText, error.to_string())),
-        error => RowOutcome::Failed(Refusal::new(ErrorCode::InferenceFailed, error.to_string())),
+        RowError::EmptyInput => {
+            InferenceOutcome::Invalid(Refusal::new(ErrorCode::EmptyText, error.to_string()))
+        }
+        error => InferenceOutcome::Failed(Refusal::new(ErrorCode::InferenceFailed, error.to_string())),
     }
 }
 

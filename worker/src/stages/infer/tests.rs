@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-/// The embedded model on one thread: all that it has in hand is one batch.
+/// The embedded model on one thread, so that all requests share one decoding batch.
 fn engine() -> Arc<Engine> {
     let options = EngineOptions {
         threads: 1,
@@ -23,67 +23,61 @@ fn request(engine: &Engine, text: &str, beams: usize, tokens: usize) -> Generate
     GenerateRequest::new(engine.tokenize(text).unwrap(), params)
 }
 
-fn ends() -> Ends {
-    Ends {
-        hurry: CancellationToken::new(),
-        cancelled: CancellationToken::new(),
-    }
-}
-
 fn job() -> Job {
     serde_json::from_value(json!({"id": "a", "text": "Rain fell."})).unwrap()
 }
 
-/// How 512 tokens end when `end` is called as soon as some of them are written. A neighbour in their batch doesn't notice.
-async fn ended_on_the_way(end: impl FnOnce(&Ends)) -> RowOutcome {
+/// Returns the outcome of a job of 512 tokens that `end` stops after some of them. Checks that another request in the
+/// same batch keeps its result.
+async fn outcome_when_stopped_midway(end: impl FnOnce(&StopSignals)) -> InferenceOutcome {
     let engine = engine();
     let short = request(&engine, "Snow fell over the town on Monday.", 2, 12);
     let alone = engine.submit(&short).unwrap().result().await.unwrap();
 
     let long = request(&engine, "Rain fell over the hills on Monday.", 8, 512);
-    let (parts, mut told) = mpsc::channel(8);
-    let ends = ends();
-    let begun = engine.submit(&long).unwrap();
-    // Owns the sender: where nothing is ever told, nobody waits for it.
-    let work = async move { finished(begun, &parts).await };
+    let (progress, mut tokens) = mpsc::channel(8);
+    let stop = StopSignals::default();
+    let generation = engine.submit(&long).unwrap();
+    // The future owns the sender: the receiver below must end with it.
+    let work = async move { complete(generation, &progress).await };
     let job = job();
     let neighbour = async {
-        assert!(told.recv().await.unwrap().len() < 512);
+        assert!(tokens.recv().await.unwrap().len() < 512);
         let neighbour = engine.submit(&short).unwrap();
-        end(&ends);
+        end(&stop);
         neighbour.result().await.unwrap()
     };
-    let (outcome, neighbour) = tokio::join!(first_end(&job, &ends, work), neighbour);
+    let (outcome, neighbour) = tokio::join!(until_stopped(&job, &stop, work), neighbour);
     assert_eq!((neighbour.ids, neighbour.text), (alone.ids, alone.text));
-    // Whatever is decoded from now on, its eight beams are not among it.
+    // Another request runs some steps; by then the eight beams have left the batch.
     engine.submit(&short).unwrap().result().await.unwrap();
     assert!(engine.load_now().rows <= 2, "{:?}", engine.load_now());
     outcome
 }
 
 #[tokio::test]
-async fn a_job_leaves_its_batch_when_it_is_cancelled_and_its_neighbour_is_written_to_the_end() {
-    let outcome = ended_on_the_way(|ends| ends.cancelled.cancel()).await;
-    assert!(matches!(&outcome, RowOutcome::Cancelled(refusal) if refusal.code == ErrorCode::Cancelled));
+async fn a_cancelled_job_leaves_the_batch_and_its_neighbour_finishes() {
+    let outcome = outcome_when_stopped_midway(|stop| stop.cancelled.cancel()).await;
+    assert!(matches!(&outcome, InferenceOutcome::Cancelled(refusal) if refusal.code == ErrorCode::Cancelled));
 }
 
 #[tokio::test]
-async fn a_job_leaves_its_batch_when_the_worker_must_hurry() {
-    let outcome = ended_on_the_way(|ends| ends.hurry.cancel()).await;
-    assert!(matches!(outcome, RowOutcome::HandBack));
+async fn a_job_leaves_the_batch_at_the_drain_deadline() {
+    let outcome = outcome_when_stopped_midway(|stop| stop.drain_deadline.cancel()).await;
+    assert!(matches!(outcome, InferenceOutcome::Interrupted(_)));
 }
 
 #[tokio::test]
-async fn a_job_that_was_cancelled_on_its_way_is_not_begun() {
-    let ends = ends();
-    ends.cancelled.cancel();
-    let work = async { panic!("nobody wants it") };
-    let outcome = first_end(&job(), &ends, work).await;
-    assert!(matches!(outcome, RowOutcome::Cancelled(_)));
+async fn a_job_that_was_cancelled_before_it_started_is_not_run() {
+    let stop = StopSignals::default();
+    stop.cancelled.cancel();
+    let work = async { panic!("the job must not run") };
+    let outcome = until_stopped(&job(), &stop, work).await;
+    assert!(matches!(outcome, InferenceOutcome::Cancelled(_)));
 }
 
 #[tokio::test]
-async fn what_is_done_counts_although_its_time_is_up_and_what_is_not_done_has_expired() {
+async fn a_finished_job_succeeds_at_its_deadline_and_an_unfinished_one_expires() {
     let mut job = job();
     job.deadline = Some(clock::now());
     let engine = engine();
@@ -93,8 +87,11 @@ async fn what_is_done_counts_although_its_time_is_up_and_what_is_not_done_has_ex
         .result()
         .await
         .unwrap();
-    let outcome = first_end(&job, &ends(), async { Ok(Box::new(generated)) }).await;
-    assert!(matches!(outcome, RowOutcome::Done(_)));
-    let outcome = first_end(&job, &ends(), std::future::pending()).await;
-    assert!(matches!(&outcome, RowOutcome::Expired(refusal) if refusal.code == ErrorCode::DeadlineExceeded));
+    let stop = StopSignals::default();
+    let outcome = until_stopped(&job, &stop, async { Ok(Box::new(generated)) }).await;
+    assert!(matches!(outcome, InferenceOutcome::Generated(_)));
+    let outcome = until_stopped(&job, &stop, std::future::pending()).await;
+    assert!(
+        matches!(&outcome, InferenceOutcome::Expired(refusal) if refusal.code == ErrorCode::DeadlineExceeded)
+    );
 }
