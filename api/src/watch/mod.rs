@@ -1,7 +1,7 @@
-//! Watching jobs: requests that wait for a result, progress events, and the event stream of a job.
+//! Watching jobs: requests that wait for results, and progress events of running jobs.
+//!
+//! Each has one NATS subscription per process and passes messages on to the watchers of each job.
 
-pub(crate) mod event_stream;
-pub(crate) mod events;
 pub(crate) mod progress;
-pub(crate) mod signs;
 pub(crate) mod wait;
+mod watchers;

@@ -1,100 +1,91 @@
-//! Which jobs are running, learned from the workers' progress events.
+//! Running jobs, learned from the workers' progress events.
 //!
-//! Events may be missed: then a job shows as `queued` until its result is there. Each event has all that was told before,
-//! so that the last one is enough.
+//! A missed event does no harm: each event repeats everything that the earlier ones said. A job whose events are all
+//! missed shows as `queued` until it has a result.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
 use futures::StreamExt;
+use precis_runtime::expiring_map::ExpiringMap;
 use precis_schemas::event::Progress;
 use precis_schemas::{JobHandle, JobId, subject};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::watch::signs::{Signs, Watcher};
+use crate::watch::watchers::{Watcher, Watchers};
 
-/// Most jobs that are remembered; the oldest are forgotten first.
+/// Most jobs to remember. The one with the oldest event is forgotten first.
 const MAX_JOBS: usize = 50_000;
-/// How long a job counts as running when nothing more is heard of it.
+/// A job without a new event for this long no longer counts as running.
 const MAX_AGE: Duration = Duration::from_secs(15 * 60);
 
-#[derive(Debug, Default)]
-struct Heard {
-    jobs: HashMap<JobId, (Instant, Progress)>,
-    /// In the order of their arrival; may name jobs that are not in the map any more.
-    order: VecDeque<(Instant, JobId)>,
+/// A watcher that is notified of a job's progress events.
+pub(crate) type ProgressWatcher = Watcher<()>;
+
+/// The jobs that workers have started and that have not ended yet. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Running {
+    /// The latest event of each job.
+    jobs: Arc<ExpiringMap<JobId, Progress>>,
+    watchers: Watchers<()>,
 }
 
-/// Jobs that a worker has begun with. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Running {
-    heard: Arc<Mutex<Heard>>,
-    signs: Signs,
+impl Default for Running {
+    fn default() -> Self {
+        Self {
+            jobs: Arc::new(ExpiringMap::new(MAX_AGE, MAX_JOBS)),
+            watchers: Watchers::default(),
+        }
+    }
 }
 
 impl Running {
-    /// The last event of a job that is not known to have ended. Of two jobs of the same id, the handle tells which one.
+    /// Returns the latest event of a running job. The handle's sequence tells jobs with the same id apart.
     pub(crate) fn get(&self, handle: &JobHandle) -> Option<Progress> {
-        let heard = self.lock();
-        let (at, progress) = heard.jobs.get(&handle.id)?;
-        let other = |sequence| progress.job_sequence.is_some_and(|its| its != sequence);
-        let is_it = at.elapsed() < MAX_AGE && !handle.sequence.is_some_and(other);
-        is_it.then(|| progress.clone())
+        let is_another =
+            |sequence, progress: &Progress| progress.job_sequence.is_some_and(|running| running != sequence);
+        self.jobs.read(&handle.id, |progress| match handle.sequence {
+            Some(sequence) if is_another(sequence, progress) => None,
+            _ => Some(progress.clone()),
+        })?
     }
 
-    /// Takes a place among those who watch a job: every event from now on is noticed.
-    pub(crate) fn watch(&self, id: &JobId) -> Watcher {
-        self.signs.register(id)
+    /// Reports whether a job is running.
+    pub(crate) fn has(&self, id: &JobId) -> bool {
+        self.jobs.contains_key(id)
     }
 
-    /// Jobs that somebody watches.
+    /// Starts to watch a job. The watcher is notified of every later event.
+    pub(crate) fn watch(&self, id: &JobId) -> ProgressWatcher {
+        self.watchers.register(id)
+    }
+
+    /// Returns the number of watched jobs.
     #[cfg(test)]
     pub(crate) fn watched(&self) -> usize {
-        self.signs.count()
+        self.watchers.count()
     }
 
-    /// Whether a worker has begun with a job that is not known to have ended.
-    pub(crate) fn has(&self, id: &JobId) -> bool {
-        let heard = self.lock();
-        heard.jobs.get(id).is_some_and(|(at, _)| at.elapsed() < MAX_AGE)
-    }
-
-    /// Remembers an event.
+    /// Records an event and notifies the job's watchers.
     pub(crate) fn note(&self, progress: Progress) {
-        let now = Instant::now();
         let id = progress.id.clone();
-        let mut heard = self.lock();
-        heard.order.push_back((now, progress.id.clone()));
-        heard.jobs.insert(progress.id.clone(), (now, progress));
-        while let Some((at, id)) = heard.order.front()
-            && (heard.order.len() > MAX_JOBS || at.elapsed() >= MAX_AGE)
-        {
-            let (at, id) = (*at, id.clone());
-            heard.order.pop_front();
-            // A later event of the same job stands further behind.
-            if heard.jobs.get(&id).is_some_and(|(latest, _)| *latest == at) {
-                heard.jobs.remove(&id);
-            }
-        }
-        drop(heard);
-        self.signs.give(&id);
+        self.jobs.insert(id.clone(), progress);
+        self.watchers.update(&id, |channel| {
+            channel.send_replace(());
+        });
     }
 
-    /// Forgets a job that has ended.
+    /// Removes a job that has ended.
     pub(crate) fn forget(&self, id: &JobId) {
-        self.lock().jobs.remove(id);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Heard> {
-        // A poisoned lock still holds a usable map: entries are inserted and removed whole.
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.jobs.remove(id);
     }
 }
 
-/// Listens to progress events until `stop`.
+/// Records progress events until `stop`.
+///
+/// # Errors
+/// If NATS refuses the subscription.
 pub(crate) async fn listen(
     client: &Client,
     running: Running,
@@ -109,12 +100,14 @@ pub(crate) async fn listen(
             };
             let Some(message) = message else { return };
             match serde_json::from_slice::<Progress>(&message.payload) {
-                // The id in the body is what a worker says, the one in the subject is what it may publish.
+                // NATS permissions cover the subject only, so an event must not name another job in its body.
                 Ok(event) if subject::job_id_of(&message.subject).as_ref() == Some(&event.id) => {
                     running.note(event);
                 }
-                Ok(_) => tracing::debug!(subject = %message.subject, "a progress event of another job"),
-                Err(error) => tracing::debug!(%error, "a progress event that can't be read"),
+                Ok(_) => {
+                    tracing::debug!(subject = %message.subject, "ignored a progress event for another job")
+                }
+                Err(error) => tracing::debug!(%error, "ignored an unreadable progress event"),
             }
         }
     });
@@ -138,15 +131,25 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_the_newest_stay() {
+    fn a_full_map_forgets_the_oldest_job() {
         let running = Running::default();
         running.note(event("first", 1));
         for number in 0..MAX_JOBS {
             running.note(event(&format!("job-{number}"), 1));
         }
         assert_eq!(running.get(&"first".parse().unwrap()), None);
-        assert!(running.get(&"job-1".parse().unwrap()).is_some());
-        assert!(running.lock().jobs.len() <= MAX_JOBS);
+        assert!(running.get(&"job-0".parse().unwrap()).is_some());
+        assert_eq!(running.jobs.len(), MAX_JOBS);
+    }
+
+    #[test]
+    fn many_events_of_one_job_do_not_displace_another() {
+        let running = Running::default();
+        running.note(event("quiet", 1));
+        for _ in 0..=MAX_JOBS {
+            running.note(event("busy", 1));
+        }
+        assert!(running.get(&"quiet".parse().unwrap()).is_some());
     }
 
     #[test]
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn two_jobs_of_one_id_are_told_apart() {
+    fn the_sequence_tells_jobs_with_the_same_id_apart() {
         let running = Running::default();
         running.note(Progress {
             job_sequence: Some(9),

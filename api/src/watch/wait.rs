@@ -1,200 +1,151 @@
-//! Waiting for results: one subscription for the whole process, and a place in a map for each request.
+//! Waiting for results.
 //!
-//! The server repeats every result that its stream has stored, so that what is heard is the job's one
-//! result and need not be read again. Signs may be missed, as when the connection was lost: then there
-//! is a look from time to time.
+//! NATS repeats every result that the stream `RESULTS` has stored, so a waiter gets its result without another read.
+//! Messages may be lost, for example during a reconnect. A waiter therefore also reads the stream from time to time.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::Client;
 use bytes::Bytes;
 use futures::StreamExt;
-use precis_runtime::config::LimitsConfig;
-use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::{JobId, JobResult, subject};
-use tokio::sync::watch;
+use precis_schemas::{JobId, JobResult, Token, subject};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Caller;
 use crate::metrics;
-use crate::queue::ReadConsistency;
-use crate::state::AppState;
+use crate::queue::{QueueBackend, ReadConsistency};
 use crate::watch::progress::Running;
+use crate::watch::watchers::{Watcher, Watchers};
 
-/// Pause between looks, at first; doubled for each further one. A sign may have been missed.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause between looks.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How often the connection is looked at for a reconnect, during which signs may have been missed.
-const RECONNECT_CHECK: Duration = Duration::from_millis(500);
+/// Delay before the first read of the stream. It doubles with every further read.
+const MIN_READ_DELAY: Duration = Duration::from_secs(1);
+/// Longest delay between two reads of the stream.
+const MAX_READ_DELAY: Duration = Duration::from_secs(5);
+/// How often to check whether the connection was lost and restored.
+const RECONNECT_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A wait of this many seconds, if it is not longer than allowed.
-///
-/// # Errors
-/// When it is.
-pub(crate) fn bounded(seconds: u64, limits: &LimitsConfig) -> Result<Duration, Refusal> {
-    let most = limits.max_wait_seconds;
-    if seconds > most {
-        return Err(Refusal::new(
-            ErrorCode::InvalidParameter,
-            format!("wait must be at most {most} seconds, and is {seconds}"),
-        ));
-    }
-    Ok(Duration::from_secs(seconds))
-}
-
-/// What is heard of a job.
+/// The latest news about a job.
 #[derive(Debug, Clone, Default)]
-enum Sign {
-    /// Nothing yet.
+enum Signal {
+    /// None yet.
     #[default]
     None,
-    /// Something may have been missed.
-    Look,
+    /// A result may have been missed: read the stream.
+    Read,
     /// The result, as the stream has stored it.
-    Stored(Bytes),
+    Result(Bytes),
 }
 
-type Map = HashMap<JobId, watch::Sender<Sign>>;
-
-/// Requests that wait for a result. Cheap to clone.
+/// The requests that wait for results. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Waiters(Arc<Mutex<Map>>);
-
-/// A place among those who wait for one job; given up when dropped.
-#[derive(Debug)]
-pub(crate) struct Waiter {
-    id: JobId,
-    signs: watch::Receiver<Sign>,
-    waiters: Waiters,
-    /// The job's place in the queue, once it is known.
-    sequence: Option<u64>,
-    /// Who waits, if that is somebody who sees not everything.
-    caller: Option<Caller>,
-}
+pub(crate) struct Waiters(Watchers<Signal>);
 
 impl Waiters {
-    /// Takes a place: every sign from now on is noticed. Take it before looking or publishing.
+    /// Starts to wait for a job. Call it before publishing or looking up the job, so that no result is missed.
     pub(crate) fn register(&self, id: &JobId) -> Waiter {
-        let signs = self
-            .lock()
-            .entry(id.clone())
-            .or_insert_with(|| watch::channel(Sign::None).0)
-            .subscribe();
         metrics::waiters(1.0);
         Waiter {
-            id: id.clone(),
-            signs,
-            waiters: self.clone(),
+            watcher: self.0.register(id),
             sequence: None,
-            caller: None,
+            tenant: None,
         }
     }
 
-    /// Gives those who wait for a job its result, as the stream has stored it.
+    /// Passes a stored result to the waiters of its job.
     pub(crate) fn stored(&self, id: &JobId, result: Bytes) {
-        if let Some(sender) = self.lock().get(id) {
-            sender.send_replace(Sign::Stored(result));
-        }
+        self.0.update(id, |channel| {
+            channel.send_replace(Signal::Result(result));
+        });
     }
 
-    /// Has everybody look who has heard nothing.
-    fn look_all(&self) {
-        for sender in self.lock().values() {
-            sender.send_if_modified(|sign| {
-                let nothing = !matches!(sign, Sign::Stored(_));
-                if nothing {
-                    *sign = Sign::Look;
+    /// Makes every waiter without a result read the stream.
+    fn read_all(&self) {
+        self.0.update_all(|channel| {
+            channel.send_if_modified(|signal| {
+                let has_result = matches!(signal, Signal::Result(_));
+                if !has_result {
+                    *signal = Signal::Read;
                 }
-                nothing
+                !has_result
             });
-        }
+        });
     }
 
-    /// Jobs that somebody waits for.
+    /// Returns the number of jobs that are waited for.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
-        self.lock().len()
+        self.0.count()
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Map> {
-        // A poisoned lock still holds a usable map: entries are inserted and removed whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A request that waits for the result of one job. Dropping it ends the wait.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    watcher: Watcher<Signal>,
+    sequence: Option<u64>,
+    tenant: Option<Token>,
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
         metrics::waiters(-1.0);
-        let mut map = self.waiters.lock();
-        // This receiver is still there, hence one and not zero. Receivers come and go only under the lock.
-        if map
-            .get(&self.id)
-            .is_some_and(|sender| sender.receiver_count() <= 1)
-        {
-            map.remove(&self.id);
-        }
-        // Dropped under the lock: two that leave at once would otherwise both count the other.
-        let (_, gone) = watch::channel(Sign::None);
-        drop(std::mem::replace(&mut self.signs, gone));
     }
 }
 
 impl Waiter {
-    /// The job stands at this place: what was the end of an earlier job of the same id doesn't count.
-    pub(crate) fn stands_at(&mut self, sequence: Option<u64>) {
+    /// Ignores the result of an earlier job with the same id: one that was cancelled before the job at `sequence`.
+    pub(crate) fn only_from(&mut self, sequence: Option<u64>) {
         self.sequence = sequence;
     }
 
-    /// It is this caller who waits: what is not the caller's to see does not come.
-    pub(crate) fn is_for(&mut self, caller: &Caller) {
-        self.caller = (!caller.sees_all()).then(|| caller.clone());
+    /// Ignores results of other tenants.
+    pub(crate) fn only_of(&mut self, tenant: Option<Token>) {
+        self.tenant = tenant;
     }
 
-    fn is_about(&self, result: &JobResult) -> bool {
+    fn accepts(&self, result: &JobResult) -> bool {
         let is_earlier = self
             .sequence
             .is_some_and(|sequence| result.gives_way_to(sequence));
-        let is_seen = self
-            .caller
-            .as_ref()
-            .is_none_or(|caller| caller.may_see(&result.tenant));
-        is_seen && !is_earlier
+        let is_visible = self.tenant.as_ref().is_none_or(|tenant| *tenant == result.tenant);
+        is_visible && !is_earlier
     }
 
-    /// Waits until there is a result; none when `until` has come or the process is to stop before.
+    /// Waits for the result, at most until `until`. Returns `None` if there is none by then or once `stop` is cancelled.
     ///
-    /// The job had none when this place was taken, or somebody has looked since then: what came later is heard, so that
-    /// the first look is a while off. One that fails is no reason to give up: the queue may come back in time.
-    pub(crate) async fn result(&mut self, state: &AppState, until: Instant) -> Option<JobResult> {
-        let mut pause = FIRST_PAUSE;
+    /// Assumes that the caller has looked for a result after [`Waiters::register`], so the first read comes after a delay.
+    /// A failed read is repeated later: the queue may recover in time.
+    pub(crate) async fn result(
+        &mut self,
+        queue: &dyn QueueBackend,
+        stop: &CancellationToken,
+        until: Instant,
+    ) -> Option<JobResult> {
+        let mut delay = MIN_READ_DELAY;
         loop {
-            if state.stop().is_cancelled() || Instant::now() >= until {
+            if stop.is_cancelled() || Instant::now() >= until {
                 return None;
             }
-            let next = (Instant::now() + pause).min(until);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            let next_read = (Instant::now() + delay).min(until);
+            delay = (delay * 2).min(MAX_READ_DELAY);
             tokio::select! {
-                () = state.stop().cancelled() => {}
-                // The sender lives as long as this place in the map does.
-                _ = self.signs.changed() => {}
-                () = sleep_until(next) => {}
+                () = stop.cancelled() => {}
+                () = self.watcher.changed() => {}
+                () = sleep_until(next_read) => {}
             }
-            let sign = self.signs.borrow_and_update().clone();
-            if let Sign::Stored(body) = sign {
+            if let Signal::Result(body) = self.watcher.latest() {
                 match serde_json::from_slice(&body) {
-                    Ok(result) if self.is_about(&result) => return Some(result),
+                    Ok(result) if self.accepts(&result) => return Some(result),
                     Ok(_) => {}
-                    Err(error) => tracing::error!(job = %self.id, %error, "a result can't be read"),
+                    Err(error) => {
+                        tracing::error!(job = %self.watcher.id(), %error, "stored result is unreadable")
+                    }
                 }
             }
-            let look = timeout_at(until, state.queue().result(&self.id, ReadConsistency::Any)).await;
-            if let Ok(Ok(Some(result))) = look
-                && self.is_about(&result)
+            let read = queue.result(self.watcher.id(), ReadConsistency::Any);
+            if let Ok(Ok(Some(result))) = timeout_at(until, read).await
+                && self.accepts(&result)
             {
                 return Some(result);
             }
@@ -202,7 +153,10 @@ impl Waiter {
     }
 }
 
-/// Listens to results until `stop`, and wakes who waits for them.
+/// Passes results to their waiters until `stop`, and removes the jobs that ended from `running`.
+///
+/// # Errors
+/// If NATS refuses the subscription.
 pub(crate) async fn listen(
     client: &Client,
     waiters: Waiters,
@@ -213,7 +167,7 @@ pub(crate) async fn listen(
     let statistics = client.statistics();
     tokio::spawn(async move {
         let mut connects = statistics.connects.load(Ordering::Relaxed);
-        let mut check = tokio::time::interval(RECONNECT_CHECK);
+        let mut check = tokio::time::interval(RECONNECT_CHECK_INTERVAL);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -228,7 +182,7 @@ pub(crate) async fn listen(
                     let now = statistics.connects.load(Ordering::Relaxed);
                     if now != connects {
                         connects = now;
-                        waiters.look_all();
+                        waiters.read_all();
                     }
                 }
             }
@@ -242,62 +196,83 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::testing::{FakeQueue, result, state_of};
+    use crate::testing::{FakeQueue, result};
 
     #[tokio::test(start_paused = true)]
-    async fn a_thousand_waiters_are_woken_and_leave_nothing_behind() {
+    async fn a_thousand_waiters_wake_at_once_and_leave_no_channel_behind() {
         let queue = Arc::new(FakeQueue::default());
-        let state = state_of(queue.clone());
+        let (waiters, stop) = (Waiters::default(), CancellationToken::new());
         let until = Instant::now() + Duration::from_secs(100);
         let waiting: Vec<_> = (0..1_000)
             .map(|number| {
-                let state = state.clone();
-                // Two for each job.
-                let mut waiter = state
-                    .waiters()
-                    .register(&format!("job-{}", number / 2).parse().unwrap());
-                tokio::spawn(async move { waiter.result(&state, until).await })
+                let (queue, stop) = (queue.clone(), stop.clone());
+                // Two waiters for each job.
+                let mut waiter = waiters.register(&format!("job-{}", number / 2).parse().unwrap());
+                tokio::spawn(async move { waiter.result(&*queue, &stop, until).await })
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(1)).await;
         for number in 0..500 {
             let result = result(&format!("job-{number}"), number + 1);
             let body = serde_json::to_vec(&result).unwrap();
-            state.waiters().stored(&result.id, body.into());
+            waiters.stored(&result.id, body.into());
         }
-        let woken = Instant::now();
+        let stored_at = Instant::now();
         for waiter in waiting {
             assert!(waiter.await.unwrap().is_some());
         }
-        assert!(woken.elapsed() < Duration::from_millis(100));
-        assert!(state.waiters().lock().is_empty());
+        assert!(stored_at.elapsed() < Duration::from_millis(100));
+        assert_eq!(waiters.count(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_missed_sign_costs_a_second_and_a_stop_wakes_at_once() {
+    async fn a_missed_result_is_read_within_a_second() {
         let queue = Arc::new(FakeQueue::default());
-        let state = state_of(queue.clone());
         let began = Instant::now();
-        let mut waiter = state.waiters().register(&"a".parse().unwrap());
+        let mut waiter = Waiters::default().register(&"a".parse().unwrap());
         queue
             .clone()
             .store_after(Duration::from_millis(200), result("a", 1));
+        let until = began + Duration::from_secs(60);
         assert!(
             waiter
-                .result(&state, began + Duration::from_secs(60))
+                .result(&*queue, &CancellationToken::new(), until)
                 .await
                 .is_some()
         );
         assert!(began.elapsed() < Duration::from_millis(1_100));
+    }
 
-        let mut other = state.waiters().register(&"b".parse().unwrap());
-        let stop = state.stop().clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            stop.cancel();
+    #[tokio::test(start_paused = true)]
+    async fn shutdown_wakes_waiters_at_once() {
+        let stop = CancellationToken::new();
+        let mut waiter = Waiters::default().register(&"b".parse().unwrap());
+        tokio::spawn({
+            let stop = stop.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                stop.cancel();
+            }
         });
         let began = Instant::now();
-        assert_eq!(other.result(&state, began + Duration::from_secs(60)).await, None);
+        let until = began + Duration::from_secs(60);
+        assert_eq!(waiter.result(&FakeQueue::default(), &stop, until).await, None);
         assert!(began.elapsed() < Duration::from_millis(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn results_of_other_tenants_are_ignored() {
+        let waiters = Waiters::default();
+        let mut waiter = waiters.register(&"a".parse().unwrap());
+        waiter.only_of(Some(Token::sanitized("another")));
+        let stored = result("a", 1);
+        waiters.stored(&stored.id, serde_json::to_vec(&stored).unwrap().into());
+        let until = Instant::now() + Duration::from_secs(10);
+        assert_eq!(
+            waiter
+                .result(&FakeQueue::default(), &CancellationToken::new(), until)
+                .await,
+            None
+        );
     }
 }
