@@ -232,7 +232,7 @@ impl Call {
             .as_ref()
             // The tenant is part of it: nobody waits for what another has asked for.
             .map(|key| derived_id(&format!("{}/{key}", self.caller.tenant()), index, &item.text));
-        let mut request = submit::Request::of_text(self.channel, item.text, params);
+        let mut request = submit::JobRequest::of_text(self.channel, item.text, params);
         request.body.reference = item.reference;
         request.body.model.clone_from(&self.model);
         request.body.metadata.clone_from(&self.metadata);
@@ -264,7 +264,10 @@ impl Call {
             Some(result) => (view::handle_of(&result).to_string(), Some(result)),
             None => {
                 let handle = submit::publish(state, submission).await.map_err(unpublished)?;
-                (handle.to_string(), waiter.result(state, self.until).await)
+                (
+                    handle.to_string(),
+                    waiter.result(state.queue(), state.stop(), self.until).await,
+                )
             }
         };
         let outcome = match result {

@@ -9,11 +9,10 @@ use precis_schemas::rest::{
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::jobs::{model, references, routes, scores, summaries};
+use crate::jobs::{events, model, routes, scores, summaries};
 use crate::openapi::schema::{batch_id, handle, idempotency_key, of, text};
 use crate::openapi::{Operation, QUEUE_ERRORS, Route, TEXT_ERRORS, Tag};
 use crate::state::AppState;
-use crate::watch::event_stream;
 
 const JOB_ID: &str = "Id of the job, as returned by its submission";
 
@@ -26,8 +25,8 @@ pub(crate) fn all() -> Vec<Route> {
         Route::new("/v1/jobs/{id}")
             .get(routes::show, show_job())
             .delete(routes::cancel, cancel_job()),
-        Route::new("/v1/jobs/{id}/events").get(event_stream::stream, follow_job()),
-        Route::new("/v1/jobs/{id}/reference").post(references::submit, submit_reference()),
+        Route::new("/v1/jobs/{id}/events").get(events::stream, follow_job()),
+        Route::new("/v1/jobs/{id}/reference").post(routes::submit_reference, submit_reference()),
         Route::new("/v1/models").get(
             models,
             Operation::new(
@@ -115,7 +114,7 @@ fn follow_job() -> Operation {
             "Id of the last event that the client received",
             text,
         )
-        .returns_as(200, "The events", "text/event-stream", events)
+        .returns_as(200, "The events", "text/event-stream", untyped)
         .with_headers(200, &["cache-control"])
         .returns_empty(204, "The client already has the last event")
         .errors(&[InvalidRequest, JobNotFound, JobGone, QueueUnavailable])
@@ -172,7 +171,7 @@ fn job_or_batch(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Has no type: some tools check the schema against the whole stream, others against each event.
-fn events(_: &mut SchemaGenerator) -> Schema {
+fn untyped(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"description": "Events, each with `id`, `event` and JSON `data`"})
 }
 

@@ -14,8 +14,7 @@ use tracing::Instrument as _;
 use crate::access::Caller;
 use crate::http::problem::ApiError;
 use crate::jobs::lookup;
-use crate::jobs::submit;
-use crate::jobs::termination;
+use crate::jobs::submit::{self, JobRequest};
 use crate::jobs::view;
 use crate::queue::ReadConsistency;
 use crate::state::AppState;
@@ -43,7 +42,7 @@ pub(crate) async fn prepare(
     state: &AppState,
     caller: &Caller,
     field: &str,
-    requests: impl Iterator<Item = submit::Request>,
+    requests: impl Iterator<Item = JobRequest>,
     trace: &TraceContext,
 ) -> Result<Vec<Submission>, ApiError> {
     let mut submissions = Vec::new();
@@ -241,7 +240,7 @@ impl SubmittedJob {
     fn new(pending: PendingJob, handle: JobHandle) -> Self {
         let Submission { subject, job, .. } = pending.submission;
         let mut waiter = pending.waiter;
-        waiter.stands_at(handle.sequence);
+        waiter.only_from(handle.sequence);
         Self {
             handle,
             batch: job.batch.map(|batch| batch.id),
@@ -256,7 +255,7 @@ impl SubmittedJob {
     pub(crate) async fn result(&mut self, state: &AppState, until: Instant) -> Option<JobResult> {
         match self.result.take() {
             Some(result) => Some(result),
-            None => self.waiter.result(state, until).await,
+            None => self.waiter.result(state.queue(), state.stop(), until).await,
         }
     }
 
@@ -297,7 +296,7 @@ async fn cancel_job(state: &AppState, handle: &JobHandle) {
         ),
         attempts: 0,
     };
-    if let Err(refusal) = termination::end(state, handle, termination).await {
+    if let Err(refusal) = submit::terminate(state, handle, termination).await {
         tracing::warn!(job = %handle, %refusal, "job of a refused request could not be cancelled; it will run");
     }
 }
@@ -308,16 +307,15 @@ mod tests {
     use std::sync::atomic::Ordering;
     use std::time::Duration;
 
-    use precis_schemas::rest::SubmitSummary;
     use precis_schemas::{Channel, GenerationParams};
 
     use super::*;
     use crate::testing::{FakeQueue, result, state_of};
 
     async fn group(state: &AppState, texts: &[&str]) -> JobGroup {
-        let requests = texts.iter().map(|text| submit::Request {
+        let requests = texts.iter().map(|text| JobRequest {
             id: Some(text.parse().unwrap()),
-            ..submit::Request::of_text(Channel::Api, (*text).to_owned(), GenerationParams::default())
+            ..JobRequest::of_text(Channel::Api, (*text).to_owned(), GenerationParams::default())
         });
         let trace = TraceContext::begin();
         let submissions = prepare(state, &Caller::anybody(), "texts", requests, &trace).await;
@@ -377,24 +375,5 @@ mod tests {
         let published = queue.jobs.lock().unwrap().clone();
         assert_eq!(published.len(), 1);
         assert_eq!(published[0].job.id.as_str(), "b");
-    }
-
-    #[tokio::test]
-    async fn an_invalid_request_is_reported_with_its_position() {
-        let state = state_of(Arc::new(FakeQueue::default()));
-        let body = |text: &str| SubmitSummary {
-            text: Some(text.to_owned()),
-            ..SubmitSummary::default()
-        };
-        let requests = ["a", ""].map(|text| submit::Request::of(Channel::Api, body(text)));
-        let trace = TraceContext::begin();
-        let error = prepare(&state, &Caller::anybody(), "texts", requests.into_iter(), &trace)
-            .await
-            .unwrap_err();
-        assert!(
-            error.refusal().message.starts_with("texts[1]: "),
-            "{}",
-            error.refusal()
-        );
     }
 }

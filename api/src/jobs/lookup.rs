@@ -1,5 +1,4 @@
-//! What is known of a job, found without a second book: its result, its place in the queue, and what
-//! workers have said about it.
+//! Looking up jobs: from their results, their place in the queue, and the workers' progress events.
 
 use std::time::Duration;
 
@@ -12,31 +11,30 @@ use precis_schemas::{JobHandle, JobResult, JobSubject, Outcome};
 use tokio::time::Instant;
 
 use crate::access::Caller;
-use crate::jobs::eta;
-use crate::jobs::termination;
+use crate::jobs::submit;
 use crate::jobs::view;
-use crate::queue::{QueuedJob, ReadConsistency, TerminationOutcome};
+use crate::queue::{QueuedJob, ReadConsistency, TerminationOutcome, eta};
 use crate::state::AppState;
 use crate::watch::wait::Waiter;
 
 /// A job as it is now.
 #[derive(Debug, Clone)]
-pub(crate) struct Look {
-    /// As REST shows it.
+pub(crate) struct JobSnapshot {
+    /// The job as REST shows it.
     pub(crate) view: JobView,
-    /// When its time is up, if it has not ended and that is known.
+    /// When the job expires, if it has not ended and its deadline is known.
     pub(crate) deadline: Option<Timestamp>,
-    /// Where it waits, likewise.
+    /// The subject the job was published to, if it has not ended.
     pub(crate) subject: Option<JobSubject>,
 }
 
-impl Look {
-    /// At a job that has ended.
+impl JobSnapshot {
+    /// A job that has ended.
     pub(crate) fn ended(result: JobResult) -> Self {
-        Self::at(view::ended(result))
+        Self::of(view::ended(result))
     }
 
-    fn at(view: JobView) -> Self {
+    fn of(view: JobView) -> Self {
         Self {
             view,
             deadline: None,
@@ -45,54 +43,63 @@ impl Look {
     }
 }
 
-/// After its deadline a job that waits is ended by whoever looks at it. A worker that has it at that moment comes first.
-const GRACE: Duration = Duration::from_secs(1);
+/// Time after the deadline in which a worker may still start a queued job. After it, a lookup expires the job.
+const EXPIRY_GRACE: Duration = Duration::from_secs(1);
 
-/// When a job with this deadline is ended by whoever looks at it. The deadline is the client's: there may be no time
-/// after it.
-pub(crate) fn given_up_at(deadline: Timestamp) -> Timestamp {
-    deadline.checked_add(GRACE).unwrap_or(Timestamp::MAX)
+/// Returns when a lookup expires a queued job with this deadline.
+pub(super) fn expires_at(deadline: Timestamp) -> Timestamp {
+    // Clients choose deadlines, up to the last representable time.
+    deadline.checked_add(EXPIRY_GRACE).unwrap_or(Timestamp::MAX)
 }
 
-/// The job as it is now, if it is one of the caller's.
+/// Returns a job of the caller.
 ///
 /// # Errors
-/// When there is no such job, none any more, or the queue can't be asked.
+/// [`ErrorCode::JobNotFound`], [`ErrorCode::JobGone`], or if the queue can't be reached.
 pub(crate) async fn job(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<JobView, Refusal> {
-    look(state, caller, handle).await.map(|look| look.view)
+    snapshot(state, caller, handle)
+        .await
+        .map(|snapshot| snapshot.view)
 }
 
-/// As [`job`], with what else is known.
-pub(crate) async fn look(state: &AppState, caller: &Caller, handle: &JobHandle) -> Result<Look, Refusal> {
+/// Returns a job of the caller with its deadline and subject.
+///
+/// # Errors
+/// See [`job`].
+pub(super) async fn snapshot(
+    state: &AppState,
+    caller: &Caller,
+    handle: &JobHandle,
+) -> Result<JobSnapshot, Refusal> {
     if let Some(result) = result_of(state, caller, handle, ReadConsistency::Any).await? {
-        return Ok(Look::ended(result));
+        return Ok(JobSnapshot::ended(result));
     }
     let Some(sequence) = handle.sequence else {
         return match state.running().get(handle) {
-            // Of whom the job is can't be seen from its progress.
-            Some(progress) if caller.sees_all() => Ok(Look::at(view::running(handle, &progress))),
+            // Progress events carry no tenant, so only callers who may see every tenant get them.
+            Some(progress) if caller.sees_all() => Ok(JobSnapshot::of(view::running(handle, &progress))),
             _ => Err(not_found(handle)),
         };
     };
-    if let Some(standing) = state.queue().queued_job(sequence).await?
-        && standing.id == handle.id
-        && caller.may_see(&standing.subject.tenant)
+    if let Some(queued) = state.queue().queued_job(sequence).await?
+        && queued.id == handle.id
+        && caller.may_see(&queued.subject.tenant)
     {
-        return unfinished(state, handle, sequence, standing).await;
+        return unfinished(state, handle, sequence, queued).await;
     }
-    // It may have ended between the two looks: a worker stores the result, and only then lets go of the job.
+    // The job may have ended meanwhile. A worker stores the result before it removes the job from the queue.
     if let Some(result) = result_of(state, caller, handle, ReadConsistency::Leader).await? {
-        return Ok(Look::ended(result));
+        return Ok(JobSnapshot::ended(result));
     }
     let last = match state.depth().await?.last_sequence {
         last if sequence <= last => last,
-        // A job that was published within the last second.
+        // The cached depth is up to a second old, and the job may be newer.
         _ => state.queue().depth().await?.last_sequence,
     };
-    // Whoever sees only the jobs of a tenant is told that one is gone when it was the tenant's.
-    let was_there =
+    // A caller who sees one tenant only may learn that a job is gone only if the job belonged to that tenant.
+    let has_existed =
         sequence <= last && (caller.sees_all() || state.analytics().knows(&handle.id, caller.tenant()).await);
-    if !was_there {
+    if !has_existed {
         return Err(not_found(handle));
     }
     let hours = state.result_ttl_hours();
@@ -104,16 +111,17 @@ pub(crate) async fn look(state: &AppState, caller: &Caller, handle: &JobHandle) 
     ))
 }
 
-/// The job's result if it is the caller's to see, and not that of an earlier job of the same id which was cancelled.
+/// Returns the job's result if the caller may see it. Ignores the result of an earlier job with the same id that was
+/// cancelled.
 ///
-/// What is not the caller's does not exist for the caller: it makes no difference, not even in time.
+/// A job of another tenant behaves like one that doesn't exist, in response time too.
 async fn result_of(
     state: &AppState,
     caller: &Caller,
     handle: &JobHandle,
-    copy: ReadConsistency,
+    consistency: ReadConsistency,
 ) -> Result<Option<JobResult>, Refusal> {
-    let result = state.queue().result(&handle.id, copy).await?;
+    let result = state.queue().result(&handle.id, consistency).await?;
     let sequence = handle
         .sequence
         .or_else(|| state.running().get(handle)?.job_sequence);
@@ -122,38 +130,37 @@ async fn result_of(
     }))
 }
 
-/// A job that stands in the queue.
+/// Shows a job that is still in the queue. Expires it if its deadline has passed and no worker has started it.
 async fn unfinished(
     state: &AppState,
     handle: &JobHandle,
     sequence: u64,
-    standing: QueuedJob,
-) -> Result<Look, Refusal> {
-    let deadline = standing.deadline;
+    queued: QueuedJob,
+) -> Result<JobSnapshot, Refusal> {
+    let deadline = queued.deadline;
     let view = match state.running().get(handle) {
         Some(progress) => view::running(handle, &progress),
         None => {
             if let Some(deadline) = deadline
-                && clock::now() >= given_up_at(deadline)
+                && clock::now() >= expires_at(deadline)
                 && let Some(result) = expire(state, handle, deadline).await?
             {
-                return Ok(Look::ended(result));
+                return Ok(JobSnapshot::ended(result));
             }
-            waiting(state, handle, sequence, &standing.subject).await
+            waiting(state, handle, sequence, &queued.subject).await
         }
     };
     let view = JobView {
-        submitted_at: standing.submitted_at,
+        submitted_at: queued.submitted_at,
         ..view
     };
-    Ok(Look {
+    Ok(JobSnapshot {
         view,
         deadline,
-        subject: Some(standing.subject),
+        subject: Some(queued.subject),
     })
 }
 
-/// Ends a job whose time is up while it waits for a worker.
 async fn expire(
     state: &AppState,
     handle: &JobHandle,
@@ -163,19 +170,18 @@ async fn expire(
         outcome: Outcome::Expired,
         reason: Refusal::new(
             ErrorCode::DeadlineExceeded,
-            format!("the deadline {deadline} passed before a worker had time for the job"),
+            format!("the deadline {deadline} passed before a worker started the job"),
         ),
         attempts: 0,
     };
-    let ended = termination::end(state, handle, termination).await?;
-    Ok(ended.map(|ended| match ended {
+    let outcome = submit::terminate(state, handle, termination).await?;
+    Ok(outcome.map(|outcome| match outcome {
         TerminationOutcome::Terminated(result) | TerminationOutcome::AlreadyFinished(result) => *result,
     }))
 }
 
-/// A job that waits, with its place and when it will have ended. Both are courtesies: without them the answer is still
-/// true.
-pub(crate) async fn waiting(
+/// Shows a queued job with its position and the time until its end, as far as they are known.
+pub(super) async fn waiting(
     state: &AppState,
     handle: &JobHandle,
     sequence: u64,
@@ -189,12 +195,12 @@ pub(crate) async fn waiting(
     view::queued(handle, position, eta)
 }
 
-/// The one refusal of a job that never was and of one that is somebody else's.
-pub(crate) fn not_found(handle: &JobHandle) -> Refusal {
+/// The refusal of a job that doesn't exist or belongs to another tenant.
+fn not_found(handle: &JobHandle) -> Refusal {
     let hint = match handle.sequence {
         Some(_) => "",
         None => {
-            "; with an id alone, a job that still waits can't be found: append a dot and the sequence of its publish \
+            "; a queued job can't be found by its id alone: append a dot and the sequence from its publish \
              acknowledgement"
         }
     };
@@ -204,35 +210,33 @@ pub(crate) fn not_found(handle: &JobHandle) -> Refusal {
     )
 }
 
-/// The job when it has ended, or as it is at `until`, whichever comes first.
+/// Returns a job once it has ended, or as it is at `until`.
 ///
 /// # Errors
-/// As [`job`].
-pub(crate) async fn job_by(
+/// See [`job`].
+pub(crate) async fn wait_for_end(
     state: &AppState,
     caller: &Caller,
     handle: &JobHandle,
     until: Instant,
 ) -> Result<JobView, Refusal> {
-    // Before the look: what comes after it is noticed.
+    // Register before the lookup, so that no result is missed in between.
     let mut waiter = state.waiters().register(&handle.id);
-    let deadline = match look(state, caller, handle).await {
-        Ok(look) if look.view.status.is_final() => return Ok(look.view),
-        Ok(look) => look.deadline,
-        // Published over NATS, it may be waiting all the same.
+    let deadline = match snapshot(state, caller, handle).await {
+        Ok(snapshot) if snapshot.view.status.is_final() => return Ok(snapshot.view),
+        Ok(snapshot) => snapshot.deadline,
+        // A job published over NATS may be queued, although it can't be found by its id alone.
         Err(refusal) if refusal.code == ErrorCode::JobNotFound && handle.sequence.is_none() => None,
         Err(refusal) => return Err(refusal),
     };
-    Ok(
-        match ended_by(state, caller, &mut waiter, handle, deadline, until).await {
-            Some(view) => view,
-            None => job(state, caller, handle).await?,
-        },
-    )
+    match ended_by(state, caller, &mut waiter, handle, deadline, until).await {
+        Some(view) => Ok(view),
+        None => job(state, caller, handle).await,
+    }
 }
 
-/// The job when it has ended, if that is before `until`: by its result, or by its `deadline` when it still waits then.
-pub(crate) async fn ended_by(
+/// Waits until a job ends, at most until `until`. Expires the job if it is still queued after its `deadline`.
+pub(super) async fn ended_by(
     state: &AppState,
     caller: &Caller,
     waiter: &mut Waiter,
@@ -240,27 +244,34 @@ pub(crate) async fn ended_by(
     deadline: Option<Timestamp>,
     until: Instant,
 ) -> Option<JobView> {
-    waiter.stands_at(handle.sequence);
-    waiter.is_for(caller);
-    let give_up = deadline.and_then(|deadline| {
-        let left = Duration::try_from(given_up_at(deadline).duration_since(clock::now())).unwrap_or_default();
+    restrict(waiter, caller, handle);
+    let expiry = deadline.and_then(|deadline| {
+        let left = Duration::try_from(expires_at(deadline).duration_since(clock::now())).unwrap_or_default();
         Instant::now().checked_add(left)
     });
-    if let Some(give_up) = give_up.filter(|give_up| *give_up < until) {
-        if let Some(result) = waiter.result(state, give_up).await {
+    if let Some(expiry) = expiry.filter(|expiry| *expiry < until) {
+        if let Some(result) = waiter.result(state.queue(), state.stop(), expiry).await {
             return Some(view::ended(result));
         }
+        // Looking up the job expires it.
         if let Ok(view) = job(state, caller, handle).await
             && view.status.is_final()
         {
             return Some(view);
         }
     }
-    waiter.result(state, until).await.map(view::ended)
+    let result = waiter.result(state.queue(), state.stop(), until).await;
+    result.map(view::ended)
 }
 
-/// A job that was accepted just now, as `POST` shows it.
-pub(crate) async fn accepted(state: &AppState, handle: &JobHandle, subject: &JobSubject) -> JobView {
+/// Makes a waiter ignore results of other tenants, and of earlier jobs with the same id.
+pub(super) fn restrict(waiter: &mut Waiter, caller: &Caller, handle: &JobHandle) {
+    waiter.only_from(handle.sequence);
+    waiter.only_of((!caller.sees_all()).then(|| caller.tenant().clone()));
+}
+
+/// Shows a job that was accepted just now.
+pub(super) async fn accepted(state: &AppState, handle: &JobHandle, subject: &JobSubject) -> JobView {
     match (state.running().get(handle), handle.sequence) {
         (Some(progress), _) => view::running(handle, &progress),
         (None, Some(sequence)) => waiting(state, handle, sequence, subject).await,

@@ -1,18 +1,14 @@
-//! Jobs: submit, look up, cancel, score.
+//! Jobs: submit, look up, watch, cancel and score them.
 
-pub(crate) mod cancel;
 pub(crate) mod endpoints;
-pub(crate) mod eta;
+mod events;
 pub(crate) mod group;
 pub(crate) mod idempotency;
-pub(crate) mod lookup;
+mod idempotency_key;
+mod lookup;
 pub(crate) mod model;
-pub(crate) mod references;
-pub(crate) mod report;
-pub(crate) mod routes;
-pub(crate) mod scores;
-mod submission;
+mod routes;
+mod scores;
 pub(crate) mod submit;
-pub(crate) mod summaries;
-pub(crate) mod termination;
+mod summaries;
 pub(crate) mod view;

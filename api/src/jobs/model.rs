@@ -1,4 +1,4 @@
-//! Which model a request means, and whether anybody serves it.
+//! Models: which ones the live workers serve, and which one a request means.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,10 +12,11 @@ use precis_schemas::rest::{ModelLimits, ModelList, ModelView};
 
 use crate::state::AppState;
 
-/// After this time every live worker has been heard of.
-const FIRST_HEARTBEATS: Duration = Duration::from_millis(HEARTBEAT_SECONDS * 1_000 + 250);
+/// Every live worker sends a heartbeat within this time.
+const HEARTBEAT_WAIT: Duration = Duration::from_millis(HEARTBEAT_SECONDS * 1_000 + 250);
 
-/// The models that these workers serve. Two weights under one name, as during a roll-out, are two entries.
+/// Lists the models that the workers in `live` serve. During a rollout one name may have two revisions, each with its own
+/// entry.
 pub(crate) fn list(live: &[Heartbeat], default: &str, limits: &LimitsConfig) -> ModelList {
     let mut models: BTreeMap<(&Token, &str, &str), ModelView> = BTreeMap::new();
     for heartbeat in live {
@@ -60,11 +61,14 @@ pub(crate) fn list(live: &[Heartbeat], default: &str, limits: &LimitsConfig) -> 
     }
 }
 
-/// The name under which the model that a request asks for is served; without one, the deployment's default.
+/// Returns the name that workers serve the model `requested` under. `None` stands for the default model.
 ///
-/// Known is what a live worker serves, and what workers have set up consumers for: they may be restarting.
-pub(crate) async fn resolve(state: &AppState, asked: Option<&str>) -> Result<Token, Refusal> {
-    let name = asked.unwrap_or(&state.api().default_model);
+/// A model is known if a live worker serves it, or if workers have created its consumers: they may be restarting.
+///
+/// # Errors
+/// [`ErrorCode::UnknownModel`] with the models that are served.
+pub(crate) async fn resolve(state: &AppState, requested: Option<&str>) -> Result<Token, Refusal> {
+    let name = requested.unwrap_or(&state.api().default_model);
     if let Some(served_as) = state.workers().resolve(name) {
         return Ok(served_as);
     }
@@ -73,9 +77,9 @@ pub(crate) async fn resolve(state: &AppState, asked: Option<&str>) -> Result<Tok
     {
         return Ok(token);
     }
-    // A gateway that has just started has not heard of all workers yet.
-    let heard_all = state.started() + FIRST_HEARTBEATS;
-    while tokio::time::Instant::now() < heard_all {
+    // Heartbeats may still be missing shortly after the gateway's start.
+    let deadline = state.started() + HEARTBEAT_WAIT;
+    while tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;
         if let Some(served_as) = state.workers().resolve(name) {
             return Ok(served_as);
@@ -83,7 +87,7 @@ pub(crate) async fn resolve(state: &AppState, asked: Option<&str>) -> Result<Tok
     }
     Err(unknown(
         name,
-        asked.is_none(),
+        requested.is_none(),
         &state.workers().live(),
         state.limits(),
     ))
@@ -98,7 +102,7 @@ fn unknown(name: &str, is_default: bool, live: &[Heartbeat], limits: &LimitsConf
     let served = if served.is_empty() {
         "no worker is running".to_owned()
     } else {
-        format!("served are: {}", served.join(", "))
+        format!("served models: {}", served.join(", "))
     };
     let shown: String = name.chars().take(80).collect();
     let which = if is_default {
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_of_one_model_are_one_entry() {
+    fn workers_with_the_same_model_share_an_entry() {
         let live = [
             heartbeat("w1", "default", "cpu"),
             heartbeat("w2", "default", "cuda"),
@@ -167,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_what_is_served() {
+    fn a_refusal_lists_the_served_models() {
         let message = unknown(
             "bart",
             false,
@@ -177,7 +181,7 @@ mod tests {
         .message;
         assert_eq!(
             message,
-            "no worker serves the model `bart`; served are: `default` (precis-mini)"
+            "no worker serves the model `bart`; served models: `default` (precis-mini)"
         );
         assert!(
             unknown("default", true, &[], &LimitsConfig::default())

@@ -1,4 +1,4 @@
-//! `POST /v1/scores` and `GET /v1/scores/{id}`.
+//! `POST /v1/scores` and `GET /v1/scores/{id}`: scores of each pair, and aggregated over all pairs.
 
 use std::time::Duration;
 
@@ -10,26 +10,28 @@ use precis_producer::Submission;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::batch::BatchRef;
 use precis_schemas::error_code::ErrorCode;
-use precis_schemas::rest::{JobView, ScoreReport, SubmitScores, SubmitSummary};
+use precis_schemas::rest::{
+    Aggregate, Figures, JobView, PairScores, ScoreLinks, ScoreReport, SubmitScores, SubmitSummary,
+};
+use precis_schemas::scores::{Prf, Scores};
 use precis_schemas::{Channel, JobHandle, JobId, Token};
+use precis_scoring::{Bootstrap, RougeScores, interval, summarize};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::submission::{Call, look_at};
+use super::summaries::{SubmitCall, views};
 use crate::access::Caller;
 use crate::http::extract::{JsonBody, Query};
 use crate::http::problem::ApiError;
 use crate::jobs::group;
-use crate::jobs::report::report;
-use crate::jobs::routes::Params;
-use crate::jobs::submit;
+use crate::jobs::routes::{WaitQuery, wait_duration};
+use crate::jobs::submit::{JobRequest, Scoring};
 use crate::queue::CreateOutcome;
 use crate::state::AppState;
-use crate::watch::wait;
 
-/// Scores pairs: 200 with the report, or 202 with what there is of it when the client waits no longer.
+/// `POST /v1/scores`: scores pairs. Responds 200 with the report, or 202 with a partial one if the client stops waiting.
 ///
-/// This route answers with the scores themselves: without a preference it waits `api.sync_wait_seconds`.
+/// Without a preference of the client it waits `api.sync_wait_seconds`, because the scores are the response.
 pub(crate) async fn submit(
     State(state): State<AppState>,
     caller: Caller,
@@ -37,19 +39,19 @@ pub(crate) async fn submit(
     headers: HeaderMap,
     JsonBody(body): JsonBody<SubmitScores>,
 ) -> Result<Response, ApiError> {
-    let patience = Duration::from_secs(state.api().sync_wait_seconds);
-    let call = Call::read(&state, &caller, &headers, "/v1/scores", &body, patience)?;
+    let default_wait = Duration::from_secs(state.api().sync_wait_seconds);
+    let call = SubmitCall::read(&state, &caller, &headers, "/v1/scores", &body, default_wait)?;
     let jobs = call.submit(prepare(&state, &caller, body, &trace)).await?;
-    let about = jobs.about();
+    let response = jobs.response();
     let batch = jobs
         .batch
         .ok_or_else(|| ApiError::internal("scores without a batch"))?;
-    remember(&state, &caller, &batch, &jobs.handles).await;
+    store_handles(&state, &caller, &batch, &jobs.handles).await;
     let report = report_of(&batch, jobs.views).await?;
-    Ok(about.respond(report.done, &report, Some(&report.links.this)))
+    Ok(response.build(report.done, &report, Some(&report.links.this)))
 }
 
-/// The jobs that a body asks for, checked.
+/// Turns a body into validated submissions.
 async fn prepare(
     state: &AppState,
     caller: &Caller,
@@ -69,21 +71,21 @@ async fn prepare(
     for (index, pair) in body.pairs.iter().enumerate() {
         let problem = match (&pair.text, &pair.summary) {
             (Some(_), Some(_)) => "text and summary exclude each other; send one of them",
-            (None, None) => "there is neither a text nor a summary",
+            (None, None) => "both text and summary are missing; send one of them",
             _ => continue,
         };
         let message = format!("pairs[{index}]: {problem}");
         return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
-    let places = BatchRef::all(&JobId::generate(), body.pairs.len() as u64);
-    let requests = places.zip(body.pairs).map(|(place, pair)| submit::Request {
-        scoring: Some(submit::Scoring {
+    let batch = BatchRef::all(&JobId::generate(), body.pairs.len() as u64);
+    let requests = batch.zip(body.pairs).map(|(position, pair)| JobRequest {
+        scoring: Some(Scoring {
             summary: pair.summary,
             stemmed: body.stemmed,
         }),
-        id: place.job_id(),
-        batch: Some(place),
-        ..submit::Request::of(
+        id: position.job_id(),
+        batch: Some(position),
+        ..JobRequest::of(
             Channel::Api,
             SubmitSummary {
                 text: pair.text,
@@ -95,12 +97,12 @@ async fn prepare(
     group::prepare(state, caller, "pairs", requests, trace).await
 }
 
-/// Name of what is remembered of a batch: another one for each tenant, so that a batch of somebody else is none.
-fn record_of(tenant: &Token, batch: &JobId) -> Token {
+/// The name of a batch's record. It contains the tenant, so that no other tenant finds the batch.
+fn record_name(tenant: &Token, batch: &JobId) -> Token {
     let mut hasher = Sha256::new();
     for part in ["scores", tenant.as_str(), batch.as_str()] {
         hasher.update(part);
-        // No part has such a byte: it tells where each ends.
+        // No part contains this byte, so it separates them.
         hasher.update([0]);
     }
     let digits: String = hasher
@@ -111,20 +113,20 @@ fn record_of(tenant: &Token, batch: &JobId) -> Token {
     Token::sanitized(&digits)
 }
 
-/// Writes down which jobs a batch has, so that its report can be asked for. Without it the answer to this request is as
-/// good, and each job can be asked for.
-async fn remember(state: &AppState, caller: &Caller, batch: &JobId, handles: &[JobHandle]) {
+/// Stores the handles of a batch for `GET /v1/scores/{id}`. A failure is only logged: this response is complete anyway,
+/// and each job can be looked up.
+async fn store_handles(state: &AppState, caller: &Caller, batch: &JobId, handles: &[JobHandle]) {
     let handles: Vec<String> = handles.iter().map(JobHandle::to_string).collect();
-    // A list of texts always has a JSON form.
+    // A list of strings always serializes.
     let body = serde_json::to_vec(&handles).unwrap_or_default();
-    let name = record_of(caller.tenant(), batch);
+    let name = record_name(caller.tenant(), batch);
     match state.queue().create_record(&name, body.into()).await {
         Ok(CreateOutcome::Created(_) | CreateOutcome::Exists(_)) => {}
-        Err(refusal) => tracing::warn!(%batch, %refusal, "a batch of scores can't be remembered"),
+        Err(refusal) => tracing::warn!(%batch, %refusal, "could not store the handles of a batch of scores"),
     }
 }
 
-/// The report of a batch. Its interval takes a thousand draws of all pairs: other requests don't wait for that.
+/// Computes the report of a batch on a blocking thread: the bootstrap draws a thousand samples.
 async fn report_of(batch: &JobId, views: Vec<JobView>) -> Result<ScoreReport, ApiError> {
     let batch = batch.clone();
     tokio::task::spawn_blocking(move || report(&batch, views))
@@ -132,27 +134,151 @@ async fn report_of(batch: &JobId, views: Vec<JobView>) -> Result<ScoreReport, Ap
         .map_err(|error| ApiError::internal(&format!("a report: {error}")))
 }
 
-/// Shows the report of a batch, perhaps after waiting for its end.
+/// `GET /v1/scores/{id}`: returns the report of a batch, and may wait for its end.
 pub(crate) async fn show(
     State(state): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
-    Query(params): Query<Params>,
+    Query(query): Query<WaitQuery>,
 ) -> Result<Json<ScoreReport>, ApiError> {
     let batch: JobId = id
         .parse()
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, format!("the id in the path: {error}")))?;
-    let until = Instant::now() + wait::bounded(params.wait.unwrap_or(0), state.limits())?;
-    let Some(record) = state.queue().record(&record_of(caller.tenant(), &batch)).await? else {
+    let until = Instant::now() + wait_duration(&query, state.limits())?;
+    let name = record_name(caller.tenant(), &batch);
+    let Some(record) = state.queue().record(&name).await? else {
         return Err(ApiError::new(
             ErrorCode::JobNotFound,
-            format!("there is no batch of scores `{batch}`, or none any more"),
+            format!("there is no batch of scores `{batch}`, or it is no longer kept"),
         ));
     };
-    let unreadable = |error: &dyn std::fmt::Display| ApiError::internal(&format!("batch {batch}: {error}"));
-    let handles: Vec<String> = serde_json::from_slice(&record.body).map_err(|error| unreadable(&error))?;
+    let malformed = |error: &dyn std::fmt::Display| ApiError::internal(&format!("batch {batch}: {error}"));
+    let handles: Vec<String> = serde_json::from_slice(&record.body).map_err(|error| malformed(&error))?;
     let handles: Result<Vec<JobHandle>, _> = handles.iter().map(|handle| handle.parse()).collect();
-    let handles = handles.map_err(|error| unreadable(&error))?;
-    let views = look_at(&state, &caller, &handles, until).await?;
+    let handles = handles.map_err(|error| malformed(&error))?;
+    let views = views(&state, &caller, &handles, until).await?;
     report_of(&batch, views).await.map(Json)
+}
+
+/// The report of a batch with these pairs.
+fn report(id: &JobId, views: Vec<JobView>) -> ScoreReport {
+    let done = views.iter().all(|view| view.status.is_final());
+    let pairs: Vec<PairScores> = views.into_iter().map(pair).collect();
+    let scores: Vec<Scores> = pairs.iter().filter_map(|pair| pair.scores).collect();
+    ScoreReport {
+        links: ScoreLinks {
+            this: format!("/v1/scores/{id}"),
+        },
+        id: id.clone(),
+        done,
+        pairs,
+        aggregate: aggregate(&scores),
+    }
+}
+
+fn pair(view: JobView) -> PairScores {
+    PairScores {
+        job_id: view.id,
+        status: view.status,
+        scores: view.scores,
+        summary: view.summary,
+        error: view.error,
+    }
+}
+
+fn aggregate(scores: &[Scores]) -> Option<Aggregate> {
+    let bootstrap = Bootstrap::default();
+    let rouge: Vec<RougeScores> = scores.iter().map(rouge_of).collect();
+    let bleu: Vec<f64> = scores.iter().map(|scores| scores.bleu).collect();
+    let rouge = summarize(&rouge, &bootstrap)?;
+    let bleu = interval(&bleu, &bootstrap)?;
+    Some(Aggregate {
+        count: rouge.count,
+        mean: figures(&rouge.mean, bleu.mean),
+        low: figures(&rouge.low, bleu.low),
+        high: figures(&rouge.high, bleu.high),
+        confidence: bootstrap.confidence,
+        resamples: bootstrap.resamples,
+    })
+}
+
+fn rouge_of(scores: &Scores) -> RougeScores {
+    let prf = |prf: Prf| precis_scoring::Prf {
+        precision: prf.precision,
+        recall: prf.recall,
+        fmeasure: prf.fmeasure,
+    };
+    RougeScores {
+        rouge1: prf(scores.rouge1),
+        rouge2: prf(scores.rouge2),
+        rouge_l: prf(scores.rouge_l),
+        rouge_lsum: prf(scores.rouge_lsum),
+    }
+}
+
+fn figures(rouge: &RougeScores, bleu: f64) -> Figures {
+    let prf = |prf: precis_scoring::Prf| Prf {
+        precision: prf.precision,
+        recall: prf.recall,
+        fmeasure: prf.fmeasure,
+    };
+    Figures {
+        rouge1: prf(rouge.rouge1),
+        rouge2: prf(rouge.rouge2),
+        rouge_l: prf(rouge.rouge_l),
+        rouge_lsum: prf(rouge.rouge_lsum),
+        bleu,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use precis_schemas::{JobResult, Outcome};
+
+    use super::*;
+    use crate::jobs::view;
+    use crate::testing::result;
+
+    fn scored(fmeasure: f64, bleu: f64) -> JobView {
+        let rouge1 = Prf {
+            fmeasure,
+            ..Prf::default()
+        };
+        view::ended(JobResult {
+            scores: Some(Scores {
+                rouge1,
+                bleu,
+                ..Scores::default()
+            }),
+            ..result("a", 7)
+        })
+    }
+
+    #[test]
+    fn means_cover_the_pairs_that_have_scores() {
+        let failed = view::ended(JobResult {
+            outcome: Outcome::Failed,
+            summary: None,
+            ..result("b", 8)
+        });
+        let views = vec![scored(0.2, 10.0), failed.clone(), scored(0.4, 30.0)];
+        let shown = report(&"batch".parse().unwrap(), views);
+        let aggregate = shown.aggregate.unwrap();
+        assert_eq!((shown.done, aggregate.count), (true, 2));
+        assert!((aggregate.mean.rouge1.fmeasure - 0.3).abs() < 1e-12);
+        assert!((aggregate.mean.bleu - 20.0).abs() < 1e-12);
+        assert_eq!((aggregate.low.bleu, aggregate.high.bleu), (10.0, 30.0));
+        assert_eq!(shown.links.this, "/v1/scores/batch");
+        let none = report(&"batch".parse().unwrap(), vec![failed]);
+        assert_eq!(none.aggregate, None);
+    }
+
+    #[test]
+    fn the_figures_of_a_pair_are_next_to_its_status() {
+        let pair = pair(scored(0.5, 1.0));
+        let written = serde_json::to_value(&pair).unwrap();
+        assert_eq!(written["rouge1"]["fmeasure"], 0.5);
+        assert_eq!(written["status"], "succeeded");
+        assert_eq!(serde_json::from_value::<PairScores>(written).unwrap(), pair);
+    }
 }

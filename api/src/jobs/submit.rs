@@ -1,4 +1,4 @@
-//! From a checked request to a job that the queue has taken.
+//! Submitting jobs to the queue, and terminating them.
 
 use jiff::{SignedDuration, Timestamp};
 use precis_producer::Submission;
@@ -6,41 +6,45 @@ use precis_runtime::clock;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::batch::BatchRef;
 use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::event::Cancel;
 use precis_schemas::rest::SubmitSummary;
-use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Lane, Task};
+use precis_schemas::termination::Termination;
+use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Lane, Outcome, Task};
+use tracing::Instrument as _;
 
 use crate::access::Caller;
 use crate::jobs::model;
 use crate::metrics;
+use crate::queue::TerminationOutcome;
 use crate::state::AppState;
 use crate::webhooks;
 
-/// What a client asks for, in the terms of whichever route it used.
+/// A request for one job, whichever route it came by.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
-    /// By which way it came in.
+pub(crate) struct JobRequest {
+    /// The route's channel.
     pub(crate) channel: Channel,
-    /// What it asks for: `text`, `reference` and what goes for all texts of a call.
+    /// The text, the reference and the options.
     pub(crate) body: SubmitSummary,
-    /// What is to be scored, when that is the task.
+    /// Set for a job that scores a summary.
     pub(crate) scoring: Option<Scoring>,
-    /// Its place among the texts of a call.
+    /// The job's position in a request for several jobs.
     pub(crate) batch: Option<BatchRef>,
-    /// The job's id; none: a new one.
+    /// The job's id. If `None`, the job gets a new one.
     pub(crate) id: Option<JobId>,
 }
 
-/// What the task `score` is about.
+/// Parameters of the task `score`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scoring {
-    /// The summary; none: the model writes one.
+    /// The summary to score. If `None`, the model writes one.
     pub(crate) summary: Option<String>,
-    /// Whether stems are compared.
+    /// Whether to compare word stems.
     pub(crate) stemmed: bool,
 }
 
-impl Request {
-    /// A request for the summary of a text, with nothing else said.
+impl JobRequest {
+    /// A request to summarize `text` with default options.
     pub(crate) fn of_text(channel: Channel, text: String, params: GenerationParams) -> Self {
         let body = SubmitSummary {
             text: Some(text),
@@ -50,7 +54,7 @@ impl Request {
         Self::of(channel, body)
     }
 
-    /// What a body asks for that has one text.
+    /// A request with a body that has one text.
     pub(crate) fn of(channel: Channel, body: SubmitSummary) -> Self {
         Self {
             channel,
@@ -62,15 +66,14 @@ impl Request {
     }
 }
 
-/// Checks everything that can be known before queueing, finds the model, and makes the job on the
-/// caller's account.
+/// Validates a request, resolves its model, checks the caller's rights and reserves its quota.
 ///
 /// # Errors
 /// The first refusal that applies.
 pub(crate) async fn prepare(
     state: &AppState,
     caller: &Caller,
-    request: Request,
+    request: JobRequest,
     trace: &TraceContext,
 ) -> Result<Submission, Refusal> {
     let body = request.body;
@@ -115,19 +118,19 @@ pub(crate) async fn prepare(
     })
 }
 
-/// Publishes a job; it is accepted when this returns its handle.
+/// Publishes a job under its own id as message id. The job is accepted once this returns its handle.
 ///
 /// # Errors
-/// When the queue is full or can't be reached.
+/// If the queue is full or can't be reached.
 pub(crate) async fn publish(state: &AppState, submission: &Submission) -> Result<JobHandle, Refusal> {
     publish_as(state, submission, submission.job.id.as_str()).await
 }
 
-/// As [`publish`], under this message id.
+/// Publishes a job under `message_id`.
 ///
 /// # Errors
-/// As [`publish`].
-pub(crate) async fn publish_as(
+/// See [`publish`].
+pub(super) async fn publish_as(
     state: &AppState,
     submission: &Submission,
     message_id: &str,
@@ -135,8 +138,43 @@ pub(crate) async fn publish_as(
     let handle = state.queue().publish_as(submission, message_id).await?;
     let subject = &submission.subject;
     metrics::submitted(submission.job.channel, &subject.model, subject.lane);
-    tracing::debug!(job = %handle, %subject, trace_id = submission.trace.trace_id(), "accepted a job");
+    tracing::debug!(job = %handle, %subject, trace_id = submission.trace.trace_id(), "job accepted");
     Ok(handle)
+}
+
+/// Terminates a job, see [`QueueBackend::terminate`](crate::queue::QueueBackend::terminate). If that cancels it, tells the
+/// worker that may be running it.
+///
+/// # Errors
+/// If the queue can't be reached.
+pub(super) async fn terminate(
+    state: &AppState,
+    handle: &JobHandle,
+    termination: Termination,
+) -> Result<Option<TerminationOutcome>, Refusal> {
+    let (state, handle) = (state.clone(), handle.clone());
+    // In its own task: a handler is dropped when its client disconnects. A job with a stored result must still leave the
+    // queue, or a worker decodes it for nothing.
+    let terminate = async move {
+        let outcome = state.queue().terminate(&handle, &termination).await?;
+        if let (Some(TerminationOutcome::Terminated(result)), Outcome::Cancelled) =
+            (&outcome, termination.outcome)
+        {
+            state.queue().send_cancel(Cancel {
+                id: result.id.clone(),
+                job_sequence: result.job_sequence,
+            });
+        }
+        Ok(outcome)
+    };
+    let task = tokio::spawn(terminate.in_current_span());
+    task.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "terminating a job failed");
+        Err(Refusal::new(
+            ErrorCode::Internal,
+            "internal error; the logs have the details under this request id",
+        ))
+    })
 }
 
 /// The deadline of a request that arrived at `now`.
@@ -174,7 +212,7 @@ fn deadline(
     i64::try_from(ttl)
         .ok()
         .and_then(|seconds| now.checked_add(SignedDuration::from_secs(seconds)).ok())
-        .ok_or_else(|| refused("must lead to a time before the year 10000"))
+        .ok_or_else(|| refused("must give a deadline before the year 10000"))
 }
 
 #[cfg(test)]
@@ -182,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_given_or_counted_from_now() {
+    fn the_deadline_is_given_or_follows_from_the_ttl() {
         let now: Timestamp = "2026-11-23T13:00:00Z".parse().unwrap();
         let later: Timestamp = "2026-11-23T13:01:00Z".parse().unwrap();
         assert_eq!(deadline(None, None, 60, now), Ok(later));

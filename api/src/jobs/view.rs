@@ -1,12 +1,12 @@
-//! A job as REST shows it.
+//! Jobs as REST shows them.
 
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Progress;
 use precis_schemas::rest::{JobError, JobView, Links, Status};
 use precis_schemas::{JobHandle, JobResult, Outcome};
 
-/// A job about which nothing but its handle and state is known.
-pub(crate) fn bare(handle: &JobHandle, status: Status) -> JobView {
+/// A job of which only the handle and the status are known.
+fn bare(handle: &JobHandle, status: Status) -> JobView {
     let id = handle.to_string();
     JobView {
         links: Links::of(&id),
@@ -31,7 +31,7 @@ pub(crate) fn bare(handle: &JobHandle, status: Status) -> JobView {
     }
 }
 
-/// A job that waits, with the most jobs that may be before it and the seconds until it will have ended.
+/// A queued job. At most `position` jobs are ahead of it, and it ends in about `eta_seconds`.
 pub(crate) fn queued(handle: &JobHandle, position: Option<u64>, eta_seconds: Option<f64>) -> JobView {
     JobView {
         position,
@@ -40,7 +40,7 @@ pub(crate) fn queued(handle: &JobHandle, position: Option<u64>, eta_seconds: Opt
     }
 }
 
-/// A job that a worker has begun with.
+/// A job that a worker has started.
 pub(crate) fn running(handle: &JobHandle, progress: &Progress) -> JobView {
     JobView {
         attempt: Some(progress.attempt),
@@ -76,12 +76,12 @@ pub(crate) fn ended(result: JobResult) -> JobView {
 pub(crate) fn handle_of(result: &JobResult) -> JobHandle {
     JobHandle {
         id: result.id.clone(),
-        // Zero stands for a job that never was in the queue.
+        // Zero marks a job that was never queued.
         sequence: Some(result.job_sequence).filter(|sequence| *sequence > 0),
     }
 }
 
-/// Why a job that has ended has no summary; none when it has one.
+/// Why a job ended without a summary. `None` if it succeeded.
 pub(crate) fn refusal_of(result: &JobResult) -> Option<Refusal> {
     let (code, message) = match result.outcome {
         Outcome::Succeeded => return None,
@@ -92,12 +92,8 @@ pub(crate) fn refusal_of(result: &JobResult) -> Option<Refusal> {
             "the deadline passed before the job was done",
         ),
     };
-    Some(
-        result
-            .error
-            .clone()
-            .unwrap_or_else(|| Refusal::new(code, message)),
-    )
+    let error = result.error.clone();
+    Some(error.unwrap_or_else(|| Refusal::new(code, message)))
 }
 
 #[cfg(test)]
@@ -106,7 +102,7 @@ mod tests {
     use crate::testing::result;
 
     #[test]
-    fn an_end_without_a_summary_always_has_an_error_with_its_remedy() {
+    fn a_job_without_a_summary_has_an_error_with_a_remedy() {
         for (outcome, code) in [
             (Outcome::Failed, ErrorCode::Internal),
             (Outcome::Cancelled, ErrorCode::Cancelled),

@@ -329,7 +329,7 @@ mod tests {
         let publish = async |id: &str| queue.publish(&submission(id, Lane::Normal)).await.unwrap();
         let (waits, runs) = (publish("a").await, publish("b").await);
         let mut waiter = queue.0.waiters.register(&waits.id);
-        waiter.stands_at(waits.sequence);
+        waiter.only_from(waits.sequence);
         let Some(TerminationOutcome::Terminated(record)) =
             queue.terminate(&waits, &cancelled()).await.unwrap()
         else {

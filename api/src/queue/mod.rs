@@ -4,6 +4,7 @@
 
 pub(crate) mod depth;
 pub(crate) mod depth_cache;
+pub(crate) mod eta;
 pub(crate) mod nats;
 
 use bytes::Bytes;

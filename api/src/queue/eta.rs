@@ -1,30 +1,28 @@
-//! When a job that waits will have ended.
+//! Estimates when a queued job ends.
 //!
-//! Workers measure their own pace (`precis_schemas::event::Pace`) and say it with every heartbeat: jobs a second over
-//! the time in which they had any, and seconds that one job takes. A job waits until the jobs before it have made
-//! room, and then takes as long as jobs do:
+//! Each heartbeat reports the worker's pace (`precis_schemas::event::Pace`): jobs per second while it was busy, and seconds
+//! per job. The estimate is the time until the jobs ahead have left room, plus the duration of one job:
 //!
-//! * the pace of a model is the sum over its live workers; one that has done nothing yet is taken for an average one;
-//! * as many jobs as the workers have free places begin at once; each further one waits for one to be done;
-//! * where several lanes have jobs, they get the pace by the workers' weights, and a lane that is empty leaves its part
-//!   to the others.
+//! * The pace of a model is the sum over its live workers. A worker that has not measured a pace counts as an average one.
+//! * The first jobs fill the workers' free capacity at once. Each further job waits until another one ends.
+//! * Lanes share the pace by their weights. The share of an empty lane goes to the others.
 //!
-//! After a time with single jobs the measured pace is below what full batches reach: the first estimates of a long
-//! queue are then too long, and get shorter as it is worked off.
+//! A pace that was measured with single jobs is lower than that of full batches. The first estimates for a long queue are
+//! then too high, and improve as it drains.
 
 use precis_schemas::event::Heartbeat;
 use precis_schemas::{JobSubject, Lane};
 
 use crate::queue::QueueDepth;
 
-/// What workers do together.
+/// The combined capacity of the workers that serve a lane.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Workforce {
-    /// Jobs a second.
+    /// Jobs per second.
     pace: f64,
-    /// Seconds that one job takes.
-    takes: f64,
-    /// Jobs that could begin at once.
+    /// Duration of one job, in seconds.
+    seconds_per_job: f64,
+    /// Jobs that could start at once.
     free: u64,
 }
 
@@ -40,7 +38,7 @@ fn workforce(live: &[Heartbeat], subject: &JobSubject) -> Option<Workforce> {
     }
     Some(Workforce {
         pace: jobs / count * workers.len() as f64,
-        takes: known.iter().map(|pace| pace.seconds_per_job).sum::<f64>() / count,
+        seconds_per_job: known.iter().map(|pace| pace.seconds_per_job).sum::<f64>() / count,
         free: workers
             .iter()
             .map(|worker| worker.max_batch.saturating_sub(worker.in_flight))
@@ -48,37 +46,41 @@ fn workforce(live: &[Heartbeat], subject: &JobSubject) -> Option<Workforce> {
     })
 }
 
-/// Seconds until `jobs` of one lane are worked off, when `others` have so many of theirs.
-fn drained(mut jobs: f64, lane: Lane, mut others: Vec<(Lane, f64)>, pace: f64) -> f64 {
+/// Returns the seconds until `jobs` of one lane have started, while the lanes in `others` have that many jobs too.
+fn drain_seconds(mut jobs: f64, lane: Lane, mut others: Vec<(Lane, f64)>, pace: f64) -> f64 {
     let mut seconds = 0.0;
     loop {
         others.retain(|(_, left)| *left > 1e-9);
         let weights = lane.weight() + others.iter().map(|(lane, _)| lane.weight()).sum::<u32>();
-        let part = pace / f64::from(weights);
-        let ours = part * f64::from(lane.weight());
+        let share = pace / f64::from(weights);
+        let own_pace = share * f64::from(lane.weight());
         let first_empty = others
             .iter()
-            .map(|(lane, left)| left / (part * f64::from(lane.weight())))
+            .map(|(lane, left)| left / (share * f64::from(lane.weight())))
             .fold(f64::INFINITY, f64::min);
-        if jobs / ours <= first_empty {
-            return seconds + jobs / ours;
+        if jobs / own_pace <= first_empty {
+            return seconds + jobs / own_pace;
         }
         seconds += first_empty;
-        jobs -= ours * first_empty;
+        jobs -= own_pace * first_empty;
         for (lane, left) in &mut others {
-            *left -= part * f64::from(lane.weight()) * first_empty;
+            *left -= share * f64::from(lane.weight()) * first_empty;
         }
     }
 }
 
-/// Seconds until a job with so many before it has ended; none when no live worker has measured its pace.
+/// Returns the seconds until a job with `position` jobs ahead of it ends, or `None` if no live worker has measured a pace.
 pub(crate) fn seconds(
     depth: &QueueDepth,
     live: &[Heartbeat],
     subject: &JobSubject,
     position: u64,
 ) -> Option<f64> {
-    let Workforce { pace, takes, free } = workforce(live, subject)?;
+    let Workforce {
+        pace,
+        seconds_per_job,
+        free,
+    } = workforce(live, subject)?;
     let wait = if position < free {
         0.0
     } else {
@@ -88,10 +90,10 @@ pub(crate) fn seconds(
             .filter(|other| other.model == subject.model && other.lane != subject.lane)
             .map(|other| (other.lane, other.pending as f64))
             .collect();
-        drained((position - free + 1) as f64, subject.lane, others, pace)
+        drain_seconds((position - free + 1) as f64, subject.lane, others, pace)
     };
-    // Tenths are more than is known.
-    Some(((wait + takes) * 10.0).ceil() / 10.0)
+    // The estimate is not more precise than a tenth of a second.
+    Some(((wait + seconds_per_job) * 10.0).ceil() / 10.0)
 }
 
 #[cfg(test)]
@@ -136,17 +138,17 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_a_free_place_takes_as_long_as_a_job() {
+    fn a_job_that_can_start_at_once_takes_the_duration_of_one_job() {
         let live = [worker("a", Some(2.0), 1)];
         let eta = |position| seconds(&QueueDepth::default(), &live, &subject(), position);
         assert_eq!(eta(2), Some(2.0));
-        // Three places are free: the fourth waits until one job is done, at two a second.
+        // Three jobs can start. The fourth waits for one to end, at two per second.
         assert_eq!(eta(3), Some(2.5));
         assert_eq!(eta(22), Some(12.0));
     }
 
     #[test]
-    fn without_a_measure_there_is_no_estimate_and_a_new_worker_counts_as_an_average_one() {
+    fn a_worker_without_a_measured_pace_counts_as_an_average_one() {
         assert_eq!(seconds(&QueueDepth::default(), &[], &subject(), 0), None);
         let new = worker("a", None, 4);
         assert_eq!(
@@ -160,8 +162,8 @@ mod tests {
     #[test]
     fn lanes_share_by_weight_until_one_is_empty() {
         let live = [worker("a", Some(12.0), 4)];
-        // Eight of twelve parts go to the other lane as long as it has jobs: 80 jobs for 10 seconds, meanwhile 40 of
-        // these, and then all of the pace for the other 20.
+        // The high lane gets 8 of 12 shares while it has jobs: its 80 jobs take 10 seconds, in which 40 jobs of this lane
+        // start. The other 20 then get the whole pace.
         let eta = seconds(&waiting(Lane::High, 80), &live, &subject(), 59).unwrap();
         assert!((eta - (10.0 + 20.0 / 12.0 + 2.0)).abs() < 0.11, "{eta}");
         let alone = seconds(&waiting(Lane::Normal, 80), &live, &subject(), 59).unwrap();
