@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Gate;
 use crate::analytics::Analytics;
-use crate::batches::Tallies;
+use crate::batches::progress::ProgressCache;
 use crate::queue::QueueBackend;
 use crate::queue::QueueDepth;
 use crate::queue::depth_cache::DepthCache;
@@ -51,7 +51,7 @@ pub(crate) struct Parts {
 struct Inner {
     parts: Parts,
     depth: DepthCache,
-    tallies: Tallies,
+    batch_progress: ProgressCache,
     started: Instant,
 }
 
@@ -65,7 +65,7 @@ impl AppState {
         Self(Arc::new(Inner {
             parts,
             depth: DepthCache::default(),
-            tallies: Tallies::default(),
+            batch_progress: ProgressCache::default(),
             started: Instant::now(),
         }))
     }
@@ -95,9 +95,9 @@ impl AppState {
         &self.0.parts.webhooks
     }
 
-    /// What is known of the batches that were asked for lately.
-    pub(crate) fn tallies(&self) -> &Tallies {
-        &self.0.tallies
+    /// The progress of recently requested batches.
+    pub(crate) fn batch_progress(&self) -> &ProgressCache {
+        &self.0.batch_progress
     }
 
     /// Who may call.

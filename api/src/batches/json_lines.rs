@@ -1,22 +1,22 @@
-//! JSON Lines: a text or an object a line. Blank lines are no rows.
+//! JSON Lines: a text or an object per line. Blank lines are skipped.
 
 use std::collections::VecDeque;
 
 use precis_schemas::error_code::{ErrorCode, Refusal};
 
-use super::rows::{Row, Splitter, content_of, short, too_long};
+use super::rows::{InputRow, RowParser, content_of, shortened, too_long};
 
-/// A file of JSON Lines.
-pub(super) struct JsonLines {
+/// A parser of JSON Lines files.
+pub(super) struct JsonLinesParser {
     max_row_bytes: usize,
     line: u64,
-    /// The line that is being read, as long as it is not too long.
+    /// The current line. Empty if the line is too long.
     buffer: Vec<u8>,
     is_too_long: bool,
 }
 
-impl JsonLines {
-    /// A file whose lines have at most so many bytes.
+impl JsonLinesParser {
+    /// Creates a parser of lines with at most `max_row_bytes` bytes.
     pub(super) fn new(max_row_bytes: usize) -> Self {
         Self {
             max_row_bytes,
@@ -36,7 +36,7 @@ impl JsonLines {
         }
     }
 
-    fn end_line(&mut self, rows: &mut VecDeque<Row>) {
+    fn end_line(&mut self, rows: &mut VecDeque<InputRow>) {
         if self.is_too_long {
             rows.push_back(too_long(self.line, self.max_row_bytes));
         } else {
@@ -48,11 +48,11 @@ impl JsonLines {
             if !bytes.is_empty() {
                 let content = serde_json::from_slice(bytes)
                     .map_err(|error| {
-                        let message = format!("the line is no JSON: {}", short(&error.to_string()));
+                        let message = format!("the line is not JSON: {}", shortened(&error.to_string()));
                         Refusal::new(ErrorCode::InvalidRequest, message)
                     })
                     .and_then(content_of);
-                rows.push_back(Row {
+                rows.push_back(InputRow {
                     line: self.line,
                     content,
                 });
@@ -64,9 +64,9 @@ impl JsonLines {
     }
 }
 
-impl Splitter for JsonLines {
-    fn push(&mut self, piece: &[u8], rows: &mut VecDeque<Row>) -> Result<(), Refusal> {
-        let mut lines = piece.split(|byte| *byte == b'\n');
+impl RowParser for JsonLinesParser {
+    fn push(&mut self, chunk: &[u8], rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+        let mut lines = chunk.split(|byte| *byte == b'\n');
         if let Some(rest) = lines.next() {
             self.add(rest);
         }
@@ -77,7 +77,7 @@ impl Splitter for JsonLines {
         Ok(())
     }
 
-    fn finish(&mut self, rows: &mut VecDeque<Row>) -> Result<(), Refusal> {
+    fn finish(&mut self, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
         if self.is_too_long || !self.buffer.is_empty() {
             self.end_line(rows);
         }
@@ -90,19 +90,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_rows_however_they_are_cut() {
+    fn rows_do_not_depend_on_chunk_sizes() {
         let file = "\u{feff}{\"article\": \"é\"}\r\n\n\"b\"\nnonsense\n\"0123456789012345678901234567\"\n[\n\"last\"";
         let read = |size: usize| {
-            let mut splitter = JsonLines::new(24);
+            let mut parser = JsonLinesParser::new(24);
             let mut rows = VecDeque::new();
-            for piece in file.as_bytes().chunks(size) {
-                splitter.push(piece, &mut rows).unwrap();
+            for chunk in file.as_bytes().chunks(size) {
+                parser.push(chunk, &mut rows).unwrap();
             }
-            splitter.finish(&mut rows).unwrap();
+            parser.finish(&mut rows).unwrap();
             rows
         };
         let rows = read(1);
-        let seen: Vec<(u64, Result<&str, ErrorCode>)> = rows
+        let parsed: Vec<(u64, Result<&str, ErrorCode>)> = rows
             .iter()
             .map(|row| match &row.content {
                 Ok(content) => (row.line, Ok(content.article.as_str())),
@@ -110,7 +110,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            seen,
+            parsed,
             [
                 (1, Ok("é")),
                 (3, Ok("b")),
@@ -121,7 +121,7 @@ mod tests {
             ]
         );
         for size in [2, 3, 7, 1_000] {
-            assert_eq!(read(size), rows, "pieces of {size}");
+            assert_eq!(read(size), rows, "chunks of {size}");
         }
     }
 }

@@ -1,30 +1,30 @@
 //! Batches: many rows in one upload, many results in one download.
 //!
-//! | file | what |
+//! | file | purpose |
 //! | --- | --- |
-//! | `upload.rs` | the body of the request, in whichever form, as chunks of bytes: bounded in size and time |
-//! | `rows.rs`, `csv.rs`, `json_lines.rs` | bytes to rows; a bad row is a row too |
-//! | `intake.rs` | an upload to a batch, row by row; what is kept of it is written as it grows |
-//! | `publisher.rs` | a row to a job in the queue |
-//! | `key.rs` | `Idempotency-Key`: the same upload twice is one batch |
-//! | `store.rs` | what is kept of a batch |
-//! | `tally.rs` | how far it has come: states read off the queue and the results |
-//! | `results.rs` | the results in the order of the rows, as JSON Lines or CSV |
+//! | `endpoints.rs`, `routes.rs` | the routes with their documentation, and their handlers |
+//! | `upload.rs` | reads a request body as a stream of chunks, bounded in size and time |
+//! | `rows.rs`, `csv.rs`, `json_lines.rs` | parse rows; a malformed row is a row with an error |
+//! | `ingest.rs` | turns an upload into a batch, row by row |
+//! | `publisher.rs` | publishes the job of a row |
+//! | `upload_key.rs` | idempotent uploads |
+//! | `store.rs` | reads and writes batch records in the stream `BATCHES` |
+//! | `progress.rs` | counts the rows by status, from the queue and the results |
+//! | `results.rs` | streams the results in row order, as JSON Lines or CSV |
 
 mod csv;
 pub(crate) mod endpoints;
-mod intake;
+mod ingest;
 mod json_lines;
-mod key;
+pub(crate) mod progress;
 mod publisher;
 mod results;
 mod routes;
 mod rows;
 mod store;
-mod tally;
 mod upload;
+mod upload_key;
 
-pub(crate) use intake::{Options, Taken, take};
-pub(crate) use results::{Format, stream};
+pub(crate) use progress::intake_ended_at;
+pub(crate) use routes::view;
 pub(crate) use store::head;
-pub(crate) use tally::{Tallies, intake_ended_at, view, view_of_head};

@@ -1,4 +1,4 @@
-//! A row to a job in the queue.
+//! Publishing rows as jobs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,56 +11,60 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Task, manifest};
 use tokio::time::Instant;
 
-use super::rows::Row;
+use super::rows::InputRow;
 use crate::access::Caller;
 use crate::http::problem::ApiError;
 use crate::jobs::submit;
 use crate::state::AppState;
 
-/// Pause before a row is tried again for which there was no room.
-const PAUSE: Duration = Duration::from_millis(250);
-/// How long a row waits for a queue that can't be reached: a server that is restarted must not break every upload.
-const RECONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// Delay before a row that the queue refused is published again.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+/// How long a row waits for the queue to be reachable again, so that an upload survives a restart of a NATS server.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What it takes to publish a row. Cheap to clone.
+/// Publishes the rows of one batch. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Publisher {
     pub(super) state: AppState,
     pub(super) caller: Caller,
     pub(super) trace: TraceContext,
-    /// How to generate.
+    /// Generation parameters of all rows.
     pub(super) params: GenerationParams,
-    /// Where all rows go.
+    /// The subject of all rows.
     pub(super) subject: JobSubject,
-    /// Their batch.
+    /// The batch.
     pub(super) batch: JobId,
+    /// The deadline of all rows.
     pub(super) deadline: Timestamp,
-    /// Whether no further row is to be begun with.
+    /// Whether to publish no further rows.
     pub(super) closed: Arc<AtomicBool>,
 }
 
 impl Publisher {
-    /// Publishes a row, or says why it can't be a job. A failure that is not the row's own ends the batch: it is an error,
-    /// or comes besides when there is a row that it has hit.
-    pub(super) async fn place(
+    /// Publishes the job of a row and returns the row's record: a sequence, or why there is no job.
+    ///
+    /// # Errors
+    /// A failure of the batch as a whole, in which case no further rows are published. It is returned next to the record
+    /// if it concerns a particular row.
+    pub(super) async fn publish_row(
         self,
         index: u64,
-        row: Result<Row, ApiError>,
+        row: Result<InputRow, ApiError>,
     ) -> Result<(manifest::Row, Option<Refusal>), ApiError> {
-        let row = self.accepted(index, row).inspect_err(|_| self.close())?;
-        let placed = |sequence, refusal| manifest::Row {
+        let row = self.within_limit(index, row).inspect_err(|_| self.close())?;
+        let record = |sequence, refusal| manifest::Row {
             line: row.line,
             sequence,
             refusal,
         };
         let content = match row.content {
             Ok(content) => content,
-            Err(refusal) => return Ok((placed(None, Some(refusal)), None)),
+            Err(refusal) => return Ok((record(None, Some(refusal)), None)),
         };
         let batch = manifest::place_of(&self.batch, index);
         let id = batch
             .job_id()
-            .ok_or_else(|| ApiError::internal("a batch with a long id"))?;
+            .ok_or_else(|| ApiError::internal("the batch id is too long"))?;
         let job = Job {
             id,
             text: content.article,
@@ -76,7 +80,7 @@ impl Publisher {
             callback: None,
         };
         if let Err(refusal) = job.validate(Task::Summarize, &self.state.limits().job()) {
-            return Ok((placed(None, Some(refusal)), None));
+            return Ok((record(None, Some(refusal)), None));
         }
         let submission = Submission {
             subject: self.subject.clone(),
@@ -84,41 +88,41 @@ impl Publisher {
             trace: self.trace.clone(),
         };
         match self.publish(&submission).await {
-            Ok(handle) => Ok((placed(handle.sequence, None), None)),
-            // Too large for a message, although not too long: that is the row's own fault.
+            Ok(handle) => Ok((record(handle.sequence, None), None)),
+            // The row is too large for a message. The others may fit.
             Err(refusal) if refusal.code == ErrorCode::BodyTooLarge => {
-                Ok((placed(None, Some(refusal)), None))
+                Ok((record(None, Some(refusal)), None))
             }
             Err(refusal) => {
                 self.close();
-                Ok((placed(None, Some(refusal.clone())), Some(refusal)))
+                Ok((record(None, Some(refusal.clone())), Some(refusal)))
             }
         }
     }
 
-    /// No further row is begun with.
+    /// Stops the publishing of further rows.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    fn accepted(&self, index: u64, row: Result<Row, ApiError>) -> Result<Row, ApiError> {
-        let most = self.state.batches().max_rows;
-        if row.is_ok() && index >= most {
+    fn within_limit(&self, index: u64, row: Result<InputRow, ApiError>) -> Result<InputRow, ApiError> {
+        let max = self.state.batches().max_rows;
+        if row.is_ok() && index >= max {
             return Err(ApiError::new(
                 ErrorCode::BodyTooLarge,
-                format!("the upload has more than {most} rows"),
+                format!("the upload has more than {max} rows"),
             ));
         }
         row
     }
 
-    /// Publishes a job, and waits for room when there is none, and a little for a queue that can't be reached. The id
-    /// makes a repeated publish harmless.
+    /// Publishes a job. Retries while the queue or the quota is full, and briefly while the queue can't be reached. The
+    /// job's id makes a repeated publish harmless.
     async fn publish(&self, submission: &Submission) -> Result<JobHandle, Refusal> {
-        let begun = Instant::now();
-        let patience = |code| match code {
+        let started = Instant::now();
+        let max_wait = |code| match code {
             ErrorCode::QueueFull | ErrorCode::QuotaExceeded => self.state.batches().queue_patience(),
-            ErrorCode::QueueUnavailable => RECONNECT_PATIENCE,
+            ErrorCode::QueueUnavailable => RECONNECT_TIMEOUT,
             _ => Duration::ZERO,
         };
         loop {
@@ -127,9 +131,9 @@ impl Publisher {
                 Err(refusal) => Err(refusal),
             };
             match published {
-                Err(refusal) if begun.elapsed() < patience(refusal.code) => {
+                Err(refusal) if started.elapsed() < max_wait(refusal.code) => {
                     tokio::select! {
-                        () = tokio::time::sleep(PAUSE) => {}
+                        () = tokio::time::sleep(RETRY_DELAY) => {}
                         () = self.state.stop().cancelled() => return Err(refusal),
                     }
                 }

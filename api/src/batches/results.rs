@@ -1,4 +1,4 @@
-//! The results of a batch in the order of its rows: as JSON Lines, or as CSV.
+//! The results of a batch in row order, as JSON Lines or CSV.
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -6,33 +6,33 @@ use http::HeaderMap;
 use precis_schemas::JobHandle;
 use precis_schemas::batch_view::BatchLine;
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::manifest::{self, Head, Row};
+use precis_schemas::manifest::{self, CHUNK_ROWS, Head, Row};
 use precis_schemas::rest::{JobError, Status};
 
-use super::{store, tally};
+use super::store;
 use crate::access::Caller;
 use crate::jobs::view;
 use crate::queue::ReadConsistency;
 use crate::state::AppState;
 
-/// Rows that are looked up at once.
-const IN_FLIGHT: usize = 32;
+/// Rows to look up concurrently.
+const MAX_IN_FLIGHT: usize = 32;
 
-/// How results are written.
+/// The format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// A JSON object a line.
+pub(super) enum ResultFormat {
+    /// A JSON object per line.
     JsonLines,
     /// RFC 4180, with a header.
     Csv,
 }
 
-impl Format {
-    /// The format that the query names, else the one that the client would rather have.
+impl ResultFormat {
+    /// Returns the format that the query names, or else the one that the client prefers.
     ///
     /// # Errors
-    /// When the query names another.
-    pub(crate) fn wanted(query: Option<&str>, headers: &HeaderMap) -> Result<Self, Refusal> {
+    /// [`ErrorCode::InvalidParameter`] if the query names an unknown format.
+    pub(super) fn negotiate(query: Option<&str>, headers: &HeaderMap) -> Result<Self, Refusal> {
         match query {
             Some("jsonl") => Ok(Self::JsonLines),
             Some("csv") => Ok(Self::Csv),
@@ -43,11 +43,12 @@ impl Format {
                     other.chars().take(40).collect::<String>()
                 ),
             )),
-            None => Ok(Self::accepted(headers)),
+            None => Ok(Self::preferred(headers)),
         }
     }
 
-    fn accepted(headers: &HeaderMap) -> Self {
+    /// Returns the format with the larger weight in `Accept`. CSV wins a tie, because a client must ask for it by name.
+    fn preferred(headers: &HeaderMap) -> Self {
         let listed = headers
             .get_all(http::header::ACCEPT)
             .iter()
@@ -68,15 +69,15 @@ impl Format {
                 _ => json = json.max(weight),
             }
         }
-        if csv > json || (csv > 0.0 && csv >= json) {
+        if csv > 0.0 && csv >= json {
             Self::Csv
         } else {
             Self::JsonLines
         }
     }
 
-    /// Its media type.
-    pub(crate) fn media_type(self) -> &'static str {
+    /// The media type.
+    pub(super) fn media_type(self) -> &'static str {
         match self {
             Self::JsonLines => "application/x-ndjson",
             Self::Csv => "text/csv; charset=utf-8; header=present",
@@ -102,7 +103,7 @@ impl Format {
     }
 }
 
-fn name(status: Status) -> &'static str {
+fn status_name(status: Status) -> &'static str {
     match status {
         Status::Queued => "queued",
         Status::Running => "running",
@@ -126,7 +127,7 @@ fn csv_line(line: &BatchLine) -> Result<Bytes, std::io::Error> {
         number(line.index).as_str(),
         number(line.line).as_str(),
         line.id.as_deref().unwrap_or_default(),
-        name(line.status),
+        status_name(line.status),
         line.summary.as_deref().unwrap_or_default(),
         code,
         message,
@@ -137,13 +138,12 @@ fn csv_line(line: &BatchLine) -> Result<Bytes, std::io::Error> {
         .map_err(|error| std::io::Error::other(error.to_string()))
 }
 
-/// The results of the rows that there are, each as it is at the moment; of a broken upload, a last line says why it
-/// is broken.
-pub(crate) fn stream(
+/// Streams the current result of each row. For a broken upload, a last line says why it is broken.
+pub(super) fn stream(
     state: AppState,
     caller: Caller,
     head: Head,
-    format: Format,
+    format: ResultFormat,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
     let broken = head.error.clone().map(|refusal| BatchLine {
         index: None,
@@ -162,9 +162,9 @@ pub(crate) fn stream(
                 let (state, caller, batch) = (state.clone(), caller.clone(), batch.clone());
                 async move {
                     let chunk = store::chunk(state.queue(), caller.tenant(), &batch, number).await?;
-                    let first = tally::first_row(number);
+                    let first = number * CHUNK_ROWS as u64;
                     let rows = chunk.rows.into_iter().enumerate();
-                    let rows = rows.map(move |(place, row)| Ok((first + place as u64, row)));
+                    let rows = rows.map(move |(offset, row)| Ok((first + offset as u64, row)));
                     Ok::<_, Refusal>(futures::stream::iter(rows))
                 }
             })
@@ -172,12 +172,12 @@ pub(crate) fn stream(
     };
     let lines = rows
         .map_ok(move |(index, row)| line_of(state.clone(), head.clone(), index, row))
-        .try_buffered(IN_FLIGHT);
+        .try_buffered(MAX_IN_FLIGHT);
     futures::stream::iter([Ok(format.header())])
         .chain(
             lines
                 .chain(futures::stream::iter(broken.map(Ok)))
-                // The client sees a body that breaks off, and not one that seems whole.
+                // An error cuts the body off, so that the client doesn't take it for complete.
                 .map(move |line| match line {
                     Ok(line) => format.line(&line),
                     Err(refusal) => Err(std::io::Error::other(refusal.to_string())),
@@ -186,7 +186,7 @@ pub(crate) fn stream(
         .try_filter(|bytes| std::future::ready(!bytes.is_empty()))
 }
 
-/// What became of a row.
+/// Looks up the current result of a row.
 async fn line_of(state: AppState, head: Head, index: u64, row: Row) -> Result<BatchLine, Refusal> {
     let line = BatchLine {
         index: Some(index),
@@ -201,7 +201,7 @@ async fn line_of(state: AppState, head: Head, index: u64, row: Row) -> Result<Ba
         return Ok(line);
     };
     let Some(id) = manifest::job_of(&head.id, index) else {
-        return Err(Refusal::new(ErrorCode::Internal, "a batch with a long id"));
+        return Err(Refusal::new(ErrorCode::Internal, "the batch id is too long"));
     };
     let handle = JobHandle {
         id,
@@ -248,30 +248,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_gets_the_format_that_it_would_rather_have() {
-        let wanted = |query: Option<&str>, accept: &'static str| {
+    fn the_query_and_then_the_accept_header_choose_the_format() {
+        let negotiate = |query: Option<&str>, accept: &'static str| {
             let mut headers = HeaderMap::new();
             if !accept.is_empty() {
                 headers.insert("accept", http::HeaderValue::from_static(accept));
             }
-            Format::wanted(query, &headers)
+            ResultFormat::negotiate(query, &headers)
         };
         for (query, accept, format) in [
-            (None, "", Format::JsonLines),
-            (None, "*/*", Format::JsonLines),
-            (None, "text/csv", Format::Csv),
-            (None, "text/csv, */*", Format::Csv),
-            (None, "text/csv;q=0.5, application/x-ndjson", Format::JsonLines),
-            (Some("csv"), "application/x-ndjson", Format::Csv),
-            (Some("jsonl"), "text/csv", Format::JsonLines),
+            (None, "", ResultFormat::JsonLines),
+            (None, "*/*", ResultFormat::JsonLines),
+            (None, "text/csv", ResultFormat::Csv),
+            (None, "text/csv, */*", ResultFormat::Csv),
+            (
+                None,
+                "text/csv;q=0.5, application/x-ndjson",
+                ResultFormat::JsonLines,
+            ),
+            (Some("csv"), "application/x-ndjson", ResultFormat::Csv),
+            (Some("jsonl"), "text/csv", ResultFormat::JsonLines),
         ] {
-            assert_eq!(wanted(query, accept), Ok(format), "{query:?} {accept}");
+            assert_eq!(negotiate(query, accept), Ok(format), "{query:?} {accept}");
         }
-        assert!(wanted(Some("xml"), "").is_err());
+        assert!(negotiate(Some("xml"), "").is_err());
     }
 
     #[test]
-    fn a_line_of_csv_quotes_what_must_be_quoted() {
+    fn csv_fields_are_quoted_where_necessary() {
         let line = BatchLine {
             index: Some(3),
             line: Some(5),

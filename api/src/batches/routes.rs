@@ -1,4 +1,4 @@
-//! `POST /v1/batches`, `GET /v1/batches/{id}`, `GET /v1/batches/{id}/results`.
+//! `POST /v1/batches`, `GET /v1/batches/{id}` and `GET /v1/batches/{id}/results`.
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -6,19 +6,24 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use precis_runtime::trace_context::TraceContext;
+use precis_schemas::batch_view::BatchView;
 use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::manifest::Head;
 use precis_schemas::{GenerationParams, JobId, Lane};
 use serde::Deserialize;
 
+use super::ingest::{BatchOptions, Ingested, ingest};
+use super::progress::BatchProgress;
+use super::results::{self, ResultFormat};
+use super::store;
 use crate::access::Caller;
-use crate::batches::{self, Format, Options, Taken};
 use crate::http::extract::Query;
 use crate::http::layers::no_cache;
 use crate::http::problem::ApiError;
-use crate::jobs::idempotency::{self, Key};
+use crate::jobs::idempotency::{self, IdempotencyKey};
 use crate::state::AppState;
 
-/// Query of `POST /v1/batches`: what all rows have in common.
+/// Query of `POST /v1/batches`: the options of all rows.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SubmitQuery {
@@ -30,7 +35,7 @@ pub(crate) struct SubmitQuery {
     callback_url: Option<String>,
 }
 
-/// Takes a batch: 202 when every row is queued or refused.
+/// `POST /v1/batches`: receives an upload. Responds 202 once every row is queued or refused.
 pub(crate) async fn submit(
     State(state): State<AppState>,
     caller: Caller,
@@ -43,36 +48,36 @@ pub(crate) async fn submit(
         Some(text) => serde_json::from_str(text).map_err(|error| {
             Refusal::new(
                 ErrorCode::InvalidRequest,
-                format!("params is no JSON object of generation parameters: {error}"),
+                format!("params is not a JSON object of generation parameters: {error}"),
             )
         })?,
         None => GenerationParams::default(),
     };
-    let options = Options {
+    let options = BatchOptions {
         model: query.model,
         priority: query.priority,
         ttl_seconds: query.ttl_seconds,
         params,
         callback_url: query.callback_url,
     };
-    // What the upload says is known at its end; the query is known now.
-    let key = Key::read(request.headers(), caller.tenant(), "/v1/batches", &options)?;
-    let taken = batches::take(state.clone(), caller.clone(), options, key, request, trace).await?;
-    let (head, is_replayed) = match taken {
-        Taken::Now(head) => (head, false),
-        Taken::Before(head) => (head, true),
+    // The content of the upload is compared at its end.
+    let key = IdempotencyKey::read(request.headers(), caller.tenant(), "/v1/batches", &options)?;
+    let ingested = ingest(state.clone(), caller.clone(), options, key, request, trace).await?;
+    let (head, is_replayed) = match ingested {
+        Ingested::New(head) => (head, false),
+        Ingested::Replayed(head) => (head, true),
     };
-    // Its rows are queued: whatever can't be looked up now, the client must learn the id.
-    let view = match batches::view(&state, &caller, &head).await {
+    // The rows of a new batch are queued, so the client must learn its id even if this lookup fails.
+    let view = match view(&state, &caller, &head).await {
         Ok(view) => view,
         Err(refusal) if is_replayed => return Err(refusal.into()),
         Err(refusal) => {
-            tracing::warn!(batch = %head.id, %refusal, "a batch was accepted, and can't be looked at");
-            batches::view_of_head(&state, &head)
+            tracing::warn!(batch = %head.id, %refusal, "could not look up an accepted batch");
+            BatchProgress::of_head(&head).view(state.batches(), state.running(), &head)
         }
     };
     let mut response = (StatusCode::ACCEPTED, Json(&view)).into_response();
-    // An id is plain ASCII, so that it can't fail.
+    // An id is ASCII, so this never fails.
     if let Ok(location) = HeaderValue::from_str(&view.links.this) {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -86,19 +91,32 @@ pub(crate) async fn submit(
     Ok(response)
 }
 
-fn id_of(text: &str) -> Result<JobId, ApiError> {
+fn parse_id(text: &str) -> Result<JobId, ApiError> {
     text.parse()
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, format!("the id in the path: {error}")))
 }
 
-/// How far a batch has come.
+/// Returns a batch as REST shows it.
+///
+/// # Errors
+/// If the queue can't be reached.
+pub(crate) async fn view(state: &AppState, caller: &Caller, head: &Head) -> Result<BatchView, Refusal> {
+    let progress = state.batch_progress().get(&head.id);
+    let mut progress = progress.lock().await;
+    let queue = state.queue();
+    progress.read_rows(queue, caller.tenant(), head).await?;
+    progress.refresh_if_due(queue, state.depth(), head).await?;
+    Ok(progress.view(state.batches(), state.running(), head))
+}
+
+/// `GET /v1/batches/{id}`: returns the progress of a batch.
 pub(crate) async fn show(
     State(state): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let head = batches::head(state.queue(), caller.tenant(), &id_of(&id)?).await?;
-    let view = batches::view(&state, &caller, &head).await?;
+    let head = store::head(state.queue(), caller.tenant(), &parse_id(&id)?).await?;
+    let view = view(&state, &caller, &head).await?;
     Ok(([no_cache()], Json(view)).into_response())
 }
 
@@ -109,7 +127,7 @@ pub(crate) struct ResultsQuery {
     format: Option<String>,
 }
 
-/// The results, in the order of the rows.
+/// `GET /v1/batches/{id}/results`: streams the results in row order.
 pub(crate) async fn results(
     State(state): State<AppState>,
     caller: Caller,
@@ -117,9 +135,9 @@ pub(crate) async fn results(
     Query(query): Query<ResultsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let format = Format::wanted(query.format.as_deref(), &headers)?;
-    let head = batches::head(state.queue(), caller.tenant(), &id_of(&id)?).await?;
-    let body = Body::from_stream(batches::stream(state, caller, head, format));
+    let format = ResultFormat::negotiate(query.format.as_deref(), &headers)?;
+    let head = store::head(state.queue(), caller.tenant(), &parse_id(&id)?).await?;
+    let body = Body::from_stream(results::stream(state, caller, head, format));
     let media_type = HeaderValue::from_static(format.media_type());
     Ok(([(header::CONTENT_TYPE, media_type), no_cache()], body).into_response())
 }

@@ -1,4 +1,4 @@
-//! Bytes to rows. A row that can't be read is a row too: with the reason, and without a text.
+//! Parses uploads into rows. A malformed row becomes a row with an error.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,60 +8,60 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::csv::Csv;
-use super::json_lines::JsonLines;
+use super::csv::CsvParser;
+use super::json_lines::JsonLinesParser;
 use crate::http::problem::ApiError;
 
-/// What a row asks for.
+/// The fields of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Content {
+pub(super) struct RowContent {
     /// The text to summarize.
     #[serde(alias = "text")]
     pub(super) article: String,
-    /// A summary by a human.
+    /// The reference.
     #[serde(default, alias = "reference")]
     pub(super) summ: Option<String>,
-    /// The client's notes.
+    /// The job's metadata.
     #[serde(default)]
     pub(super) metadata: BTreeMap<String, String>,
 }
 
 /// A row of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Row {
-    /// Line on which it began, counted from 1.
+pub(super) struct InputRow {
+    /// The line on which the row starts, counted from 1. In a JSON list, the row's number.
     pub(super) line: u64,
-    /// What it asks for, or why that can't be read.
-    pub(super) content: Result<Content, Refusal>,
+    /// The fields, or why the row is malformed.
+    pub(super) content: Result<RowContent, Refusal>,
 }
 
-/// Takes a file apart, piece by piece as it comes.
-pub(super) trait Splitter: Send {
-    /// Takes the next piece and adds the rows that it completes.
+/// An incremental parser of a file.
+pub(super) trait RowParser: Send {
+    /// Parses the next chunk and adds the rows that it completes.
     ///
     /// # Errors
-    /// When the whole can't be read, as without the right header.
-    fn push(&mut self, piece: &[u8], rows: &mut VecDeque<Row>) -> Result<(), Refusal>;
+    /// If the whole file is unreadable, for example without its header.
+    fn push(&mut self, chunk: &[u8], rows: &mut VecDeque<InputRow>) -> Result<(), Refusal>;
 
     /// Adds the row that the end of the file completes.
     ///
     /// # Errors
-    /// As [`Splitter::push`].
-    fn finish(&mut self, rows: &mut VecDeque<Row>) -> Result<(), Refusal>;
+    /// See [`RowParser::push`].
+    fn finish(&mut self, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal>;
 }
 
-/// How the rows of an upload are written.
+/// The format of an uploaded file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileFormat {
     /// RFC 4180, with a header.
     Csv,
-    /// A JSON object or string a line.
+    /// A JSON object or string per line.
     JsonLines,
 }
 
 impl FileFormat {
-    /// The format that a media type names.
+    /// Returns the format of a media type.
     pub(super) fn of_media_type(essence: &str) -> Option<Self> {
         match essence {
             "text/csv" => Some(Self::Csv),
@@ -74,70 +74,70 @@ impl FileFormat {
         }
     }
 
-    /// The format that the end of a file's name tells.
+    /// Returns the format of a file name, by its extension.
     pub(super) fn of_name(name: &str) -> Option<Self> {
-        let (_, end) = name.rsplit_once('.')?;
-        match end.to_ascii_lowercase().as_str() {
+        let (_, extension) = name.rsplit_once('.')?;
+        match extension.to_ascii_lowercase().as_str() {
             "csv" => Some(Self::Csv),
             "jsonl" | "ndjson" => Some(Self::JsonLines),
             _ => None,
         }
     }
 
-    fn splitter(self, max_row_bytes: usize) -> Box<dyn Splitter> {
+    fn parser(self, max_row_bytes: usize) -> Box<dyn RowParser> {
         match self {
-            Self::Csv => Box::new(Csv::new(max_row_bytes)),
-            Self::JsonLines => Box::new(JsonLines::new(max_row_bytes)),
+            Self::Csv => Box::new(CsvParser::new(max_row_bytes)),
+            Self::JsonLines => Box::new(JsonLinesParser::new(max_row_bytes)),
         }
     }
 }
 
-/// The rows of a file whose bytes come in pieces.
+/// Parses a file into rows as its chunks arrive.
 pub(super) fn rows_of_file<'a>(
     format: FileFormat,
     max_row_bytes: usize,
-    pieces: impl Stream<Item = Result<Bytes, ApiError>> + Send + 'a,
-) -> impl Stream<Item = Result<Row, ApiError>> + Send + 'a {
-    let mut splitter = format.splitter(max_row_bytes);
+    chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send + 'a,
+) -> impl Stream<Item = Result<InputRow, ApiError>> + Send + 'a {
+    let mut parser = format.parser(max_row_bytes);
     let mut is_broken = false;
-    pieces
+    chunks
         .map_ok(Some)
         .chain(futures::stream::iter([Ok(None)]))
-        .map(move |piece| {
+        .map(move |chunk| {
             let mut rows = VecDeque::new();
-            match piece.inspect_err(|_| is_broken = true)? {
-                Some(piece) => splitter.push(&piece, &mut rows)?,
-                // What the file was cut off in is no row.
+            match chunk.inspect_err(|_| is_broken = true)? {
+                Some(chunk) => parser.push(&chunk, &mut rows)?,
+                // An interrupted upload ends in half a row.
                 None if is_broken => {}
-                None => splitter.finish(&mut rows)?,
+                None => parser.finish(&mut rows)?,
             }
-            Ok::<_, ApiError>(futures::stream::iter(rows).map(Ok::<Row, ApiError>))
+            Ok::<_, ApiError>(futures::stream::iter(rows).map(Ok::<InputRow, ApiError>))
         })
         .try_flatten()
 }
 
-/// The rows of a JSON list.
+/// Parses a JSON list into rows.
 ///
 /// # Errors
-/// When the body is not a list.
-pub(super) fn rows_of_list(body: &[u8]) -> Result<Vec<Row>, ApiError> {
+/// If the body is not a list.
+pub(super) fn rows_of_list(body: &[u8]) -> Result<Vec<InputRow>, ApiError> {
     let list: Vec<Value> = serde_json::from_slice(body).map_err(|error| {
         ApiError::new(
             ErrorCode::InvalidRequest,
             format!("the body is not a JSON list of texts or objects: {error}"),
         )
     })?;
-    let row = |(index, value)| Row {
+    let row = |(index, value)| InputRow {
         line: index as u64 + 1,
         content: content_of(value),
     };
     Ok(list.into_iter().enumerate().map(row).collect())
 }
 
-/// The row that a JSON value is: a text by itself, or an object.
-pub(super) fn content_of(value: Value) -> Result<Content, Refusal> {
+/// Parses a JSON value into the fields of a row: a string is the text, an object has all fields.
+pub(super) fn content_of(value: Value) -> Result<RowContent, Refusal> {
     match value {
-        Value::String(article) => Ok(Content {
+        Value::String(article) => Ok(RowContent {
             article,
             summ: None,
             metadata: BTreeMap::new(),
@@ -145,24 +145,24 @@ pub(super) fn content_of(value: Value) -> Result<Content, Refusal> {
         Value::Object(_) => serde_json::from_value(value).map_err(|error| {
             Refusal::new(
                 ErrorCode::InvalidRequest,
-                format!("the row: {}", short(&error.to_string())),
+                format!("the row: {}", shortened(&error.to_string())),
             )
         }),
         _ => Err(Refusal::new(
             ErrorCode::InvalidRequest,
-            "a row is a text or an object with `article` and perhaps `summ`",
+            "a row must be a text, or an object with `article` and optionally `summ`",
         )),
     }
 }
 
-/// What is quoted may be a whole article.
-pub(super) fn short(message: &str) -> String {
+/// Cuts an error message, which may quote a whole article.
+pub(super) fn shortened(message: &str) -> String {
     message.chars().take(300).collect()
 }
 
-/// A row with more bytes than any good one can have.
-pub(super) fn too_long(line: u64, max_row_bytes: usize) -> Row {
-    Row {
+/// A row with more than `max_row_bytes` bytes.
+pub(super) fn too_long(line: u64, max_row_bytes: usize) -> InputRow {
+    InputRow {
         line,
         content: Err(Refusal::new(
             ErrorCode::TextTooLong,
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_has_texts_and_objects_and_its_bad_rows_keep_their_place() {
+    fn a_list_has_texts_and_objects_and_keeps_its_bad_rows() {
         let rows =
             rows_of_list(br#"["a", {"article": "b", "summ": "c"}, 7, {"text": "d", "x": 1}]"#).unwrap();
         let articles: Vec<Option<&str>> = rows
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_told_by_the_media_type_or_the_name() {
+    fn the_format_follows_the_media_type_or_the_file_name() {
         assert_eq!(FileFormat::of_media_type("text/csv"), Some(FileFormat::Csv));
         assert_eq!(FileFormat::of_media_type("text/plain"), None);
         assert_eq!(FileFormat::of_name("a.b.JSONL"), Some(FileFormat::JsonLines));

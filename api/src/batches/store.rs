@@ -1,4 +1,4 @@
-//! What is kept of a batch, in the stream `BATCHES`: its head, and its rows in chunks.
+//! Batch records in the stream `BATCHES`: a head, and the rows in chunks.
 
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::manifest::{Chunk, Head, chunk_of, head_of};
@@ -8,16 +8,19 @@ use serde::de::DeserializeOwned;
 
 use crate::queue::QueueBackend;
 
-/// The head of a batch of this tenant.
+/// Reads the head of a tenant's batch.
 ///
 /// # Errors
-/// [`ErrorCode::BatchNotFound`] when there is none, or none any more.
+/// [`ErrorCode::BatchNotFound`], or if the queue can't be reached.
 pub(crate) async fn head(queue: &dyn QueueBackend, tenant: &Token, batch: &JobId) -> Result<Head, Refusal> {
     let head = find_head(queue, tenant, batch).await?;
     head.ok_or_else(|| not_found(batch))
 }
 
-/// As [`head`]; none when there is none.
+/// Reads the head of a tenant's batch, if there is one.
+///
+/// # Errors
+/// If the queue can't be reached.
 pub(super) async fn find_head(
     queue: &dyn QueueBackend,
     tenant: &Token,
@@ -26,15 +29,18 @@ pub(super) async fn find_head(
     read(queue, head_of(tenant, batch)).await
 }
 
-/// The refusal of a batch that is not there.
+/// The refusal of a batch that doesn't exist.
 pub(super) fn not_found(batch: &JobId) -> Refusal {
     Refusal::new(
         ErrorCode::BatchNotFound,
-        format!("there is no batch `{batch}`, or none any more"),
+        format!("there is no batch `{batch}`, or it is no longer kept"),
     )
 }
 
-/// A chunk that the head tells of.
+/// Reads a chunk of a batch.
+///
+/// # Errors
+/// [`ErrorCode::BatchNotFound`] if it is no longer kept, or if the queue can't be reached.
 pub(super) async fn chunk(
     queue: &dyn QueueBackend,
     tenant: &Token,
@@ -51,12 +57,18 @@ pub(super) async fn chunk(
         })
 }
 
-/// Writes a head.
+/// Writes the head of a batch.
+///
+/// # Errors
+/// If the queue can't be reached.
 pub(super) async fn write_head(queue: &dyn QueueBackend, tenant: &Token, head: &Head) -> Result<(), Refusal> {
     write(queue, head_of(tenant, &head.id), head).await
 }
 
-/// Writes a chunk.
+/// Writes a chunk of a batch.
+///
+/// # Errors
+/// If the queue can't be reached.
 pub(super) async fn write_chunk(
     queue: &dyn QueueBackend,
     tenant: &Token,
@@ -72,13 +84,13 @@ async fn read<T: DeserializeOwned>(queue: &dyn QueueBackend, subject: String) ->
         return Ok(None);
     };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-        tracing::error!(%error, subject, "a record of a batch can't be read");
-        Refusal::new(ErrorCode::Internal, "the record of the batch can't be read")
+        tracing::error!(%error, subject, "batch record is unreadable");
+        Refusal::new(ErrorCode::Internal, "the record of the batch is unreadable")
     })
 }
 
 async fn write(queue: &dyn QueueBackend, subject: String, record: &impl Serialize) -> Result<(), Refusal> {
-    // Texts, numbers and times always have a JSON form.
+    // Strings, numbers and times always serialize.
     let body = serde_json::to_vec(record).unwrap_or_default();
     queue.put_batch_record(subject, body.into()).await
 }

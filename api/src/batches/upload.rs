@@ -1,4 +1,4 @@
-//! The body of an upload as pieces of bytes: bounded in size and time, never held as a whole.
+//! The body of an upload as a stream of chunks, bounded in size and time. A file is never held in memory as a whole.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,61 +20,64 @@ use crate::http::media_type::{MediaType, announced_length, check_coding};
 use crate::http::problem::ApiError;
 use crate::state::AppState;
 
-/// The body of a batch, by its form.
+/// The body of an upload, by its media type.
 pub(super) enum Upload {
     /// A JSON list.
     List(Box<Request>),
-    /// A file by itself.
+    /// A file as the whole body.
     File(FileFormat, Body),
     /// A form with a file in its field `file`.
-    Form(Box<Form>),
+    Form(Box<FileForm>),
 }
 
-/// A form whose file is read as it comes.
-pub(super) struct Form {
+/// A form whose file is streamed.
+pub(super) struct FileForm {
     parts: Multipart,
-    beginning: Arc<Beginning>,
+    preamble: Arc<Preamble>,
 }
 
-/// How far a form has come before its file.
+/// What a form sends before its file begins.
 #[derive(Debug, Default)]
-struct Beginning {
+struct Preamble {
     is_over: AtomicBool,
     is_too_long: AtomicBool,
 }
 
-/// Most bytes of a form before its file begins: a boundary and a few header fields.
-const MOST_BEFORE_FILE: usize = 64 << 10;
+/// Longest preamble, in bytes. A boundary and a few header fields fit.
+const MAX_PREAMBLE_BYTES: usize = 64 << 10;
 
-/// How often the reader may ask for more without a look at what it has: once for each part of a head.
-const LOOKS: usize = 16;
+/// Reads that the form parser may request before it parses what it has: one for each part of a field's head.
+const READS_BEFORE_PARSE: usize = 16;
 
-/// The body of a form as its reader may have it. The reader keeps all that it is given until the file begins, and takes
-/// whatever is there at once: it gets one piece at a time, and only so many before the file.
-fn bounded(body: Body, beginning: Arc<Beginning>) -> Body {
-    let pieces = body.into_data_stream();
-    let all = futures::stream::unfold(Some((pieces, 0)), move |state| {
-        let beginning = beginning.clone();
+/// Limits the preamble of a form. The form parser buffers everything before the file, and reads all that is available,
+/// so it gets one chunk at a time.
+fn with_bounded_preamble(body: Body, preamble: Arc<Preamble>) -> Body {
+    let chunks = body.into_data_stream();
+    let bounded = futures::stream::unfold(Some((chunks, 0)), move |state| {
+        let preamble = preamble.clone();
         async move {
-            let (mut pieces, given) = state?;
-            // Time for the reader to look at what it has. It may ask for more several times before it does.
-            let is_much = given > MOST_BEFORE_FILE && !beginning.is_over.load(Ordering::Relaxed);
-            for _ in 0..if is_much { LOOKS } else { 1 } {
+            let (mut chunks, bytes) = state?;
+            // Yield, so that the parser can parse what it has. It may read several times before it does.
+            let is_suspicious = bytes > MAX_PREAMBLE_BYTES && !preamble.is_over.load(Ordering::Relaxed);
+            for _ in 0..if is_suspicious { READS_BEFORE_PARSE } else { 1 } {
                 tokio::task::yield_now().await;
             }
-            if is_much && !beginning.is_over.load(Ordering::Relaxed) {
-                beginning.is_too_long.store(true, Ordering::Relaxed);
+            if is_suspicious && !preamble.is_over.load(Ordering::Relaxed) {
+                preamble.is_too_long.store(true, Ordering::Relaxed);
                 return Some((Err(axum::Error::new("the file does not begin")), None));
             }
-            let piece = pieces.next().await?;
-            let given = given.saturating_add(piece.as_ref().map_or(0, Bytes::len));
-            Some((piece, Some((pieces, given))))
+            let chunk = chunks.next().await?;
+            let bytes = bytes.saturating_add(chunk.as_ref().map_or(0, Bytes::len));
+            Some((chunk, Some((chunks, bytes))))
         }
     });
-    Body::from_stream(all)
+    Body::from_stream(bounded)
 }
 
-/// Takes the request apart by its media type.
+/// Classifies a request by its media type.
+///
+/// # Errors
+/// If the media type is not supported, the announced length is too large, or a form is malformed.
 pub(super) async fn of_request(request: Request, limits: &BatchesConfig) -> Result<Upload, ApiError> {
     let essence = essence(request.headers())?;
     if let Some(length) = announced_length(request.headers())
@@ -84,10 +87,10 @@ pub(super) async fn of_request(request: Request, limits: &BatchesConfig) -> Resu
         return Err(too_large(limits.max_upload_bytes));
     }
     if essence == "multipart/form-data" {
-        let beginning = Arc::<Beginning>::default();
-        let request = request.map(|body| bounded(body, beginning.clone()));
+        let preamble = Arc::<Preamble>::default();
+        let request = request.map(|body| with_bounded_preamble(body, preamble.clone()));
         return match Multipart::from_request(request, &()).await {
-            Ok(parts) => Ok(Upload::Form(Box::new(Form { parts, beginning }))),
+            Ok(parts) => Ok(Upload::Form(Box::new(FileForm { parts, preamble }))),
             Err(rejection) => Err(invalid(format!("the form: {}", rejection.body_text()))),
         };
     }
@@ -105,13 +108,13 @@ pub(super) async fn of_request(request: Request, limits: &BatchesConfig) -> Resu
     }
 }
 
-/// The body of a list, which is read whole.
+/// Reads the body of a JSON list as a whole.
 ///
 /// # Errors
-/// When it is larger than other bodies may be, breaks off, or does not arrive in time.
+/// If it is larger than `limits.max_body_bytes`, is cut off, or does not arrive in time.
 pub(super) async fn list(state: &AppState, request: Request) -> Result<Bytes, ApiError> {
-    let patience = state.http().body_timeout();
-    extract::read_body(request, state.limits().max_body_bytes, patience).await
+    let timeout = state.http().body_timeout();
+    extract::read_body(request, state.limits().max_body_bytes, timeout).await
 }
 
 fn invalid(message: impl Into<String>) -> ApiError {
@@ -135,61 +138,64 @@ fn essence(headers: &HeaderMap) -> Result<String, ApiError> {
     })
 }
 
-/// How much may still come, and by when.
+/// The limits of an upload in size and time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct UploadLimits {
     bytes_left: u64,
-    limit: u64,
-    pause: Duration,
-    end: Instant,
+    max_bytes: u64,
+    idle_timeout: Duration,
+    deadline: Instant,
 }
 
-impl Bounds {
-    /// The bounds of an upload that begins now.
+impl UploadLimits {
+    /// The limits of an upload that begins now.
     pub(super) fn new(limits: &BatchesConfig) -> Self {
         Self {
             bytes_left: limits.max_upload_bytes,
-            limit: limits.max_upload_bytes,
-            pause: limits.idle_timeout(),
-            end: Instant::now() + limits.upload_timeout(),
+            max_bytes: limits.max_upload_bytes,
+            idle_timeout: limits.idle_timeout(),
+            deadline: Instant::now() + limits.upload_timeout(),
         }
     }
 
-    /// Waits for a piece, as long as the bounds allow.
-    async fn piece<E: std::fmt::Display>(
+    /// Waits for the next chunk within the limits.
+    async fn chunk<E: std::fmt::Display>(
         &mut self,
         next: impl Future<Output = Option<Result<Bytes, E>>>,
     ) -> Option<Result<Bytes, ApiError>> {
         let now = Instant::now();
-        let until = (now + self.pause).min(self.end);
-        let Ok(piece) = timeout_at(until, next).await else {
-            let reason = if until == self.end {
+        let until = (now + self.idle_timeout).min(self.deadline);
+        let Ok(chunk) = timeout_at(until, next).await else {
+            let reason = if until == self.deadline {
                 "the upload did not end in time".to_owned()
             } else {
-                format!("nothing came for {} seconds", self.pause.as_secs())
+                format!("no data arrived for {} seconds", self.idle_timeout.as_secs())
             };
             return Some(Err(ApiError::new(ErrorCode::RequestTimeout, reason)));
         };
-        Some(match piece? {
-            Ok(piece) => match self.bytes_left.checked_sub(piece.len() as u64) {
+        Some(match chunk? {
+            Ok(chunk) => match self.bytes_left.checked_sub(chunk.len() as u64) {
                 Some(left) => {
                     self.bytes_left = left;
-                    Ok(piece)
+                    Ok(chunk)
                 }
-                None => Err(too_large(self.limit)),
+                None => Err(too_large(self.max_bytes)),
             },
-            Err(error) => Err(invalid(format!("the upload broke off: {error}"))),
+            Err(error) => Err(invalid(format!("the upload was cut off: {error}"))),
         })
     }
 }
 
-/// The pieces of a body.
-pub(super) fn of_body(body: Body, bounds: Bounds) -> impl Stream<Item = Result<Bytes, ApiError>> + Send {
+/// Streams the chunks of a body.
+pub(super) fn body_chunks(
+    body: Body,
+    limits: UploadLimits,
+) -> impl Stream<Item = Result<Bytes, ApiError>> + Send {
     let chunks = body.into_data_stream();
-    futures::stream::unfold(Some((chunks, bounds)), |state| async {
-        let (mut chunks, mut bounds) = state?;
-        match bounds.piece(chunks.next()).await? {
-            Ok(piece) => Some((Ok(piece), Some((chunks, bounds)))),
+    futures::stream::unfold(Some((chunks, limits)), |state| async {
+        let (mut chunks, mut limits) = state?;
+        match limits.chunk(chunks.next()).await? {
+            Ok(chunk) => Some((Ok(chunk), Some((chunks, limits)))),
             Err(error) => {
                 if error.is_too_large() {
                     discard(chunks).await;
@@ -200,52 +206,55 @@ pub(super) fn of_body(body: Body, bounds: Bounds) -> impl Stream<Item = Result<B
     })
 }
 
-/// The pieces of a file in a form.
-pub(super) fn of_field<'a>(
+/// Streams the chunks of a file in a form.
+pub(super) fn field_chunks<'a>(
     field: Field<'a>,
-    bounds: Bounds,
+    limits: UploadLimits,
 ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + 'a {
-    futures::stream::unfold(Some((field, bounds)), |state| async {
-        let (mut field, mut bounds) = state?;
+    futures::stream::unfold(Some((field, limits)), |state| async {
+        let (mut field, mut limits) = state?;
         let next = async { field.chunk().await.transpose() };
-        let piece = bounds.piece(next).await?;
-        let goes_on = piece.is_ok().then_some((field, bounds));
-        Some((piece, goes_on))
+        let chunk = limits.chunk(next).await?;
+        let rest = chunk.is_ok().then_some((field, limits));
+        Some((chunk, rest))
     })
 }
 
-/// The file of a form, and its format.
+/// Returns the file of a form, and its format.
+///
+/// # Errors
+/// If the form is malformed, its first field is not `file`, or the file's format is unknown.
 pub(super) async fn file_of_form<'a>(
-    form: &'a mut Form,
-    bounds: &Bounds,
+    form: &'a mut FileForm,
+    limits: &UploadLimits,
 ) -> Result<(FileFormat, Field<'a>), ApiError> {
-    let beginning = form.beginning.clone();
-    let next = tokio::time::timeout(bounds.pause, form.parts.next_field()).await;
+    let preamble = form.preamble.clone();
+    let next = tokio::time::timeout(limits.idle_timeout, form.parts.next_field()).await;
     let field = next
         .map_err(|_| ApiError::new(ErrorCode::RequestTimeout, "the form did not begin in time"))?
-        .map_err(|error| match beginning.is_too_long.load(Ordering::Relaxed) {
+        .map_err(|error| match preamble.is_too_long.load(Ordering::Relaxed) {
             true => invalid(format!(
-                "the form has more than {MOST_BEFORE_FILE} bytes before its file begins"
+                "the form has more than {MAX_PREAMBLE_BYTES} bytes before its file begins"
             )),
             false => invalid(format!("the form: {}", error.body_text())),
         })?
         .ok_or_else(|| invalid("the form is empty; send the file in its field `file`"))?;
-    beginning.is_over.store(true, Ordering::Relaxed);
+    preamble.is_over.store(true, Ordering::Relaxed);
     if field.name() != Some("file") {
         return Err(invalid(format!(
-            "the form begins with the field {:?}; send only the file, in the field `file`, and everything else in the query",
+            "the form begins with the field {:?}; send the file alone, in the field `file`, and options in the query",
             field.name().unwrap_or_default()
         )));
     }
-    let by_type = field
+    let by_media_type = field
         .content_type()
         .and_then(|text| FileFormat::of_media_type(&text.split(';').next()?.trim().to_ascii_lowercase()));
-    let format = by_type.or_else(|| field.file_name().and_then(FileFormat::of_name));
+    let format = by_media_type.or_else(|| field.file_name().and_then(FileFormat::of_name));
     match format {
         Some(format) => Ok((format, field)),
         None => Err(ApiError::new(
             ErrorCode::UnsupportedMediaType,
-            "neither the content type nor the name of the file says whether it is CSV or JSON Lines",
+            "neither the content type nor the name of the file identifies it as CSV or JSON Lines",
         )),
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn of(state: &AppState, announcement: &Announcement) -> Result<
                 }
                 Err(refusal) => return Err(refusal),
             };
-            let Some(taken_in) = batches::intake_ended_at(state, &head) else {
+            let Some(taken_in) = batches::intake_ended_at(state.batches(), &head) else {
                 return Ok(Payload::NotYet);
             };
             let view = batches::view(state, &caller, &head).await?;

@@ -1,7 +1,7 @@
-//! An upload to a batch: its rows are queued as they are read, with bounded concurrency.
+//! Receiving an upload: its rows are queued as they are read, with bounded concurrency.
 //!
-//! A row that can't be a job is a line in the results. An upload that doesn't come to its end makes a broken batch:
-//! its client is told so, and its id; the rows before that are jobs like any others, with their lines in the results.
+//! A row that can't become a job is a line in the results. An upload that fails leaves a broken batch: the error names it,
+//! and the rows that were read run like any others.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,92 +19,94 @@ use precis_schemas::{GenerationParams, JobId, JobSubject, Lane, Task};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::key::{self, Claim, Owner, UploadDigest};
+use super::progress::max_silence;
 use super::publisher::Publisher;
-use super::rows::{Row, rows_of_file, rows_of_list};
+use super::rows::{InputRow, rows_of_file, rows_of_list};
 use super::store;
-use super::tally::patience;
-use super::upload::{self, Bounds, Upload};
+use super::upload::{self, Upload, UploadLimits};
+use super::upload_key::{self, KeyHolder, UploadClaim, UploadDigest};
 use crate::access::Caller;
 use crate::http::extract;
 use crate::http::problem::ApiError;
-use crate::jobs::idempotency::{self, Key};
+use crate::jobs::idempotency::{self, IdempotencyKey};
 use crate::jobs::model;
 use crate::state::AppState;
 use crate::webhooks;
 
-/// Rows that are on their way to the queue at once.
-const IN_FLIGHT: usize = 64;
-/// How often the head of an upload that goes on is written at least: nobody takes it for abandoned.
-const REFRESH: Duration = Duration::from_secs(15);
+/// Rows to publish concurrently.
+const MAX_IN_FLIGHT: usize = 64;
+/// How often to write the head of an upload in progress, so that the batch doesn't count as abandoned.
+const HEAD_INTERVAL: Duration = Duration::from_secs(15);
+/// How long to read and discard the rest of a broken upload.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the rest of a broken upload is read, only to be thrown away.
-const LONGEST_REST: Duration = Duration::from_secs(5);
-
-/// What all rows of a batch have in common.
+/// The options of all rows of a batch.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Options {
-    /// Name of a served model.
-    pub(crate) model: Option<String>,
-    /// Priority; `bulk` without one.
-    pub(crate) priority: Option<Lane>,
-    /// Deadline, in seconds from now.
-    pub(crate) ttl_seconds: Option<u64>,
-    /// How to generate.
-    pub(crate) params: GenerationParams,
-    /// Post the batch's end to this address.
-    pub(crate) callback_url: Option<String>,
+pub(super) struct BatchOptions {
+    /// Name of a served model. If `None`, the default model.
+    pub(super) model: Option<String>,
+    /// The lane. If `None`, `bulk`.
+    pub(super) priority: Option<Lane>,
+    /// The deadline, in seconds from now.
+    pub(super) ttl_seconds: Option<u64>,
+    /// Generation parameters.
+    pub(super) params: GenerationParams,
+    /// The URL that receives a webhook when the batch ends.
+    pub(super) callback_url: Option<String>,
 }
 
-/// A batch that is being taken in.
-struct Batch {
+/// A batch whose upload is in progress.
+struct IncomingBatch {
     state: AppState,
     caller: Caller,
     trace: TraceContext,
     params: GenerationParams,
     subject: JobSubject,
     head: Head,
+    /// Rows that are not written yet.
     chunk: Chunk,
     callback: Option<Callback>,
     digest: UploadDigest,
-    claim: Option<Claim>,
-    /// When the head was last written: others take a batch for abandoned of which they hear nothing.
-    written: Instant,
+    claim: Option<UploadClaim>,
+    /// When the head was last written.
+    head_written_at: Instant,
 }
 
-/// What became of an upload.
-pub(crate) enum Taken {
-    /// It is a batch now.
-    Now(Head),
-    /// It was one before: another one with the same idempotency key was first.
-    Before(Head),
+/// The outcome of an upload.
+pub(super) enum Ingested {
+    /// It is a new batch.
+    New(Head),
+    /// It repeats an earlier upload with the same idempotency key, which is this batch.
+    Replayed(Head),
 }
 
-/// Takes a batch in; it is accepted when this returns its head.
+/// Receives an upload. The batch is accepted once this returns its head.
 ///
 /// # Errors
-/// When it can't be read, may not be submitted, did not come to its end, or the queue has no room for it. If rows
-/// were queued before that, the message names the batch.
-pub(crate) async fn take(
+/// If the upload is malformed, is refused or cut off, or the queue has no room for it. If rows were queued before that, the
+/// message names the batch.
+pub(super) async fn ingest(
     state: AppState,
     caller: Caller,
-    options: Options,
-    key: Option<Key>,
+    options: BatchOptions,
+    key: Option<IdempotencyKey>,
     request: Request,
     trace: TraceContext,
-) -> Result<Taken, ApiError> {
+) -> Result<Ingested, ApiError> {
     let id = JobId::generate();
-    let owner = match key {
-        Some(key) => key::take(&state, caller.tenant(), key, &id).await.map(Some),
+    let holder = match key {
+        Some(key) => upload_key::claim(&state, caller.tenant(), key, &id)
+            .await
+            .map(Some),
         None => Ok(None),
     };
-    let claim = match owner {
+    let claim = match holder {
         Ok(None) => None,
-        Ok(Some(Owner::This(claim))) => Some(claim),
-        Ok(Some(Owner::Complete(head))) => {
-            let digest = key::digest_of(&state, request).await?;
+        Ok(Some(KeyHolder::Current(claim))) => Some(claim),
+        Ok(Some(KeyHolder::Complete(head))) => {
+            let digest = upload_key::digest_of(&state, request).await?;
             return match head.digest.as_ref() == Some(&digest) {
-                true => Ok(Taken::Before(*head)),
+                true => Ok(Ingested::Replayed(*head)),
                 false => Err(idempotency::reused()),
             };
         }
@@ -113,36 +115,35 @@ pub(crate) async fn take(
             return Err(error);
         }
     };
-    // On its own, so that it comes to a good end also when the client goes away.
-    let taken = tokio::spawn(async move {
-        let mut batch = match Batch::prepare(state.clone(), caller, id, options, trace).await {
-            Ok(batch) => Batch { claim, ..batch },
+    // In its own task: the batch must be finished or marked as broken even if the client disconnects.
+    let task = tokio::spawn(async move {
+        let mut batch = match IncomingBatch::prepare(state.clone(), caller, id, options, trace).await {
+            Ok(batch) => IncomingBatch { claim, ..batch },
             Err(refusal) => {
                 if let Some(claim) = claim {
-                    claim.free(&state, &refusal).await;
+                    claim.release(&state, &refusal).await;
                 }
                 extract::leave(request).await;
                 return Err(refusal.into());
             }
         };
-        let read = batch.read(request).await;
-        if let (Err(error), Some(claim)) = (&read, &batch.claim) {
-            claim.free(&state, &error.refusal()).await;
+        let received = batch.receive(request).await;
+        if let (Err(error), Some(claim)) = (&received, &batch.claim) {
+            claim.release(&state, &error.refusal()).await;
         }
-        read.map(|()| Taken::Now(batch.head))
+        received.map(|()| Ingested::New(batch.head))
     });
-    taken
-        .await
+    task.await
         .unwrap_or_else(|error| Err(ApiError::internal(&format!("a batch: {error}"))))
 }
 
-impl Batch {
-    /// Checks what can be known before the first row.
+impl IncomingBatch {
+    /// Validates everything that doesn't depend on the rows.
     async fn prepare(
         state: AppState,
         caller: Caller,
         id: JobId,
-        options: Options,
+        options: BatchOptions,
         trace: TraceContext,
     ) -> Result<Self, Refusal> {
         options.params.validate()?;
@@ -179,38 +180,43 @@ impl Batch {
             callback,
             digest: UploadDigest::default(),
             claim: None,
-            written: Instant::now(),
+            head_written_at: Instant::now(),
         })
     }
 
-    /// Reads the upload to its end, and makes jobs of its rows.
-    async fn read(&mut self, request: Request) -> Result<(), ApiError> {
+    /// Reads the upload to its end and queues its rows.
+    async fn receive(&mut self, request: Request) -> Result<(), ApiError> {
         let state = self.state.clone();
-        let bounds = Bounds::new(state.batches());
+        let limits = UploadLimits::new(state.batches());
         let max_row_bytes = state.limits().max_row_bytes();
         match upload::of_request(request, state.batches()).await? {
             Upload::List(request) => {
                 let body = upload::list(&state, *request).await?;
                 self.digest.add_list(&body);
-                self.fill(futures::stream::iter(rows_of_list(&body)?).map(Ok))
+                self.receive_rows(futures::stream::iter(rows_of_list(&body)?).map(Ok))
                     .await
             }
             Upload::File(format, body) => {
-                let pieces = self.digest.of_file(format, upload::of_body(body, bounds));
-                self.fill(rows_of_file(format, max_row_bytes, pieces)).await
+                let chunks = self.digest.add_file(format, upload::body_chunks(body, limits));
+                self.receive_rows(rows_of_file(format, max_row_bytes, chunks))
+                    .await
             }
             Upload::Form(mut form) => {
-                let (format, field) = upload::file_of_form(&mut form, &bounds).await?;
-                let pieces = self.digest.of_file(format, upload::of_field(field, bounds));
-                self.fill(rows_of_file(format, max_row_bytes, pieces)).await
+                let (format, field) = upload::file_of_form(&mut form, &limits).await?;
+                let chunks = self.digest.add_file(format, upload::field_chunks(field, limits));
+                self.receive_rows(rows_of_file(format, max_row_bytes, chunks))
+                    .await
             }
         }
     }
 
-    /// Makes jobs of the rows.
-    async fn fill(&mut self, rows: impl Stream<Item = Result<Row, ApiError>> + Send) -> Result<(), ApiError> {
+    /// Queues the rows, and records how the upload ended.
+    async fn receive_rows(
+        &mut self,
+        rows: impl Stream<Item = Result<InputRow, ApiError>> + Send,
+    ) -> Result<(), ApiError> {
         let mut rows = std::pin::pin!(rows);
-        // What can't be read at all leaves no trace.
+        // An upload without a readable row leaves no batch behind.
         let first = match rows.next().await {
             Some(row) => row?,
             None => {
@@ -221,45 +227,45 @@ impl Batch {
             }
         };
         self.write_head().await?;
-        // Before any row is queued: however the upload ends, and if it is with this process, its end is posted.
+        // Announce before any row is queued, so that the webhook is sent even if this process dies during the upload.
         let outcome = match self.announce().await {
             Ok(()) => {
                 let all = futures::stream::iter([Ok(first)]).chain(rows.as_mut());
-                self.publish_all(all).await
+                self.publish_rows(all).await
             }
             Err(refusal) => Err(refusal.into()),
         };
         if outcome.is_err() {
-            // A client that is cut off while it still writes sees a broken connection instead of the reason.
+            // A client that is cut off while it sends sees a broken connection instead of the error.
             let rest = async { while let Some(Ok(_)) = rows.next().await {} };
-            let _within_time = tokio::time::timeout(LONGEST_REST, rest).await;
+            let _within_time = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
         }
         self.end(outcome).await
     }
 
-    /// Publishes rows until there are no more, or one fails. Those that are on their way then come to an end too, so that
-    /// there is no job of the batch that its chunks don't tell of.
-    async fn publish_all(
+    /// Publishes rows until the stream ends or a row fails. Waits for the rows in flight even then, so that every job is
+    /// recorded in a chunk.
+    async fn publish_rows(
         &mut self,
-        rows: impl Stream<Item = Result<Row, ApiError>> + Send,
+        rows: impl Stream<Item = Result<InputRow, ApiError>> + Send,
     ) -> Result<(), ApiError> {
         let stop = self.state.stop().clone();
         let publisher = self.publisher();
         let closed = publisher.closed.clone();
-        let placed = rows
+        let published = rows
             .take_until(stop.clone().cancelled_owned())
             .take_while(|_| std::future::ready(!closed.load(Ordering::Relaxed)))
             .enumerate()
-            .map(|(index, row)| publisher.clone().place(index as u64, row))
-            .buffered(IN_FLIGHT);
-        let mut placed = std::pin::pin!(placed);
+            .map(|(index, row)| publisher.clone().publish_row(index as u64, row))
+            .buffered(MAX_IN_FLIGHT);
+        let mut published = std::pin::pin!(published);
         let mut failure = None;
-        let mut refresh = tokio::time::interval_at(Instant::now() + REFRESH, REFRESH);
+        let mut head_tick = tokio::time::interval_at(Instant::now() + HEAD_INTERVAL, HEAD_INTERVAL);
         loop {
             let next = tokio::select! {
-                next = placed.next() => next,
-                _ = refresh.tick() => {
-                    // If it can't be written, that is noticed with the next rows.
+                next = published.next() => next,
+                _ = head_tick.tick() => {
+                    // A failure shows again when the next rows are written.
                     let _written = self.write_head().await;
                     continue;
                 }
@@ -280,7 +286,7 @@ impl Batch {
             }
         }
         if failure.is_none() && stop.is_cancelled() {
-            let reason = Refusal::new(ErrorCode::QueueUnavailable, "this server is about to stop");
+            let reason = Refusal::new(ErrorCode::QueueUnavailable, "this server is shutting down");
             failure = Some(reason.into());
         }
         failure.map_or(Ok(()), Err)
@@ -299,7 +305,7 @@ impl Batch {
         }
     }
 
-    /// Writes the rows that are not written yet.
+    /// Writes the rows that are not written yet, and the head.
     async fn write_rows(&mut self) -> Result<(), Refusal> {
         if self.chunk.rows.is_empty() {
             return Ok(());
@@ -316,11 +322,11 @@ impl Batch {
     async fn write_head(&mut self) -> Result<(), Refusal> {
         self.head.updated_at = clock::now();
         store::write_head(self.state.queue(), self.caller.tenant(), &self.head).await?;
-        self.written = Instant::now();
+        self.head_written_at = Instant::now();
         Ok(())
     }
 
-    /// Has the batch's end posted, when it is there.
+    /// Announces the webhook, if the batch has a callback. A gateway delivers it when the batch ends.
     async fn announce(&self) -> Result<(), Refusal> {
         let Some(callback) = self.callback.clone() else {
             return Ok(());
@@ -336,13 +342,13 @@ impl Batch {
         self.state.queue().announce(&announcement).await
     }
 
-    /// Writes what is left, when all rows have come.
-    async fn finish(&mut self) -> Result<(), ApiError> {
-        if self.written.elapsed() > patience(&self.state) {
-            // Somebody may have said that it is broken.
+    /// Completes the batch after its last row.
+    async fn complete(&mut self) -> Result<(), ApiError> {
+        if self.head_written_at.elapsed() > max_silence(self.state.batches()) {
+            // A webhook may already have reported the batch as broken.
             return Err(ApiError::new(
                 ErrorCode::QueueUnavailable,
-                "nothing could be written of the batch for too long",
+                "the batch's record could not be written for too long",
             ));
         }
         self.write_rows().await?;
@@ -352,26 +358,26 @@ impl Batch {
         self.head.digest = Some(self.digest.text());
         self.head.intake = Intake::Complete;
         self.write_head().await?;
-        tracing::info!(batch = %self.head.id, rows = self.head.rows, "accepted a batch");
+        tracing::info!(batch = %self.head.id, rows = self.head.rows, "batch accepted");
         Ok(())
     }
 
-    /// Writes how it ended.
+    /// Completes the batch, or marks it as broken.
     async fn end(&mut self, outcome: Result<(), ApiError>) -> Result<(), ApiError> {
         let outcome = match outcome {
-            Ok(()) => self.finish().await,
+            Ok(()) => self.complete().await,
             Err(error) => Err(error),
         };
         let Err(error) = outcome else { return Ok(()) };
         self.head.intake = Intake::Broken;
         self.head.error = Some(error.refusal());
-        tracing::warn!(batch = %self.head.id, rows = self.head.rows, code = %error.refusal().code, "a batch is broken");
+        tracing::warn!(batch = %self.head.id, rows = self.head.rows, code = %error.refusal().code, "batch is broken");
         let written = match self.write_rows().await {
             Ok(()) => self.write_head().await,
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = written {
-            tracing::warn!(batch = %self.head.id, %refusal, "what is left of a broken batch could not be written");
+            tracing::warn!(batch = %self.head.id, %refusal, "could not record the last rows of a broken batch");
         }
         Err(error.at(&format!("the batch {} is broken", self.head.id)))
     }
@@ -379,11 +385,11 @@ impl Batch {
 
 fn deadline(state: &AppState, ttl_seconds: Option<u64>) -> Result<Timestamp, Refusal> {
     let ttl = ttl_seconds.unwrap_or(state.batches().default_ttl_seconds);
-    let most = state.result_ttl_hours() * 3_600;
-    if ttl == 0 || ttl > most {
+    let max = state.result_ttl_hours() * 3_600;
+    if ttl == 0 || ttl > max {
         return Err(Refusal::new(
             ErrorCode::InvalidParameter,
-            format!("ttl_seconds of a batch must be 1 to {most}, and is {ttl}"),
+            format!("ttl_seconds of a batch must be 1 to {max}, and is {ttl}"),
         ));
     }
     let seconds = i64::try_from(ttl).unwrap_or(i64::MAX);
