@@ -16,22 +16,16 @@
 //! later, and hurts nobody else.
 
 mod backoff;
+mod consumer;
 mod database;
-mod dead;
+mod dead_letter;
 mod drift;
 mod metrics;
-pub mod migrate;
 mod reaper;
 mod rest;
-mod retention;
 pub mod row;
-mod score;
 mod sinks;
-pub mod texts;
-mod time;
 mod wiring;
 
-pub use database::Database;
-pub use metrics::describe as describe_metrics;
-pub use score::Scorer;
-pub use wiring::run;
+pub use row::{Scorer, Texts};
+pub use wiring::{describe_metrics, run};

@@ -21,8 +21,7 @@ const DEAD: &str = "precis_monitor_dead_letters_total";
 const ANSWERED: &str = "precis_monitor_jobs_answered_total";
 
 /// Describes every metric, and shows the counters from the start.
-pub fn describe() {
-    crate::sinks::forward::metrics::describe();
+pub(crate) fn describe() {
     describe_counter!(ROWS, Unit::Count, "Rows that ClickHouse has taken");
     describe_counter!(BLOCKS, Unit::Count, "Inserts that ClickHouse has confirmed");
     describe_histogram!(

@@ -10,11 +10,16 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::database::Database;
-use crate::migrate::{MigrateError, migrate};
+use crate::database::{Database, MigrateError, migrate};
 use crate::reaper::{Reaper, dead_letters, unserved};
-use crate::sinks::store::Store;
+use crate::sinks::clickhouse::table::Store;
 use crate::{drift, metrics, rest, sinks};
+
+/// Describes every metric of the monitor, and exports its counters from the start.
+pub fn describe_metrics() {
+    metrics::describe();
+    sinks::forward::metrics::describe();
+}
 
 /// Runs the monitor until it is told to stop.
 ///
@@ -26,7 +31,7 @@ use crate::{drift, metrics, rest, sinks};
 /// that this program may write to.
 pub async fn run(context: Context) -> anyhow::Result<()> {
     let listener = admin::bind("monitor.listen", context.config.monitor.listen).await?;
-    metrics::describe();
+    describe_metrics();
     spans::start(&context.config.telemetry, "precis-monitor")?;
     let readiness = Readiness::default();
     let closing = CancellationToken::new();
@@ -91,14 +96,14 @@ async fn work(
 async fn sink(context: &Context, queue: NatsConnection, readiness: Readiness) -> anyhow::Result<()> {
     let config = &context.config;
     let database = Database::new(&config.clickhouse);
-    sinks::watch::clickhouse_sinks(&queue, &config.nats, &config.monitor, &context.stop).await?;
+    sinks::clickhouse::watch_lag(&queue, &config.nats, &config.monitor, &context.stop).await?;
     if !wait_for_schema(&database, &config.clickhouse, &context.stop).await? {
         return Ok(());
     }
     let ack_wait = Duration::from_secs(config.monitor.ack_wait_seconds);
     let drift = drift::run(database.clone(), config.drift.clone(), context.stop.clone());
     let store = Store::new(database, ack_wait);
-    let results = sinks::clickhouse::Sink {
+    let results = sinks::clickhouse::results::Sink {
         queue: queue.clone(),
         nats: config.nats.clone(),
         settings: config.monitor.clone(),
@@ -106,7 +111,7 @@ async fn sink(context: &Context, queue: NatsConnection, readiness: Readiness) ->
         readiness: readiness.clone(),
         stop: context.stop.clone(),
     };
-    let references = sinks::references::References {
+    let references = sinks::clickhouse::references::References {
         queue,
         nats: config.nats.clone(),
         settings: config.monitor.clone(),

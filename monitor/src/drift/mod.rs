@@ -2,14 +2,14 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `figures.rs` | population stability index and shift of the mean |
+//! | `divergence.rs` | population stability index and shift of the mean |
 //! | `sql.rs` | what is read and written |
 //!
 //! A window is pinned once and kept, so that a model which slowly changes is compared with what it was and not with what
 //! it has become. Without one in the configuration it is the first days of each model, as many as it takes until there
 //! are enough predictions.
 
-mod figures;
+mod divergence;
 mod sql;
 
 use std::collections::HashSet;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database::{Database, explain};
 use crate::metrics;
-use figures::{Moments, mean_shift, shares, stability_index};
+use divergence::{Moments, mean_shift, shares, stability_index};
 use sql::{Baseline, Day, EMBEDDINGS, FIGURES, Window};
 
 const MS_PER_DAY: i64 = 86_400_000;
@@ -223,7 +223,7 @@ async fn describe(
         centroid,
         pinned_at: now,
     };
-    let mut counts = vec![0; figures::BINS];
+    let mut counts = vec![0; divergence::BINS];
     for day in sql::binned(client, &baseline, window).await? {
         for (sum, count) in counts.iter_mut().zip(&day.counts) {
             *sum += count;

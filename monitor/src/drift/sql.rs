@@ -4,7 +4,7 @@ use clickhouse::error::Result;
 use clickhouse::{Client, Row};
 use serde::{Deserialize, Serialize};
 
-use super::figures::BINS;
+use super::divergence::BINS;
 
 /// Figures of a prediction that are watched, by their columns.
 pub(super) const FIGURES: [&str; 10] = [

@@ -18,7 +18,7 @@ use precis_schemas::{ErrorCode, Outcome};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::end::{ReapError, Reaper, failed, is_gone};
+use super::termination::{ReapError, Reaper, failed, is_gone};
 use crate::backoff::Backoff;
 
 /// Most advisories in one pull: each takes a few round trips, and all must be done within the ack wait.

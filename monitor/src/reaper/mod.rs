@@ -1,7 +1,7 @@
 //! Jobs that no worker will finish are answered, copied to `DEAD` and taken off the queue.
 
 pub(crate) mod dead_letters;
-mod end;
+mod termination;
 pub(crate) mod unserved;
 
-pub(crate) use end::Reaper;
+pub(crate) use termination::Reaper;

@@ -23,8 +23,8 @@ use precis_schemas::{ErrorCode, Job, JobSubject, Lane, Outcome, Token, subject};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::end::{ReapError, Reaper, failed, is_gone};
-use crate::time::timestamp;
+use super::termination::{ReapError, Reaper, failed, is_gone};
+use crate::consumer::timestamp;
 
 /// Most messages of one subject that one sweep looks at.
 const SWEEP: usize = 1_000;

@@ -9,7 +9,7 @@ use precis_schemas::job::{Channel, JobLimits};
 use precis_schemas::result::{ModelRef, Sizes, Timings};
 use precis_schemas::{GenerationParams, JobId, JobResult, Lane, Outcome, Task, Token, headers, subject};
 
-use crate::rest::Service;
+use super::state::Service;
 
 /// The key of [`JobResult::metadata`] under which the given source stands.
 const MODEL_SOURCE: &str = "model_source";

@@ -11,7 +11,7 @@ use precis_runtime::config::{AccessConfig, KeyHash};
 use precis_runtime::keys;
 use precis_schemas::{ErrorCode, Token};
 
-use super::refused::Refused;
+use super::problem::Refused;
 
 /// Account of requests where there are no keys.
 const PUBLIC: &str = "public";

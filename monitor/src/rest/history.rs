@@ -15,9 +15,9 @@ use precis_schemas::ErrorCode;
 use precis_schemas::queries::{HISTORY_COUNT, HISTORY_LIST, HISTORY_SCORE, is_in_range};
 use serde::Deserialize;
 
-use super::Service;
 use super::guard::Caller;
-use super::refused::Refused;
+use super::problem::Refused;
+use super::state::Service;
 
 /// Most predictions of a list.
 const MAX_RECORDS: u32 = 10_000;

@@ -8,10 +8,10 @@ use precis_runtime::clock;
 use precis_schemas::{ErrorCode, JobId};
 use serde::Deserialize;
 
-use super::Service;
 use super::external::{External, publish};
 use super::guard::Caller;
-use super::refused::Refused;
+use super::problem::Refused;
+use super::state::Service;
 
 /// Most predictions of one batch.
 const MAX_BATCH: usize = 10_000;

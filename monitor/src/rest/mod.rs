@@ -16,46 +16,19 @@ mod external;
 mod guard;
 mod history;
 mod log;
-mod refused;
+mod problem;
 mod samples;
+mod state;
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{get, post};
-use clickhouse::error::Error;
-use precis_runtime::boot::NatsConnection;
-use precis_runtime::config::{AccessConfig, ClickHouseConfig};
-use precis_schemas::job::JobLimits;
+use precis_runtime::config::AccessConfig;
 
-use crate::database::Database;
-use refused::Refused;
-
-/// What the handlers can reach. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Service {
-    /// The queue, as soon as there is a connection.
-    pub(crate) queue: Arc<OnceLock<NatsConnection>>,
-    pub(crate) database: Database,
-    pub(crate) clickhouse: ClickHouseConfig,
-    pub(crate) limits: JobLimits,
-}
-
-/// How much longer than the server an answer is waited for.
-const GRACE: Duration = Duration::from_secs(2);
-
-impl Service {
-    /// What the database answers, unless it takes longer than `clickhouse.query_timeout_seconds`.
-    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
-        let patience = Duration::from_secs(self.clickhouse.query_timeout_seconds) + GRACE;
-        tokio::time::timeout(patience, answer)
-            .await
-            .unwrap_or_else(|_| Err(Error::TimedOut.into()))
-    }
-}
+pub(crate) use state::Service;
 
 /// Largest body that is read: a batch of articles.
 const MAX_BODY_BYTES: usize = 64 << 20;

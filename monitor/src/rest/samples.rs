@@ -10,11 +10,11 @@ use precis_schemas::{ErrorCode, JobId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Service;
 use super::external::{External, publish};
 use super::guard::Caller;
-use super::refused::Refused;
-use crate::migrate::migrate;
+use super::problem::Refused;
+use super::state::Service;
+use crate::database::migrate;
 
 const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
 /// Most pairs of one request.

@@ -9,8 +9,11 @@ use precis_schemas::time::millis_between;
 use precis_schemas::{JobResult, Outcome};
 use serde::{Deserialize, Serialize};
 
-use crate::score::{Scorer, Scores};
-use crate::texts::Texts;
+mod score;
+mod text_filter;
+
+pub use score::{Scorer, Scores};
+pub use text_filter::Texts;
 
 /// The table that the rows go to.
 pub const TABLE: &str = "prediction_versions";

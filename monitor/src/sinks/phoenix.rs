@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::forward::http::{self, SendError};
 use super::forward::item::{Item, Kind};
-use super::forward::parcel::Target;
-use super::openinference::{self, Style};
-use super::{limits, otlp};
+use super::forward::limits;
+use super::forward::payload::Target;
+use super::otlp::export;
+use super::otlp::openinference::{self, Style};
 
 /// A Phoenix server.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl Phoenix {
             client,
             url: url.trim_end_matches('/').to_owned(),
             key: settings.api_key.clone(),
-            resource: otlp::resource(&settings.project),
+            resource: export::resource(&settings.project),
             style: Style {
                 texts: settings.texts == Some(true),
                 scores: false,
@@ -61,9 +62,9 @@ impl Phoenix {
         let count = spans.len();
         let request = self
             .post("/v1/traces")
-            .header(CONTENT_TYPE, otlp::PROTOBUF)
-            .body(otlp::request(self.resource.clone(), spans));
-        otlp::read_answer(&http::send(request).await?, count)
+            .header(CONTENT_TYPE, export::PROTOBUF)
+            .body(export::request(self.resource.clone(), spans));
+        export::read_answer(&http::send(request).await?, count)
     }
 
     async fn annotations(&self, items: &[&Item]) -> Result<(), SendError> {
@@ -100,7 +101,7 @@ pub(crate) fn annotations(item: &Item, texts: bool) -> Vec<Value> {
     let Some(scores) = &item.scores else {
         return vec![];
     };
-    let span = otlp::hex(&openinference::llm_span_of(&item.result.id));
+    let span = export::hex(&openinference::llm_span_of(&item.result.id));
     let reference = item.result.reference.as_deref().filter(|_| texts);
     let one = |(name, score): (&str, f64)| {
         let mut annotation = json!({

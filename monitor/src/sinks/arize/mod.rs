@@ -1,19 +1,6 @@
 //! Arize AX. Its cloud takes predictions in two ways, which are two sinks: as traces ([`traces`]), and as records of a
 //! model ([`records`]).
 
+mod headers;
 pub(crate) mod records;
 pub(crate) mod traces;
-
-use reqwest::header::{HeaderMap, HeaderValue};
-
-/// Headers that are never shown; a value that can't stand in a header, which the configuration rules out, is left out.
-fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in all {
-        if let Ok(mut value) = HeaderValue::from_str(value) {
-            value.set_sensitive(true);
-            headers.insert(*name, value);
-        }
-    }
-    headers
-}

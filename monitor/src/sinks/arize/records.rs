@@ -10,10 +10,12 @@ use reqwest::Client;
 use reqwest::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
+use super::headers;
 use crate::sinks::forward::http::{self, SendError};
 use crate::sinks::forward::item::{Item, Kind, Scores};
-use crate::sinks::forward::parcel::Target;
-use crate::sinks::{limits, openinference};
+use crate::sinks::forward::limits;
+use crate::sinks::forward::payload::Target;
+use crate::sinks::otlp::openinference;
 
 /// The record interface of Arize's cloud.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ impl Records {
         Self {
             client,
             url: settings.log_endpoint.expose().to_owned(),
-            headers: headers(key, space),
+            headers: request_headers(key, space),
             form: Form {
                 model_id: settings.model_id.clone(),
                 model_version: settings.model_version.clone(),
@@ -51,8 +53,8 @@ impl Records {
     }
 }
 
-fn headers(key: &str, space: &str) -> HeaderMap {
-    super::headers(&[
+fn request_headers(key: &str, space: &str) -> HeaderMap {
+    headers::sensitive(&[
         ("authorization", key),
         ("grpc-metadata-arize-space-id", space),
         ("grpc-metadata-space_id", space),

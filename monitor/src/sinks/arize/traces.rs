@@ -5,11 +5,13 @@ use precis_runtime::config;
 use reqwest::Client;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
+use super::headers;
 use crate::sinks::forward::http::{self, SendError};
 use crate::sinks::forward::item::{Item, Kind};
-use crate::sinks::forward::parcel::Target;
-use crate::sinks::openinference::{self, Style};
-use crate::sinks::{limits, otlp};
+use crate::sinks::forward::limits;
+use crate::sinks::forward::payload::Target;
+use crate::sinks::otlp::export;
+use crate::sinks::otlp::openinference::{self, Style};
 
 /// The collector of Arize's cloud.
 #[derive(Debug)]
@@ -25,14 +27,14 @@ pub(crate) struct Traces {
 impl Traces {
     /// The sink of `settings`, with its credentials.
     pub(crate) fn new(client: Client, settings: &config::ArizeConfig, key: &str, space: &str) -> Self {
-        let mut resource = otlp::resource(&settings.project);
-        resource.push(otlp::text("arize.project.type", "application"));
+        let mut resource = export::resource(&settings.project);
+        resource.push(export::text("arize.project.type", "application"));
         let instance = uuid::Uuid::now_v7().to_string();
-        resource.push(otlp::text("service.instance.id", instance));
+        resource.push(export::text("service.instance.id", instance));
         Self {
             client,
             url: settings.otlp_endpoint.expose().to_owned(),
-            headers: headers(key, space),
+            headers: request_headers(key, space),
             resource,
             style: Style {
                 texts: settings.texts == Some(true),
@@ -43,8 +45,8 @@ impl Traces {
     }
 }
 
-fn headers(key: &str, space: &str) -> HeaderMap {
-    super::headers(&[
+fn request_headers(key: &str, space: &str) -> HeaderMap {
+    headers::sensitive(&[
         ("authorization", key),
         ("api_key", key),
         ("arize-space-id", space),
@@ -91,9 +93,9 @@ impl Target for Traces {
         let request = self
             .client
             .post(&self.url)
-            .header(CONTENT_TYPE, otlp::PROTOBUF)
-            .body(otlp::request(self.resource.clone(), spans));
+            .header(CONTENT_TYPE, export::PROTOBUF)
+            .body(export::request(self.resource.clone(), spans));
         let answer = http::send(request.headers(self.headers.clone())).await?;
-        otlp::read_answer(&answer, count)
+        export::read_answer(&answer, count)
     }
 }

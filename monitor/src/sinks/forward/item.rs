@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use precis_schemas::{JobResult, Outcome};
 
-use crate::score::Scorer;
+use crate::row::Scorer;
 
 /// How a summary compares with the human's.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -13,11 +13,11 @@ use precis_schemas::{Outcome, subject};
 
 use super::http::SendError;
 use super::item::{Item, Kind, Scores};
-use super::parcel::Target;
+use super::payload::Target;
 use super::sampling::is_chosen;
 use super::source::{Read, Source};
-use crate::score::Scorer;
-use crate::sinks::intake::Delivered;
+use crate::consumer::Delivered;
+use crate::row::Scorer;
 
 /// The stream `REFERENCES`. The summaries are taken from `RESULTS`.
 #[derive(Debug, Clone)]

@@ -7,8 +7,8 @@ use precis_schemas::JobResult;
 
 use super::item::Item;
 use super::sampling::is_chosen;
-use crate::score::Scorer;
-use crate::sinks::intake::Delivered;
+use crate::consumer::Delivered;
+use crate::row::Scorer;
 
 /// What a message is.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use async_nats::jetstream::consumer::{Info, PullConsumer};
 use clickhouse::Client;
 use futures::{StreamExt, TryStreamExt};
 use precis_monitor::row::{self, PredictionRow, Stored};
-use precis_monitor::{Scorer, texts::Texts};
+use precis_monitor::{Scorer, Texts};
 use precis_runtime::boot::Context;
 use precis_schemas::topology::{RESULTS, clickhouse_sink_consumer};
 use precis_schemas::{JobResult, subject};

@@ -3,7 +3,7 @@
 use precis_runtime::config::ArizeConfig;
 use serde_json::{Value, json};
 
-use super::{assert_headers, assert_within, captured_item, only, read, sent, settings};
+use super::harness::{assert_headers, assert_within, captured_item, only, read, sent, settings};
 use crate::sinks::arize::records::Records;
 use crate::sinks::forward::http::client;
 use crate::sinks::forward::item::{Item, Kind, Scores};

@@ -1,12 +1,4 @@
-//! Our requests against those that were captured of Arize's own clients, field by field.
-//!
-//! | file | what |
-//! | --- | --- |
-//! | `records.rs` | records for Arize |
-//! | `spans.rs` | traces for Arize; traces and annotations for Phoenix |
-
-mod records;
-mod spans;
+//! A server that records requests, and comparisons of them with captured ones.
 
 use std::collections::BTreeMap;
 
@@ -18,19 +10,19 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::forward::item::{Item, Scores, tests::item};
-use super::forward::parcel::Target;
+use crate::sinks::forward::item::{Item, Scores, tests::item};
+use crate::sinks::forward::payload::Target;
 
 const TEXT: &str = "The cat sat on the mat. It purred.";
 const SUMMARY: &str = "Cat sat on mat.";
 
-fn read(file: &str) -> Value {
+pub(super) fn read(file: &str) -> Value {
     let path = format!("{}/contracts/{file}", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// The prediction of the captures.
-fn captured_item() -> Item {
+pub(super) fn captured_item() -> Item {
     let mut item = item();
     let result = &mut item.result;
     result.id = "3f2a9c1e".parse().unwrap();
@@ -71,14 +63,18 @@ fn captured_item() -> Item {
 }
 
 /// A request as it stood on the wire.
-struct Wire {
-    line: String,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+pub(super) struct Wire {
+    pub(super) line: String,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) body: Vec<u8>,
 }
 
 /// Sends items to a server that takes them, and tells what it got; `requests` of them.
-async fn sent<T: Target>(make: impl FnOnce(&str) -> T, items: &[&Item], requests: usize) -> Vec<Wire> {
+pub(super) async fn sent<T: Target>(
+    make: impl FnOnce(&str) -> T,
+    items: &[&Item],
+    requests: usize,
+) -> Vec<Wire> {
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = make(&format!("http://{}", listener.local_addr().unwrap()));
@@ -121,7 +117,7 @@ fn parse(bytes: &[u8]) -> Option<Wire> {
     (body.len() >= length).then_some(Wire { line, headers, body })
 }
 
-fn settings(base: &str) -> ArizeConfig {
+pub(super) fn settings(base: &str) -> ArizeConfig {
     ArizeConfig {
         api_key: Some(Secret::new("DUMMY_API_KEY")),
         space_id: Some(Secret::new("DUMMY_SPACE_ID")),
@@ -136,7 +132,7 @@ fn settings(base: &str) -> ArizeConfig {
 }
 
 /// Every header of the capture is sent, with its value where that does not say which client it is.
-fn assert_headers(capture: &Value, wire: &Wire) {
+pub(super) fn assert_headers(capture: &Value, wire: &Wire) {
     let own = [
         "host",
         "user-agent",
@@ -165,7 +161,7 @@ fn assert_headers(capture: &Value, wire: &Wire) {
 }
 
 /// Everything in `captured` is in `sent`, with the same value.
-fn assert_within(captured: &Value, sent: &Value, at: &str) {
+pub(super) fn assert_within(captured: &Value, sent: &Value, at: &str) {
     match captured {
         Value::Object(fields) => {
             for (name, value) in fields {
@@ -178,7 +174,7 @@ fn assert_within(captured: &Value, sent: &Value, at: &str) {
 }
 
 /// The entries of `map` by these names.
-fn only(map: &Value, names: &[&str]) -> Value {
+pub(super) fn only(map: &Value, names: &[&str]) -> Value {
     let entries = names
         .iter()
         .filter_map(|name| Some((*name, map.get(name)?.clone())));

@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Insert, InsertError};
-use super::clickhouse::DRAIN;
 use super::fault;
 use crate::backoff::Backoff;
 use crate::database::{Database, explain, is_refusal_of_content, refusal};
@@ -37,6 +36,9 @@ const SPARSEST_RANGE: u64 = 8;
 /// Marks minutes, given in seconds since 1970.
 const MARK: &str = "INSERT INTO dirty_minutes (minute, marked_at)
 SELECT toDateTime(arrayJoin(CAST(?, 'Array(UInt32)')), 'UTC'), now64(3)";
+
+/// How long the open block is waited for after the word to stop.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// The table of predictions.
 #[derive(Debug, Clone)]

@@ -14,14 +14,15 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
-use crate::database::{Database, TIMEOUT, explain};
-use crate::retention;
+use super::connection::{Database, TIMEOUT};
+use super::error::explain;
+use super::retention;
 
 const LEDGER_TABLE: &str = "schema_migrations";
 
 /// Why the schema is not as it should be.
 #[derive(Debug, thiserror::Error)]
-pub enum MigrateError {
+pub(crate) enum MigrateError {
     /// The server can't be reached, or refuses a statement.
     #[error("ClickHouse: {}", explain(.0))]
     Database(#[from] clickhouse::error::Error),
@@ -59,7 +60,7 @@ pub enum MigrateError {
 
 impl MigrateError {
     /// Whether to try again makes no sense: somebody has to decide.
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Changed { .. } | Self::Newer { .. })
     }
 }
@@ -87,7 +88,7 @@ impl Applied {
 ///
 /// # Errors
 /// When ClickHouse can't be reached, or the database is not one that this program may change.
-pub async fn migrate(database: &Database, settings: &ClickHouseConfig) -> Result<usize, MigrateError> {
+pub(crate) async fn migrate(database: &Database, settings: &ClickHouseConfig) -> Result<usize, MigrateError> {
     let create = database
         .server
         .query("CREATE DATABASE IF NOT EXISTS ?")

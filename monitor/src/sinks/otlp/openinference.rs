@@ -13,9 +13,9 @@ use precis_schemas::embedding::Vector;
 use precis_schemas::time::millis_between;
 use serde_json::json;
 
-use super::forward::item::{Item, Scores};
-use super::limits;
-use super::otlp::{double, id_of, int, list, nanos, text};
+use super::export::{double, id_of, int, list, nanos, text};
+use crate::sinks::forward::item::{Item, Scores};
+use crate::sinks::forward::limits;
 
 /// The trace of a job.
 pub(crate) fn trace_of(job: &JobId) -> Vec<u8> {

@@ -18,8 +18,8 @@ use precis_schemas::termination::{RawJob, Termination, answer, dead_task};
 use precis_schemas::topology::JOBS;
 use precis_schemas::{JobResult, Outcome, subject};
 
-use crate::time::timestamp;
-use crate::{dead, metrics};
+use crate::consumer::timestamp;
+use crate::{dead_letter, metrics};
 
 /// Why a job could not be ended now. It stays where it is, and the next try begins from the start.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +104,7 @@ impl Reaper {
                 precis_runtime::clock::now(),
             );
             let id = format!("dead-{}", raw.sequence);
-            dead::publish(&self.jetstream, &dead_task(raw.subject), &id, letter)
+            dead_letter::publish(&self.jetstream, &dead_task(raw.subject), &id, letter)
                 .await
                 .map_err(|source| ReapError::Publish {
                     what: "a dead letter",

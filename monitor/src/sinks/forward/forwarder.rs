@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::Breaker;
 use super::item::Item;
 use super::metrics;
-use super::parcel::{Fate, Parcel, Target};
+use super::payload::{Fate, Parcel, Target};
 use super::source::{Read, Source};
 use crate::backoff::Backoff;
-use crate::sinks::intake::{Delivered, Intake, acknowledge};
-use crate::sinks::watch;
+use crate::consumer::lag;
+use crate::consumer::{Delivered, Intake, acknowledge};
 
 /// How long requests that are under way are waited for after the word to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ impl<T: Target, S: Source> Forwarder<T, S> {
         metrics::begin(sink);
         // A receiver has a reader for each stream.
         let reader = self.intake.spec.name.trim_start_matches("monitor-");
-        let looking = watch::begin(&self.intake, reader, &self.stop).await?;
+        let looking = lag::begin(&self.intake, reader, &self.stop).await?;
         let mut consumer = self.intake.consumer().await?;
         let mut breaker = Breaker::new(self.rest);
         let mut backoff = Backoff::default();
@@ -239,7 +239,7 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::score::Scorer;
+    use crate::row::Scorer;
 
     #[test]
     fn a_receiver_that_was_away_has_a_day_from_when_both_were_there() {

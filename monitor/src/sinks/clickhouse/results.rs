@@ -8,7 +8,6 @@
 //! given up after half the time after which they do), so that a look into the table tells which of them are there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use precis_runtime::admin::Readiness;
@@ -24,20 +23,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Place};
-use super::in_hand::{Blocks, InHand, bury};
-use super::intake::{Delivered, Intake, acknowledge};
-use super::store::Store;
-use super::trace::BlockSpans;
+use super::spans::BlockSpans;
+use super::table::Store;
+use crate::consumer::{Blocks, InHand, bury};
+use crate::consumer::{Delivered, Intake, acknowledge};
+use crate::row::Scorer;
+use crate::row::Texts;
 use crate::row::{self, Stored, TABLE};
-use crate::score::Scorer;
-use crate::texts::Texts;
 
 /// Name of the sink in metrics.
 pub(super) const SINK: &str = "clickhouse";
 /// Blocks that are being made into rows, or wait to be stored.
 const AHEAD: usize = 2;
-/// How long the open block is waited for after the word to stop.
-pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// The sink.
 #[derive(Debug)]

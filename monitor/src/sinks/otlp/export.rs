@@ -13,8 +13,8 @@ use precis_schemas::JobId;
 use prost::Message as _;
 use sha2::{Digest, Sha256};
 
-use super::forward::http::SendError;
-use super::forward::metrics;
+use crate::sinks::forward::http::SendError;
+use crate::sinks::forward::metrics;
 
 /// Content type of a request.
 pub(crate) const PROTOBUF: &str = "application/x-protobuf";

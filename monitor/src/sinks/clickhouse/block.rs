@@ -191,9 +191,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::row::Scorer;
     use crate::row::Stored;
-    use crate::score::Scorer;
-    use crate::texts::Texts;
+    use crate::row::Texts;
 
     /// Refuses rows with certain sequences, and fails a number of times first.
     #[derive(Default)]
@@ -234,7 +234,7 @@ mod tests {
     }
 
     fn block(sequences: Range<u64>) -> Block {
-        let json = include_str!("../../../schemas/wire/v1/result.succeeded.json");
+        let json = include_str!("../../../../schemas/wire/v1/result.succeeded.json");
         let result = serde_json::from_str(json).unwrap();
         let now = precis_runtime::clock::now();
         let scorer = Scorer::default();

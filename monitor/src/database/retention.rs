@@ -3,7 +3,7 @@
 use clickhouse::error::Error;
 use precis_runtime::config::ClickHouseConfig;
 
-use crate::database::Database;
+use super::connection::Database;
 
 /// Columns that are forgotten first.
 const TEXTS: [&str; 5] = [

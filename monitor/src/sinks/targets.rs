@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::arize::{records::Records, traces::Traces};
 use super::forward::late::{OfReferences, References};
-use super::forward::parcel::Target;
+use super::forward::payload::Target;
 use super::forward::source::{Predictions, Source};
 use super::forward::{Forwarder, http};
-use super::intake::Intake;
 use super::phoenix::Phoenix;
+use crate::consumer::Intake;
 
 type Running = Pin<Box<dyn Future<Output = Result<(), TopologyError>> + Send>>;
 

@@ -13,7 +13,7 @@ use precis_schemas::topology::ConsumerSpec;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::intake::{Delivered, Intake};
+use super::delivery::{Delivered, Intake};
 use crate::backoff::Backoff;
 use crate::metrics;
 
@@ -22,7 +22,7 @@ const SHORTEST_PULL: Duration = Duration::from_millis(20);
 
 /// Messages that are in hand: while this lives, JetStream is told every so often that they are, so that it doesn't
 /// deliver them again.
-pub(super) struct InHand {
+pub(crate) struct InHand {
     messages: Arc<Vec<Delivered>>,
     holder: AbortHandle,
 }
@@ -36,12 +36,12 @@ impl InHand {
     }
 
     /// The messages.
-    pub(super) fn messages(&self) -> &[Delivered] {
+    pub(crate) fn messages(&self) -> &[Delivered] {
         &self.messages
     }
 
     /// The messages, for work on another thread.
-    pub(super) fn shared(&self) -> Arc<Vec<Delivered>> {
+    pub(crate) fn shared(&self) -> Arc<Vec<Delivered>> {
         Arc::clone(&self.messages)
     }
 }
@@ -62,7 +62,7 @@ async fn hold(messages: &[Delivered], every: Duration) -> Infallible {
 }
 
 /// The consumer of this description, as the sinks of ClickHouse read it.
-pub(super) fn intake_of(
+pub(crate) fn intake_of(
     queue: NatsConnection,
     nats: config::NatsConfig,
     settings: &config::MonitorConfig,
@@ -81,7 +81,7 @@ pub(super) fn intake_of(
 }
 
 /// Reads one stream in blocks.
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     intake: Intake,
     consumer: PullConsumer,
     max_messages: usize,
@@ -95,7 +95,7 @@ impl Blocks {
     ///
     /// # Errors
     /// When that can't be done. Later troubles are waited out.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         queue: NatsConnection,
         nats: config::NatsConfig,
         settings: &config::MonitorConfig,
@@ -115,12 +115,12 @@ impl Blocks {
     }
 
     /// What the blocks come from.
-    pub(super) fn intake(&self) -> &Intake {
+    pub(crate) fn intake(&self) -> &Intake {
         &self.intake
     }
 
     /// The next block, at least one message; none when it is time to stop.
-    pub(super) async fn next(&mut self) -> Option<InHand> {
+    pub(crate) async fn next(&mut self) -> Option<InHand> {
         while !self.stop.is_cancelled() {
             let pull = self
                 .intake
@@ -150,7 +150,7 @@ impl Blocks {
 }
 
 /// Puts a message that becomes no row into `DEAD`; false when that failed and it will come again.
-pub(super) async fn bury(intake: &Intake, sink: &str, one: &Delivered, reason: String) -> bool {
+pub(crate) async fn bury(intake: &Intake, sink: &str, one: &Delivered, reason: String) -> bool {
     let buried = intake.bury(sink, one, reason).await;
     if buried {
         metrics::refused();

@@ -17,8 +17,8 @@ use precis_schemas::topology::{ConsumerSpec, REFERENCES};
 use precis_schemas::{ErrorCode, Token};
 use tokio_util::sync::CancellationToken;
 
-use crate::dead;
-use crate::time::timestamp;
+use super::time::timestamp;
+use crate::dead_letter;
 
 /// Most bytes of messages that are pulled at a time, unless the NATS server takes messages that are nearly as large. Rows are
 /// about as large, and of a block of more than 10 MB ClickHouse makes a file for each column, which costs more than the rows.
@@ -163,7 +163,7 @@ impl Intake {
             REFERENCES => "reference",
             _ => "result",
         };
-        match dead::publish(&self.queue.jetstream, &Token::sanitized(kind), &id, letter).await {
+        match dead_letter::publish(&self.queue.jetstream, &Token::sanitized(kind), &id, letter).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(%error, sequence = one.sequence, "DEAD does not take a letter; trying again");

@@ -23,16 +23,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Place};
-use super::figures::{self, Hour};
-use super::in_hand::{Blocks, InHand, bury};
-use super::intake::{Delivered, Intake, acknowledge};
-use super::store::Store;
+use super::closed_hours::{self, Hour};
+use super::table::Store;
 use crate::backoff::Backoff;
+use crate::consumer::{Blocks, InHand, bury};
+use crate::consumer::{Delivered, Intake, acknowledge};
 use crate::database::explain;
 use crate::metrics;
+use crate::row::Scorer;
+use crate::row::Texts;
 use crate::row::{PredictionRow, version_of};
-use crate::score::Scorer;
-use crate::texts::Texts;
 
 /// Name of the sink in metrics.
 pub(super) const SINK: &str = "clickhouse-references";
@@ -177,7 +177,7 @@ impl References {
     /// The hours whose figures can't be computed anew; none when it is time to stop.
     async fn closed(&self, rows: &HashMap<String, PredictionRow>) -> Option<HashSet<Hour>> {
         let client = &self.store.database().client;
-        self.until_answered(|| figures::closed(client, rows.values()))
+        self.until_answered(|| closed_hours::closed(client, rows.values()))
             .await
     }
 

@@ -3,41 +3,15 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
-use precis_runtime::boot::NatsConnection;
-use precis_runtime::config;
 use precis_runtime::topology::{self, TopologyError};
-use precis_schemas::topology::{clickhouse_references_consumer, clickhouse_sink_consumer};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::in_hand::intake_of;
-use super::intake::Intake;
-use super::{clickhouse, references};
+use super::delivery::Intake;
 use crate::metrics;
 
 /// How often one looks.
 const EVERY: Duration = Duration::from_secs(5);
-
-/// Sets up the consumers of the sinks of ClickHouse and begins to tell how far behind they are: they are so from the
-/// start, also while nothing can be stored yet.
-///
-/// # Errors
-/// When JetStream refuses a consumer.
-pub(crate) async fn clickhouse_sinks(
-    queue: &NatsConnection,
-    nats: &config::NatsConfig,
-    settings: &config::MonitorConfig,
-    stop: &CancellationToken,
-) -> Result<(), TopologyError> {
-    for (sink, spec) in [
-        (clickhouse::SINK, clickhouse_sink_consumer()),
-        (references::SINK, clickhouse_references_consumer()),
-    ] {
-        let intake = intake_of(queue.clone(), nats.clone(), settings, spec);
-        begin(&intake, sink, stop).await?;
-    }
-    Ok(())
-}
 
 /// Sets up the consumer and tells every few seconds how far behind the sink of this name is, until `stop`.
 ///

@@ -11,11 +11,11 @@ use precis_schemas::batch::BatchRef;
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use super::{assert_headers, assert_within, captured_item, only, read, sent, settings};
+use super::harness::{assert_headers, assert_within, captured_item, only, read, sent, settings};
 use crate::sinks::arize::traces::Traces;
 use crate::sinks::forward::http::client;
 use crate::sinks::forward::item::{Item, Kind, Scores};
-use crate::sinks::otlp;
+use crate::sinks::otlp::export;
 use crate::sinks::phoenix::Phoenix;
 
 fn attributes(all: &[KeyValue]) -> BTreeMap<String, Any> {
@@ -162,7 +162,7 @@ async fn spans_and_annotations_for_phoenix_are_the_captured_ones() {
     assert_headers(&capture, &wires[1]);
     let body: Value = serde_json::from_slice(&wires[1].body).unwrap();
     let annotations = body["data"].as_array().unwrap();
-    let span_id = otlp::hex(&llm.span_id);
+    let span_id = export::hex(&llm.span_id);
     for (captured, sent) in capture["body_json"]["data"]
         .as_array()
         .unwrap()
