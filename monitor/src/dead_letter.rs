@@ -1,4 +1,4 @@
-//! Publishing dead letters.
+//! Publishes dead letters.
 
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::{self, message::PublishMessage};
@@ -8,10 +8,9 @@ use precis_schemas::{Token, headers, subject};
 
 use crate::metrics;
 
-/// Stores `letter` under `dead.v1.<task>`. `message_id` keeps a repeated call from making a second letter.
+/// Stores `letter` under `dead.v1.<task>`. Repeating the call with the same `message_id` stores no second letter.
 ///
-/// A letter that is larger than the server takes (a body near that limit grows when it is quoted) is stored
-/// without its body, and says so.
+/// If the letter exceeds the server's maximum message size, it is stored without its body and says so.
 ///
 /// # Errors
 /// When the stream does not confirm the letter.
@@ -26,7 +25,7 @@ pub(crate) async fn publish(
             tracing::warn!(
                 subject = letter.subject,
                 sequence = letter.job_sequence,
-                "a dead letter is too large and loses its body"
+                "dead letter too large; storing it without its body"
             );
             letter.strip_body();
             send(jetstream, task, message_id, &letter).await
@@ -43,7 +42,7 @@ async fn send(
     letter: &DeadLetter,
 ) -> Result<(), PublishError> {
     let message = PublishMessage::build()
-        // A struct of texts, numbers and times always has a JSON form.
+        // Serializing text, numbers and times never fails.
         .payload(serde_json::to_vec(letter).unwrap_or_default().into())
         .message_id(message_id)
         .header(headers::ORIGINAL_SUBJECT, letter.subject.as_str())
@@ -61,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_without_its_body_says_how_large_it_was() {
+    fn a_letter_without_its_body_states_the_size() {
         let reason = Refusal::new(ErrorCode::TooManyAttempts, "delivered 5 times");
         let now = precis_runtime::clock::now();
         for body in [&b"abc"[..], b"\xff\x00\x01"] {

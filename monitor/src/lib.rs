@@ -15,7 +15,6 @@
 //! A sink reads with a durable consumer of its own: while ClickHouse is away it falls behind, catches up
 //! later, and hurts nobody else.
 
-mod backoff;
 mod consumer;
 mod database;
 mod dead_letter;
@@ -27,5 +26,6 @@ pub mod row;
 mod sinks;
 mod wiring;
 
-pub use row::{Scorer, Texts};
+pub use consumer::StreamPosition;
+pub use row::{Scorer, TextFilter};
 pub use wiring::{describe_metrics, run};

@@ -1,4 +1,4 @@
-//! How the parts of the monitor are put together, started and stopped.
+//! Starts the parts of the monitor and stops them.
 
 use anyhow::Context as _;
 use precis_runtime::admin::{self, Readiness};
@@ -9,10 +9,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
-use crate::database::{Database, MigrateError, migrate};
-use crate::reaper::{Reaper, dead_letters, unserved};
-use crate::sinks::clickhouse::table::Store;
+use crate::database::{Database, MigrateError, backoff, migrate};
+use crate::reaper::{Reaper, max_deliveries, unserved};
+use crate::sinks::clickhouse::{PredictionTable, SinkContext};
 use crate::{drift, metrics, rest, sinks};
 
 /// Describes every metric of the monitor, and exports its counters from the start.
@@ -21,14 +20,14 @@ pub fn describe_metrics() {
     sinks::forward::metrics::describe();
 }
 
-/// Runs the monitor until it is told to stop.
+/// Runs the monitor until shutdown.
 ///
-/// `/healthz`, `/readyz` and `/metrics` are served first and last. The reapers start as soon as NATS is there;
-/// the sink waits for ClickHouse, however long it is away.
+/// The admin server starts first and stops last. The reapers start once NATS is connected. The sinks wait for
+/// ClickHouse, however long it is down.
 ///
 /// # Errors
-/// When the port is taken, NATS can't be reached or is not set up as it should be, or the database is not one
-/// that this program may write to.
+/// When the port is in use, NATS can't be reached or its topology is wrong, or the database must not be changed by this
+/// version.
 pub async fn run(context: Context) -> anyhow::Result<()> {
     let listener = admin::bind("monitor.listen", context.config.monitor.listen).await?;
     describe_metrics();
@@ -44,13 +43,13 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     };
     let routes = admin::routes(readiness.clone()).merge(rest::routes(service, &context.config.access));
     let server = tokio::spawn(admin::serve(listener, routes, closing.clone()));
-    tracing::info!(listen = %context.config.monitor.listen, "the monitor has started");
+    tracing::info!(listen = %context.config.monitor.listen, "monitor started");
     let outcome = Box::pin(work(&context, &readiness, &connection)).await;
     readiness.set(false);
     closing.cancel();
-    // A client that holds its connection open must not hold the process.
+    // A client that keeps its connection open must not delay the exit.
     if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(2), server).await {
-        tracing::warn!(%error, "the server of monitor.listen failed");
+        tracing::warn!(%error, "admin server failed");
     }
     outcome
 }
@@ -65,63 +64,63 @@ async fn work(
         () = context.stop.cancelled() => return Ok(()),
         queue = context.queue("precis-monitor") => queue?,
     };
-    let _only_once = connection.set(queue.clone());
+    let _set_once = connection.set(queue.clone());
     let workers = Workers::listen(&queue.client, context.stop.clone())
         .await
-        .context("listen to workers' heartbeats")?;
+        .context("subscribe to worker heartbeats")?;
     let reaper = Reaper::new(&queue).await?;
     let grace = Duration::from_secs(config.monitor.unserved_grace_seconds);
     let absent_grace = Duration::from_secs(config.monitor.absent_grace_seconds);
     let unserved = unserved::run(reaper.clone(), workers, grace, absent_grace, context.stop.clone());
-    let dead_letters = dead_letters::run(reaper, queue.clone(), config.nats.clone(), context.stop.clone());
-    let sink = sink(context, queue.clone(), readiness.clone());
+    let max_deliveries =
+        max_deliveries::run(reaper, queue.clone(), config.nats.clone(), context.stop.clone());
+    let storing = store_predictions(context, queue.clone(), readiness.clone());
     let forwarding = sinks::forward_all(config, &queue, &context.stop)?;
-    // Each part ends by itself when it is told to stop; a failure of one ends the others where they are, which
-    // nothing is lost by: what is not acknowledged comes again.
+    // Every part ends by itself on shutdown. If one fails, the others are dropped: unacknowledged messages are
+    // redelivered.
     tokio::try_join!(
-        Box::pin(sink),
+        Box::pin(storing),
         Box::pin(async { forwarding.await.map_err(anyhow::Error::from) }),
-        Box::pin(async { dead_letters.await.map_err(anyhow::Error::from) }),
+        Box::pin(async { max_deliveries.await.map_err(anyhow::Error::from) }),
         Box::pin(async {
             unserved.await;
             Ok(())
         }),
     )?;
-    // What was acknowledged last is on its way before the process ends.
-    queue.client.flush().await.context("send what is left to NATS")?;
-    tracing::info!("the monitor has stopped");
+    // Send the last acknowledgements before the process ends.
+    queue
+        .client
+        .flush()
+        .await
+        .context("flush the connection to NATS")?;
+    tracing::info!("monitor stopped");
     Ok(())
 }
 
-async fn sink(context: &Context, queue: NatsConnection, readiness: Readiness) -> anyhow::Result<()> {
+async fn store_predictions(
+    context: &Context,
+    queue: NatsConnection,
+    readiness: Readiness,
+) -> anyhow::Result<()> {
     let config = &context.config;
     let database = Database::new(&config.clickhouse);
-    sinks::clickhouse::watch_lag(&queue, &config.nats, &config.monitor, &context.stop).await?;
-    if !wait_for_schema(&database, &config.clickhouse, &context.stop).await? {
-        return Ok(());
-    }
     let ack_wait = Duration::from_secs(config.monitor.ack_wait_seconds);
-    let drift = drift::run(database.clone(), config.drift.clone(), context.stop.clone());
-    let store = Store::new(database, ack_wait);
-    let results = sinks::clickhouse::results::Sink {
-        queue: queue.clone(),
-        nats: config.nats.clone(),
-        settings: config.monitor.clone(),
-        store: store.clone(),
-        readiness: readiness.clone(),
-        stop: context.stop.clone(),
-    };
-    let references = sinks::clickhouse::references::References {
+    let sink = SinkContext {
         queue,
         nats: config.nats.clone(),
         settings: config.monitor.clone(),
-        store,
+        table: PredictionTable::new(database.clone(), ack_wait),
         readiness,
         stop: context.stop.clone(),
     };
+    sinks::clickhouse::watch_lag(&sink).await?;
+    if !wait_for_schema(&database, &config.clickhouse, &context.stop).await? {
+        return Ok(());
+    }
+    let drift = drift::run(database, config.drift.clone(), context.stop.clone());
     tokio::try_join!(
-        Box::pin(results.run()),
-        Box::pin(references.run()),
+        Box::pin(sinks::clickhouse::results::run(sink.clone())),
+        Box::pin(sinks::clickhouse::references::run(sink)),
         Box::pin(async {
             drift.await;
             Ok(())
@@ -130,13 +129,13 @@ async fn sink(context: &Context, queue: NatsConnection, readiness: Readiness) ->
     Ok(())
 }
 
-/// Tries until the database has the schema; false when the word to stop came first.
+/// Retries until the schema is up to date. Returns `false` on shutdown.
 async fn wait_for_schema(
     database: &Database,
     settings: &ClickHouseConfig,
     stop: &CancellationToken,
 ) -> Result<bool, MigrateError> {
-    let mut backoff = Backoff::default();
+    let mut backoff = backoff();
     loop {
         let outcome = tokio::select! {
             () = stop.cancelled() => return Ok(false),
@@ -150,9 +149,9 @@ async fn wait_for_schema(
                 tracing::warn!(
                     clickhouse = database.address,
                     %error,
-                    "waiting for ClickHouse; results wait in the stream"
+                    "ClickHouse unavailable; results wait in the stream; retrying"
                 );
-                if backoff.wait_or_stop(stop).await {
+                if !backoff.wait(stop).await {
                     return Ok(false);
                 }
             }

@@ -1,4 +1,4 @@
-//! How far behind a reader of a stream is, and whether the stream has dropped what it had not read yet.
+//! Lag of a sink: how many messages wait for it, and how many its stream dropped before it read them.
 
 use std::time::Duration;
 
@@ -7,91 +7,91 @@ use precis_runtime::topology::{self, TopologyError};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::delivery::Intake;
+use super::durable::DurableConsumer;
 use crate::metrics;
 
-/// How often one looks.
-const EVERY: Duration = Duration::from_secs(5);
+/// Time between two measurements.
+const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Sets up the consumer and tells every few seconds how far behind the sink of this name is, until `stop`.
+/// Creates the consumer, and exports the lag of `sink` every five seconds until `stop`.
 ///
 /// # Errors
-/// When JetStream refuses the consumer.
-pub(crate) async fn begin(
-    intake: &Intake,
+/// When JetStream rejects the consumer.
+pub(crate) async fn watch(
+    consumer: &DurableConsumer,
     sink: &str,
     stop: &CancellationToken,
 ) -> Result<AbortHandle, TopologyError> {
-    intake.consumer().await?;
-    let mut watch = Watch {
-        intake: intake.clone(),
+    consumer.open().await?;
+    let mut watch = LagWatch {
+        consumer: consumer.clone(),
         sink: sink.to_owned(),
-        missed: Missed::default(),
+        missed: MissedCounter::default(),
     };
-    // Before anything is pulled, which would hide what was dropped while nobody was here.
-    watch.look().await;
+    // Measured once before the first pull, which would hide messages dropped while the monitor was down.
+    watch.measure().await;
     let stop = stop.clone();
-    let looking = tokio::spawn(async move {
+    let watching = tokio::spawn(async move {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(EVERY) => watch.look().await,
+                () = tokio::time::sleep(INTERVAL) => watch.measure().await,
             }
         }
     });
-    Ok(looking.abort_handle())
+    Ok(watching.abort_handle())
 }
 
-struct Watch {
-    intake: Intake,
+struct LagWatch {
+    consumer: DurableConsumer,
     sink: String,
-    missed: Missed,
+    missed: MissedCounter,
 }
 
-impl Watch {
-    async fn look(&mut self) {
-        let Err(error) = self.try_look().await else {
-            return;
-        };
-        tracing::debug!(sink = self.sink, %error, "the lag is not known");
+impl LagWatch {
+    async fn measure(&mut self) {
+        if let Err(error) = self.try_measure().await {
+            tracing::debug!(sink = self.sink, %error, "lag not measured");
+        }
     }
 
-    async fn try_look(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let spec = &self.intake.spec;
-        let jetstream = &self.intake.queue.jetstream;
-        // First what is kept: what is delivered after that look was not dropped.
+    async fn try_measure(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let spec = &self.consumer.spec;
+        let jetstream = &self.consumer.queue.jetstream;
+        // The stream first: a message delivered between the two reads was not dropped.
         let stream = topology::stream(jetstream, spec.stream).await?;
         let first = stream.cached_info().state.first_sequence;
         let consumer: PullConsumer = stream.get_consumer(&spec.name).await?;
         let info = consumer.cached_info();
-        metrics::lag_of(&self.sink, info.num_pending + info.num_ack_pending as u64);
-        let missed = self.missed.since_last_look(first, info.delivered.stream_sequence);
+        metrics::lag(&self.sink, info.num_pending + info.num_ack_pending as u64);
+        let missed = self.missed.update(first, info.delivered.stream_sequence);
         if missed > 0 {
             metrics::missed(&self.sink, missed);
             tracing::error!(
                 sink = self.sink,
                 stream = spec.stream,
                 messages = missed,
-                "the stream has dropped messages that were not read yet: it is full, or they were too old"
+                "the stream dropped unread messages: it was full, or they were too old"
             );
         }
         Ok(())
     }
 }
 
-/// Counts what a stream drops before a consumer reads it.
+/// Counts messages that a stream drops before a consumer reads them.
 #[derive(Debug, Default)]
-struct Missed {
-    /// Up to which sequence it is counted.
-    counted: u64,
+struct MissedCounter {
+    /// Sequence up to which messages are accounted for.
+    counted_to: u64,
 }
 
-impl Missed {
-    /// How many more it is by now: the stream begins at `first`, and everything up to `delivered` has been delivered.
-    fn since_last_look(&mut self, first: u64, delivered: u64) -> u64 {
+impl MissedCounter {
+    /// Returns how many messages were missed since the last call. The stream starts at sequence `first`; every message up
+    /// to `delivered` was delivered.
+    fn update(&mut self, first: u64, delivered: u64) -> u64 {
         let dropped = first.saturating_sub(1);
-        let known = self.counted.max(delivered);
-        self.counted = known.max(dropped);
+        let known = self.counted_to.max(delivered);
+        self.counted_to = known.max(dropped);
         dropped.saturating_sub(known)
     }
 }
@@ -101,18 +101,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_dropped_unread_is_counted_once() {
-        let mut missed = Missed::default();
-        // Empty, and then read as it comes; what was read may be dropped.
-        assert_eq!(missed.since_last_look(0, 0), 0);
-        assert_eq!(missed.since_last_look(1, 10), 0);
-        assert_eq!(missed.since_last_look(11, 10), 0);
-        // Nobody reads any more.
-        assert_eq!(missed.since_last_look(15, 10), 4);
-        assert_eq!(missed.since_last_look(15, 10), 0);
-        assert_eq!(missed.since_last_look(21, 10), 6);
-        // Read again, from where the stream begins.
-        assert_eq!(missed.since_last_look(21, 30), 0);
-        assert_eq!(missed.since_last_look(40, 30), 9);
+    fn messages_dropped_unread_count_once() {
+        let mut missed = MissedCounter::default();
+        // An empty stream, then one that is read as it fills. Messages that were read may be dropped.
+        assert_eq!(missed.update(0, 0), 0);
+        assert_eq!(missed.update(1, 10), 0);
+        assert_eq!(missed.update(11, 10), 0);
+        // The consumer stops reading.
+        assert_eq!(missed.update(15, 10), 4);
+        assert_eq!(missed.update(15, 10), 0);
+        assert_eq!(missed.update(21, 10), 6);
+        // It resumes at the start of the stream.
+        assert_eq!(missed.update(21, 30), 0);
+        assert_eq!(missed.update(40, 30), 9);
     }
 }

@@ -1,10 +1,24 @@
-//! Durable consumers: pulling deliveries, and settling them.
+//! Durable consumers: pulls deliveries from a stream, keeps them alive while in flight, and settles them.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `durable` | a durable consumer and its connection |
+//! | `pull` | the pull loop, with backoff and shutdown |
+//! | `delivery` | one delivery, and how to settle it |
+//! | `in_flight` | deliveries whose ack wait is extended until they are settled |
+//! | `lag` | metrics of how far a sink is behind its stream |
+//! | `position` | sequence and time of a message in its stream |
 
 mod delivery;
+mod durable;
+mod in_flight;
 pub(crate) mod lag;
+mod position;
 mod pull;
-mod time;
 
-pub(crate) use delivery::{Delivered, Intake, acknowledge};
-pub(crate) use pull::{Blocks, InHand, bury, intake_of};
-pub(crate) use time::timestamp;
+pub(crate) use delivery::{Delivery, acknowledge};
+pub(crate) use durable::DurableConsumer;
+pub(crate) use in_flight::InFlight;
+pub use position::StreamPosition;
+pub(crate) use position::timestamp;
+pub(crate) use pull::PullLoop;

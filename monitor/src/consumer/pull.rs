@@ -1,88 +1,29 @@
-//! Blocks of messages for the sinks of ClickHouse, one after another, and what is told to JetStream about them while they
-//! are in hand.
+//! The pull loop: deliveries from a durable consumer, with backoff and shutdown.
 
-use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
-use precis_runtime::boot::NatsConnection;
-use precis_runtime::config;
+use futures::StreamExt;
+use precis_runtime::backoff::Backoff;
 use precis_runtime::topology::TopologyError;
-use precis_schemas::topology::ConsumerSpec;
-use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::delivery::{Delivered, Intake};
-use crate::backoff::Backoff;
-use crate::metrics;
+use super::delivery::Delivery;
+use super::durable::DurableConsumer;
+use super::in_flight::InFlight;
 
-/// Shortest time that a pull stays open, whatever the configuration says: else an idle monitor is busy asking.
-const SHORTEST_PULL: Duration = Duration::from_millis(20);
+/// Most bytes of one pull, unless the NATS server accepts messages nearly that large.
+///
+/// Rows are about as large as their messages. For a block over 10 MB ClickHouse writes one file per column, which costs
+/// more than the rows.
+const MAX_PULL_BYTES: usize = 8 << 20;
+/// Delays between attempts to pull.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// Messages that are in hand: while this lives, JetStream is told every so often that they are, so that it doesn't
-/// deliver them again.
-pub(crate) struct InHand {
-    messages: Arc<Vec<Delivered>>,
-    holder: AbortHandle,
-}
-
-impl InHand {
-    fn new(messages: Vec<Delivered>, ack_wait: Duration) -> Self {
-        let messages = Arc::new(messages);
-        let held = Arc::clone(&messages);
-        let holder = tokio::spawn(async move { hold(&held, ack_wait / 4).await }).abort_handle();
-        Self { messages, holder }
-    }
-
-    /// The messages.
-    pub(crate) fn messages(&self) -> &[Delivered] {
-        &self.messages
-    }
-
-    /// The messages, for work on another thread.
-    pub(crate) fn shared(&self) -> Arc<Vec<Delivered>> {
-        Arc::clone(&self.messages)
-    }
-}
-
-impl Drop for InHand {
-    fn drop(&mut self) {
-        self.holder.abort();
-    }
-}
-
-async fn hold(messages: &[Delivered], every: Duration) -> Infallible {
-    loop {
-        tokio::time::sleep(every).await;
-        for one in messages {
-            one.hold().await;
-        }
-    }
-}
-
-/// The consumer of this description, as the sinks of ClickHouse read it.
-pub(crate) fn intake_of(
-    queue: NatsConnection,
-    nats: config::NatsConfig,
-    settings: &config::MonitorConfig,
-    spec: ConsumerSpec,
-) -> Intake {
-    let spec = ConsumerSpec {
-        ack_wait: Duration::from_secs(settings.ack_wait_seconds),
-        ..spec
-    };
-    Intake {
-        queue,
-        nats,
-        spec,
-        texts: settings.texts,
-    }
-}
-
-/// Reads one stream in blocks.
-pub(crate) struct Blocks {
-    intake: Intake,
+/// Pulls deliveries until shutdown.
+pub(crate) struct PullLoop {
+    durable: DurableConsumer,
     consumer: PullConsumer,
     max_messages: usize,
     max_wait: Duration,
@@ -90,70 +31,79 @@ pub(crate) struct Blocks {
     backoff: Backoff,
 }
 
-impl Blocks {
-    /// Sets up the consumer.
+impl PullLoop {
+    /// Opens the consumer. A pull ends with `max_messages`, or after `max_wait`.
     ///
     /// # Errors
-    /// When that can't be done. Later troubles are waited out.
+    /// When the consumer can't be created.
     pub(crate) async fn open(
-        queue: NatsConnection,
-        nats: config::NatsConfig,
-        settings: &config::MonitorConfig,
-        spec: ConsumerSpec,
+        durable: DurableConsumer,
+        max_messages: usize,
+        max_wait: Duration,
         stop: CancellationToken,
     ) -> Result<Self, TopologyError> {
-        let intake = intake_of(queue, nats, settings, spec);
-        let most = usize::try_from(intake.spec.max_ack_pending).unwrap_or(usize::MAX);
         Ok(Self {
-            consumer: intake.consumer().await?,
-            intake,
-            max_messages: settings.max_block_rows.min(most),
-            max_wait: Duration::from_millis(settings.max_block_wait_ms).max(SHORTEST_PULL),
+            consumer: durable.open().await?,
+            durable,
+            max_messages,
+            max_wait,
             stop,
-            backoff: Backoff::default(),
+            backoff: Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY),
         })
     }
 
-    /// What the blocks come from.
-    pub(crate) fn intake(&self) -> &Intake {
-        &self.intake
-    }
-
-    /// The next block, at least one message; none when it is time to stop.
-    pub(crate) async fn next(&mut self) -> Option<InHand> {
+    /// Returns the next deliveries, at least one. Waits out failures; returns `None` on shutdown.
+    pub(crate) async fn next(&mut self) -> Option<InFlight> {
         while !self.stop.is_cancelled() {
-            let pull = self
-                .intake
-                .pull(&self.consumer, self.max_messages, self.max_wait, &self.stop);
-            let (messages, trouble) = pull.await;
-            if !messages.is_empty() {
+            let (deliveries, error) = self.pull().await;
+            if !deliveries.is_empty() {
                 self.backoff.reset();
-                return Some(InHand::new(messages, self.intake.spec.ack_wait));
+                return Some(InFlight::new(deliveries, self.durable.spec.ack_wait));
             }
-            let Some(trouble) = trouble else {
+            let Some(error) = error else {
                 self.backoff.reset();
                 continue;
             };
-            let stream = self.intake.spec.stream;
-            tracing::warn!(stream, error = trouble, "messages can't be pulled; trying again");
-            if self.backoff.wait_or_stop(&self.stop).await {
+            let stream = self.durable.spec.stream;
+            let consumer = self.durable.spec.name.as_str();
+            tracing::warn!(stream, consumer, error, "pull failed; retrying");
+            if !self.backoff.wait(&self.stop).await {
                 return None;
             }
-            // The consumer may be gone, with its stream or because somebody has deleted it.
-            match self.intake.consumer().await {
-                Ok(again) => self.consumer = again,
-                Err(error) => tracing::warn!(%error, "the consumer can't be set up"),
+            // Someone may have deleted the consumer or its stream.
+            match self.durable.open().await {
+                Ok(consumer) => self.consumer = consumer,
+                Err(error) => tracing::warn!(stream, consumer, %error, "consumer can't be created"),
             }
         }
         None
     }
-}
 
-/// Puts a message that becomes no row into `DEAD`; false when that failed and it will come again.
-pub(crate) async fn bury(intake: &Intake, sink: &str, one: &Delivered, reason: String) -> bool {
-    let buried = intake.bury(sink, one, reason).await;
-    if buried {
-        metrics::refused();
+    /// Pulls once. Returns the deliveries, and the error that ended the pull early, if any.
+    async fn pull(&self) -> (Vec<Delivery>, Option<String>) {
+        // Room for two of the largest messages, so that every message fits into a pull.
+        let largest = self.durable.queue.client.server_info().max_payload;
+        let pull = self
+            .consumer
+            .batch()
+            .max_messages(self.max_messages)
+            .max_bytes(MAX_PULL_BYTES.max(2 * largest))
+            .expires(self.max_wait);
+        let mut batch = match pull.messages().await {
+            Ok(batch) => batch,
+            Err(error) => return (vec![], Some(error.to_string())),
+        };
+        let mut deliveries = Vec::new();
+        loop {
+            let next = tokio::select! {
+                () = self.stop.cancelled() => return (deliveries, None),
+                next = batch.next() => next,
+            };
+            match next {
+                None => return (deliveries, None),
+                Some(Ok(message)) => deliveries.extend(Delivery::new(message)),
+                Some(Err(error)) => return (deliveries, Some(error.to_string())),
+            }
+        }
     }
-    buried
 }

@@ -3,26 +3,35 @@
 use std::time::Duration;
 
 use clickhouse::Client;
+use precis_runtime::backoff::Backoff;
 use precis_runtime::config::ClickHouseConfig;
 
-/// Longest that a statement, or one step of an insert, may take before it counts as failed.
+/// Longest time for a statement, or for one step of an insert.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A ClickHouse server and the database on it. Cheap to clone.
+/// Delays between attempts to reach ClickHouse.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
+
+/// Returns the backoff between attempts to reach ClickHouse.
+pub(crate) fn backoff() -> Backoff {
+    Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY)
+}
+
+/// A ClickHouse server and a database on it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
-    /// Without a database: for creating it.
+    /// Client without a database, which can create it.
     pub(crate) server: Client,
-    /// With the database set.
+    /// Client of the database.
     pub(crate) client: Client,
-    /// Name of the database.
     pub(crate) name: String,
-    /// Address without credentials, for people.
+    /// Address without credentials.
     pub(crate) address: String,
 }
 
 impl Database {
-    /// What `settings` describe. Nothing is sent yet.
+    /// Creates the clients. Nothing is sent yet.
     pub(crate) fn new(settings: &ClickHouseConfig) -> Self {
         let mut server = Client::default()
             .with_url(settings.url.expose())
@@ -45,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_has_no_password() {
+    fn debug_output_hides_the_password() {
         let settings = ClickHouseConfig {
             url: precis_runtime::config::ServerUrl::new("http://me:hunter2@host:8123"),
             password: Some(precis_runtime::config::Secret::new("hunter2")),

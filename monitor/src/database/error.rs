@@ -1,12 +1,12 @@
-//! What errors of ClickHouse mean.
+//! Meaning of ClickHouse errors.
 
 use clickhouse::error::Error;
 
-/// Codes with which ClickHouse refuses what is in a row: the same rows would be refused for ever.
+/// Codes with which ClickHouse rejects the content of a row. The same rows would be rejected again.
 ///
-/// Every other failure (no connection, no memory, too many parts, no such table, no right to insert) is no
-/// fault of the rows. It passes, or an operator puts it right, and meanwhile the rows are kept.
-const REFUSED_FOR_THEIR_CONTENT: &[u32] = &[
+/// Every other failure (no connection, no memory, too many parts, no such table, no right to insert) is unrelated to
+/// the rows. It passes, or an operator fixes it, and the rows wait meanwhile.
+const CONTENT_REJECTIONS: &[u32] = &[
     6,   // CANNOT_PARSE_TEXT
     27,  // CANNOT_PARSE_INPUT_ASSERTION_FAILED
     33,  // CANNOT_READ_ALL_DATA
@@ -26,17 +26,17 @@ const REFUSED_FOR_THEIR_CONTENT: &[u32] = &[
     691, // UNKNOWN_ELEMENT_OF_ENUM
 ];
 
-/// The number in `Code: 469. DB::Exception: …`.
+/// Returns the number in `Code: 469. DB::Exception: …`.
 fn server_code(message: &str) -> Option<u32> {
     let (_, rest) = message.split_once("Code: ")?;
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     rest.get(..digits)?.parse().ok()
 }
 
-/// Longest reason that is kept: errors repeat what they are about, whole texts among them.
+/// Longest reason, in characters. Errors quote their input, which may be a whole text.
 const MAX_REASON_CHARS: usize = 400;
 
-/// The error with what caused it, in one line of bounded length.
+/// Returns the error with its causes, in one line of at most 400 characters.
 pub(crate) fn explain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -51,8 +51,7 @@ pub(crate) fn explain(error: &Error) -> String {
     cut(text)
 }
 
-/// `text` at bounded length.
-pub(crate) fn cut(mut text: String) -> String {
+fn cut(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(MAX_REASON_CHARS) {
         text.truncate(end);
         text.push('…');
@@ -60,12 +59,12 @@ pub(crate) fn cut(mut text: String) -> String {
     text
 }
 
-/// Why ClickHouse refuses a row, without what is in it: the beginning of its message up to where it quotes something, and
-/// the name of the error.
-pub(crate) fn refusal(error: &Error) -> String {
+/// Returns why ClickHouse rejects a row, without the row's content: the message up to its first quotation, and the name
+/// of the error.
+pub(crate) fn rejection(error: &Error) -> String {
     let text = error.to_string();
     let quoted = text.find(['\'', '"']).unwrap_or(text.len());
-    let told = cut(text[..quoted].trim_end().to_owned());
+    let message = cut(text[..quoted].trim_end().to_owned());
     let is_name = |name: &&str| {
         !name.is_empty()
             && name
@@ -76,16 +75,16 @@ pub(crate) fn refusal(error: &Error) -> String {
         .rsplit('(')
         .filter_map(|part| part.split_once(')').map(|(name, _)| name));
     match names.into_iter().find(is_name) {
-        Some(name) if !told.contains(name) => format!("{told} … ({name})"),
-        _ => told,
+        Some(name) if !message.contains(name) => format!("{message} … ({name})"),
+        _ => message,
     }
 }
 
-/// Whether ClickHouse refuses the rows for what is in them.
-pub(crate) fn is_refusal_of_content(error: &Error) -> bool {
+/// Whether ClickHouse rejects the content of the rows.
+pub(crate) fn is_content_rejection(error: &Error) -> bool {
     match error {
         Error::BadResponse(message) => {
-            server_code(message).is_some_and(|code| REFUSED_FOR_THEIR_CONTENT.contains(&code))
+            server_code(message).is_some_and(|code| CONTENT_REJECTIONS.contains(&code))
         }
         _ => false,
     }
@@ -96,19 +95,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_content_of_rows_is_a_reason_to_refuse_them() {
-        let refusal = |text: &str| is_refusal_of_content(&Error::BadResponse(text.into()));
-        assert!(refusal(
+    fn only_codes_about_content_reject_rows() {
+        let rejection = |text: &str| is_content_rejection(&Error::BadResponse(text.into()));
+        assert!(rejection(
             "Code: 469. DB::Exception: Constraint `c` is violated (version 26.7)"
         ));
-        assert!(!refusal("Code: 241. DB::Exception: Memory limit exceeded"));
-        assert!(!refusal("Code: 252. DB::Exception: Too many parts"));
-        assert!(!refusal("502 Bad Gateway"));
-        assert!(!is_refusal_of_content(&Error::TimedOut));
+        assert!(!rejection("Code: 241. DB::Exception: Memory limit exceeded"));
+        assert!(!rejection("Code: 252. DB::Exception: Too many parts"));
+        assert!(!rejection("502 Bad Gateway"));
+        assert!(!is_content_rejection(&Error::TimedOut));
     }
 
     #[test]
-    fn an_error_is_explained_with_its_cause_and_at_bounded_length() {
+    fn an_error_is_explained_with_its_cause_up_to_a_maximum_length() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let text = explain(&Error::Network(Box::new(refused)));
         assert_eq!(text, "network error: connection refused");
@@ -117,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_has_its_name_and_nothing_of_the_row() {
+    fn a_rejection_names_the_error_and_hides_the_row() {
         let message = "Code: 469. DB::Exception: Constraint `short` for table p.t is violated at row 1. Expression: (length(\
             text) < 3). Column values: text = 'A whole article (IN FULL).'. (VIOLATED_CONSTRAINT) (version 26.7)";
-        let told = refusal(&Error::BadResponse(message.into()));
+        let reason = rejection(&Error::BadResponse(message.into()));
         assert!(
-            told.contains("`short`") && told.ends_with("(VIOLATED_CONSTRAINT)"),
-            "{told}"
+            reason.contains("`short`") && reason.ends_with("(VIOLATED_CONSTRAINT)"),
+            "{reason}"
         );
-        assert!(!told.contains("article"), "{told}");
+        assert!(!reason.contains("article"), "{reason}");
     }
 }

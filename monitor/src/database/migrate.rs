@@ -1,8 +1,8 @@
-//! Brings the database to the schema that this program knows.
+//! Migrations: update the database to the schema of this version.
 //!
-//! The schema is in `precis_schemas::migrations`; the table `schema_migrations` remembers what has been
-//! applied. Statements of a migration can be repeated (`IF NOT EXISTS`, `OR REPLACE`), so a process that was stopped in the
-//! middle goes on where it was, and two processes that do this at once end with the same schema.
+//! The schema is in `precis_schemas::migrations`; the table `schema_migrations` records what was applied. Statements
+//! can be repeated (`IF NOT EXISTS`, `OR REPLACE`). An interrupted process resumes where it stopped, and two processes
+//! that migrate at once end with the same schema.
 
 use std::time::Duration;
 
@@ -20,46 +20,40 @@ use super::retention;
 
 const LEDGER_TABLE: &str = "schema_migrations";
 
-/// Why the schema is not as it should be.
+/// Why the schema can't be updated.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MigrateError {
-    /// The server can't be reached, or refuses a statement.
+    /// The server can't be reached, or rejects a statement.
     #[error("ClickHouse: {}", explain(.0))]
     Database(#[from] clickhouse::error::Error),
     /// The server did not answer in time.
-    #[error("ClickHouse did not answer within {} seconds", .0.as_secs())]
+    #[error("ClickHouse did not answer with_default_timeout {} seconds", .0.as_secs())]
     TimedOut(Duration),
-    /// An applied migration is not the one that this program has.
+    /// An applied migration differs from the one in this version.
     #[error(
-        "migration {version} ({name}) was applied to database {database} with another text than this \
-         program has: a published migration is never edited. Run the version that applied it, or use \
-         another clickhouse.database"
+        "migration {version} ({name}) was applied to database {database} with different SQL: \
+         published migrations are never edited. Run the version that applied it, or use another \
+         clickhouse.database"
     )]
     Changed {
-        /// Its number.
         version: u32,
-        /// Its name in this program.
         name: &'static str,
-        /// The database.
         database: String,
     },
-    /// The database was made by a later version of the program.
+    /// A later version of Precis changed the database.
     #[error(
-        "database {database} has migration {applied}, and this program knows them up to {known}: the \
+        "database {database} has migration {applied}, but this version knows migrations up to {known}: the \
          database is newer than the program. Use a newer precis-monitor"
     )]
     Newer {
-        /// The latest that was applied.
         applied: u32,
-        /// The latest that this program has.
         known: u32,
-        /// The database.
         database: String,
     },
 }
 
 impl MigrateError {
-    /// Whether to try again makes no sense: somebody has to decide.
+    /// Whether retrying is pointless because an operator has to act.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Changed { .. } | Self::Newer { .. })
     }
@@ -83,34 +77,34 @@ impl Applied {
     }
 }
 
-/// Creates the database if it is missing, applies what has not been applied, and sets how long things are kept; the
-/// number of migrations applied now.
+/// Creates the database if it is pending, applies pending migrations, and sets the retention. Returns how many
+/// migrations were applied.
 ///
 /// # Errors
-/// When ClickHouse can't be reached, or the database is not one that this program may change.
+/// When ClickHouse can't be reached, or the database must not be changed by this version.
 pub(crate) async fn migrate(database: &Database, settings: &ClickHouseConfig) -> Result<usize, MigrateError> {
     let create = database
         .server
         .query("CREATE DATABASE IF NOT EXISTS ?")
         .bind(Identifier(&database.name));
-    within(create.execute()).await?;
-    within(database.client.query_raw(LEDGER).execute()).await?;
+    with_default_timeout(create.execute()).await?;
+    with_default_timeout(database.client.query_raw(LEDGER).execute()).await?;
     let mut count = 0;
-    // The ledger is read before each: another process may have been here meanwhile, and what one migration has changed
-    // must not be changed by an earlier one afterwards.
-    while let Some(migration) = missing(&ledger(database).await?, ALL, &database.name)?.first() {
+    // Read the ledger before each migration: another process may migrate at the same time, and an earlier migration
+    // must not undo a later one.
+    while let Some(migration) = pending(&ledger(database).await?, ALL, &database.name)?.first() {
         tracing::info!(
             version = migration.version,
             name = migration.name,
-            "changing the schema of ClickHouse"
+            "applying a migration"
         );
         for statement in migration.statements() {
-            within_time(PATIENCE, database.client.query_raw(&statement).execute()).await?;
+            with_timeout(MIGRATION_TIMEOUT, database.client.query_raw(&statement).execute()).await?;
         }
-        within(remember(database, migration)).await?;
+        with_default_timeout(record(database, migration)).await?;
         count += 1;
     }
-    within_time(PATIENCE, retention::apply(database, settings)).await?;
+    with_timeout(MIGRATION_TIMEOUT, retention::apply(database, settings)).await?;
     Ok(count)
 }
 
@@ -119,34 +113,36 @@ async fn ledger(database: &Database) -> Result<Vec<Applied>, MigrateError> {
         .client
         .query("SELECT version, name, sha256 FROM ? FINAL ORDER BY version")
         .bind(Identifier(LEDGER_TABLE));
-    within(read.fetch_all::<Applied>()).await
+    with_default_timeout(read.fetch_all::<Applied>()).await
 }
 
-async fn remember(database: &Database, migration: &Migration) -> clickhouse::error::Result<()> {
+async fn record(database: &Database, migration: &Migration) -> clickhouse::error::Result<()> {
     let mut insert = database.client.insert::<Applied>(LEDGER_TABLE).await?;
     insert.write(&Applied::from_migration(migration)).await?;
     insert.end().await
 }
 
-/// Longest that a statement of a migration may take: some copy whole tables.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+/// Longest time for a statement of a migration. Some copy whole tables.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-async fn within<T>(step: impl Future<Output = clickhouse::error::Result<T>>) -> Result<T, MigrateError> {
-    within_time(TIMEOUT, step).await
-}
-
-async fn within_time<T>(
-    patience: Duration,
+async fn with_default_timeout<T>(
     step: impl Future<Output = clickhouse::error::Result<T>>,
 ) -> Result<T, MigrateError> {
-    match timeout(patience, step).await {
+    with_timeout(TIMEOUT, step).await
+}
+
+async fn with_timeout<T>(
+    limit: Duration,
+    step: impl Future<Output = clickhouse::error::Result<T>>,
+) -> Result<T, MigrateError> {
+    match timeout(limit, step).await {
         Ok(outcome) => Ok(outcome?),
-        Err(_) => Err(MigrateError::TimedOut(patience)),
+        Err(_) => Err(MigrateError::TimedOut(limit)),
     }
 }
 
-/// What of `known` is not among `applied`.
-fn missing<'a>(
+/// Returns the migrations that are not applied yet.
+fn pending<'a>(
     applied: &[Applied],
     known: &'a [Migration],
     database: &str,
@@ -160,10 +156,10 @@ fn missing<'a>(
             database: database.to_owned(),
         });
     }
-    let mut missing = Vec::new();
+    let mut pending = Vec::new();
     for migration in known {
         match applied.iter().find(|entry| entry.version == migration.version) {
-            None => missing.push(migration),
+            None => pending.push(migration),
             Some(entry) if entry.sha256 != Applied::from_migration(migration).sha256 => {
                 return Err(MigrateError::Changed {
                     version: migration.version,
@@ -174,7 +170,7 @@ fn missing<'a>(
             Some(_) => {}
         }
     }
-    Ok(missing)
+    Ok(pending)
 }
 
 #[cfg(test)]
@@ -195,12 +191,12 @@ mod tests {
     ];
 
     fn versions(applied: &[Applied]) -> Vec<u32> {
-        let missing = missing(applied, KNOWN, "precis").unwrap();
-        missing.iter().map(|migration| migration.version).collect()
+        let pending = pending(applied, KNOWN, "precis").unwrap();
+        pending.iter().map(|migration| migration.version).collect()
     }
 
     #[test]
-    fn what_is_missing_is_applied_in_order_and_nothing_twice() {
+    fn pending_migrations_are_applied_once_and_in_order() {
         let one = Applied::from_migration(&KNOWN[0]);
         let two = Applied::from_migration(&KNOWN[1]);
         assert_eq!(versions(&[]), [1, 2]);
@@ -209,25 +205,25 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_migration_is_refused() {
+    fn an_edited_migration_is_rejected() {
         let mut one = Applied::from_migration(&KNOWN[0]);
         one.sha256 = one.sha256.chars().rev().collect();
-        let error = missing(&[one], KNOWN, "precis").unwrap_err();
+        let error = pending(&[one], KNOWN, "precis").unwrap_err();
         assert!(error.is_final());
         assert!(error.to_string().contains("migration 1 (one)"), "{error}");
     }
 
     #[test]
-    fn a_database_from_the_future_is_refused() {
+    fn a_newer_database_is_rejected() {
         let mut three = Applied::from_migration(&KNOWN[1]);
         three.version = 3;
-        let error = missing(&[three], KNOWN, "precis").unwrap_err();
+        let error = pending(&[three], KNOWN, "precis").unwrap_err();
         assert!(error.is_final());
         assert!(error.to_string().contains("newer than the program"), "{error}");
     }
 
     #[test]
-    fn an_applied_migration_is_known_by_its_sha256() {
+    fn migrations_are_identified_by_their_sha256() {
         let empty = Migration {
             version: 1,
             name: "empty",

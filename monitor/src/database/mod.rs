@@ -1,10 +1,10 @@
-//! ClickHouse: the connection, its errors, the schema and how long rows are kept.
+//! ClickHouse: connection, errors, migrations and retention.
 
 mod connection;
 mod error;
 mod migrate;
 mod retention;
 
-pub(crate) use connection::Database;
-pub(crate) use error::{explain, is_refusal_of_content, refusal};
+pub(crate) use connection::{Database, backoff};
+pub(crate) use error::{explain, is_content_rejection, rejection};
 pub(crate) use migrate::{MigrateError, migrate};

@@ -1,11 +1,11 @@
-//! How long ClickHouse keeps what is in it: the configuration's days instead of those of the migrations.
+//! Retention: sets the configured days in place of those of the migrations.
 
 use clickhouse::error::Error;
 use precis_runtime::config::ClickHouseConfig;
 
 use super::connection::Database;
 
-/// Columns that are forgotten first.
+/// Columns that expire first.
 const TEXTS: [&str; 5] = [
     "text",
     "summary",
@@ -13,41 +13,41 @@ const TEXTS: [&str; 5] = [
     "text_embedding",
     "summary_embedding",
 ];
-/// Days that figures by minute are kept longer than texts: as long as a late reference may change them.
+/// Days that minute rollups outlive texts: as long as a late reference may change them.
 const MINUTES_AFTER_TEXTS: u32 = 2;
 
-/// A part of a table's definition that must be there, how often, and the statement that makes it so.
+/// A clause that a table's definition must contain a number of count, and the statement that sets it.
 #[derive(Debug, PartialEq, Eq)]
 struct Rule {
     table: &'static str,
-    part: String,
-    times: usize,
+    clause: String,
+    count: usize,
     statement: String,
 }
 
 fn rules(texts: u32, rows: u32) -> Vec<Rule> {
-    let end = |column: &str, days: u32| format!("{column} + toIntervalDay({days})");
+    let expiry = |column: &str, days: u32| format!("{column} + toIntervalDay({days})");
     let columns: Vec<String> = TEXTS
         .iter()
         .map(|column| {
             format!(
                 "MODIFY COLUMN `{column}` TTL {}",
-                end("toDateTime(finished_at)", texts)
+                expiry("toDateTime(finished_at)", texts)
             )
         })
         .collect();
     let table = |table: &'static str, column: &str, days: u32| Rule {
         table,
-        // What follows tells the table's own from a column's.
-        part: format!(" TTL {} SETTINGS", end(column, days)),
-        times: 1,
-        statement: format!("ALTER TABLE {table} MODIFY TTL {}", end(column, days)),
+        // The suffix distinguishes the table's TTL from a column's.
+        clause: format!(" TTL {} SETTINGS", expiry(column, days)),
+        count: 1,
+        statement: format!("ALTER TABLE {table} MODIFY TTL {}", expiry(column, days)),
     };
     vec![
         Rule {
             table: "prediction_versions",
-            part: format!(" TTL {}, ", end("toDateTime(finished_at)", texts)),
-            times: TEXTS.len(),
+            clause: format!(" TTL {}, ", expiry("toDateTime(finished_at)", texts)),
+            count: TEXTS.len(),
             statement: format!("ALTER TABLE prediction_versions {}", columns.join(", ")),
         },
         table("prediction_versions", "toDateTime(finished_at)", rows),
@@ -58,10 +58,10 @@ fn rules(texts: u32, rows: u32) -> Vec<Rule> {
     ]
 }
 
-/// Changes what is not kept for as long as `settings` say; the number of changes.
+/// Changes the retention that differs from `settings`. Returns the number of changes.
 ///
 /// # Errors
-/// When ClickHouse can't be reached, or refuses.
+/// When ClickHouse can't be reached, or rejects a statement.
 pub(crate) async fn apply(database: &Database, settings: &ClickHouseConfig) -> Result<usize, Error> {
     let mut changes = 0;
     for rule in rules(settings.text_ttl_days, settings.row_ttl_days) {
@@ -72,8 +72,8 @@ pub(crate) async fn apply(database: &Database, settings: &ClickHouseConfig) -> R
             .bind(rule.table)
             .fetch_one()
             .await?;
-        if definition.matches(&rule.part).count() != rule.times {
-            tracing::info!(rule.statement, "changing how long ClickHouse keeps predictions");
+        if definition.matches(&rule.clause).count() != rule.count {
+            tracing::info!(rule.statement, "changing the retention in ClickHouse");
             database.client.query_raw(&rule.statement).execute().await?;
             changes += 1;
         }
@@ -86,11 +86,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_migrations_keep_things_for_as_long_as_the_defaults_say() {
+    fn migrations_set_the_default_retention() {
         let settings = ClickHouseConfig::default();
         let schema: String = precis_schemas::migrations::ALL.iter().map(|m| m.sql).collect();
         for rule in rules(settings.text_ttl_days, settings.row_ttl_days) {
-            let days = rule.part.split(['(', ')']).rev().nth(1).unwrap();
+            let days = rule.clause.split(['(', ')']).rev().nth(1).unwrap();
             assert!(schema.contains(&format!("INTERVAL {days} DAY")), "{rule:?}");
         }
     }

@@ -1,6 +1,6 @@
-//! Jobs that no worker will finish are answered, copied to `DEAD` and taken off the queue.
+//! The reaper: ends jobs that no worker will finish.
 
-pub(crate) mod dead_letters;
+pub(crate) mod max_deliveries;
 mod termination;
 pub(crate) mod unserved;
 

@@ -1,4 +1,4 @@
-//! The end of a job without a worker, in an order that can be repeated after a crash at any point.
+//! Termination of a job, in an order that can be repeated after a crash at any point.
 
 use std::collections::BTreeMap;
 
@@ -21,29 +21,27 @@ use precis_schemas::{JobResult, Outcome, subject};
 use crate::consumer::timestamp;
 use crate::{dead_letter, metrics};
 
-/// Why a job could not be ended now. It stays where it is, and the next try begins from the start.
+/// Why a job could not be terminated. It stays in the queue, and the next attempt starts over.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReapError {
     /// A stream did not confirm a message.
     #[error("{what}: {source}")]
     Publish {
-        /// Which message.
+        /// The message.
         what: &'static str,
-        /// Why.
         source: PublishError,
     },
-    /// JetStream did not give or delete a message, or did not list what it has.
+    /// JetStream failed to return, list or delete messages.
     #[error("{what}: {source}")]
     JetStream {
-        /// What was being done.
+        /// The attempted operation.
         what: &'static str,
-        /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// Turns an error of JetStream into one of ours.
-pub(crate) fn failed<E>(what: &'static str) -> impl FnOnce(E) -> ReapError
+/// Wraps an error of JetStream.
+pub(crate) fn jetstream_error<E>(what: &'static str) -> impl FnOnce(E) -> ReapError
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -53,7 +51,7 @@ where
     }
 }
 
-/// What both reapers do with a job in the end. Cheap to clone.
+/// Terminates jobs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Reaper {
     jetstream: jetstream::Context,
@@ -62,8 +60,10 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
+    /// Looks up the streams.
+    ///
     /// # Errors
-    /// When the streams can't be looked up.
+    /// When a stream can't be looked up.
     pub(crate) async fn new(queue: &NatsConnection) -> Result<Self, ResultError> {
         Ok(Self {
             jetstream: queue.jetstream.clone(),
@@ -72,12 +72,12 @@ impl Reaper {
         })
     }
 
-    /// Answers the job, copies it to `DEAD` unless it has merely expired, and takes it off the queue: in this
-    /// order, and each step can be repeated.
+    /// Publishes the job's result, copies the job to `DEAD` unless it merely expired, and deletes it from the queue, in
+    /// this order. Every step can be repeated.
     ///
     /// # Errors
-    /// When a stream can't be reached; the whole can be repeated.
-    pub(crate) async fn end(
+    /// When a stream can't be reached. Repeat the whole call.
+    pub(crate) async fn terminate(
         &self,
         message: &StreamMessage,
         termination: &Termination,
@@ -90,7 +90,7 @@ impl Reaper {
         };
         let record = answer(raw, termination, precis_runtime::clock::now());
         let finished_elsewhere = match record {
-            Some(record) => self.answer(message, record).await?,
+            Some(record) => self.publish_first(message, record).await?,
             None => false,
         };
         if termination.outcome != Outcome::Expired && !finished_elsewhere {
@@ -119,21 +119,21 @@ impl Reaper {
             sequence = raw.sequence,
             reason = %termination.reason,
             finished_elsewhere,
-            "a job ended without a worker"
+            "job terminated without a worker"
         );
         Ok(())
     }
 
-    /// Publishes the record unless the job has one; true when it has one that is not ours.
-    async fn answer(&self, message: &StreamMessage, record: JobResult) -> Result<bool, ReapError> {
+    /// Publishes the result unless the job has one. Returns `true` if a worker published it.
+    async fn publish_first(&self, message: &StreamMessage, record: JobResult) -> Result<bool, ReapError> {
         let code = record.error.as_ref().map(|refusal| refusal.code);
         let earlier = match self.results.giving_way(&record.id, record.job_sequence).await {
             Ok(earlier) => earlier.unwrap_or(0),
-            // What can't be read is a record all the same.
+            // An unreadable record counts as one.
             Err(ResultError::Decode { .. }) => 0,
-            Err(error) => return Err(failed("read the first result")(error)),
+            Err(error) => return Err(jetstream_error("read the first result")(error)),
         };
-        // Before the result: then none is missed, wherever this is cut off.
+        // Announced before the result, so that a crash in between loses no webhook.
         webhooks::announce_end(&self.jetstream, &record)
             .await
             .map_err(|source| ReapError::Publish {
@@ -142,7 +142,7 @@ impl Reaper {
             })?;
         let sent = match self.publish(message, &record, earlier).await {
             Err(error) if classify(&error) == PublishFailure::TooLarge => {
-                // What the publisher wrote is what makes it large, and the publisher has it.
+                // The publisher's own text makes it too large, and the publisher has that.
                 let without_texts = JobResult {
                     text: String::new(),
                     reference: None,
@@ -156,12 +156,12 @@ impl Reaper {
         match sent {
             Ok(()) => {
                 if let Some(code) = code {
-                    metrics::answered(code);
+                    metrics::terminated(code);
                 }
                 Ok(false)
             }
             Err(error) if classify(&error) == PublishFailure::NotFirst => {
-                self.is_finished_by_a_worker(&record).await
+                self.was_finished_by_a_worker(&record).await
             }
             Err(source) => Err(ReapError::Publish {
                 what: "a result",
@@ -170,7 +170,7 @@ impl Reaper {
         }
     }
 
-    /// Publishes the record in the place of the one at `earlier` of `RESULTS`; 0: as the first.
+    /// Publishes the result in place of the one at sequence `earlier` of `RESULTS`, or as the first if `earlier` is 0.
     async fn publish(
         &self,
         message: &StreamMessage,
@@ -183,7 +183,7 @@ impl Reaper {
         }
         let publish = PublishMessage::build()
             .headers(headers)
-            // A record is made of texts, numbers and times: it always has a JSON form.
+            // Serializing text, numbers and times never fails.
             .payload(serde_json::to_vec(record).unwrap_or_default().into())
             .expected_last_subject_sequence(earlier);
         let subject = subject::result_of(&record.id);
@@ -191,26 +191,26 @@ impl Reaper {
         Ok(())
     }
 
-    /// Whether the result that came first is a worker's for this very message. Otherwise it is our own from an
-    /// earlier try, or that of another job with the same id, and the letter must be stored.
-    async fn is_finished_by_a_worker(&self, ours: &JobResult) -> Result<bool, ReapError> {
+    /// Whether a worker published the first result for this message. Otherwise the result is from an earlier attempt
+    /// here, or of another job with the same id, and a dead letter is due.
+    async fn was_finished_by_a_worker(&self, ours: &JobResult) -> Result<bool, ReapError> {
         let first = match self.results.get_from_leader(&ours.id).await {
             Ok(first) => first,
             Err(ResultError::Decode { .. }) => None,
-            Err(error) => return Err(failed("read the first result")(error)),
+            Err(error) => return Err(jetstream_error("read the first result")(error)),
         };
         Ok(first.is_some_and(|StoredResult { result, .. }| {
             result.job_sequence == ours.job_sequence && result.worker.is_some()
         }))
     }
 
-    /// Deletes a job's message; that it is gone already is as good.
+    /// Deletes a job's message, if it still exists.
     async fn delete(&self, sequence: u64) -> Result<(), ReapError> {
         match self.jobs.delete_message(sequence).await {
             Ok(_) => Ok(()),
             Err(error) => match self.jobs.get_raw_message(sequence).await {
                 Err(lookup) if is_gone(&lookup) => Ok(()),
-                _ => Err(failed("delete a job")(error)),
+                _ => Err(jetstream_error("delete a job")(error)),
             },
         }
     }

@@ -1,11 +1,10 @@
-//! Jobs that no worker will ever take: for a model that none serves and none has served, or on a subject
-//! that is no job's.
+//! Terminates jobs that no worker serves: their model has no worker, or their subject is invalid.
 //!
-//! A model is served on a lane when a live worker says so. When none does, a job past its deadline is answered
-//! `expired`, and any other after a grace time: `monitor.absent_grace_seconds` where there is a worker's durable
-//! consumer (it outlives the worker, which may come back), else `monitor.unserved_grace_seconds`. It also waits
-//! so long after this process first saw nobody serve it: workers that start together with the monitor have
-//! that time to load their model.
+//! A model is served on a lane while a live worker announces it. Otherwise a job past its deadline ends as `expired`,
+//! and any other job ends as `failed` after a grace period: `monitor.absent_grace_seconds` if a worker's durable
+//! consumer exists (it outlives the worker, which may return), else `monitor.unserved_grace_seconds`. The grace period
+//! also runs from when this process first saw the model unserved, so that workers that start with the monitor have time
+//! to load their model.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -23,13 +22,13 @@ use precis_schemas::{ErrorCode, Job, JobSubject, Lane, Outcome, Token, subject};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::termination::{ReapError, Reaper, failed, is_gone};
+use super::termination::{ReapError, Reaper, is_gone, jetstream_error};
 use crate::consumer::timestamp;
 
-/// Most messages of one subject that one sweep looks at.
-const SWEEP: usize = 1_000;
+/// Most messages of one subject per sweep.
+const MAX_SWEEP: usize = 1_000;
 
-/// Sweeps the queue until `stop`.
+/// Sweeps the queue until shutdown.
 pub(crate) async fn run(
     reaper: Reaper,
     workers: Workers,
@@ -38,56 +37,56 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let every = (grace / 4).clamp(Duration::from_millis(500), Duration::from_secs(5));
-    let mut watch = Watch::default();
+    let mut unserved_since = UnservedSince::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(every) => {}
         }
-        // A sweep ends with the job it is at: the next one, in whatever process, goes on.
-        if let Err(error) = sweep(&reaper, &workers, grace, absent_grace, &mut watch, &stop).await {
-            tracing::warn!(%error, "the queue can't be swept; trying again");
+        // Shutdown ends a sweep after the current job. The next sweep, in any process, continues.
+        if let Err(error) = sweep(&reaper, &workers, grace, absent_grace, &mut unserved_since, &stop).await {
+            tracing::warn!(%error, "sweep of the queue failed; retrying");
         }
     }
 }
 
-/// Since when nobody has been seen to serve a model on a lane.
+/// Since when terminate_each model and lane has been unserved.
 #[derive(Debug, Default)]
-struct Watch(HashMap<(Token, Lane), Instant>);
+struct UnservedSince(HashMap<(Token, Lane), Instant>);
 
-impl Watch {
-    /// How long nobody has served these; they begin to count when they are first seen.
+impl UnservedSince {
+    /// Returns how long a model has been unserved on a lane, counted from the first call.
     fn unserved_for(&mut self, model: &Token, lane: Lane, now: Instant) -> Duration {
         let since = *self.0.entry((model.clone(), lane)).or_insert(now);
         now.duration_since(since)
     }
 
-    /// Forgets what is no longer unserved.
-    fn keep_only(&mut self, seen: &HashSet<(Token, Lane)>) {
+    /// Forgets all others.
+    fn retain(&mut self, seen: &HashSet<(Token, Lane)>) {
         self.0.retain(|key, _| seen.contains(key));
     }
 }
 
-/// Who may still take a job.
-struct Serving {
+/// The workers that may still take a job.
+struct ServingWorkers {
     consumers: HashSet<String>,
     live: Vec<Heartbeat>,
 }
 
-impl Serving {
-    /// Whether a worker is there now.
+impl ServingWorkers {
+    /// Whether a live worker serves the model on the lane.
     fn is_live(&self, model: &Token, lane: Lane) -> bool {
         let serves = |worker: &Heartbeat| worker.model.served_as == *model && worker.lanes.contains(&lane);
         self.live.iter().any(serves)
     }
 
-    /// Whether a worker is there, or was there and may come back.
+    /// Whether a worker serves the model on the lane, or did and may return.
     fn serves(&self, model: &Token, lane: Lane) -> bool {
         self.consumers.contains(&worker_consumer_name(model, lane)) || self.is_live(model, lane)
     }
 
-    /// Whether a worker gets what is published on a subject that is no job's: a consumer takes all of its model
-    /// and lane, and the worker answers what it doesn't understand.
+    /// Whether an invalid subject reaches a worker. A consumer takes every subject of its model and lane, and the
+    /// worker rejects invalid ones.
     fn delivers(&self, subject: &str) -> bool {
         let mut tokens = subject.split('.').skip(2);
         let (Some(model), Some(lane), Some(_)) = (tokens.next(), tokens.next(), tokens.next()) else {
@@ -105,20 +104,20 @@ async fn sweep(
     workers: &Workers,
     grace: Duration,
     absent_grace: Duration,
-    watch: &mut Watch,
+    unserved_since: &mut UnservedSince,
     stop: &CancellationToken,
 ) -> Result<(), ReapError> {
     let subjects: Vec<(String, usize)> = reaper
         .jobs
         .info_with_subjects(subject::ALL_JOBS)
         .await
-        .map_err(failed("list the queue's subjects"))?
+        .map_err(jetstream_error("list the queue's subjects"))?
         .try_collect()
         .await
-        .map_err(failed("list the queue's subjects"))?;
+        .map_err(jetstream_error("list the queue's subjects"))?;
     let mut unserved = HashSet::new();
     if !subjects.is_empty() {
-        let serving = Serving {
+        let serving = ServingWorkers {
             consumers: consumers(reaper).await?,
             live: workers.live(),
         };
@@ -126,30 +125,30 @@ async fn sweep(
             let outcome = match subject.parse::<JobSubject>() {
                 Err(_) if serving.delivers(subject) => Ok(()),
                 Err(reason) => {
-                    let termination = invalid(reason.to_string());
-                    each(reaper, subject, stop, |_| Some(termination.clone())).await
+                    let invalid = invalid(reason.to_string());
+                    terminate_each(reaper, subject, stop, |_| Some(invalid.clone())).await
                 }
                 Ok(job) if serving.is_live(&job.model, job.lane) => Ok(()),
                 Ok(job) => {
                     let may_come_back = serving.serves(&job.model, job.lane);
                     let grace = if may_come_back { absent_grace } else { grace };
-                    let watched = watch.unserved_for(&job.model, job.lane, Instant::now());
+                    let unserved_time = unserved_since.unserved_for(&job.model, job.lane, Instant::now());
                     unserved.insert((job.model.clone(), job.lane));
                     let now = clock::now();
-                    let patience = (watched >= grace).then_some(grace);
-                    each(reaper, subject, stop, |message| {
-                        verdict(&job, message, now, patience)
+                    let elapsed_grace = (unserved_time >= grace).then_some(grace);
+                    terminate_each(reaper, subject, stop, |message| {
+                        termination(&job, message, now, elapsed_grace)
                     })
                     .await
                 }
             };
-            // What goes wrong with one subject must not hold up the others.
+            // A failure with one subject must not delay the others.
             if let Err(error) = outcome {
-                tracing::warn!(%error, subject, "a job can't be ended now; trying again");
+                tracing::warn!(%error, subject, "job not terminated; retrying");
             }
         }
     }
-    watch.keep_only(&unserved);
+    unserved_since.retain(&unserved);
     Ok(())
 }
 
@@ -157,44 +156,44 @@ async fn consumers(reaper: &Reaper) -> Result<HashSet<String>, ReapError> {
     let mut names = reaper.jobs.consumer_names();
     let mut found = HashSet::new();
     while let Some(name) = names.next().await {
-        found.insert(name.map_err(failed("list the queue's consumers"))?);
+        found.insert(name.map_err(jetstream_error("list the queue's consumers"))?);
     }
     Ok(found)
 }
 
-/// Goes through the messages of `subject`, the oldest first, and ends those for which there is a verdict.
-async fn each(
+/// Terminates the messages of `subject` for which `due` returns a termination, oldest first.
+async fn terminate_each(
     reaper: &Reaper,
     subject: &str,
     stop: &CancellationToken,
-    verdict: impl Fn(&StreamMessage) -> Option<Termination>,
+    due: impl Fn(&StreamMessage) -> Option<Termination>,
 ) -> Result<(), ReapError> {
     let mut next = 1;
-    for _ in 0..SWEEP {
+    for _ in 0..MAX_SWEEP {
         if stop.is_cancelled() {
             break;
         }
         let message = match reaper.jobs.get_first_raw_message_by_subject(subject, next).await {
             Ok(message) => message,
             Err(error) if is_gone(&error) => break,
-            Err(error) => return Err(failed("read a job")(error)),
+            Err(error) => return Err(jetstream_error("read a job")(error)),
         };
         next = message.sequence + 1;
-        if let Some(termination) = verdict(&message) {
-            reaper.end(&message, &termination).await?;
+        if let Some(termination) = due(&message) {
+            reaper.terminate(&message, &termination).await?;
         }
     }
     Ok(())
 }
 
-/// How a job that nobody serves ends now, if it does. `grace` is there once nobody has served it for so long.
-fn verdict(
+/// Returns how an unserved job ends now, if it does. `grace` is set once the model has been unserved that long.
+fn termination(
     job: &JobSubject,
     message: &StreamMessage,
     now: Timestamp,
     grace: Option<Duration>,
 ) -> Option<Termination> {
-    let failed = |outcome, code, message| {
+    let ends = |outcome, code, message| {
         Some(Termination {
             outcome,
             reason: Refusal::new(code, message),
@@ -203,8 +202,8 @@ fn verdict(
     };
     let deadline = Job::from_json(&message.payload).ok().and_then(|job| job.deadline);
     if let Some(deadline) = deadline.filter(|deadline| *deadline <= now) {
-        let text = format!("the deadline {deadline} passed before a worker was there for the job");
-        return failed(Outcome::Expired, ErrorCode::DeadlineExceeded, text);
+        let text = format!("the deadline {deadline} passed before a worker took the job");
+        return ends(Outcome::Expired, ErrorCode::DeadlineExceeded, text);
     }
     let grace = grace?;
     let age = Duration::try_from(now.duration_since(timestamp(message.time))).unwrap_or_default();
@@ -212,12 +211,12 @@ fn verdict(
         return None;
     }
     let text = format!(
-        "no worker serves the model {} on the lane {}, and none came within {} seconds",
+        "no worker has served the model {} on the lane {} for {} seconds",
         job.model,
         job.lane,
         grace.as_secs()
     );
-    failed(Outcome::Failed, ErrorCode::UnknownModel, text)
+    ends(Outcome::Failed, ErrorCode::UnknownModel, text)
 }
 
 fn invalid(reason: String) -> Termination {
@@ -251,11 +250,11 @@ mod tests {
     fn code(body: &str, now: &str, grace: Option<u64>) -> Option<ErrorCode> {
         let job = SUBJECT.parse().unwrap();
         let grace = grace.map(Duration::from_secs);
-        verdict(&job, &message(body), at(now), grace).map(|termination| termination.reason.code)
+        termination(&job, &message(body), at(now), grace).map(|termination| termination.reason.code)
     }
 
     #[test]
-    fn a_job_waits_for_the_grace_time_and_no_longer() {
+    fn an_unserved_job_ends_after_the_grace_period() {
         let body = r#"{"id":"a1","text":"x"}"#;
         assert_eq!(code(body, "2026-11-23T13:00:59Z", Some(60)), None);
         assert_eq!(code(body, "2026-11-23T13:01:00Z", None), None);
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_has_passed_comes_first() {
+    fn a_passed_deadline_takes_precedence() {
         let body = r#"{"id":"a1","text":"x","deadline":"2026-11-23T13:00:10Z"}"#;
         assert_eq!(code(body, "2026-11-23T13:00:09Z", None), None);
         assert_eq!(
@@ -284,18 +283,27 @@ mod tests {
     }
 
     #[test]
-    fn the_grace_time_begins_anew_when_somebody_served_in_between() {
+    fn the_grace_period_restarts_after_a_worker_served() {
         let model = Token::new("the model", "m").unwrap();
-        let (mut watch, begun) = (Watch::default(), Instant::now());
-        let later = begun + Duration::from_secs(50);
-        assert_eq!(watch.unserved_for(&model, Lane::Bulk, begun), Duration::ZERO);
+        let (mut unserved_since, start) = (UnservedSince::default(), Instant::now());
+        let later = start + Duration::from_secs(50);
         assert_eq!(
-            watch.unserved_for(&model, Lane::Bulk, later),
+            unserved_since.unserved_for(&model, Lane::Bulk, start),
+            Duration::ZERO
+        );
+        assert_eq!(
+            unserved_since.unserved_for(&model, Lane::Bulk, later),
             Duration::from_secs(50)
         );
-        assert_eq!(watch.unserved_for(&model, Lane::High, later), Duration::ZERO);
-        watch.keep_only(&HashSet::from([(model.clone(), Lane::High)]));
-        assert_eq!(watch.unserved_for(&model, Lane::Bulk, later), Duration::ZERO);
+        assert_eq!(
+            unserved_since.unserved_for(&model, Lane::High, later),
+            Duration::ZERO
+        );
+        unserved_since.retain(&HashSet::from([(model.clone(), Lane::High)]));
+        assert_eq!(
+            unserved_since.unserved_for(&model, Lane::Bulk, later),
+            Duration::ZERO
+        );
     }
 
     #[test]
@@ -303,7 +311,7 @@ mod tests {
         let heartbeat = include_str!("../../../schemas/wire/v1/heartbeat.json");
         let mut live: Heartbeat = serde_json::from_str(heartbeat).unwrap();
         live.lanes = vec![Lane::High];
-        let serving = Serving {
+        let serving = ServingWorkers {
             consumers: HashSet::from(["worker-once-bulk".to_owned()]),
             live: vec![live],
         };
@@ -315,20 +323,20 @@ mod tests {
     }
 
     #[test]
-    fn a_strange_subject_within_a_consumers_filter_is_the_workers_business() {
-        let serving = Serving {
+    fn invalid_subjects_within_a_consumers_filter_are_left_to_the_worker() {
+        let serving = ServingWorkers {
             consumers: HashSet::from(["worker-m-bulk".to_owned()]),
             live: vec![],
         };
         assert!(serving.delivers("jobs.v1.m.bulk.translate.acme"));
         assert!(serving.delivers("jobs.v1.m.bulk.summarize.acme.more"));
-        for nobodys in [
+        for subject in [
             "jobs.v1.m",
             "jobs.v1.m.bulk",
             "jobs.v1.m.urgent.summarize.acme",
             "jobs.v1.n.bulk.x",
         ] {
-            assert!(!serving.delivers(nobodys), "{nobodys}");
+            assert!(!serving.delivers(subject), "{subject}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One result, one row of the table `prediction_versions`; a late reference makes a later version of it.
+//! Rows of the table `prediction_versions`: one per result, and a later version for a late reference.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,18 @@ use precis_schemas::time::millis_between;
 use precis_schemas::{JobResult, Outcome};
 use serde::{Deserialize, Serialize};
 
+use crate::consumer::StreamPosition;
+
 mod score;
 mod text_filter;
 
 pub use score::{Scorer, Scores};
-pub use text_filter::Texts;
+pub use text_filter::TextFilter;
 
-/// The table that the rows go to.
+/// The table that rows are inserted into.
 pub const TABLE: &str = "prediction_versions";
 
-/// A row, column for column as `schemas/clickhouse/` describes it. Times are milliseconds since 1970.
+/// A row, with the columns of `schemas/clickhouse/`. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
 #[allow(missing_docs)] // the columns are described in the schema
 pub struct PredictionRow {
@@ -106,17 +108,13 @@ pub struct PredictionRow {
     pub summary_embedding: Vec<f32>,
 }
 
-/// Where a result stands in the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
-    /// Its sequence in `RESULTS`.
-    pub sequence: u64,
-    /// When the stream took it.
-    pub at: Timestamp,
-}
-
-/// The row of a result: scored, and with its texts as the policy wants them.
-pub fn build(result: &JobResult, stored: Stored, scorer: &Scorer, texts: Texts) -> PredictionRow {
+/// Returns the row of a result: with scores, and with its texts as the policy keeps them.
+pub fn build(
+    result: &JobResult,
+    position: StreamPosition,
+    scorer: &Scorer,
+    texts: TextFilter,
+) -> PredictionRow {
     let summary = result.summary.as_deref().unwrap_or_default();
     let reference = result.reference.as_deref().unwrap_or_default();
     let error = result.error.as_ref();
@@ -130,14 +128,14 @@ pub fn build(result: &JobResult, stored: Stored, scorer: &Scorer, texts: Texts) 
         .flatten();
     let vector = |which: fn(&Embeddings) -> Option<&Vector>| {
         let found = result.embeddings.as_ref().and_then(which);
-        let found = found.filter(|_| texts.keeps_vectors());
+        let found = found.filter(|_| texts.keeps_embeddings());
         found.map_or_else(Vec::new, |vector| vector.0.clone())
     };
-    // Of a prediction that was made elsewhere and only logged here nobody knows how long it took.
-    let is_timed = result.job_sequence != 0 || result.started_at.is_some() || worker.is_some();
-    let until_stored = |since| {
-        if is_timed {
-            millis_between(since, stored.at)
+    // A prediction that was made elsewhere and logged here has no known duration.
+    let has_durations = result.job_sequence != 0 || result.started_at.is_some() || worker.is_some();
+    let until_published = |since| {
+        if has_durations {
+            millis_between(since, position.published_at)
         } else {
             0.0
         }
@@ -148,7 +146,7 @@ pub fn build(result: &JobResult, stored: Stored, scorer: &Scorer, texts: Texts) 
         batch_id: batch.map_or_else(String::new, |batch| batch.id.to_string()),
         batch_index: batch.map_or(0, |batch| to_u32(batch.index)),
         job_sequence: result.job_sequence,
-        result_sequence: stored.sequence,
+        result_sequence: position.sequence,
         submitted_at: result.submitted_at.as_millisecond(),
         started_at: result.started_at.map(Timestamp::as_millisecond),
         finished_at: result.finished_at.as_millisecond(),
@@ -170,8 +168,8 @@ pub fn build(result: &JobResult, stored: Stored, scorer: &Scorer, texts: Texts) 
         tokenize_ms: timings.tokenize_ms,
         encode_ms: timings.encode_ms,
         decode_ms: timings.decode_ms,
-        publish_ms: until_stored(result.finished_at),
-        end_to_end_ms: until_stored(result.submitted_at),
+        publish_ms: until_published(result.finished_at),
+        end_to_end_ms: until_published(result.submitted_at),
         text_chars: to_u32(sizes.text_chars),
         text_tokens: to_u32(sizes.text_tokens),
         truncated_tokens: to_u32(sizes.truncated_tokens),
@@ -208,14 +206,14 @@ pub fn build(result: &JobResult, stored: Stored, scorer: &Scorer, texts: Texts) 
         repetition_rate: signals.map(|signals| signals.repetition_rate as f32),
         is_empty: signals.map(|signals| signals.empty),
         is_truncated: signals.map(|signals| signals.truncated),
-        // A struct of numbers and flags always has a JSON form.
+        // Serializing numbers and flags never fails.
         params: serde_json::to_string(&result.params).unwrap_or_default(),
         metadata: result.metadata.clone(),
         text_policy: texts.name().to_owned(),
         reference_at: None,
-        text: texts.kept(&result.text),
-        summary: texts.kept(summary),
-        reference: texts.kept(reference),
+        text: texts.apply(&result.text),
+        summary: texts.apply(summary),
+        reference: texts.apply(reference),
         text_embedding: vector(|embeddings| embeddings.document.as_ref()),
         summary_embedding: vector(|embeddings| embeddings.summary.as_ref()),
     };
@@ -226,56 +224,56 @@ pub fn build(result: &JobResult, stored: Stored, scorer: &Scorer, texts: Texts) 
 }
 
 impl PredictionRow {
-    /// The row with a reference that came late, and its scores: a new version of it. Without scores those that the row
-    /// has are kept.
+    /// Returns a new version of the row with a late reference and its scores. Without scores the row keeps its own.
     pub fn with_reference(
         mut self,
         reference: &str,
-        stored_at: Timestamp,
+        published_at: Timestamp,
         scores: Option<Scores>,
-        texts: Texts,
+        texts: TextFilter,
     ) -> Self {
-        self.version = version_of(stored_at);
-        self.reference_at = Some(stored_at.as_millisecond());
+        self.version = version_of(published_at);
+        self.reference_at = Some(published_at.as_millisecond());
         self.reference_chars = to_u32(reference.chars().count() as u64);
-        self.reference = texts.kept(reference);
+        self.reference = texts.apply(reference);
         if scores.is_some() {
             self.set_scores(scores);
         }
         self
     }
 
-    /// Whether the summary stands here as it was made: neither cut, nor replaced, nor forgotten since.
+    /// Whether the row holds the whole summary: neither truncated, nor hashed, nor expired.
     pub fn has_whole_summary(&self) -> bool {
         let readable = matches!(self.text_policy.as_str(), "full" | "truncated");
         readable && u32::try_from(self.summary.chars().count()) == Ok(self.summary_chars)
     }
 
     fn set_scores(&mut self, scores: Option<Scores>) {
-        let of = |part: fn(&Scores) -> f64| scores.as_ref().map(part);
-        self.rouge1 = of(|scores| scores.rouge.rouge1.fmeasure);
-        self.rouge1_precision = of(|scores| scores.rouge.rouge1.precision);
-        self.rouge1_recall = of(|scores| scores.rouge.rouge1.recall);
-        self.rouge1_stemmed = of(|scores| scores.stemmed.rouge1.fmeasure);
-        self.rouge2 = of(|scores| scores.rouge.rouge2.fmeasure);
-        self.rouge2_precision = of(|scores| scores.rouge.rouge2.precision);
-        self.rouge2_recall = of(|scores| scores.rouge.rouge2.recall);
-        self.rouge2_stemmed = of(|scores| scores.stemmed.rouge2.fmeasure);
-        self.rouge_l = of(|scores| scores.rouge.rouge_l.fmeasure);
-        self.rouge_l_precision = of(|scores| scores.rouge.rouge_l.precision);
-        self.rouge_l_recall = of(|scores| scores.rouge.rouge_l.recall);
-        self.rouge_l_stemmed = of(|scores| scores.stemmed.rouge_l.fmeasure);
-        self.rouge_lsum = of(|scores| scores.rouge.rouge_lsum.fmeasure);
-        self.rouge_lsum_precision = of(|scores| scores.rouge.rouge_lsum.precision);
-        self.rouge_lsum_recall = of(|scores| scores.rouge.rouge_lsum.recall);
-        self.rouge_lsum_stemmed = of(|scores| scores.stemmed.rouge_lsum.fmeasure);
-        self.bleu = of(|scores| scores.bleu);
+        let score = |part: fn(&Scores) -> f64| scores.as_ref().map(part);
+        self.rouge1 = score(|scores| scores.rouge.rouge1.fmeasure);
+        self.rouge1_precision = score(|scores| scores.rouge.rouge1.precision);
+        self.rouge1_recall = score(|scores| scores.rouge.rouge1.recall);
+        self.rouge1_stemmed = score(|scores| scores.stemmed.rouge1.fmeasure);
+        self.rouge2 = score(|scores| scores.rouge.rouge2.fmeasure);
+        self.rouge2_precision = score(|scores| scores.rouge.rouge2.precision);
+        self.rouge2_recall = score(|scores| scores.rouge.rouge2.recall);
+        self.rouge2_stemmed = score(|scores| scores.stemmed.rouge2.fmeasure);
+        self.rouge_l = score(|scores| scores.rouge.rouge_l.fmeasure);
+        self.rouge_l_precision = score(|scores| scores.rouge.rouge_l.precision);
+        self.rouge_l_recall = score(|scores| scores.rouge.rouge_l.recall);
+        self.rouge_l_stemmed = score(|scores| scores.stemmed.rouge_l.fmeasure);
+        self.rouge_lsum = score(|scores| scores.rouge.rouge_lsum.fmeasure);
+        self.rouge_lsum_precision = score(|scores| scores.rouge.rouge_lsum.precision);
+        self.rouge_lsum_recall = score(|scores| scores.rouge.rouge_lsum.recall);
+        self.rouge_lsum_stemmed = score(|scores| scores.stemmed.rouge_lsum.fmeasure);
+        self.bleu = score(|scores| scores.bleu);
     }
 }
 
-/// The version of a row that a reference makes which the stream took at this time: later references make later versions.
-pub fn version_of(stored_at: Timestamp) -> u64 {
-    u64::try_from(stored_at.as_microsecond()).unwrap_or(1).max(1)
+/// Returns the version of a row for a late reference that the stream stored at `published_at`. Later references make
+/// later versions.
+pub fn version_of(published_at: Timestamp) -> u64 {
+    u64::try_from(published_at.as_microsecond()).unwrap_or(1).max(1)
 }
 
 fn to_u32(value: u64) -> u32 {

@@ -1,12 +1,12 @@
-//! What can be said of a summary: against a human's, and of itself.
+//! Scores against a reference, and signals that need none.
 
 use precis_scoring::{Rouge, RougeScores, Signals, bleu, signals};
 
-/// Most characters of a text whose signals are computed: they look for common passages, which takes the product of the
-/// lengths in the worst case.
+/// Most characters of a text whose signals are computed. Finding common passages takes the product of the lengths in
+/// the worst case.
 const MAX_SIGNAL_CHARS: usize = 200_000;
 
-/// Scores summaries as the rows keep them.
+/// Computes scores and signals.
 #[derive(Debug, Clone)]
 pub struct Scorer {
     plain: Rouge,
@@ -22,7 +22,7 @@ impl Default for Scorer {
     }
 }
 
-/// A summary against its reference.
+/// Scores of a summary against its reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
     /// ROUGE without stemming.
@@ -34,8 +34,8 @@ pub struct Scores {
 }
 
 impl Scorer {
-    /// Scores of `summary` against `reference`; none when there is nothing to compare with, or the two are too long to
-    /// be compared in bounded time.
+    /// Scores `summary` against `reference`. Returns `None` if the reference is blank, or the two are too long to
+    /// compare in bounded time.
     pub fn scores(&self, reference: &str, summary: &str) -> Option<Scores> {
         if reference.trim().is_empty() {
             return None;
@@ -43,19 +43,19 @@ impl Scorer {
         let rouge = match self.plain.try_score(reference, summary, Rouge::DEFAULT_LIMIT) {
             Ok(rouge) => rouge,
             Err(error) => {
-                tracing::debug!(%error, "a summary is not scored");
+                tracing::debug!(%error, "summary not scored");
                 return None;
             }
         };
         Some(Scores {
             rouge,
-            // Stemming changes tokens, not how many there are: the limit holds for it, too.
+            // Stemming keeps the number of tokens, so the limit holds here, too.
             stemmed: self.stemmed.score(reference, summary),
             bleu: bleu(reference, summary).score,
         })
     }
 
-    /// Signals of `summary` that need no reference; none without its text, or when one of them is very long.
+    /// Computes the signals of `summary`. Returns `None` without its text, or if either is too long.
     pub fn signals(&self, text: &str, summary: &str) -> Option<Signals> {
         let short = text.len() <= 4 * MAX_SIGNAL_CHARS && summary.len() <= MAX_SIGNAL_CHARS;
         (short && !text.is_empty()).then(|| signals(text, summary))

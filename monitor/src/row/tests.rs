@@ -8,20 +8,20 @@ const FAILED: &str = include_str!("../../../schemas/wire/v1/result.failed.json")
 fn row(json: &str) -> PredictionRow {
     let result: JobResult = serde_json::from_str(json).unwrap();
     let published_at = "2026-11-23T13:00:00.0755Z".parse().unwrap();
-    let stored = Stored {
+    let position = StreamPosition {
         sequence: 77,
-        at: published_at,
+        published_at,
     };
-    build(&result, stored, &Scorer::default(), FULL)
+    build(&result, position, &Scorer::default(), FULL)
 }
 
-const FULL: Texts = Texts {
+const FULL: TextFilter = TextFilter {
     policy: TextPolicy::Full,
     max_chars: 0,
 };
 
 #[test]
-fn a_summary_is_timed_and_scored() {
+fn a_succeeded_result_has_durations_and_scores() {
     let row = row(SUCCEEDED);
     assert_eq!((row.job_sequence, row.result_sequence), (42, 77));
     assert_eq!(row.finished_at - row.submitted_at, 60);
@@ -45,7 +45,7 @@ fn a_summary_is_timed_and_scored() {
 }
 
 #[test]
-fn a_failure_has_its_error_and_no_scores() {
+fn a_failed_result_has_an_error_and_no_scores() {
     let mut failed: JobResult = serde_json::from_str(FAILED).unwrap();
     failed.reference = Some("Rain.".into());
     let row = row(&serde_json::to_string(&failed).unwrap());
@@ -61,7 +61,7 @@ fn a_failure_has_its_error_and_no_scores() {
 }
 
 #[test]
-fn a_late_reference_makes_a_version_with_the_scores_of_one_that_came_along() {
+fn a_late_reference_scores_like_a_reference_in_the_job() {
     let early = row(SUCCEEDED);
     let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
     let reference = result.reference.take().unwrap();
@@ -81,37 +81,45 @@ fn a_late_reference_makes_a_version_with_the_scores_of_one_that_came_along() {
 }
 
 #[test]
-fn a_row_knows_whether_it_holds_the_whole_summary() {
+fn only_an_unaltered_summary_is_whole() {
     let result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
     let now = precis_runtime::clock::now();
-    let stored = Stored { sequence: 1, at: now };
+    let position = StreamPosition {
+        sequence: 1,
+        published_at: now,
+    };
     let whole = |policy, max_chars| {
-        let row = build(&result, stored, &Scorer::default(), Texts { policy, max_chars });
+        let row = build(
+            &result,
+            position,
+            &Scorer::default(),
+            TextFilter { policy, max_chars },
+        );
         row.has_whole_summary()
     };
     assert!(whole(TextPolicy::Full, 0) && whole(TextPolicy::Truncated, 1_000));
     assert!(!whole(TextPolicy::Truncated, 3));
     assert!(!whole(TextPolicy::Hash, 0) && !whole(TextPolicy::None, 0));
-    // Kept once, and forgotten since.
+    // The summary has expired.
     let mut forgotten = row(SUCCEEDED);
     forgotten.summary.clear();
     assert!(!forgotten.has_whole_summary());
 }
 
 #[test]
-fn what_was_made_elsewhere_has_no_times() {
+fn logged_predictions_have_no_durations() {
     let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
     (result.job_sequence, result.worker, result.started_at) = (0, None, None);
     let logged = row(&serde_json::to_string(&result).unwrap());
     assert_eq!((logged.publish_ms, logged.end_to_end_ms), (0.0, 0.0));
-    // A job that was answered in place of a worker has waited for that.
+    // A job that was terminated without a worker did wait.
     result.job_sequence = 7;
-    let answered = row(&serde_json::to_string(&result).unwrap());
-    assert!(answered.end_to_end_ms > 0.0 && answered.publish_ms > 0.0);
+    let terminated = row(&serde_json::to_string(&result).unwrap());
+    assert!(terminated.end_to_end_ms > 0.0 && terminated.publish_ms > 0.0);
 }
 
 #[test]
-fn no_vector_is_kept_where_nothing_of_a_text_is() {
+fn embeddings_are_dropped_under_the_policy_none() {
     let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
     let vector = Vector(vec![0.5, 0.25]);
     result.embeddings = Some(Embeddings {
@@ -119,10 +127,13 @@ fn no_vector_is_kept_where_nothing_of_a_text_is() {
         summary: Some(vector),
     });
     let now = precis_runtime::clock::now();
-    let stored = Stored { sequence: 1, at: now };
+    let position = StreamPosition {
+        sequence: 1,
+        published_at: now,
+    };
     for (policy, kept) in [(TextPolicy::Hash, 2), (TextPolicy::None, 0)] {
-        let texts = Texts { policy, max_chars: 0 };
-        let row = build(&result, stored, &Scorer::default(), texts);
+        let texts = TextFilter { policy, max_chars: 0 };
+        let row = build(&result, position, &Scorer::default(), texts);
         assert_eq!(
             (row.text_embedding.len(), row.summary_embedding.len()),
             (kept, kept)
@@ -131,21 +142,21 @@ fn no_vector_is_kept_where_nothing_of_a_text_is() {
 }
 
 #[test]
-fn a_job_of_a_batch_has_its_place() {
+fn a_batch_row_has_its_batch_and_index() {
     let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
-    let place = |row: &PredictionRow| (row.batch_id.clone(), row.batch_index);
-    assert_eq!(place(&row(SUCCEEDED)), (String::new(), 0));
+    let batch = |row: &PredictionRow| (row.batch_id.clone(), row.batch_index);
+    assert_eq!(batch(&row(SUCCEEDED)), (String::new(), 0));
     result.batch = Some(precis_schemas::batch::BatchRef {
         id: "b7".parse().unwrap(),
         index: 3,
         size: None,
     });
     let row = row(&serde_json::to_string(&result).unwrap());
-    assert_eq!(place(&row), ("b7".to_owned(), 3));
+    assert_eq!(batch(&row), ("b7".to_owned(), 3));
 }
 
 #[test]
-fn without_a_reference_there_is_no_score() {
+fn results_without_a_reference_have_no_scores() {
     let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
     for reference in [None, Some(" ".to_owned())] {
         result.reference = reference;
@@ -154,7 +165,7 @@ fn without_a_reference_there_is_no_score() {
 }
 
 #[test]
-fn sizes_beyond_the_column_are_cut_and_not_wrapped() {
+fn sizes_beyond_the_column_saturate() {
     let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
     result.sizes.text_chars = u64::MAX;
     result.attempt = 1 << 20;
@@ -163,11 +174,11 @@ fn sizes_beyond_the_column_are_cut_and_not_wrapped() {
 }
 
 #[test]
-fn every_field_is_a_column_of_the_schema_and_every_column_a_field() {
+fn fields_match_the_columns_of_the_schema() {
     let name = |line: &str| Some(line.trim_start().strip_prefix('`')?.split('`').next()?.to_owned());
     let create = precis_schemas::migrations::ALL[1].statements().remove(0);
     let mut columns: Vec<String> = create.lines().filter_map(name).collect();
-    // Added later: `ADD COLUMN IF NOT EXISTS `batch_id` … AFTER `version``.
+    // Later migrations add columns: `ADD COLUMN IF NOT EXISTS `batch_id` … AFTER `version``.
     for migration in precis_schemas::migrations::ALL {
         let added = migration
             .sql
@@ -175,8 +186,8 @@ fn every_field_is_a_column_of_the_schema_and_every_column_a_field() {
             .skip(1)
             .filter_map(|rest| Some((name(rest)?, name(rest.split_once("AFTER ")?.1)?)));
         for (column, before) in added {
-            let place = columns.iter().position(|known| *known == before).unwrap();
-            columns.insert(place + 1, column);
+            let position = columns.iter().position(|known| *known == before).unwrap();
+            columns.insert(position + 1, column);
         }
     }
     assert_eq!(<PredictionRow as Row>::COLUMN_NAMES, columns);

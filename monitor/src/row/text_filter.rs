@@ -1,27 +1,28 @@
-//! How texts are kept in rows.
+//! Applies the text policy: whole texts, truncated texts, hashes, or nothing.
 
 use precis_runtime::config::{MonitorConfig, TextPolicy};
 use sha2::{Digest, Sha256};
 
-/// What becomes of the texts of a prediction before it is stored. Scores are computed first, of whole texts.
+/// Applies `monitor.texts` to the texts of a prediction before it is stored. Scores are computed earlier, from whole
+/// texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Texts {
+pub struct TextFilter {
     /// The policy.
     pub policy: TextPolicy,
     /// Most characters of a text under [`TextPolicy::Truncated`].
     pub max_chars: usize,
 }
 
-impl Texts {
-    /// What the configuration says.
-    pub fn of(settings: &MonitorConfig) -> Self {
+impl TextFilter {
+    /// Creates the filter that the configuration describes.
+    pub fn new(settings: &MonitorConfig) -> Self {
         Self {
             policy: settings.texts,
             max_chars: settings.text_chars,
         }
     }
 
-    /// The name of the policy, as the rows have it.
+    /// Returns the name of the policy, as in the column `text_policy`.
     pub fn name(self) -> &'static str {
         match self.policy {
             TextPolicy::Full => "full",
@@ -31,13 +32,13 @@ impl Texts {
         }
     }
 
-    /// Whether vectors of the texts are stored: they say something of what they were made of.
-    pub fn keeps_vectors(self) -> bool {
+    /// Whether embeddings are stored. They reveal something about their texts, so the policy `none` drops them.
+    pub fn keeps_embeddings(self) -> bool {
         self.policy != TextPolicy::None
     }
 
-    /// What is stored of `text`. An empty text stays empty, so that a missing one is not taken for a text.
-    pub fn kept(self, text: &str) -> String {
+    /// Returns what is stored of `text`. An empty text stays empty, so that it differs from a hashed one.
+    pub fn apply(self, text: &str) -> String {
         match self.policy {
             _ if text.is_empty() => String::new(),
             TextPolicy::Full => text.to_owned(),
@@ -59,16 +60,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_policy_keeps_what_it_says() {
-        let kept = |policy, text: &str| Texts { policy, max_chars: 3 }.kept(text);
-        assert_eq!(kept(TextPolicy::Full, "Zürich"), "Zürich");
-        assert_eq!(kept(TextPolicy::Truncated, "Zürich"), "Zür");
-        assert_eq!(kept(TextPolicy::Truncated, "Zür"), "Zür");
-        assert_eq!(kept(TextPolicy::None, "Zürich"), "");
+    fn policies_keep_truncate_hash_or_drop_texts() {
+        let apply = |policy, text: &str| TextFilter { policy, max_chars: 3 }.apply(text);
+        assert_eq!(apply(TextPolicy::Full, "Zürich"), "Zürich");
+        assert_eq!(apply(TextPolicy::Truncated, "Zürich"), "Zür");
+        assert_eq!(apply(TextPolicy::Truncated, "Zür"), "Zür");
+        assert_eq!(apply(TextPolicy::None, "Zürich"), "");
         assert_eq!(
-            kept(TextPolicy::Hash, "abc"),
+            apply(TextPolicy::Hash, "abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        assert_eq!(kept(TextPolicy::Hash, ""), "");
+        assert_eq!(apply(TextPolicy::Hash, ""), "");
     }
 }

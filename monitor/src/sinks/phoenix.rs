@@ -1,4 +1,4 @@
-//! Phoenix, Arize's product to run oneself: spans over OTLP, scores as annotations of the spans.
+//! Phoenix, Arize's self-hosted product: spans over OTLP, scores as annotations of the spans.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::forward::http::{self, SendError};
-use super::forward::item::{Item, Kind};
+use super::forward::item::{Item, ItemKind};
 use super::forward::limits;
-use super::forward::payload::Target;
+use super::forward::target::Target;
 use super::otlp::export;
-use super::otlp::openinference::{self, Style};
+use super::otlp::openinference::{self, SpanOptions};
 
 /// A Phoenix server.
 #[derive(Debug)]
@@ -22,23 +22,23 @@ pub(crate) struct Phoenix {
     url: String,
     key: Option<Secret>,
     resource: Vec<KeyValue>,
-    style: Style,
-    most: usize,
+    options: SpanOptions,
+    max_batch: usize,
 }
 
 impl Phoenix {
-    /// The sink of `settings`, at `url`.
+    /// Creates the target.
     pub(crate) fn new(client: Client, settings: &config::PhoenixConfig, url: &str) -> Self {
         Self {
             client,
             url: url.trim_end_matches('/').to_owned(),
             key: settings.api_key.clone(),
             resource: export::resource(&settings.project),
-            style: Style {
+            options: SpanOptions {
                 texts: settings.texts == Some(true),
                 scores: false,
             },
-            most: settings.max_batch,
+            max_batch: settings.max_batch,
         }
     }
 
@@ -53,8 +53,8 @@ impl Phoenix {
     async fn spans(&self, items: &[&Item]) -> Result<(), SendError> {
         let spans: Vec<_> = items
             .iter()
-            .filter(|item| item.kind == Kind::Prediction)
-            .flat_map(|item| openinference::spans(item, self.style))
+            .filter(|item| item.kind == ItemKind::Prediction)
+            .flat_map(|item| openinference::spans(item, self.options))
             .collect();
         if spans.is_empty() {
             return Ok(());
@@ -64,19 +64,19 @@ impl Phoenix {
             .post("/v1/traces")
             .header(CONTENT_TYPE, export::PROTOBUF)
             .body(export::request(self.resource.clone(), spans));
-        export::read_answer(&http::send(request).await?, count)
+        export::check_response(&http::send(request).await?, count)
     }
 
     async fn annotations(&self, items: &[&Item]) -> Result<(), SendError> {
         let data: Vec<Value> = items
             .iter()
-            .flat_map(|item| annotations(item, self.style.texts))
+            .flat_map(|item| annotations(item, self.options.texts))
             .collect();
         if data.is_empty() {
             return Ok(());
         }
         let body = json!({"data": data});
-        // `sync`: answered when they are stored. Phoenix stores spans a moment after it has taken them.
+        // With `sync`, Phoenix answers once the annotations are stored. It stores spans a moment after accepting them.
         let mut outcome = Ok(());
         for wait_ms in [0, 200, 400, 800, 1_600, 3_200] {
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
@@ -90,13 +90,13 @@ impl Phoenix {
     }
 }
 
-/// Whether Phoenix has no such span: it was deleted there, or not forwarded when it came.
+/// Whether Phoenix lacks the span: it was deleted, or never forwarded.
 fn is_unknown_span(error: &SendError) -> bool {
     matches!(error, SendError::Unavailable { reason, status: Some(404), .. } if reason.contains("do not exist"))
 }
 
-/// The scores of an item as annotations of its span. The same ones again, or better ones later, take the place of the
-/// earlier: Phoenix knows them by span, name and identifier.
+/// Returns the scores of an item as annotations of its span. Phoenix identifies annotations by span, name and
+/// identifier, so later scores overwrite earlier ones.
 pub(crate) fn annotations(item: &Item, texts: bool) -> Vec<Value> {
     let Some(scores) = &item.scores else {
         return vec![];
@@ -121,19 +121,15 @@ pub(crate) fn annotations(item: &Item, texts: bool) -> Vec<Value> {
 }
 
 impl Target for Phoenix {
-    fn name(&self) -> &'static str {
-        "phoenix"
-    }
-
-    fn most_in_request(&self) -> usize {
-        self.most
+    fn max_request_items(&self) -> usize {
+        self.max_batch
     }
 
     fn concurrency(&self) -> usize {
         1
     }
 
-    fn refusal(&self, _: &Item) -> Option<String> {
+    fn rejection(&self, _: &Item) -> Option<String> {
         None
     }
 

@@ -1,4 +1,4 @@
-//! Which receivers the configuration names, each with a sink of its own. One that is not named costs nothing.
+//! Starts a forwarder for each configured target. A target that is not configured costs nothing.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -7,41 +7,41 @@ use anyhow::Context as _;
 use futures::future::try_join_all;
 use precis_runtime::Config;
 use precis_runtime::boot::NatsConnection;
-use precis_runtime::config::{self, NatsConfig, TextPolicy};
+use precis_runtime::config::{self, TextPolicy};
 use precis_runtime::topology::TopologyError;
 use precis_schemas::topology::{ConsumerSpec, forward_consumer, forward_references_consumer};
 use tokio_util::sync::CancellationToken;
 
 use super::arize::{records::Records, traces::Traces};
-use super::forward::late::{OfReferences, References};
-use super::forward::payload::Target;
+use super::dead_letters::SinkDeadLetters;
+use super::forward::late::LateReferences;
 use super::forward::source::{Predictions, Source};
+use super::forward::target::Target;
 use super::forward::{Forwarder, http};
 use super::phoenix::Phoenix;
-use crate::consumer::Intake;
+use crate::consumer::DurableConsumer;
 
-type Running = Pin<Box<dyn Future<Output = Result<(), TopologyError>> + Send>>;
+type RunningForwarder = Pin<Box<dyn Future<Output = Result<(), TopologyError>> + Send>>;
 
-/// Forwards to every receiver that is configured, until it is told to stop.
+/// Forwards to every configured target until shutdown.
 ///
 /// # Errors
-/// When a client can't be set up; later when a consumer can't.
+/// When an HTTP client can't be created; later, when a consumer can't.
 pub(crate) fn forward_all(
     config: &Config,
     queue: &NatsConnection,
     stop: &CancellationToken,
 ) -> anyhow::Result<impl Future<Output = Result<(), TopologyError>>> {
     let (arize, phoenix) = (&config.arize, &config.phoenix);
-    let mut sinks: Vec<Running> = Vec::new();
+    let mut forwarders: Vec<RunningForwarder> = Vec::new();
     if let Some((key, space)) = arize.credentials() {
         let client =
-            http::client(Duration::from_secs(arize.timeout_seconds)).context("a client for Arize")?;
-        let receiver = Receiver {
+            http::client(Duration::from_secs(arize.timeout_seconds)).context("HTTP client for Arize")?;
+        let settings = ForwardSettings {
             sampling_rate: arize.sampling_rate,
             max_batch: arize.max_batch,
-            rest: Duration::from_secs(arize.circuit_open_seconds),
-            nats: &config.nats,
-            texts: config.monitor.texts,
+            circuit_open: Duration::from_secs(arize.circuit_open_seconds),
+            config,
             queue,
             stop,
         };
@@ -51,22 +51,21 @@ pub(crate) fn forward_all(
         };
         if arize.send.has_traces() {
             let target = || Traces::new(client.clone(), arize, key, space);
-            sinks.extend(receiver.sinks(target, "arize-traces-references"));
+            forwarders.extend(settings.forwarders(target, "arize-traces", "arize-traces-references"));
         }
         if arize.send.has_records() {
             let target = || Records::new(client.clone(), arize, key, space);
-            sinks.extend(receiver.sinks(target, "arize-records-references"));
+            forwarders.extend(settings.forwarders(target, "arize-records", "arize-records-references"));
         }
     }
     if let Some(url) = &phoenix.url {
         let client =
-            http::client(Duration::from_secs(phoenix.timeout_seconds)).context("a client for Phoenix")?;
-        let receiver = Receiver {
+            http::client(Duration::from_secs(phoenix.timeout_seconds)).context("HTTP client for Phoenix")?;
+        let settings = ForwardSettings {
             sampling_rate: phoenix.sampling_rate,
             max_batch: phoenix.max_batch,
-            rest: Duration::from_secs(phoenix.circuit_open_seconds),
-            nats: &config.nats,
-            texts: config.monitor.texts,
+            circuit_open: Duration::from_secs(phoenix.circuit_open_seconds),
+            config,
             queue,
             stop,
         };
@@ -75,67 +74,68 @@ pub(crate) fn forward_all(
             ..phoenix.clone()
         };
         let target = || Phoenix::new(client.clone(), phoenix, url.expose());
-        sinks.extend(receiver.sinks(target, "phoenix-references"));
+        forwarders.extend(settings.forwarders(target, "phoenix", "phoenix-references"));
     }
-    Ok(async move { try_join_all(sinks).await.map(|_| ()) })
+    Ok(async move { try_join_all(forwarders).await.map(|_| ()) })
 }
 
-/// Whether texts are sent: as the receiver's section says, else only where all of them are kept here, too.
-fn sends_texts(given: Option<bool>, policy: TextPolicy) -> bool {
-    given.unwrap_or(policy == TextPolicy::Full)
+/// Whether texts are sent: as the target's section says, else only if `monitor.texts` keeps them in full.
+fn sends_texts(configured: Option<bool>, policy: TextPolicy) -> bool {
+    configured.unwrap_or(policy == TextPolicy::Full)
 }
 
-/// How a receiver is served.
-struct Receiver<'a> {
+/// Settings of a target's forwarders.
+struct ForwardSettings<'a> {
     sampling_rate: f64,
     max_batch: usize,
-    rest: Duration,
-    nats: &'a NatsConfig,
-    texts: TextPolicy,
+    circuit_open: Duration,
+    config: &'a Config,
     queue: &'a NatsConnection,
     stop: &'a CancellationToken,
 }
 
-impl Receiver<'_> {
-    /// Two sinks: one for predictions, and one of this name for references that come later.
-    fn sinks<T: Target + 'static>(&self, target: impl Fn() -> T, late: &'static str) -> [Running; 2] {
-        let (predictions, references) = (target(), target());
-        let (spec, late_spec) = (
-            forward_consumer(predictions.name()),
-            forward_references_consumer(references.name()),
-        );
-        let jetstream = self.queue.jetstream.clone();
-        let vectors = self.texts != TextPolicy::None;
-        let references = OfReferences {
-            target: references,
-            name: late,
+impl ForwardSettings<'_> {
+    /// Returns two forwarders: `sink` for predictions, and `late_sink` for late references.
+    fn forwarders<T: Target + 'static>(
+        &self,
+        target: impl Fn() -> T,
+        sink: &'static str,
+        late_sink: &'static str,
+    ) -> [RunningForwarder; 2] {
+        let predictions = Predictions {
+            embeddings: self.config.monitor.texts != TextPolicy::None,
+        };
+        let references = LateReferences {
+            jetstream: self.queue.jetstream.clone(),
         };
         [
-            self.sink(predictions, Predictions { vectors }, spec),
-            self.sink(references, References { jetstream }, late_spec),
+            self.forwarder(sink, target(), predictions, forward_consumer(sink)),
+            self.forwarder(late_sink, target(), references, forward_references_consumer(sink)),
         ]
     }
 
-    fn sink<T: Target + 'static, S: Source + 'static>(
+    fn forwarder<T: Target + 'static, S: Source + 'static>(
         &self,
+        sink: &'static str,
         target: T,
         source: S,
         spec: ConsumerSpec,
-    ) -> Running {
-        let intake = Intake {
+    ) -> RunningForwarder {
+        let consumer = DurableConsumer {
             queue: self.queue.clone(),
-            nats: self.nats.clone(),
+            nats: self.config.nats.clone(),
             spec,
-            texts: self.texts,
         };
         let forwarder = Forwarder {
+            sink,
             target,
             source,
-            intake,
+            dead_letters: SinkDeadLetters::new(&consumer, sink, self.config.monitor.texts),
+            consumer,
             sampling_rate: self.sampling_rate,
-            // A few requests' worth.
-            most: (4 * self.max_batch).min(1_000),
-            rest: self.rest,
+            // Enough for four requests.
+            max_in_flight: (4 * self.max_batch).min(1_000),
+            circuit_open: self.circuit_open,
             stop: self.stop.clone(),
         };
         Box::pin(forwarder.run())
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_that_are_not_kept_are_not_sent_unless_that_is_asked_for() {
+    fn texts_that_are_not_kept_are_sent_only_if_configured() {
         assert!(sends_texts(None, TextPolicy::Full));
         for policy in [TextPolicy::Truncated, TextPolicy::Hash, TextPolicy::None] {
             assert!(!sends_texts(None, policy), "{policy:?}");

@@ -2,7 +2,7 @@
 
 use reqwest::header::{HeaderMap, HeaderValue};
 
-/// Headers that are never shown; a value that can't stand in a header, which the configuration rules out, is left out.
+/// Returns headers that are never logged. Leaves out a value that can't be a header, which the configuration rules out.
 pub(super) fn sensitive(all: &[(&'static str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in all {

@@ -1,5 +1,5 @@
-//! Arize AX. Its cloud takes predictions in two ways, which are two sinks: as traces ([`traces`]), and as records of a
-//! model ([`records`]).
+//! Arize AX. Its cloud accepts predictions as traces ([`traces`]) and as records of a model ([`records`]). Each is a
+//! target.
 
 mod headers;
 pub(crate) mod records;

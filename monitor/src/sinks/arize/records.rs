@@ -1,7 +1,7 @@
-//! Predictions as records of a generative model: `POST /v1/log`, one record a request, as Arize's SDK 7.x sends them.
+//! Records of a generative model: `POST /v1/log`, one record per request, as Arize's SDK 7.x sends them.
 //!
-//! The body is protobuf's JSON with the names of the schema: a whole number is `{"int": "34"}`, a number
-//! `{"double": 0.5}`, a text `{"string": "x"}`; what is empty is left out.
+//! The body is protobuf's JSON with the names of the schema: an integer is `{"int": "34"}`, a number `{"double": 0.5}`,
+//! a string `{"string": "x"}`. Empty fields are left out.
 
 use precis_runtime::config;
 use precis_schemas::embedding::Vector;
@@ -12,39 +12,39 @@ use serde_json::{Map, Value, json};
 
 use super::headers;
 use crate::sinks::forward::http::{self, SendError};
-use crate::sinks::forward::item::{Item, Kind, Scores};
+use crate::sinks::forward::item::{Item, ItemKind, ItemScores};
 use crate::sinks::forward::limits;
-use crate::sinks::forward::payload::Target;
+use crate::sinks::forward::target::Target;
 use crate::sinks::otlp::openinference;
 
-/// The record interface of Arize's cloud.
+/// The record API of Arize's cloud.
 #[derive(Debug)]
 pub(crate) struct Records {
     client: Client,
     url: String,
     headers: HeaderMap,
-    form: Form,
+    format: RecordFormat,
 }
 
-/// How records look.
+/// The format of records.
 #[derive(Debug, Clone)]
-pub(crate) struct Form {
-    /// The model under which Arize files them.
+pub(crate) struct RecordFormat {
+    /// Arize's id of the model.
     pub(crate) model_id: String,
-    /// Its version; none: the revision of the weights.
+    /// Arize's version of the model. `None` means the revision of the weights.
     pub(crate) model_version: Option<String>,
-    /// Whether texts are sent, or only what is measured of them.
+    /// Whether to send texts.
     pub(crate) texts: bool,
 }
 
 impl Records {
-    /// The sink of `settings`, with its credentials.
+    /// Creates the target.
     pub(crate) fn new(client: Client, settings: &config::ArizeConfig, key: &str, space: &str) -> Self {
         Self {
             client,
             url: settings.log_endpoint.expose().to_owned(),
             headers: request_headers(key, space),
-            form: Form {
+            format: RecordFormat {
                 model_id: settings.model_id.clone(),
                 model_version: settings.model_version.clone(),
                 texts: settings.texts == Some(true),
@@ -66,11 +66,7 @@ fn request_headers(key: &str, space: &str) -> HeaderMap {
 }
 
 impl Target for Records {
-    fn name(&self) -> &'static str {
-        "arize-records"
-    }
-
-    fn most_in_request(&self) -> usize {
+    fn max_request_items(&self) -> usize {
         1
     }
 
@@ -79,25 +75,25 @@ impl Target for Records {
     }
 
     fn wants(&self, item: &Item) -> bool {
-        item.kind == Kind::LateScores || item.succeeded()
+        item.kind == ItemKind::LateScores || item.succeeded()
     }
 
-    fn refusal(&self, item: &Item) -> Option<String> {
+    fn rejection(&self, item: &Item) -> Option<String> {
         let now = precis_runtime::clock::now();
-        limits::refusal(item.result.id.as_str(), item.result.submitted_at, now)
+        limits::rejection(item.result.id.as_str(), item.result.submitted_at, now)
     }
 
     async fn send(&self, items: &[&Item]) -> Result<(), SendError> {
         for item in items {
-            let request = self.client.post(&self.url).json(&self.form.body(item));
+            let request = self.client.post(&self.url).json(&self.format.body(item));
             http::send(request.headers(self.headers.clone())).await?;
         }
         Ok(())
     }
 }
 
-impl Form {
-    /// The body of an item's request.
+impl RecordFormat {
+    /// Returns the body of an item's request.
     pub(crate) fn body(&self, item: &Item) -> Value {
         let mut body = json!({
             "model_id": self.model_id,
@@ -106,8 +102,8 @@ impl Form {
             "is_generative_llm_record": true,
         });
         match item.kind {
-            Kind::Prediction => body["prediction"] = self.prediction(item),
-            Kind::LateScores => {
+            ItemKind::Prediction => body["prediction"] = self.prediction(item),
+            ItemKind::LateScores => {
                 let tags = item.scores.as_ref().map(scores).unwrap_or_default();
                 body["actual"] = json!({"tags": tags, "actual_label": label()});
             }
@@ -156,10 +152,10 @@ impl Form {
         prediction
     }
 
-    /// A vector with its text; plain text when there is no vector.
+    /// Returns an embedding with its text, or the text alone.
     fn embedding(&self, vector: Option<&Vector>, text: Option<&str>) -> Option<Value> {
         let text = text.filter(|text| self.texts && !text.is_empty());
-        let vector = openinference::usable(vector);
+        let vector = openinference::accepted_vector(vector);
         let mut embedding = Map::new();
         if let Some(vector) = vector {
             let numbers: Vec<f64> = vector.as_slice().iter().copied().map(f64::from).collect();
@@ -182,7 +178,7 @@ fn string(value: &str) -> Value {
     json!({"string": limits::cut(value, limits::TAG_CHARS)})
 }
 
-/// A number; the SDK's way to write what JSON has no number for.
+/// Returns a number, with infinities as the SDK writes them, or `None` for NaN.
 fn double(value: f64) -> Option<Value> {
     match value {
         value if value.is_nan() => None,
@@ -194,17 +190,17 @@ fn double(value: f64) -> Option<Value> {
     }
 }
 
-/// The label that the SDK sends when there is none.
+/// Returns the label that the SDK sends if there is none.
 fn label() -> Value {
     json!({"score_categorical": {"category": {"category": "1"}}})
 }
 
-/// RFC 3339 in whole seconds.
+/// Formats a time as RFC 3339 in whole seconds.
 fn seconds(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-fn scores(scores: &Scores) -> Map<String, Value> {
+fn scores(scores: &ItemScores) -> Map<String, Value> {
     let named = scores.named().into_iter();
     named
         .filter_map(|(name, score)| Some((name.to_owned(), double(score)?)))
@@ -216,14 +212,14 @@ fn tags(item: &Item) -> Map<String, Value> {
     let latency = millis_between(result.submitted_at, result.finished_at);
     let sizes = &result.sizes;
     let mut tags = Map::new();
-    // The publisher's notes first: a name of ours wins, and a suffix that Arize keeps for itself is not sent.
+    // The publisher's metadata first: Precis' own tags overwrite it. Arize reserves the suffix.
     for (name, value) in &result.metadata {
         if !name.ends_with("_shap") {
             tags.insert(name.clone(), string(value));
         }
     }
     tags.extend(item.scores.as_ref().map(scores).unwrap_or_default());
-    // Names that Arize reserves for these figures.
+    // Tag names that Arize reserves.
     tags.insert("prompt_token_count".into(), int(sizes.text_tokens));
     tags.insert("response_token_count".into(), int(sizes.summary_tokens));
     tags.insert(
@@ -254,9 +250,9 @@ fn tags(item: &Item) -> Map<String, Value> {
     tags
 }
 
-/// Generation parameters as the SDK writes them: a flag is the text that Python has for it.
+/// Returns the generation parameters as the SDK writes them: a flag is Python's text for it.
 fn params(item: &Item) -> Map<String, Value> {
-    // A struct of numbers and flags always has a JSON form.
+    // Serializing numbers and flags never fails.
     let params = serde_json::to_value(&item.result.params).unwrap_or_default();
     let Value::Object(params) = params else {
         return Map::new();

@@ -1,4 +1,4 @@
-//! Predictions as traces: OTLP over HTTP, with the headers that `arize-otel` sends.
+//! Traces: OTLP over HTTP, with the headers that `arize-otel` sends.
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use precis_runtime::config;
@@ -7,25 +7,25 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 use super::headers;
 use crate::sinks::forward::http::{self, SendError};
-use crate::sinks::forward::item::{Item, Kind};
+use crate::sinks::forward::item::{Item, ItemKind};
 use crate::sinks::forward::limits;
-use crate::sinks::forward::payload::Target;
+use crate::sinks::forward::target::Target;
 use crate::sinks::otlp::export;
-use crate::sinks::otlp::openinference::{self, Style};
+use crate::sinks::otlp::openinference::{self, SpanOptions};
 
-/// The collector of Arize's cloud.
+/// The trace collector of Arize's cloud.
 #[derive(Debug)]
 pub(crate) struct Traces {
     client: Client,
     url: String,
     headers: HeaderMap,
     resource: Vec<KeyValue>,
-    style: Style,
-    most: usize,
+    options: SpanOptions,
+    max_batch: usize,
 }
 
 impl Traces {
-    /// The sink of `settings`, with its credentials.
+    /// Creates the target.
     pub(crate) fn new(client: Client, settings: &config::ArizeConfig, key: &str, space: &str) -> Self {
         let mut resource = export::resource(&settings.project);
         resource.push(export::text("arize.project.type", "application"));
@@ -36,11 +36,11 @@ impl Traces {
             url: settings.otlp_endpoint.expose().to_owned(),
             headers: request_headers(key, space),
             resource,
-            style: Style {
+            options: SpanOptions {
                 texts: settings.texts == Some(true),
                 scores: true,
             },
-            most: settings.max_batch,
+            max_batch: settings.max_batch,
         }
     }
 }
@@ -60,21 +60,17 @@ fn request_headers(key: &str, space: &str) -> HeaderMap {
 }
 
 impl Target for Traces {
-    fn name(&self) -> &'static str {
-        "arize-traces"
-    }
-
-    fn most_in_request(&self) -> usize {
-        self.most
+    fn max_request_items(&self) -> usize {
+        self.max_batch
     }
 
     fn concurrency(&self) -> usize {
         2
     }
 
-    fn refusal(&self, item: &Item) -> Option<String> {
+    fn rejection(&self, item: &Item) -> Option<String> {
         let now = precis_runtime::clock::now();
-        limits::refusal(item.result.id.as_str(), item.began_at(), now)
+        limits::rejection(item.result.id.as_str(), item.began_at(), now)
     }
 
     async fn send(&self, items: &[&Item]) -> Result<(), SendError> {
@@ -82,11 +78,11 @@ impl Target for Traces {
         let spans: Vec<_> = items
             .iter()
             .flat_map(|item| match (item.kind, &item.scores) {
-                (Kind::Prediction, _) => openinference::spans(item, self.style),
-                (Kind::LateScores, Some(scores)) => {
-                    vec![openinference::late_scores(item, scores, self.style, now)]
+                (ItemKind::Prediction, _) => openinference::spans(item, self.options),
+                (ItemKind::LateScores, Some(scores)) => {
+                    vec![openinference::late_scores(item, scores, self.options, now)]
                 }
-                (Kind::LateScores, None) => vec![],
+                (ItemKind::LateScores, None) => vec![],
             })
             .collect();
         let count = spans.len();
@@ -95,7 +91,7 @@ impl Target for Traces {
             .post(&self.url)
             .header(CONTENT_TYPE, export::PROTOBUF)
             .body(export::request(self.resource.clone(), spans));
-        let answer = http::send(request.headers(self.headers.clone())).await?;
-        export::read_answer(&answer, count)
+        let response = http::send(request.headers(self.headers.clone())).await?;
+        export::check_response(&response, count)
     }
 }

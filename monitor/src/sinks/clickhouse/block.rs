@@ -1,89 +1,85 @@
-//! A block of rows on its way into the table, and the rows of it that the table refuses.
+//! A block: rows that are inserted together, and the rows that ClickHouse rejects.
 
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
+use crate::consumer::StreamPosition;
 use crate::row::PredictionRow;
 
 /// Why rows were not inserted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InsertError {
-    /// For what is in them: trying again changes nothing.
+    /// ClickHouse rejects their content. Retrying changes nothing.
     #[error("{0}")]
-    Refused(String),
-    /// For a reason that passes.
+    Rejected(String),
+    /// A temporary failure.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// What takes rows.
+/// A table that rows are inserted into.
 pub(crate) trait Insert {
-    /// For each of `rows`, whether it is there already.
+    /// Returns for each row whether the table has it.
     fn stored(&self, rows: &[PredictionRow]) -> impl Future<Output = Result<Vec<bool>, InsertError>> + Send;
-    /// Inserts `rows` as one block. A second insert with the same `token` changes nothing.
+    /// Inserts `rows` as one block. A second insert with the same `token` has no effect.
     fn insert(
         &self,
         rows: &[PredictionRow],
         token: &str,
     ) -> impl Future<Output = Result<(), InsertError>> + Send;
-    /// Has the figures of the minutes of `rows` computed anew.
+    /// Marks the minutes of `rows`, so that their rollups are recomputed.
     fn mark(&self, rows: &[PredictionRow]) -> impl Future<Output = Result<(), InsertError>> + Send;
 }
 
-/// Where a row's result stands in the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Sequence in the stream.
-    pub(crate) sequence: u64,
-    /// When it was published, in nanoseconds: tells apart two streams of the same name.
-    pub(crate) published_ns: i128,
-}
-
-/// A block and how far it has come. [`Block::settle`] can be repeated until it succeeds.
+/// A block and its progress. [`Block::settle`] can be repeated until it succeeds.
 #[derive(Debug)]
 pub(crate) struct Block {
-    /// Name of what the rows are made of, at the beginning of tokens.
+    /// What the rows are made of. Tokens start with it.
     kind: &'static str,
-    /// Whether it is known which rows were stored before, and those are taken out.
-    looked_up: bool,
-    /// Whether rows may be stored whose insert broke off before their minutes were marked.
+    /// Whether stored rows were looked up and left out.
+    stored_removed: bool,
+    /// Whether an insert may have stored rows without marking their minutes.
     in_doubt: bool,
     rows: Vec<PredictionRow>,
-    places: Vec<Place>,
-    /// Parts that are neither stored nor refused; the last is next.
+    positions: Vec<StreamPosition>,
+    /// Ranges of rows that are neither stored nor rejected. The last one is next.
     open: Vec<Range<usize>>,
-    refused: Vec<(usize, String)>,
-    /// Rows that somebody stored before who may not have come to mark their minutes.
+    rejected: Vec<(usize, String)>,
+    /// Rows that an earlier process stored, perhaps without marking their minutes.
     unmarked: Vec<PredictionRow>,
 }
 
 impl Block {
-    /// A block of rows with their places, of equal number. Rows that are stored already are left out.
-    pub(crate) fn new(kind: &'static str, rows: Vec<PredictionRow>, places: Vec<Place>) -> Self {
-        debug_assert_eq!(rows.len(), places.len());
+    /// Creates a block of rows and their equally many positions. Rows that the table has are left out.
+    pub(crate) fn new(kind: &'static str, rows: Vec<PredictionRow>, positions: Vec<StreamPosition>) -> Self {
+        debug_assert_eq!(rows.len(), positions.len());
         let whole = 0..rows.len();
         Self {
             kind,
-            looked_up: false,
+            stored_removed: false,
             in_doubt: false,
             rows,
-            places,
+            positions,
             open: if whole.is_empty() { vec![] } else { vec![whole] },
-            refused: vec![],
+            rejected: vec![],
             unmarked: vec![],
         }
     }
 
-    /// A block of rows that are all to be stored, whether or not there are others of the same predictions.
-    pub(crate) fn of_new(kind: &'static str, rows: Vec<PredictionRow>, places: Vec<Place>) -> Self {
+    /// Creates a block of new versions: all rows are inserted, even if the table has other versions of them.
+    pub(crate) fn of_versions(
+        kind: &'static str,
+        rows: Vec<PredictionRow>,
+        positions: Vec<StreamPosition>,
+    ) -> Self {
         Self {
-            looked_up: true,
-            ..Self::new(kind, rows, places)
+            stored_removed: true,
+            ..Self::new(kind, rows, positions)
         }
     }
 
-    /// The block, with which the minutes of `rows` are marked: they are stored, and it is not known whether that was done.
+    /// Adds stored rows whose minutes may not have been marked.
     pub(crate) fn with_unmarked(self, rows: Vec<PredictionRow>) -> Self {
         Self {
             unmarked: rows,
@@ -91,14 +87,14 @@ impl Block {
         }
     }
 
-    /// Which kind of a block it is.
+    /// Returns what the rows are made of.
     pub(crate) fn kind(&self) -> &'static str {
         self.kind
     }
 
-    /// Takes out what was stored before this process had it.
-    async fn look_up(&mut self, table: &impl Insert) -> Result<(), InsertError> {
-        if self.looked_up || self.rows.is_empty() {
+    /// Leaves out rows that the table has.
+    async fn remove_stored(&mut self, table: &impl Insert) -> Result<(), InsertError> {
+        if self.stored_removed || self.rows.is_empty() {
             return Ok(());
         }
         let stored = table.stored(&self.rows).await?;
@@ -112,30 +108,29 @@ impl Block {
         open.reverse();
         self.in_doubt |= stored.contains(&true);
         self.open = open;
-        self.looked_up = true;
+        self.stored_removed = true;
         Ok(())
     }
 
-    /// Inserts what is open. A part that is refused is halved until single rows are left, so that a row
-    /// which can't be stored hurts no other.
+    /// Inserts the open rows. Halves a rejected range until single rows are left, so that a bad row rejects no other.
     ///
-    /// A server that dies in the middle of an insert may keep the rows and not the marks of their minutes; the same
-    /// insert again then changes nothing. So minutes are marked once more after any failure.
+    /// A server that dies during an insert may store the rows without marking their minutes. Repeating the insert then
+    /// has no effect, so the minutes are marked again after every failure.
     ///
     /// # Errors
-    /// When the table can't be reached; what is stored by then is not tried again.
+    /// When the table is unavailable. Rows that are stored by then are not inserted again.
     pub(crate) async fn settle(&mut self, table: &impl Insert) -> Result<(), InsertError> {
-        self.look_up(table).await?;
+        self.remove_stored(table).await?;
         while let Some(part) = self.open.last().cloned() {
-            let token = token(self.kind, &self.places[part.clone()]);
+            let token = token(self.kind, &self.positions[part.clone()]);
             match table.insert(&self.rows[part.clone()], &token).await {
                 Ok(()) => {
                     self.open.pop();
                 }
-                Err(InsertError::Refused(reason)) => {
+                Err(InsertError::Rejected(reason)) => {
                     self.open.pop();
                     if part.len() == 1 {
-                        self.refused.push((part.start, reason));
+                        self.rejected.push((part.start, reason));
                     } else {
                         let middle = part.start + part.len() / 2;
                         self.open.push(middle..part.end);
@@ -159,18 +154,18 @@ impl Block {
         Ok(())
     }
 
-    /// Rows that the table refuses by themselves: their index and the reason, in order.
-    pub(crate) fn refused(&self) -> &[(usize, String)] {
-        &self.refused
+    /// Returns the index of each rejected row and the reason, in order.
+    pub(crate) fn rejected(&self) -> &[(usize, String)] {
+        &self.rejected
     }
 }
 
-/// Names a part of the stream: the same results in the same order always get the same token.
-fn token(kind: &str, places: &[Place]) -> String {
+/// Returns the deduplication token of a range: the same messages in the same order always get the same token.
+fn token(kind: &str, positions: &[StreamPosition]) -> String {
     let mut hash = Sha256::new();
-    for place in places {
-        hash.update(place.sequence.to_le_bytes());
-        hash.update(place.published_ns.to_le_bytes());
+    for position in positions {
+        hash.update(position.sequence.to_le_bytes());
+        hash.update(position.published_at.as_nanosecond().to_le_bytes());
     }
     let digest: String = hash
         .finalize()
@@ -178,9 +173,9 @@ fn token(kind: &str, places: &[Place]) -> String {
         .take(16)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let first = places.first().map_or(0, |place| place.sequence);
-    let last = places.last().map_or(0, |place| place.sequence);
-    format!("{kind}-{first}-{last}-{}-{digest}", places.len())
+    let first = positions.first().map_or(0, |position| position.sequence);
+    let last = positions.last().map_or(0, |position| position.sequence);
+    format!("{kind}-{first}-{last}-{}-{digest}", positions.len())
 }
 
 #[cfg(test)]
@@ -188,18 +183,17 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Mutex;
 
+    use jiff::{SignedDuration, Timestamp};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::row::Scorer;
-    use crate::row::Stored;
-    use crate::row::Texts;
+    use crate::row::{Scorer, TextFilter};
 
-    /// Refuses rows with certain sequences, and fails a number of times first.
+    /// A table that rejects poisoned rows, after a number of failures.
     #[derive(Default)]
     struct Table {
         poison: BTreeSet<u64>,
-        before: BTreeSet<u64>,
+        already_stored: BTreeSet<u64>,
         failures: Mutex<u32>,
         stored: Mutex<Vec<u64>>,
         tokens: Mutex<Vec<String>>,
@@ -208,7 +202,7 @@ mod tests {
 
     impl Insert for Table {
         async fn stored(&self, rows: &[PredictionRow]) -> Result<Vec<bool>, InsertError> {
-            let stored = |row: &PredictionRow| self.before.contains(&row.result_sequence);
+            let stored = |row: &PredictionRow| self.already_stored.contains(&row.result_sequence);
             Ok(rows.iter().map(stored).collect())
         }
 
@@ -220,7 +214,7 @@ mod tests {
                 return Err(InsertError::Unavailable("away".into()));
             }
             if rows.iter().any(|row| self.poison.contains(&row.result_sequence)) {
-                return Err(InsertError::Refused("poison".into()));
+                return Err(InsertError::Rejected("poison".into()));
             }
             let mut stored = self.stored.lock().unwrap();
             stored.extend(rows.iter().map(|row| row.result_sequence));
@@ -236,19 +230,18 @@ mod tests {
     fn block(sequences: Range<u64>) -> Block {
         let json = include_str!("../../../../schemas/wire/v1/result.succeeded.json");
         let result = serde_json::from_str(json).unwrap();
-        let now = precis_runtime::clock::now();
         let scorer = Scorer::default();
-        let texts = Texts::of(&precis_runtime::config::MonitorConfig::default());
+        let texts = TextFilter::new(&precis_runtime::config::MonitorConfig::default());
         let rows = sequences
             .clone()
-            .map(|sequence| crate::row::build(&result, Stored { sequence, at: now }, &scorer, texts));
-        Block::new("results", rows.collect(), sequences.map(place).collect())
+            .map(|sequence| crate::row::build(&result, position(sequence), &scorer, texts));
+        Block::new("results", rows.collect(), sequences.map(position).collect())
     }
 
-    fn place(sequence: u64) -> Place {
-        Place {
+    fn position(sequence: u64) -> StreamPosition {
+        StreamPosition {
             sequence,
-            published_ns: 1_000 + i128::from(sequence),
+            published_at: Timestamp::from_nanosecond(1_000 + i128::from(sequence)).unwrap(),
         }
     }
 
@@ -258,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_one_insert_and_an_empty_one_is_none() {
+    fn a_block_is_one_insert_and_an_empty_block_is_none() {
         let table = Table::default();
         settle(&mut block(1..9), &table).unwrap();
         settle(&mut block(1..1), &table).unwrap();
@@ -267,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_tried_again_keeps_its_token() {
+    fn a_retried_block_keeps_its_token() {
         let table = Table {
             failures: Mutex::new(2),
             ..Table::default()
@@ -281,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn minutes_are_marked_once_more_only_after_a_failure() {
+    fn minutes_are_marked_again_only_after_a_failure() {
         let marked = |table: Table| {
             let mut block = block(1..9);
             while settle(&mut block, &table).is_err() {}
@@ -294,51 +287,53 @@ mod tests {
         };
         assert_eq!(marked(failing), 8);
         let known = Table {
-            before: (1..9).collect(),
+            already_stored: (1..9).collect(),
             ..Table::default()
         };
         assert_eq!(marked(known), 8);
     }
 
     #[test]
-    fn minutes_of_rows_that_are_stored_already_are_marked_with_a_block() {
+    fn minutes_of_unmarked_rows_are_marked_once() {
         let table = Table::default();
         let stored = block(1..4).rows;
-        let mut of_new = Block::of_new("references", vec![], vec![]).with_unmarked(stored);
-        settle(&mut of_new, &table).unwrap();
-        settle(&mut of_new, &table).unwrap();
+        let mut block = Block::of_versions("references", vec![], vec![]).with_unmarked(stored);
+        settle(&mut block, &table).unwrap();
+        settle(&mut block, &table).unwrap();
         assert_eq!(*table.marked.lock().unwrap(), 3);
         assert!(table.stored.into_inner().unwrap().is_empty());
     }
 
     #[test]
-    fn a_token_names_the_results_and_the_stream() {
-        let places: Vec<Place> = [3, 5, 9].map(place).into();
-        let whole = token("results", &places);
+    fn a_token_identifies_the_results_and_the_stream() {
+        let positions: Vec<StreamPosition> = [3, 5, 9].map(position).into();
+        let whole = token("results", &positions);
         assert!(whole.starts_with("results-3-9-3-"), "{whole}");
-        assert_eq!(whole, token("results", &places));
-        assert_ne!(whole, token("results", &[3, 4, 9].map(place)));
-        let mut other_stream = places;
-        other_stream[1].published_ns += 1;
+        assert_eq!(whole, token("results", &positions));
+        assert_ne!(whole, token("results", &[3, 4, 9].map(position)));
+        let mut other_stream = positions;
+        other_stream[1].published_at += SignedDuration::from_nanos(1);
         assert_ne!(whole, token("results", &other_stream));
     }
 
     #[test]
-    fn what_was_stored_before_is_left_out() {
-        for before in [vec![1, 2, 3], vec![8], vec![1, 4, 5, 8], (1..9).collect()] {
+    fn stored_rows_are_left_out() {
+        for already_stored in [vec![1, 2, 3], vec![8], vec![1, 4, 5, 8], (1..9).collect()] {
             let table = Table {
-                before: before.iter().copied().collect(),
+                already_stored: already_stored.iter().copied().collect(),
                 ..Table::default()
             };
             settle(&mut block(1..9), &table).unwrap();
-            let fresh: Vec<u64> = (1..9).filter(|sequence| !before.contains(sequence)).collect();
+            let fresh: Vec<u64> = (1..9)
+                .filter(|sequence| !already_stored.contains(sequence))
+                .collect();
             assert_eq!(*table.stored.lock().unwrap(), fresh);
         }
     }
 
     proptest! {
         #[test]
-        fn exactly_the_poisoned_rows_are_refused_and_the_others_stored_once(
+        fn only_poisoned_rows_are_rejected_and_the_others_are_stored_once(
             count in 1_u64..40,
             poison in proptest::collection::btree_set(0_u64..40, 0..6),
             failures in 0_u32..4,
@@ -349,9 +344,9 @@ mod tests {
                 prop_assert!(settle(&mut block, &table).is_err());
             }
             settle(&mut block, &table).unwrap();
-            let refused: Vec<u64> = block.refused().iter().map(|(index, _)| *index as u64).collect();
+            let rejected: Vec<u64> = block.rejected().iter().map(|(index, _)| *index as u64).collect();
             let expected: Vec<u64> = poison.iter().copied().filter(|sequence| *sequence < count).collect();
-            prop_assert_eq!(refused, expected);
+            prop_assert_eq!(rejected, expected);
             let good: Vec<u64> = (0..count).filter(|sequence| !poison.contains(sequence)).collect();
             prop_assert_eq!(table.stored.into_inner().unwrap(), good);
         }

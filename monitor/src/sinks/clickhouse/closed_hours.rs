@@ -1,5 +1,6 @@
-//! Whether the figures of a time can still be computed anew: those of an hour are the sum of its minutes, which are kept
-//! for a much shorter time than the hour itself and its predictions.
+//! Closed hours: hours whose rollups can't be recomputed.
+//!
+//! The rollup of an hour is the sum of its minute rollups. Those expire long before the hour and its predictions do.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -9,11 +10,11 @@ use precis_runtime::clock;
 
 use crate::row::PredictionRow;
 
-/// Younger minutes are kept in any case: at least for three days.
-const YOUNG_MS: i64 = 2 * 86_400_000;
+/// Minute rollups of this age always exist: they are kept for at least three days.
+const ALWAYS_KEPT_MS: i64 = 2 * 86_400_000;
 const HOUR_MS: i64 = 3_600_000;
 
-/// Hours, given in seconds since 1970, of which figures by minute count fewer predictions than there are.
+/// Hours, in seconds since 1970, whose minute rollups count fewer predictions than are stored.
 const CLOSED: &str = "SELECT toInt64(toUnixTimestamp(there.hour))
 FROM
 (
@@ -31,7 +32,7 @@ LEFT JOIN
 ) AS counted ON counted.hour = there.hour
 WHERE counted.predictions < there.predictions";
 
-/// The hour of a prediction.
+/// The hour in which a prediction ended, counted from 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Hour(i64);
 
@@ -40,8 +41,8 @@ impl Hour {
         Self(row.finished_at.div_euclid(HOUR_MS))
     }
 
-    /// The one that begins so many seconds after 1970.
-    fn at(seconds: i64) -> Self {
+    /// Returns the hour that starts at `seconds` since 1970.
+    fn from_seconds(seconds: i64) -> Self {
         Self(seconds.div_euclid(HOUR_MS / 1_000))
     }
 
@@ -50,16 +51,16 @@ impl Hour {
     }
 }
 
-/// Which hours of these rows are closed: their minutes are not all kept, so that computing one of them anew would make the
-/// hour forget the others.
+/// Returns which hours of these rows are closed. Recomputing one of their minutes would drop the expired minutes from
+/// the hour's rollup.
 ///
 /// # Errors
-/// When ClickHouse can't answer.
+/// When ClickHouse does not answer.
 pub(super) async fn closed<'a>(
     client: &Client,
     rows: impl Iterator<Item = &'a PredictionRow>,
 ) -> Result<HashSet<Hour>> {
-    let old = clock::now().as_millisecond() - YOUNG_MS;
+    let old = clock::now().as_millisecond() - ALWAYS_KEPT_MS;
     let hours: BTreeSet<Hour> = rows.filter(|row| row.finished_at < old).map(Hour::of).collect();
     let seconds: Vec<u32> = hours.into_iter().filter_map(Hour::seconds).collect();
     if seconds.is_empty() {
@@ -67,5 +68,5 @@ pub(super) async fn closed<'a>(
     }
     let query = client.query(CLOSED).bind(&seconds).bind(&seconds);
     let found = query.fetch_all::<i64>().await?;
-    Ok(found.into_iter().map(Hour::at).collect())
+    Ok(found.into_iter().map(Hour::from_seconds).collect())
 }

@@ -1,5 +1,6 @@
-//! The spans of a block of results on its way into the table: one for the insert, and one for each result, in the trace
-//! of its job. They are linked with each other, since an insert belongs to many traces.
+//! Spans of a block: one for the insert, and one per result in the trace of its job.
+//!
+//! They are linked with each other, because an insert belongs to many traces.
 
 use async_nats::HeaderMap;
 use jiff::Timestamp;
@@ -7,7 +8,7 @@ use precis_runtime::spans::{self, Begin, Span, SpanKind};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::topology::RESULTS;
 
-/// Spans of a block that has not ended. Nothing while no traces are exported.
+/// Spans of a block in flight. Empty while no traces are exported.
 #[derive(Debug, Default)]
 pub(crate) struct BlockSpans {
     insert: Option<Span>,
@@ -15,8 +16,8 @@ pub(crate) struct BlockSpans {
 }
 
 impl BlockSpans {
-    /// Begins the spans of results with these headers, which were received at `at`, on their way into `table`.
-    pub(crate) fn begin<'a>(
+    /// Starts the spans of results with these headers, received at `at`, before their insert into `table`.
+    pub(crate) fn start<'a>(
         headers: impl Iterator<Item = Option<&'a HeaderMap>>,
         at: Timestamp,
         table: &str,
@@ -52,13 +53,13 @@ impl BlockSpans {
         }
     }
 
-    /// Ends the spans: the rows are stored, or will have to be tried again.
+    /// Ends the spans. They fail unless the rows are stored.
     pub(crate) fn end(mut self, stored: bool) {
         if stored {
             return;
         }
         for span in self.insert.iter_mut().chain(&mut self.results) {
-            span.fail("the block was not stored; it will be delivered again");
+            span.fail("the block was not stored; it will be redelivered");
         }
     }
 }

@@ -1,79 +1,78 @@
-//! Blocks into the table, however often it takes.
+//! The table of predictions: lookups, inserts, and marks of minutes.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
-use tokio::time::Instant;
 
 use clickhouse::error::Error;
 use precis_runtime::admin::Readiness;
-use tokio::time::timeout;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Insert, InsertError};
 use super::fault;
-use crate::backoff::Backoff;
-use crate::database::{Database, explain, is_refusal_of_content, refusal};
+use crate::database::{Database, backoff, explain, is_content_rejection, rejection};
 use crate::metrics;
 use crate::row::{PredictionRow, TABLE};
 
-/// Which of these predictions are there already, in any version. A result has one place in the stream and one time, so
-/// that a range of the primary key and a range of numbers find it, or, when most numbers of the range are not asked for, a
-/// set of them. Comparing the ids is left to whoever asks.
+/// Finds which predictions of a range are stored, in any version.
+///
+/// A result has one sequence and one time, so a range of the primary key and a range of sequences find it. If the range
+/// is sparse, [`STORED`] takes a set of sequences instead. The caller compares job ids.
 const STORED_WITHIN: &str = "SELECT DISTINCT toUnixTimestamp64Milli(finished_at) AS finished_ms, job_id
 FROM prediction_versions
 WHERE finished_at BETWEEN fromUnixTimestamp64Milli(?, 'UTC') AND fromUnixTimestamp64Milli(?, 'UTC')
     AND result_sequence BETWEEN ? AND ?";
 
-/// As [`STORED_WITHIN`], of a set.
+/// Like [`STORED_WITHIN`], for a set of sequences.
 const STORED: &str = "SELECT DISTINCT toUnixTimestamp64Milli(finished_at) AS finished_ms, job_id
 FROM prediction_versions
 WHERE finished_at BETWEEN fromUnixTimestamp64Milli(?, 'UTC') AND fromUnixTimestamp64Milli(?, 'UTC')
     AND result_sequence IN ?";
 
-/// A range that is looked up as one has at most so many numbers for each that is asked for: other monitors have the rest.
-const SPARSEST_RANGE: u64 = 8;
+/// A range is sparse if it spans more than this many sequences per row, which happens with several monitors.
+const MAX_RANGE_PER_ROW: u64 = 8;
 
-/// Marks minutes, given in seconds since 1970.
+/// Marks minutes, given in seconds since 1970, for recomputation of their rollups.
 const MARK: &str = "INSERT INTO dirty_minutes (minute, marked_at)
 SELECT toDateTime(arrayJoin(CAST(?, 'Array(UInt32)')), 'UTC'), now64(3)";
 
-/// How long the open block is waited for after the word to stop.
+/// How long the open block may take after shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// The table of predictions.
+/// The table of predictions. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Store {
+pub(crate) struct PredictionTable {
     database: Database,
-    /// Longest that an insert, or a look into the table, may take before it counts as failed.
-    patience: Duration,
+    /// Longest time for a lookup or an insert.
+    timeout: Duration,
 }
 
-impl Store {
-    /// The table, with inserts that are given up after half of `ack_wait`.
+impl PredictionTable {
+    /// Creates the table. An insert may take half of `ack_wait`.
     pub(crate) fn new(database: Database, ack_wait: Duration) -> Self {
         Self {
             database,
-            patience: ack_wait / 2,
+            timeout: ack_wait / 2,
         }
     }
 
-    /// Address without credentials, for people.
+    /// Returns the address without credentials.
     pub(crate) fn address(&self) -> &str {
         &self.database.address
     }
 
-    /// The database.
     pub(super) fn database(&self) -> &Database {
         &self.database
     }
 
-    /// Longest that a statement may take.
-    pub(super) fn patience(&self) -> Duration {
-        self.patience
+    /// Returns the longest time for a statement.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
-    /// Stores what of the block is not stored yet; false when the word to stop came while that could not be done.
-    pub(super) async fn until_stored(
+    /// Inserts the rows of the block that ClickHouse does not have, retrying until it accepts them. Returns `false` if
+    /// shutdown interrupts.
+    pub(super) async fn store(
         &self,
         block: &mut Block,
         readiness: &Readiness,
@@ -90,14 +89,14 @@ impl Store {
     }
 
     async fn insert_all(&self, block: &mut Block, readiness: &Readiness, stop: &CancellationToken) -> bool {
-        let mut backoff = Backoff::default();
+        let mut backoff = backoff();
         loop {
-            // Looked at before the try, so that there is one more after the word to stop.
+            // Checked before the attempt, so that one more attempt follows the start of shutdown.
             let last = stop.is_cancelled();
             match block.settle(self).await {
                 Ok(()) => {
                     if !readiness.get() {
-                        tracing::info!("ClickHouse takes rows again");
+                        tracing::info!("ClickHouse accepts rows again");
                         readiness.set(true);
                     }
                     return true;
@@ -111,9 +110,9 @@ impl Store {
                     tracing::warn!(
                         clickhouse = self.database.address,
                         %error,
-                        "ClickHouse does not take rows; they wait in the stream"
+                        "insert failed; results wait in the stream; retrying"
                     );
-                    backoff.wait_or_stop(stop).await;
+                    backoff.wait(stop).await;
                 }
             }
         }
@@ -127,7 +126,7 @@ impl Store {
         let sequences: Vec<u64> = rows.iter().map(|row| row.result_sequence).collect();
         let client = &self.database.client;
         let query = match range_of(&sequences) {
-            // A set of two thousand numbers takes the server twice as long: it is parsed, and built.
+            // The server needs twice as long to parse and build a set of 2000 sequences.
             Some((least, greatest)) => client
                 .query(STORED_WITHIN)
                 .bind(first)
@@ -139,76 +138,76 @@ impl Store {
                 .bind(first)
                 .bind(last)
                 .bind(sequences)
-                // A block may hold more numbers than the server takes by default in one text.
+                // A block may hold more sequences than a query may by default.
                 .with_setting("max_query_size", "67108864")
                 .with_setting("max_ast_elements", "1000000")
                 .with_setting("max_expanded_ast_elements", "1000000"),
         };
-        let found = timeout(self.patience, query.fetch_all::<(i64, String)>()).await;
+        let found = time::timeout(self.timeout, query.fetch_all::<(i64, String)>()).await;
         Ok(found.map_err(|_| Error::TimedOut)??.into_iter().collect())
     }
 
     async fn insert_block(&self, rows: &[PredictionRow], token: &str) -> Result<(), Error> {
-        let lookup = self.database.client.insert::<PredictionRow>(TABLE);
-        let begun = timeout(self.patience, lookup).await;
-        let mut insert = begun
+        let start = self.database.client.insert::<PredictionRow>(TABLE);
+        let started = time::timeout(self.timeout, start).await;
+        let mut insert = started
             .map_err(|_| Error::TimedOut)??
-            .with_timeouts(Some(self.patience), Some(self.patience))
+            .with_timeouts(Some(self.timeout), Some(self.timeout))
             .with_setting("insert_deduplication_token", token)
-            // An insert that was given up here must not go on there for long: see the module of the sink.
-            .with_setting("max_execution_time", self.patience.as_secs_f64().to_string())
-            // Confirmed means stored, whatever the server's default.
+            // An abandoned insert must not continue on the server for long: see the module of the sink for results.
+            .with_setting("max_execution_time", self.timeout.as_secs_f64().to_string())
+            // A confirmed insert must be stored, whatever the server's default.
             .with_setting("async_insert", "0")
-            // A result brings its own time, so one block may touch many months.
+            // Results carry their own time, so one block may span many months.
             .with_setting("max_partitions_per_insert_block", "0");
         for row in rows {
             insert.write(row).await?;
         }
-        timeout(self.patience, insert.end())
+        time::timeout(self.timeout, insert.end())
             .await
             .map_err(|_| Error::TimedOut)?
     }
 }
 
-/// The least and the greatest of these numbers, unless there are too many between them that are not among them.
+/// Returns the least and the greatest of these sequences, or `None` if the range is sparse.
 fn range_of(sequences: &[u64]) -> Option<(u64, u64)> {
     let (least, greatest) = (*sequences.iter().min()?, *sequences.iter().max()?);
-    let most = SPARSEST_RANGE.saturating_mul(sequences.len() as u64);
+    let most = MAX_RANGE_PER_ROW.saturating_mul(sequences.len() as u64);
     (greatest - least < most).then_some((least, greatest))
 }
 
-/// The minutes of rows, in seconds since 1970, each once.
+/// Returns the minutes of these rows, in seconds since 1970.
 fn minutes_of(rows: &[PredictionRow]) -> BTreeSet<u32> {
     let minute = |row: &PredictionRow| u32::try_from(row.finished_at.div_euclid(60_000) * 60).ok();
     rows.iter().filter_map(minute).collect()
 }
 
-/// Comes when a stopping process can't wait for ClickHouse any longer.
+/// Completes when shutdown can't wait for ClickHouse any longer.
 async fn drained(stop: &CancellationToken) {
     stop.cancelled().await;
-    tokio::time::sleep(DRAIN).await;
+    time::sleep(DRAIN).await;
 }
 
-impl Insert for Store {
+impl Insert for PredictionTable {
     async fn stored(&self, rows: &[PredictionRow]) -> Result<Vec<bool>, InsertError> {
         match self.look_up(rows).await {
             Ok(found) => {
-                let is_there = |row: &PredictionRow| found.contains(&(row.finished_at, row.job_id.clone()));
-                Ok(rows.iter().map(is_there).collect())
+                let is_stored = |row: &PredictionRow| found.contains(&(row.finished_at, row.job_id.clone()));
+                Ok(rows.iter().map(is_stored).collect())
             }
             Err(error) => Err(InsertError::Unavailable(explain(&error))),
         }
     }
 
     async fn insert(&self, rows: &[PredictionRow], token: &str) -> Result<(), InsertError> {
-        let begun = Instant::now();
+        let start = Instant::now();
         let outcome = self.insert_block(rows, token).await;
-        metrics::insert(begun.elapsed(), outcome.is_ok().then_some(rows.len()));
+        metrics::insert(start.elapsed(), outcome.is_ok().then_some(rows.len()));
         match outcome {
             Ok(()) => Ok(()),
-            Err(error) if is_refusal_of_content(&error) => Err(InsertError::Refused(refusal(&error))),
+            Err(error) if is_content_rejection(&error) => Err(InsertError::Rejected(rejection(&error))),
             Err(error) => {
-                // The table may have been changed: its columns are looked up again.
+                // The table may have changed: look up its columns again.
                 self.database.client.clear_cached_metadata().await;
                 Err(InsertError::Unavailable(explain(&error)))
             }
@@ -218,7 +217,7 @@ impl Insert for Store {
     async fn mark(&self, rows: &[PredictionRow]) -> Result<(), InsertError> {
         let minutes: Vec<u32> = minutes_of(rows).into_iter().collect();
         let query = self.database.client.query(MARK).bind(minutes);
-        let marked = timeout(self.patience, query.execute()).await;
+        let marked = time::timeout(self.timeout, query.execute()).await;
         marked
             .unwrap_or(Err(Error::TimedOut))
             .map_err(|error| InsertError::Unavailable(explain(&error)))
@@ -230,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sequences_that_lie_far_apart_are_no_range() {
+    fn sparse_sequences_are_not_a_range() {
         assert_eq!(range_of(&[7, 5, 6]), Some((5, 7)));
         assert_eq!(range_of(&[9]), Some((9, 9)));
         assert_eq!(range_of(&[1, 16]), Some((1, 16)));

@@ -1,4 +1,4 @@
-//! A server that records requests, and comparisons of them with captured ones.
+//! A server that records requests, and comparisons with captured requests.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::sinks::forward::item::{Item, Scores, tests::item};
-use crate::sinks::forward::payload::Target;
+use crate::sinks::forward::item::{Item, ItemScores, tests::item};
+use crate::sinks::forward::target::Target;
 
 const TEXT: &str = "The cat sat on the mat. It purred.";
 const SUMMARY: &str = "Cat sat on mat.";
@@ -21,7 +21,7 @@ pub(super) fn read(file: &str) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The prediction of the captures.
+/// Returns the prediction that the captured requests describe.
 pub(super) fn captured_item() -> Item {
     let mut item = item();
     let result = &mut item.result;
@@ -53,7 +53,7 @@ pub(super) fn captured_item() -> Item {
     };
     result.sizes.text_tokens = 100;
     result.sizes.summary_tokens = 20;
-    item.scores = Some(Scores {
+    item.scores = Some(ItemScores {
         bleu: 27.31,
         rouge1: 0.571_428_571_428_571_4,
         rouge2: 0.333_333_333_333_333_3,
@@ -62,48 +62,48 @@ pub(super) fn captured_item() -> Item {
     item
 }
 
-/// A request as it stood on the wire.
-pub(super) struct Wire {
+/// A recorded request.
+pub(super) struct RecordedRequest {
     pub(super) line: String,
     pub(super) headers: BTreeMap<String, String>,
     pub(super) body: Vec<u8>,
 }
 
-/// Sends items to a server that takes them, and tells what it got; `requests` of them.
-pub(super) async fn sent<T: Target>(
+/// Sends items to a server that accepts everything, and returns the `requests` it received.
+pub(super) async fn send<T: Target>(
     make: impl FnOnce(&str) -> T,
     items: &[&Item],
     requests: usize,
-) -> Vec<Wire> {
+) -> Vec<RecordedRequest> {
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = make(&format!("http://{}", listener.local_addr().unwrap()));
     let serving = async {
-        let mut wires = vec![];
+        let mut recorded = vec![];
         for _ in 0..requests {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut bytes = vec![];
-            let wire = loop {
+            let request = loop {
                 let mut part = vec![0; 65_536];
                 let count = stream.read(&mut part).await.unwrap();
                 bytes.extend_from_slice(&part[..count]);
-                if let Some(wire) = parse(&bytes) {
-                    break wire;
+                if let Some(request) = parse(&bytes) {
+                    break request;
                 }
                 assert!(count > 0, "the request is whole");
             };
-            wires.push(wire);
-            let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-            stream.write_all(answer).await.unwrap();
+            recorded.push(request);
+            let response = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(response).await.unwrap();
         }
-        wires
+        recorded
     };
-    let (wires, outcome) = tokio::join!(serving, target.send(items));
+    let (recorded, outcome) = tokio::join!(serving, target.send(items));
     outcome.unwrap();
-    wires
+    recorded
 }
 
-fn parse(bytes: &[u8]) -> Option<Wire> {
+fn parse(bytes: &[u8]) -> Option<RecordedRequest> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
     let mut lines = head.lines();
@@ -114,7 +114,7 @@ fn parse(bytes: &[u8]) -> Option<Wire> {
         .collect();
     let length: usize = headers["content-length"].parse().unwrap();
     let body = bytes[end + 4..].to_vec();
-    (body.len() >= length).then_some(Wire { line, headers, body })
+    (body.len() >= length).then_some(RecordedRequest { line, headers, body })
 }
 
 pub(super) fn settings(base: &str) -> ArizeConfig {
@@ -131,8 +131,8 @@ pub(super) fn settings(base: &str) -> ArizeConfig {
     }
 }
 
-/// Every header of the capture is sent, with its value where that does not say which client it is.
-pub(super) fn assert_headers(capture: &Value, wire: &Wire) {
+/// Asserts that every captured header is sent. Values must match unless they identify the client.
+pub(super) fn assert_headers(capture: &Value, request: &RecordedRequest) {
     let own = [
         "host",
         "user-agent",
@@ -146,7 +146,7 @@ pub(super) fn assert_headers(capture: &Value, wire: &Wire) {
         if own.contains(&name.as_str()) {
             continue;
         }
-        let sent = wire
+        let sent = request
             .headers
             .get(&name)
             .unwrap_or_else(|| panic!("{name} is sent"));
@@ -155,12 +155,12 @@ pub(super) fn assert_headers(capture: &Value, wire: &Wire) {
         }
     }
     assert_eq!(
-        wire.line,
+        request.line,
         format!("POST {} HTTP/1.1", capture["path"].as_str().unwrap())
     );
 }
 
-/// Everything in `captured` is in `sent`, with the same value.
+/// Asserts that `sent` contains every field of `captured` with the same value.
 pub(super) fn assert_within(captured: &Value, sent: &Value, at: &str) {
     match captured {
         Value::Object(fields) => {
@@ -173,7 +173,7 @@ pub(super) fn assert_within(captured: &Value, sent: &Value, at: &str) {
     }
 }
 
-/// The entries of `map` by these names.
+/// Returns these entries of `map`.
 pub(super) fn only(map: &Value, names: &[&str]) -> Value {
     let entries = names
         .iter()

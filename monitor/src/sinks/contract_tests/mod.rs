@@ -1,4 +1,4 @@
-//! Contract tests: requests to Arize and Phoenix, field by field against those captured from Arize's own clients.
+//! Contract tests: compare requests, field by field, with those captured from Arize's own clients.
 
 mod harness;
 mod records;

@@ -3,10 +3,10 @@
 use precis_runtime::config::ArizeConfig;
 use serde_json::{Value, json};
 
-use super::harness::{assert_headers, assert_within, captured_item, only, read, sent, settings};
+use super::harness::{assert_headers, assert_within, captured_item, only, read, send, settings};
 use crate::sinks::arize::records::Records;
 use crate::sinks::forward::http::client;
-use crate::sinks::forward::item::{Item, Kind, Scores};
+use crate::sinks::forward::item::{Item, ItemKind, ItemScores};
 
 fn records(base: &str) -> Records {
     let client = client(std::time::Duration::from_secs(9)).unwrap();
@@ -14,7 +14,7 @@ fn records(base: &str) -> Records {
 }
 
 const OUR_FEATURES: [&str; 2] = ["prompt", "response"];
-/// What the captures have as tags and we have too; the others are notes of the script that was captured.
+/// Tags of the captures that Precis sends too. The others are notes of the captured script.
 const OUR_TAGS: [&str; 8] = [
     "score_bleu",
     "score_rouge1",
@@ -26,7 +26,7 @@ const OUR_TAGS: [&str; 8] = [
     "response_token_count",
 ];
 
-/// The part of a captured record that any client must send.
+/// Returns the part of a captured record that any client must send.
 fn contract(capture: &Value) -> Value {
     let mut body = capture["body_json"].clone();
     let prediction = &mut body["prediction"];
@@ -35,8 +35,8 @@ fn contract(capture: &Value) -> Value {
     body
 }
 
-/// Features and tags have the forms that the captures have, and nothing stands where the captures have nothing.
-fn assert_form(body: &Value) {
+/// Asserts that features and tags have the captured format, without extra fields.
+fn assert_format(body: &Value) {
     let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(
         names(body),
@@ -82,27 +82,27 @@ fn assert_form(body: &Value) {
 }
 
 #[tokio::test]
-async fn a_record_is_the_captured_one() {
+async fn a_record_matches_the_capture() {
     let capture = &read("arize/stream_log_request.json")["request"];
-    let wires = sent(records, &[&captured_item()], 1).await;
-    assert_headers(capture, &wires[0]);
-    let body: Value = serde_json::from_slice(&wires[0].body).unwrap();
+    let recorded = send(records, &[&captured_item()], 1).await;
+    assert_headers(capture, &recorded[0]);
+    let body: Value = serde_json::from_slice(&recorded[0].body).unwrap();
     assert_within(&contract(capture), &body, "body");
-    assert_form(&body);
+    assert_format(&body);
 }
 
 #[tokio::test]
-async fn token_counts_latency_and_parameters_are_where_arize_looks_for_them() {
+async fn token_counts_latency_and_parameters_match_the_capture() {
     let capture = &read("arize/stream_log_request_run_metadata.json")["request"];
     let mut item = captured_item();
     item.result.id = "3f2a9c1f".parse().unwrap();
     item.result.text = "The cat sat on the mat.".into();
     item.result.summary = Some("Cat sat.".into());
-    item.scores = item.scores.map(|scores| Scores { bleu: 0.0, ..scores });
-    let wires = sent(records, &[&item], 1).await;
-    let body: Value = serde_json::from_slice(&wires[0].body).unwrap();
+    item.scores = item.scores.map(|scores| ItemScores { bleu: 0.0, ..scores });
+    let recorded = send(records, &[&item], 1).await;
+    let body: Value = serde_json::from_slice(&recorded[0].body).unwrap();
     let mut contract = contract(capture);
-    // A prompt template is nothing that T5 has.
+    // T5 has no prompt template.
     let fields = contract["prediction"]["llm_fields"].as_object_mut().unwrap();
     fields.retain(|name, _| !name.starts_with("prompt_template"));
     contract["prediction"]["tags"]["response_latency_ms"] = json!({"int": "812"});
@@ -117,15 +117,15 @@ async fn a_text_without_a_vector_is_plain_text() {
     item.result.text = "Long article é ✅".into();
     item.result.summary = Some("Short.".into());
     item.result.embeddings = None;
-    item.scores = item.scores.map(|scores| Scores {
+    item.scores = item.scores.map(|scores| ItemScores {
         bleu: 100.0,
         ..scores
     });
-    let wires = sent(records, &[&item], 1).await;
-    let body: Value = serde_json::from_slice(&wires[0].body).unwrap();
+    let recorded = send(records, &[&item], 1).await;
+    let body: Value = serde_json::from_slice(&recorded[0].body).unwrap();
     let contract = contract(capture);
     assert_within(&contract, &body, "body");
-    // Nothing else stands beside it: an empty vector is left out.
+    // An empty vector is left out.
     for name in OUR_FEATURES {
         assert_eq!(
             body["prediction"]["features"][name],
@@ -138,12 +138,12 @@ async fn a_text_without_a_vector_is_plain_text() {
 async fn late_scores_are_actuals_of_the_same_prediction() {
     let capture = &read("arize/stream_log_request_latent_tags.json")["request"];
     let item = Item {
-        kind: Kind::LateScores,
+        kind: ItemKind::LateScores,
         ..captured_item()
     };
-    let wires = sent(records, &[&item], 1).await;
-    assert_headers(capture, &wires[0]);
-    let body: Value = serde_json::from_slice(&wires[0].body).unwrap();
+    let recorded = send(records, &[&item], 1).await;
+    assert_headers(capture, &recorded[0]);
+    let body: Value = serde_json::from_slice(&recorded[0].body).unwrap();
     let mut contract = capture["body_json"].clone();
     contract["actual"]["tags"]["score_rouge1"] = json!({"double": 0.571_428_571_428_571_4});
     assert_within(&contract, &body, "body");
@@ -152,7 +152,7 @@ async fn late_scores_are_actuals_of_the_same_prediction() {
 }
 
 #[tokio::test]
-async fn texts_stay_here_where_that_is_configured() {
+async fn records_without_texts_contain_only_vectors() {
     let make = |base: &str| {
         let settings = ArizeConfig {
             texts: Some(false),
@@ -161,7 +161,7 @@ async fn texts_stay_here_where_that_is_configured() {
         let client = client(std::time::Duration::from_secs(9)).unwrap();
         Records::new(client, &settings, "key", "space")
     };
-    let wires = sent(make, &[&captured_item()], 1).await;
-    let text = String::from_utf8(wires[0].body.clone()).unwrap();
+    let recorded = send(make, &[&captured_item()], 1).await;
+    let text = String::from_utf8(recorded[0].body.clone()).unwrap();
     assert!(!text.contains("mat") && text.contains("vector"), "{text}");
 }

@@ -11,10 +11,10 @@ use precis_schemas::batch::BatchRef;
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use super::harness::{assert_headers, assert_within, captured_item, only, read, sent, settings};
+use super::harness::{assert_headers, assert_within, captured_item, only, read, send, settings};
 use crate::sinks::arize::traces::Traces;
 use crate::sinks::forward::http::client;
-use crate::sinks::forward::item::{Item, Kind, Scores};
+use crate::sinks::forward::item::{Item, ItemKind, ItemScores};
 use crate::sinks::otlp::export;
 use crate::sinks::phoenix::Phoenix;
 
@@ -33,7 +33,7 @@ fn decode(body: &[u8]) -> (BTreeMap<String, Any>, Vec<Span>) {
     (attributes, spans.collect())
 }
 
-/// Every attribute of `captured` is in `sent`, of the same kind, and of the same value unless it is in `other`.
+/// Asserts that every captured attribute is sent with the same type, and with the same value unless it is in `other`.
 fn assert_attributes(captured: &BTreeMap<String, Any>, sent: &BTreeMap<String, Any>, other: &[&str]) {
     for (key, value) in captured {
         let found = sent.get(key).unwrap_or_else(|| panic!("{key} is sent"));
@@ -49,7 +49,7 @@ fn assert_attributes(captured: &BTreeMap<String, Any>, sent: &BTreeMap<String, A
 }
 
 #[tokio::test]
-async fn traces_for_arize_have_the_captured_headers_and_resource() {
+async fn traces_for_arize_match_the_captured_headers_and_resource() {
     let capture = &read("arize/otlp_http_request.json")["request"];
     let make = |base: &str| {
         let client = client(std::time::Duration::from_secs(9)).unwrap();
@@ -57,16 +57,16 @@ async fn traces_for_arize_have_the_captured_headers_and_resource() {
     };
     let item = captured_item();
     let late = Item {
-        kind: Kind::LateScores,
+        kind: ItemKind::LateScores,
         ..captured_item()
     };
-    let wires = sent(make, &[&item, &late], 1).await;
-    assert_headers(capture, &wires[0]);
+    let recorded = send(make, &[&item, &late], 1).await;
+    assert_headers(capture, &recorded[0]);
     let body = base64::engine::general_purpose::STANDARD
         .decode(capture["body_base64"].as_str().unwrap())
         .unwrap();
     let (captured, captured_spans) = decode(&body);
-    let (resource, spans) = decode(&wires[0].body);
+    let (resource, spans) = decode(&recorded[0].body);
     let about_the_client = [
         "telemetry.sdk.language",
         "telemetry.sdk.name",
@@ -84,7 +84,7 @@ async fn traces_for_arize_have_the_captured_headers_and_resource() {
         &sent,
         &["input.value", "output.value"],
     );
-    // Scores are evaluations of the span, and late ones a span below it.
+    // ItemScores are evaluations of the span. Late scores are a span below it.
     assert_eq!(sent["eval.score_bleu.score"], Any::DoubleValue(27.31));
     let late = spans.last().unwrap();
     let kinds: Vec<_> = spans
@@ -106,7 +106,7 @@ async fn traces_for_arize_have_the_captured_headers_and_resource() {
 }
 
 #[tokio::test]
-async fn spans_and_annotations_for_phoenix_are_the_captured_ones() {
+async fn spans_and_annotations_for_phoenix_match_the_capture() {
     let make = |base: &str| {
         let client = client(std::time::Duration::from_secs(9)).unwrap();
         let settings = PhoenixSettings {
@@ -124,20 +124,20 @@ async fn spans_and_annotations_for_phoenix_are_the_captured_ones() {
     });
     item.result.sizes.text_tokens = 14;
     item.result.sizes.summary_tokens = 6;
-    item.scores = item.scores.map(|scores| Scores {
+    item.scores = item.scores.map(|scores| ItemScores {
         rouge1: 0.5714,
         rouge2: 0.3333,
         ..scores
     });
-    let wires = sent(make, &[&item], 2).await;
+    let recorded = send(make, &[&item], 2).await;
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/contracts/phoenix/otlp_export_request.pb"
     );
     let (captured, captured_spans) = decode(&std::fs::read(path).unwrap());
-    let (resource, spans) = decode(&wires[0].body);
-    assert_eq!(wires[0].line, "POST /v1/traces HTTP/1.1");
-    assert_eq!(wires[0].headers["content-type"], "application/x-protobuf");
+    let (resource, spans) = decode(&recorded[0].body);
+    assert_eq!(recorded[0].line, "POST /v1/traces HTTP/1.1");
+    assert_eq!(recorded[0].headers["content-type"], "application/x-protobuf");
     assert_attributes(&captured, &resource, &["service.name"]);
     assert_eq!(captured_spans.len(), spans.len());
     for (captured, sent) in captured_spans.iter().zip(&spans) {
@@ -159,8 +159,8 @@ async fn spans_and_annotations_for_phoenix_are_the_captured_ones() {
     assert_metadata(&attributes(&llm.attributes)["metadata"]);
 
     let capture = read("phoenix/span_annotations_request.json");
-    assert_headers(&capture, &wires[1]);
-    let body: Value = serde_json::from_slice(&wires[1].body).unwrap();
+    assert_headers(&capture, &recorded[1]);
+    let body: Value = serde_json::from_slice(&recorded[1].body).unwrap();
     let annotations = body["data"].as_array().unwrap();
     let span_id = export::hex(&llm.span_id);
     for (captured, sent) in capture["body_json"]["data"]

@@ -1,59 +1,61 @@
-//! A circuit breaker: when a receiver fails again and again it is left alone for a while, and then asked with a single
-//! record before everything else is sent.
+//! A circuit breaker: pauses requests to a target that keeps failing, then probes it with a single item.
 
 use std::time::Duration;
 
-use crate::backoff::Backoff;
+use precis_runtime::backoff::Backoff;
 
-/// Failures in a row after which the circuit opens.
-const FAILURES: u32 = 5;
+/// Consecutive failures that open the circuit.
+const OPEN_AFTER: u32 = 5;
+/// Delays after failures while the circuit is closed.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// The state of the circuit to one receiver.
+/// The circuit breaker of one target.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     backoff: Backoff,
     failures: u32,
-    /// How long an open circuit stays open.
-    rest: Duration,
+    /// How long the circuit stays open.
+    open_for: Duration,
 }
 
 impl Breaker {
-    /// A closed circuit that will open for `rest`.
-    pub(crate) fn new(rest: Duration) -> Self {
+    /// Creates a closed circuit that opens for `open_for`.
+    pub(crate) fn new(open_for: Duration) -> Self {
         Self {
-            backoff: Backoff::default(),
+            backoff: Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY),
             failures: 0,
-            rest,
+            open_for,
         }
     }
 
-    /// Whether the receiver has failed so often that only one record is tried.
+    /// Whether the circuit is open, so that only one item is sent.
     pub(crate) fn is_open(&self) -> bool {
-        self.failures >= FAILURES
+        self.failures >= OPEN_AFTER
     }
 
-    /// Whether the last try failed: then one record is enough to find out whether it is over.
-    pub(crate) fn is_in_doubt(&self) -> bool {
+    /// Whether the last request failed. One item is then enough to probe the target.
+    pub(crate) fn last_failed(&self) -> bool {
         self.failures > 0
     }
 
-    /// The receiver took something.
+    /// Records a response, which closes the circuit.
     pub(crate) fn succeeded(&mut self) {
         self.failures = 0;
         self.backoff.reset();
     }
 
-    /// The receiver failed; how long to leave it alone: what it asks for or more, with chance in it, so that several
-    /// monitors don't come back at once.
+    /// Records a failure. Returns the delay before the next request, at least `retry_after`. Jitter keeps several
+    /// monitors from returning at once.
     pub(crate) fn failed(&mut self, retry_after: Option<Duration>) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        let mut pause = self.backoff.pause();
+        let mut delay = self.backoff.next_delay();
         if self.is_open() {
-            pause = self.rest.mul_f64(0.75 + rand::random::<f64>() / 2.0);
+            delay = self.open_for.mul_f64(0.75 + rand::random::<f64>() / 2.0);
         }
         match retry_after {
-            Some(asked) => asked.mul_f64(1.0 + rand::random::<f64>() / 10.0).max(pause),
-            None => pause,
+            Some(least) => least.mul_f64(1.0 + rand::random::<f64>() / 10.0).max(delay),
+            None => delay,
         }
     }
 }
@@ -63,30 +65,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_failures_in_a_row_open_the_circuit_and_one_success_closes_it() {
-        let rest = Duration::from_secs(40);
-        let mut breaker = Breaker::new(rest);
-        for _ in 0..FAILURES - 1 {
+    fn five_consecutive_failures_open_the_circuit_and_one_success_closes_it() {
+        let open_for = Duration::from_secs(40);
+        let mut breaker = Breaker::new(open_for);
+        for _ in 0..OPEN_AFTER - 1 {
             assert!(breaker.failed(None) <= Duration::from_secs(10));
-            assert!(!breaker.is_open() && breaker.is_in_doubt());
+            assert!(!breaker.is_open() && breaker.last_failed());
         }
-        let pause = breaker.failed(None);
+        let delay = breaker.failed(None);
         assert!(breaker.is_open());
         assert!(
-            pause >= rest.mul_f64(0.75) && pause <= rest.mul_f64(1.25),
-            "{pause:?}"
+            delay >= open_for.mul_f64(0.75) && delay <= open_for.mul_f64(1.25),
+            "{delay:?}"
         );
         breaker.succeeded();
-        assert!(!breaker.is_open() && !breaker.is_in_doubt());
+        assert!(!breaker.is_open() && !breaker.last_failed());
         assert!(breaker.failed(None) < Duration::from_secs(1));
     }
 
     #[test]
-    fn what_the_receiver_asks_for_is_waited_at_least() {
+    fn the_delay_is_at_least_retry_after() {
         let mut breaker = Breaker::new(Duration::from_secs(1));
         for _ in 0..20 {
-            let asked = Duration::from_secs(9);
-            assert!(breaker.failed(Some(asked)) >= asked);
+            let retry_after = Duration::from_secs(9);
+            assert!(breaker.failed(Some(retry_after)) >= retry_after);
         }
     }
 }

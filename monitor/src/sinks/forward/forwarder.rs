@@ -1,10 +1,7 @@
-//! The way of a message: pulled, made into an item, delivered, and only then acknowledged.
+//! A forwarder: pulls messages, sends them to a target, and acknowledges them only then.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::PullConsumer;
 use jiff::Timestamp;
 use precis_runtime::clock;
 use precis_runtime::topology::TopologyError;
@@ -13,225 +10,162 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::Breaker;
 use super::item::Item;
 use super::metrics;
-use super::payload::{Fate, Parcel, Target};
-use super::source::{Read, Source};
-use crate::backoff::Backoff;
-use crate::consumer::lag;
-use crate::consumer::{Delivered, Intake, acknowledge};
+use super::payload::{ItemOutcome, Payload};
+use super::source::{Source, SourceItem};
+use super::target::Target;
+use crate::consumer::{Delivery, DurableConsumer, InFlight, PullLoop, acknowledge, lag};
+use crate::sinks::dead_letters::SinkDeadLetters;
 
-/// How long requests that are under way are waited for after the word to stop.
+/// How long open requests may take after shutdown began.
 const DRAIN: Duration = Duration::from_secs(5);
-/// First pause before another look at a message whose prediction isn't there, or not yet at the receiver.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// Longest pause between two looks at such a message; it grows with every look.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// How long such a message waits: for its prediction from its being published, and for the receiver to have the
-/// prediction from when both were there. By then a receiver that was away has it, or the stream has forgotten it.
-const MOST_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// How long a message waits for its prediction, and then for the target to have the prediction. A target that was down has
+/// caught up by then, or the stream has dropped the prediction.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// How long a pull waits for more messages.
-const PULL: Duration = Duration::from_millis(500);
+const PULL_WAIT: Duration = Duration::from_millis(500);
 
-/// Moves results from a stream to a receiver.
+/// Forwards the messages of one stream to one target.
 #[derive(Debug)]
 pub(crate) struct Forwarder<T, S> {
-    /// Where they go.
+    /// Name of the sink in metrics, logs and dead letters.
+    pub(crate) sink: &'static str,
     pub(crate) target: T,
-    /// What they are made of.
     pub(crate) source: S,
-    /// Where they come from.
-    pub(crate) intake: Intake,
-    /// Share of the jobs that is forwarded, 0 to 1, unless a job says otherwise.
+    pub(crate) consumer: DurableConsumer,
+    pub(crate) dead_letters: SinkDeadLetters,
+    /// Share of jobs that is forwarded, 0 to 1, unless a job overrides it.
     pub(crate) sampling_rate: f64,
-    /// Most messages in hand.
-    pub(crate) most: usize,
-    /// How long a receiver that fails again and again is left alone.
-    pub(crate) rest: Duration,
-    /// The word to stop.
+    /// Most messages in flight.
+    pub(crate) max_in_flight: usize,
+    /// How long the circuit breaker stays open.
+    pub(crate) circuit_open: Duration,
     pub(crate) stop: CancellationToken,
 }
 
 impl<T: Target, S: Source> Forwarder<T, S> {
-    /// Forwards until it is told to stop.
+    /// Forwards until shutdown.
     ///
     /// # Errors
-    /// When the consumer can't be set up at the start. Later troubles are waited out.
+    /// When the consumer can't be created at the start. Later failures are retried.
     pub(crate) async fn run(self) -> Result<(), TopologyError> {
-        let sink = self.target.name();
+        let sink = self.sink;
         metrics::begin(sink);
-        // A receiver has a reader for each stream.
-        let reader = self.intake.spec.name.trim_start_matches("monitor-");
-        let looking = lag::begin(&self.intake, reader, &self.stop).await?;
-        let mut consumer = self.intake.consumer().await?;
-        let mut breaker = Breaker::new(self.rest);
-        let mut backoff = Backoff::default();
-        tracing::info!(sink, "results are forwarded");
-        while !self.stop.is_cancelled() {
-            let (messages, trouble) = self.intake.pull(&consumer, self.most, PULL, &self.stop).await;
-            if !messages.is_empty() {
-                backoff.reset();
-                self.forward(messages, &mut breaker).await;
-            } else if let Some(trouble) = trouble {
-                tracing::warn!(sink, error = trouble, "results can't be pulled; trying again");
-                if backoff.wait_or_stop(&self.stop).await {
-                    break;
-                }
-                self.recover(&mut consumer).await;
-            }
+        // Lag is exported per consumer: a target has one for each stream.
+        let reader = self.consumer.spec.name.trim_start_matches("monitor-");
+        let lag = lag::watch(&self.consumer, reader, &self.stop).await?;
+        let (consumer, stop) = (self.consumer.clone(), self.stop.clone());
+        let mut pull = PullLoop::open(consumer, self.max_in_flight, PULL_WAIT, stop).await?;
+        let mut breaker = Breaker::new(self.circuit_open);
+        tracing::info!(sink, "forwarding");
+        while let Some(in_flight) = pull.next().await {
+            self.forward(&in_flight, &mut breaker).await;
         }
-        looking.abort();
+        lag.abort();
         Ok(())
     }
 
-    /// The consumer may be gone, with its stream or because somebody has deleted it.
-    async fn recover(&self, consumer: &mut PullConsumer) {
-        match self.intake.consumer().await {
-            Ok(again) => *consumer = again,
-            Err(error) => {
-                tracing::warn!(sink = self.target.name(), %error, "the consumer of results can't be set up");
-            }
-        }
-    }
-
-    /// Delivers what was pulled and settles its messages. Nothing more is pulled meanwhile, so that memory is bounded
-    /// however long the receiver is away.
-    async fn forward(&self, messages: Vec<Delivered>, breaker: &mut Breaker) {
-        let sink = self.target.name();
-        let messages = Arc::new(messages);
-        let read = self.source.read(Arc::clone(&messages), self.sampling_rate).await;
+    /// Sends what was pulled and settles it. Nothing more is pulled meanwhile, so memory is bounded however long the target
+    /// is down.
+    async fn forward(&self, in_flight: &InFlight, breaker: &mut Breaker) {
+        let sink = self.sink;
+        let read = self.source.read(in_flight.shared(), self.sampling_rate).await;
         let Some(read) = read else {
-            tracing::error!(sink, "results could not be read; they will be delivered again");
+            tracing::error!(sink, "messages could not be read; they will be redelivered");
             return;
         };
-        let (mut items, mut places, mut skipped, mut settled) = (vec![], vec![], vec![], vec![]);
-        for (place, (one, read)) in messages.iter().zip(read).enumerate() {
-            let wanted = match read {
-                Read::Item(item) if self.target.wants(&item) => Some(*item),
-                Read::NotYet if is_younger(one.published_at, clock::now()) => {
-                    one.hand_back(Some(pause_after(one.attempts))).await;
-                    None
+        let (mut items, mut item_deliveries, mut skipped) = (vec![], vec![], vec![]);
+        for (delivery, read) in in_flight.deliveries().iter().zip(read) {
+            match read {
+                SourceItem::Forward(item) if self.target.wants(&item) => {
+                    items.push(*item);
+                    item_deliveries.push(delivery);
                 }
-                Read::Item(_) | Read::Skip | Read::NotYet => {
-                    skipped.push(one);
-                    None
+                SourceItem::NotYet if may_wait(delivery.position.published_at, clock::now()) => {
+                    delivery.retry_later().await;
                 }
-            };
-            settled.push(AtomicBool::new(wanted.is_none()));
-            if let Some(item) = wanted {
-                items.push(item);
-                places.push(place);
+                SourceItem::Forward(_) | SourceItem::Skip | SourceItem::NotYet => skipped.push(delivery),
             }
         }
         metrics::skipped(sink, skipped.len());
         acknowledge(skipped).await;
         tokio::select! {
-            () = self.deliver(&items, &places, &messages, &settled, breaker) => {}
-            never = hold(&messages, &settled, self.intake.spec.ack_wait / 4) => match never {},
+            () = self.send(&items, &item_deliveries, breaker) => {}
             () = self.drained() => {}
         }
-        let left = messages
-            .iter()
-            .zip(&settled)
-            .filter(|(_, done)| !done.load(Ordering::Relaxed));
-        let mut count = 0;
-        for (one, _) in left {
-            one.hand_back(None).await;
-            count += 1;
+        let mut returned = 0;
+        for delivery in in_flight.unsettled() {
+            delivery.retry(None).await;
+            returned += 1;
         }
-        if count > 0 {
-            let _best_effort = self.intake.queue.client.flush().await;
+        if returned > 0 {
+            let _best_effort = self.consumer.queue.client.flush().await;
             tracing::warn!(
                 sink,
-                results = count,
-                "stopped before they were delivered; they will come again"
+                messages = returned,
+                "stopped before the target had these messages; they will be redelivered"
             );
         }
     }
 
-    async fn deliver(
-        &self,
-        items: &[Item],
-        places: &[usize],
-        messages: &[Delivered],
-        settled: &[AtomicBool],
-        breaker: &mut Breaker,
-    ) {
-        let sink = self.target.name();
-        let mut parcel = Parcel::new(items, &self.target);
-        while !parcel.is_done() {
-            let (fates, pause) = parcel.round(&self.target, breaker).await;
-            let mut done = Vec::with_capacity(fates.len());
-            for (index, fate) in fates {
-                let place = places[index];
-                let one = &messages[place];
-                match fate {
-                    Fate::Taken => {
+    async fn send(&self, items: &[Item], deliveries: &[&Delivery], breaker: &mut Breaker) {
+        let sink = self.sink;
+        let mut payload = Payload::new(sink, items, &self.target);
+        while !payload.is_done() {
+            let (outcomes, delay) = payload.send_round(&self.target, breaker).await;
+            let mut done = Vec::with_capacity(outcomes.len());
+            for (index, outcome) in outcomes {
+                let delivery = deliveries[index];
+                let position = delivery.position;
+                match outcome {
+                    ItemOutcome::Accepted => {
                         metrics::record(sink, true);
-                        done.push(one);
+                        done.push(delivery);
                     }
-                    Fate::NotYet(reason) if may_come(one.published_at, &items[index], clock::now()) => {
+                    ItemOutcome::NotYet(reason)
+                        if may_still_arrive(position.published_at, &items[index], clock::now()) =>
+                    {
+                        let sequence = position.sequence;
                         tracing::debug!(
                             sink,
-                            sequence = one.sequence,
+                            sequence,
                             reason,
-                            "not yet; trying again later"
+                            "target lacks the prediction; retrying later"
                         );
-                        one.hand_back(Some(pause_after(one.attempts))).await;
+                        delivery.retry_later().await;
                     }
-                    Fate::Refused(reason) | Fate::NotYet(reason) => {
+                    ItemOutcome::Rejected(reason) | ItemOutcome::NotYet(reason) => {
                         metrics::record(sink, false);
-                        // Else it was handed back, and comes again.
-                        if self.intake.bury(sink, one, reason).await {
-                            done.push(one);
+                        if self.dead_letters.store(delivery, reason).await {
+                            done.push(delivery);
                         }
                     }
                 }
-                settled[place].store(true, Ordering::Relaxed);
             }
             acknowledge(done).await;
-            if let Some(pause) = pause {
+            if let Some(delay) = delay {
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
+                    () = tokio::time::sleep(delay) => {}
                     () = self.stop.cancelled() => return,
                 }
             }
         }
     }
 
-    /// Comes when a stopping process can't wait for the receiver any longer.
+    /// Completes when shutdown can't wait for the target any longer.
     async fn drained(&self) {
         self.stop.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     }
 }
 
-/// The pause before a message is looked at again that was delivered so often.
-fn pause_after(attempts: u64) -> Duration {
-    let looks = u32::try_from(attempts).unwrap_or(u32::MAX);
-    FIRST_PAUSE.saturating_mul(looks).min(LONGEST_PAUSE)
+fn may_wait(since: Timestamp, now: Timestamp) -> bool {
+    since.duration_until(now).unsigned_abs() < MAX_WAIT
 }
 
-fn is_younger(since: Timestamp, now: Timestamp) -> bool {
-    since.duration_until(now).unsigned_abs() < MOST_WAIT
-}
-
-/// Whether the receiver may still get the prediction of an item that was published at `published_at`. How often it was
-/// looked at says nothing of that: it may have waited for its job, too.
-fn may_come(published_at: Timestamp, item: &Item, now: Timestamp) -> bool {
-    is_younger(published_at.max(item.result.finished_at), now)
-}
-
-/// Tells JetStream every so often that the messages are being worked on, so that it doesn't deliver them again.
-async fn hold(messages: &[Delivered], settled: &[AtomicBool], every: Duration) -> std::convert::Infallible {
-    loop {
-        tokio::time::sleep(every).await;
-        for (one, _) in messages
-            .iter()
-            .zip(settled)
-            .filter(|(_, done)| !done.load(Ordering::Relaxed))
-        {
-            one.hold().await;
-        }
-    }
+/// Whether the target may still receive the prediction of an item whose message was published at `published_at`. The
+/// number of attempts does not tell: the message may have waited for its job, too.
+fn may_still_arrive(published_at: Timestamp, item: &Item, now: Timestamp) -> bool {
+    may_wait(published_at.max(item.result.finished_at), now)
 }
 
 #[cfg(test)]
@@ -242,25 +176,19 @@ mod tests {
     use crate::row::Scorer;
 
     #[test]
-    fn a_receiver_that_was_away_has_a_day_from_when_both_were_there() {
+    fn a_target_has_a_day_from_when_job_and_reference_both_existed() {
         let json = include_str!("../../../../schemas/wire/v1/result.succeeded.json");
         let mut result: precis_schemas::JobResult = serde_json::from_str(json).unwrap();
         let now = clock::now();
         let ago = |hours| now - SignedDuration::from_hours(hours);
-        let mut may_still_come = |published, finished| {
+        let mut may_still = |published, finished| {
             result.finished_at = ago(finished);
             let item = Item::prediction(result.clone(), None, 0, &Scorer::default());
-            may_come(ago(published), &item, now)
+            may_still_arrive(ago(published), &item, now)
         };
-        assert!(may_still_come(1, 23));
-        // The reference has waited long for its job.
-        assert!(may_still_come(48, 2));
-        assert!(!may_still_come(25, 30));
-    }
-
-    #[test]
-    fn pauses_grow_to_five_minutes() {
-        let pauses = [1, 2, 149, 150, u64::MAX].map(|attempts| pause_after(attempts).as_secs());
-        assert_eq!(pauses, [2, 4, 298, 300, 300]);
+        assert!(may_still(1, 23));
+        // The reference waited long for its job.
+        assert!(may_still(48, 2));
+        assert!(!may_still(25, 30));
     }
 }

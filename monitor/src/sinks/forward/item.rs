@@ -1,23 +1,23 @@
-//! What is forwarded: a prediction, or the scores of one that was forwarded before.
+//! An item: a prediction, or late scores of one that was forwarded earlier.
 
 use jiff::Timestamp;
 use precis_schemas::{JobResult, Outcome};
 
 use crate::row::Scorer;
 
-/// How a summary compares with the human's.
+/// Scores of a summary against its reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Scores {
+pub(crate) struct ItemScores {
     /// BLEU as sacreBLEU computes it for one pair, 0 to 100.
     pub(crate) bleu: f64,
-    /// F-measures of ROUGE without stemming, 0 to 1.
+    /// F-measure of ROUGE without stemming, 0 to 1.
     pub(crate) rouge1: f64,
     pub(crate) rouge2: f64,
     pub(crate) rouge_l: f64,
 }
 
-impl Scores {
-    /// Scores the summary of a result against its reference; none when it lacks one of them.
+impl ItemScores {
+    /// Scores the summary of a result against its reference. Returns `None` if either is missing.
     pub(crate) fn of(result: &JobResult, scorer: &Scorer) -> Option<Self> {
         let (summary, reference) = (result.summary.as_ref()?, result.reference.as_ref()?);
         let scores = scorer.scores(reference, summary)?;
@@ -29,7 +29,7 @@ impl Scores {
         })
     }
 
-    /// Every score under the name that it has at Arize and Phoenix.
+    /// Returns every score under its name at Arize and Phoenix.
     pub(crate) fn named(&self) -> [(&'static str, f64); 4] {
         [
             ("score_bleu", self.bleu),
@@ -40,30 +40,30 @@ impl Scores {
     }
 }
 
-/// What an item says.
+/// The kind of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A model has worked on a job.
+pub(crate) enum ItemKind {
+    /// A job that a model worked on.
     Prediction,
-    /// A reference has come for a prediction that was forwarded before.
+    /// Scores against a late reference, for a prediction that was forwarded earlier.
     LateScores,
 }
 
-/// Something to forward.
+/// An item to forward.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
-    pub(crate) kind: Kind,
-    /// The result; its reference is the one that counts now.
+    pub(crate) kind: ItemKind,
+    /// The result, with the reference that counts now.
     pub(crate) result: JobResult,
-    pub(crate) scores: Option<Scores>,
-    /// The trace of the request that the job belongs to, 32 hexadecimal digits.
+    pub(crate) scores: Option<ItemScores>,
+    /// Trace id of the job's request, 32 hexadecimal digits.
     pub(crate) trace_id: Option<String>,
-    /// Bytes that it will roughly have on the wire.
+    /// Approximate bytes in a request.
     pub(crate) bytes: usize,
 }
 
 impl Item {
-    /// A prediction, as it stands in `RESULTS` with `bytes` bytes.
+    /// Creates the item of a result that takes `bytes` in `RESULTS`, and scores it.
     pub(crate) fn prediction(
         result: JobResult,
         trace_id: Option<String>,
@@ -71,25 +71,25 @@ impl Item {
         scorer: &Scorer,
     ) -> Self {
         Self {
-            kind: Kind::Prediction,
-            scores: Scores::of(&result, scorer),
+            kind: ItemKind::Prediction,
+            scores: ItemScores::of(&result, scorer),
             result,
             trace_id,
             bytes,
         }
     }
 
-    /// Whether the model succeeded.
+    /// Whether the job succeeded.
     pub(crate) fn succeeded(&self) -> bool {
         self.result.outcome == Outcome::Succeeded
     }
 
-    /// When the model's work began: when a worker had received the job.
+    /// Returns when a worker received the job.
     pub(crate) fn began_at(&self) -> Timestamp {
         self.result.started_at.unwrap_or(self.result.submitted_at)
     }
 
-    /// The model's own name, or what was asked for.
+    /// Returns the name of the model, or the name under which it is served.
     pub(crate) fn model_name(&self) -> &str {
         match &self.result.model {
             Some(model) if !model.name.is_empty() => &model.name,
@@ -98,12 +98,12 @@ impl Item {
         }
     }
 
-    /// Which weights; empty when no model was involved.
+    /// Returns the revision of the weights, or `""` if no model was involved.
     pub(crate) fn revision(&self) -> &str {
         self.result.model.as_ref().map_or("", |model| &model.revision)
     }
 
-    /// Where it ran: `cpu`, `cuda`, `metal`; empty when it did not run.
+    /// Returns the worker's device (`cpu`, `cuda`, `metal`), or `""` without a worker.
     pub(crate) fn device(&self) -> &str {
         self.result.worker.as_ref().map_or("", |worker| &worker.device)
     }
@@ -113,7 +113,7 @@ impl Item {
 pub(crate) mod tests {
     use super::*;
 
-    /// An item with everything in it.
+    /// Returns an item with every field set.
     pub(crate) fn item() -> Item {
         let json = include_str!("../../../../schemas/wire/v1/result.succeeded.json");
         let mut result: JobResult = serde_json::from_str(json).unwrap();
@@ -134,6 +134,6 @@ pub(crate) mod tests {
         assert!(scores.bleu > 10.0 && scores.bleu < 100.0, "{scores:?}");
         let mut without = item().result;
         without.reference = None;
-        assert_eq!(Scores::of(&without, &Scorer::default()), None);
+        assert_eq!(ItemScores::of(&without, &Scorer::default()), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics of the sinks that forward to other products.
+//! Metrics of the forwarders.
 
 use std::time::Duration;
 
@@ -13,41 +13,41 @@ const RETRIES: &str = "precis_monitor_forward_retries_total";
 const DROPPED_SPANS: &str = "precis_monitor_forward_dropped_spans_total";
 const CIRCUIT: &str = "precis_monitor_forward_circuit_open";
 
-/// Describes every metric of this part.
+/// Describes every metric of the forwarders.
 pub(crate) fn describe() {
     describe_counter!(
         RECORDS,
         Unit::Count,
-        "Records that a receiver has taken or refused for ever, by sink and outcome"
+        "Records that a target accepted or rejected, by sink and outcome"
     );
     describe_counter!(
         SKIPPED,
         Unit::Count,
-        "Results that are not forwarded: not sampled, forbidden by the job, or not worked on; by sink"
+        "Results that were not forwarded (not sampled, forbidden by the job, or without model work), by sink"
     );
     describe_histogram!(
         SECONDS,
         Unit::Seconds,
-        "Time of one request to a receiver, by sink and outcome"
+        "Duration of one request to a target, by sink and outcome"
     );
     describe_counter!(
         RETRIES,
         Unit::Count,
-        "Rounds of requests that failed and are tried again, by sink"
+        "Rounds of requests that failed and were retried, by sink"
     );
     describe_counter!(
         DROPPED_SPANS,
         Unit::Count,
-        "Spans that a receiver has taken a request without"
+        "Spans that a target dropped from a request that it accepted"
     );
     describe_gauge!(
         CIRCUIT,
         Unit::Count,
-        "1 while a receiver has failed so often that it is left alone, else 0; by sink"
+        "1 while the circuit breaker of a target is open, else 0, by sink"
     );
 }
 
-/// Shows the counters of a sink from the start.
+/// Exports the counters of a sink from the start.
 pub(crate) fn begin(sink: &'static str) {
     for outcome in ["taken", "refused"] {
         counter!(RECORDS, "sink" => sink, "outcome" => outcome).increment(0);
@@ -57,39 +57,39 @@ pub(crate) fn begin(sink: &'static str) {
     circuit(sink, false);
 }
 
-/// A receiver has taken, or will never take, a record.
-pub(crate) fn record(sink: &'static str, taken: bool) {
-    let outcome = if taken { "taken" } else { "refused" };
+/// Counts a record that the target accepted or rejected.
+pub(crate) fn record(sink: &'static str, accepted: bool) {
+    let outcome = if accepted { "taken" } else { "refused" };
     counter!(RECORDS, "sink" => sink, "outcome" => outcome).increment(1);
 }
 
-/// Results are not forwarded.
+/// Counts results that are not forwarded.
 pub(crate) fn skipped(sink: &'static str, results: usize) {
     counter!(SKIPPED, "sink" => sink).increment(results as u64);
 }
 
-/// A request took `elapsed`.
+/// Records the duration of a request.
 pub(crate) fn request(sink: &'static str, elapsed: Duration, outcome: &Result<(), SendError>) {
     let outcome = match outcome {
         Ok(()) => "taken",
-        Err(SendError::Refused(_)) => "refused",
+        Err(SendError::Rejected(_)) => "refused",
         Err(SendError::NotYet(_)) => "not_yet",
         Err(SendError::Unavailable { .. }) => "failed",
     };
     histogram!(SECONDS, "sink" => sink, "outcome" => outcome).record(elapsed);
 }
 
-/// A receiver has taken a request without so many of its spans.
+/// Counts spans that a target dropped from an accepted request.
 pub(crate) fn dropped_spans(spans: usize) {
     counter!(DROPPED_SPANS).increment(spans as u64);
 }
 
-/// Requests are tried again.
+/// Counts a round of requests that is retried.
 pub(crate) fn retry(sink: &'static str) {
     counter!(RETRIES, "sink" => sink).increment(1);
 }
 
-/// Whether the receiver is left alone for a while.
+/// Exports whether the circuit breaker is open.
 pub(crate) fn circuit(sink: &'static str, open: bool) {
     gauge!(CIRCUIT, "sink" => sink).set(if open { 1.0 } else { 0.0 });
 }

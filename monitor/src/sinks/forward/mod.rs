@@ -1,14 +1,16 @@
-//! Forwarding to other products: results, and references that come later, over HTTP.
+//! Forwarding over HTTP, independent of the target.
 //!
-//! | file | what |
+//! | module | contents |
 //! | --- | --- |
-//! | `http.rs` | one request, and what its answer means |
-//! | `breaker.rs` | how long a receiver in trouble is left alone |
-//! | `payload.rs` | items in requests, the ones that are refused, the ones that are tried again |
-//! | `item.rs` | what is forwarded |
-//! | `source.rs`, `late.rs` | what the messages of a stream are to a receiver: results, late references |
-//! | `sampling.rs` | which results are |
-//! | `forwarder.rs` | the way of a message from its stream to its acknowledgement |
+//! | `forwarder` | from delivery to acknowledgement |
+//! | `source`, `late` | the streams that are read: results, late references |
+//! | `sampling` | which results are forwarded |
+//! | `item` | a prediction or late scores |
+//! | `payload` | items on their way: requests, rejections, retries |
+//! | `target` | the interface of a target |
+//! | `limits` | size limits of the targets |
+//! | `http` | one request, and what its response means |
+//! | `breaker` | the circuit breaker |
 
 pub(crate) mod breaker;
 mod forwarder;
@@ -20,5 +22,6 @@ pub(crate) mod metrics;
 pub(crate) mod payload;
 pub(crate) mod sampling;
 pub(crate) mod source;
+pub(crate) mod target;
 
 pub(crate) use forwarder::Forwarder;

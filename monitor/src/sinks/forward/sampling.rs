@@ -1,12 +1,12 @@
-//! Which results are forwarded.
+//! Sampling: which results are forwarded.
 
 use precis_schemas::{JobId, JobResult, Outcome};
 use sha2::{Digest, Sha256};
 
-/// Whether a result is forwarded: one that a model has worked on, when its job asks for it, or does not forbid it and is
-/// among the share `rate` (0 to 1) of all jobs.
+/// Whether a result is forwarded: a model worked on it, and its job asks for it or is in the sampled share `rate` (0 to
+/// 1).
 ///
-/// The choice hangs on the job's id alone, so that every sink, every monitor and every redelivery makes the same one.
+/// Sampling depends only on the job's id, so every sink, monitor and redelivery decides the same.
 pub(crate) fn is_chosen(result: &JobResult, rate: f64) -> bool {
     let worked_on = match result.outcome {
         Outcome::Succeeded => result.summary.is_some(),
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_is_right_and_a_larger_one_contains_a_smaller() {
+    fn sampled_shares_are_accurate_and_nested() {
         let ids: Vec<JobId> = (0..4_000).map(|n| format!("job-{n}").parse().unwrap()).collect();
         let chosen = |rate: f64| ids.iter().filter(|id| is_sampled(id, rate)).count();
         assert_eq!((chosen(0.0), chosen(1.0)), (0, 4_000));
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_may_insist_or_forbid() {
+    fn a_job_overrides_sampling() {
         let mut result = result();
         assert!(is_chosen(&result, 1.0) && !is_chosen(&result, 0.0));
         result.send_to_arize = Some(true);
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_model_has_worked_on_is_not_forwarded() {
+    fn results_without_model_work_are_not_forwarded() {
         let mut result = result();
         result.outcome = Outcome::Expired;
         assert!(!is_chosen(&result, 1.0));

@@ -1,4 +1,4 @@
-//! What the messages of a stream are to a receiver.
+//! Sources: what the messages of a stream mean to a forwarder.
 
 use std::sync::Arc;
 
@@ -7,65 +7,65 @@ use precis_schemas::JobResult;
 
 use super::item::Item;
 use super::sampling::is_chosen;
-use crate::consumer::Delivered;
+use crate::consumer::Delivery;
 use crate::row::Scorer;
 
-/// What a message is.
+/// What to do with a message.
 #[derive(Debug)]
-pub(crate) enum Read {
-    /// Something to forward.
-    Item(Box<Item>),
-    /// Nothing to forward.
+pub(crate) enum SourceItem {
+    /// Forward it.
+    Forward(Box<Item>),
+    /// Acknowledge it; there is nothing to forward.
     Skip,
-    /// Something whose prediction is not there yet.
+    /// Wait for its prediction.
     NotYet,
 }
 
-/// Makes items of messages.
+/// Reads the messages of a stream.
 pub(crate) trait Source: Send + Sync {
-    /// What each of the messages is, in their order; none when that could not be found out now.
+    /// Returns what to do with each delivery, in order, or `None` if that can't be determined now.
     fn read(
         &self,
-        messages: Arc<Vec<Delivered>>,
+        deliveries: Arc<Vec<Delivery>>,
         sampling_rate: f64,
-    ) -> impl Future<Output = Option<Vec<Read>>> + Send;
+    ) -> impl Future<Output = Option<Vec<SourceItem>>> + Send;
 }
 
 /// The stream `RESULTS`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Predictions {
-    /// Whether vectors of the texts go along.
-    pub(crate) vectors: bool,
+    /// Whether to forward embeddings.
+    pub(crate) embeddings: bool,
 }
 
 impl Source for Predictions {
-    async fn read(&self, messages: Arc<Vec<Delivered>>, sampling_rate: f64) -> Option<Vec<Read>> {
-        // Scores are arithmetic over whole texts: not on the threads that serve the network.
-        let vectors = self.vectors;
+    async fn read(&self, deliveries: Arc<Vec<Delivery>>, sampling_rate: f64) -> Option<Vec<SourceItem>> {
+        // Scoring is CPU-bound, so it runs off the threads that serve the network.
+        let embeddings = self.embeddings;
         let reading = tokio::task::spawn_blocking(move || {
             let scorer = Scorer::default();
-            let read = |one: &Delivered| prediction(one, sampling_rate, vectors, &scorer);
-            messages.iter().map(read).collect()
+            let read = |delivery: &Delivery| prediction(delivery, sampling_rate, embeddings, &scorer);
+            deliveries.iter().map(read).collect()
         });
         reading.await.ok()
     }
 }
 
-/// What can't be read is left to the sink of ClickHouse, which reads every result and buries what is none.
-fn prediction(one: &Delivered, sampling_rate: f64, vectors: bool, scorer: &Scorer) -> Read {
-    let payload = &one.message.payload;
+/// Skips unreadable results: the sink for ClickHouse reads every result and dead-letters those.
+fn prediction(delivery: &Delivery, sampling_rate: f64, embeddings: bool, scorer: &Scorer) -> SourceItem {
+    let payload = &delivery.message.payload;
     let Ok(mut result) = serde_json::from_slice::<JobResult>(payload) else {
-        return Read::Skip;
+        return SourceItem::Skip;
     };
     if !is_chosen(&result, sampling_rate) {
-        return Read::Skip;
+        return SourceItem::Skip;
     }
-    if !vectors {
+    if !embeddings {
         result.embeddings = None;
     }
-    let trace = TraceContext::from_message(one.message.headers.as_ref());
+    let trace = TraceContext::from_message(delivery.message.headers.as_ref());
     let trace_id = trace.map(|trace| trace.trace_id().to_owned());
-    Read::Item(Box::new(Item::prediction(
+    SourceItem::Forward(Box::new(Item::prediction(
         result,
         trace_id,
         payload.len(),

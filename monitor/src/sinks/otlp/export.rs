@@ -1,4 +1,4 @@
-//! Spans as OTLP has them, for receivers that read OpenInference.
+//! OTLP export requests for targets that read OpenInference.
 
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::trace::v1::{
@@ -19,7 +19,7 @@ use crate::sinks::forward::metrics;
 /// Content type of a request.
 pub(crate) const PROTOBUF: &str = "application/x-protobuf";
 
-/// An attribute.
+/// Returns an attribute.
 pub(crate) fn attribute(key: impl Into<String>, value: Value) -> KeyValue {
     KeyValue {
         key: key.into(),
@@ -28,22 +28,22 @@ pub(crate) fn attribute(key: impl Into<String>, value: Value) -> KeyValue {
     }
 }
 
-/// An attribute that is a text.
+/// Returns a string attribute.
 pub(crate) fn text(key: impl Into<String>, value: impl Into<String>) -> KeyValue {
     attribute(key, Value::StringValue(value.into()))
 }
 
-/// An attribute that is a whole number.
+/// Returns an integer attribute.
 pub(crate) fn int(key: impl Into<String>, value: u64) -> KeyValue {
     attribute(key, Value::IntValue(i64::try_from(value).unwrap_or(i64::MAX)))
 }
 
-/// An attribute that is a number.
+/// Returns a floating-point attribute.
 pub(crate) fn double(key: impl Into<String>, value: f64) -> KeyValue {
     attribute(key, Value::DoubleValue(value))
 }
 
-/// An attribute that is a list.
+/// Returns a list attribute.
 pub(crate) fn list(key: impl Into<String>, values: impl IntoIterator<Item = Value>) -> KeyValue {
     let values = values
         .into_iter()
@@ -52,24 +52,24 @@ pub(crate) fn list(key: impl Into<String>, values: impl IntoIterator<Item = Valu
     attribute(key, Value::ArrayValue(ArrayValue { values }))
 }
 
-/// A moment as OTLP has it: nanoseconds since 1970.
+/// Returns a time in nanoseconds since 1970.
 pub(crate) fn nanos(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or_default()
 }
 
-/// `N` bytes that name `part` of a job: always the same ones, so that a span that is sent again is the same span, and
-/// one that is sent later can be attached to it.
+/// Returns an id of `N` bytes for `part` of a job. It is always the same, so a repeated span is the same span, and a
+/// late span can refer to it.
 pub(crate) fn id_of<const N: usize>(part: &str, job: &JobId) -> Vec<u8> {
     let digest = Sha256::digest(format!("precis {part} {job}").as_bytes());
     digest[..N].to_vec()
 }
 
-/// `bytes` as hexadecimal digits.
+/// Returns `bytes` as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A request with `spans`, under a resource with `attributes`.
+/// Returns an export request with `spans` under a resource with `attributes`.
 pub(crate) fn request(attributes: Vec<KeyValue>, spans: Vec<Span>) -> Vec<u8> {
     let scope = InstrumentationScope {
         name: "precis-monitor".into(),
@@ -93,7 +93,7 @@ pub(crate) fn request(attributes: Vec<KeyValue>, spans: Vec<Span>) -> Vec<u8> {
     request.encode_to_vec()
 }
 
-/// Attributes of the resource that every span here belongs to: which project it is, and who sends it.
+/// Returns the attributes of the resource that all spans belong to: the project and the sender.
 pub(crate) fn resource(project: &str) -> Vec<KeyValue> {
     vec![
         text("service.name", "precis-monitor"),
@@ -105,35 +105,31 @@ pub(crate) fn resource(project: &str) -> Vec<KeyValue> {
     ]
 }
 
-/// Reads the answer to a request that was taken.
+/// Checks the response to an accepted request.
 ///
 /// # Errors
-/// When the receiver says that it took only a part: OTLP forbids to send that again, and does not say which part it was.
-pub(crate) fn read_answer(body: &[u8], sent: usize) -> Result<(), SendError> {
-    let answer = ExportTraceServiceResponse::decode(body).unwrap_or_default();
-    let Some(partial) = answer.partial_success else {
+/// When the target dropped all spans. OTLP forbids resending a request of which a part was accepted, and does not say
+/// which spans those are.
+pub(crate) fn check_response(body: &[u8], sent: usize) -> Result<(), SendError> {
+    let response = ExportTraceServiceResponse::decode(body).unwrap_or_default();
+    let Some(partial) = response.partial_success else {
         return Ok(());
     };
     let rejected = usize::try_from(partial.rejected_spans).unwrap_or_default();
     let message = partial.error_message;
     if rejected == 0 {
         if !message.is_empty() {
-            tracing::warn!(message, "a receiver of traces has a remark");
+            tracing::warn!(message, "target accepted the spans with a remark");
         }
         return Ok(());
     }
     if rejected >= sent {
-        return Err(SendError::Refused(format!(
-            "all of {sent} spans are rejected: {message}"
+        return Err(SendError::Rejected(format!(
+            "all {sent} spans were rejected: {message}"
         )));
     }
     metrics::dropped_spans(rejected);
-    tracing::error!(
-        rejected,
-        sent,
-        message,
-        "a receiver of traces has dropped some spans"
-    );
+    tracing::error!(rejected, sent, message, "target dropped some spans");
     Ok(())
 }
 
@@ -143,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    fn answer(rejected_spans: i64) -> Vec<u8> {
+    fn response(rejected_spans: i64) -> Vec<u8> {
         let partial_success = Some(ExportTracePartialSuccess {
             rejected_spans,
             error_message: "too old".into(),
@@ -152,11 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_rejected_is_not_sent_again_but_a_whole_is_refused() {
-        assert_eq!(read_answer(b"", 3), Ok(()));
-        assert_eq!(read_answer(&answer(0), 3), Ok(()));
-        assert_eq!(read_answer(&answer(2), 3), Ok(()));
-        assert!(matches!(read_answer(&answer(3), 3), Err(SendError::Refused(_))));
+    fn a_partly_rejected_request_is_accepted_and_a_fully_rejected_one_is_not() {
+        assert_eq!(check_response(b"", 3), Ok(()));
+        assert_eq!(check_response(&response(0), 3), Ok(()));
+        assert_eq!(check_response(&response(2), 3), Ok(()));
+        assert!(matches!(
+            check_response(&response(3), 3),
+            Err(SendError::Rejected(_))
+        ));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! OTLP: export requests, and predictions as OpenInference spans in them.
+//! OTLP export requests, and predictions as OpenInference spans.
 
 pub(crate) mod export;
 pub(crate) mod openinference;

@@ -1,6 +1,6 @@
 //! A prediction as spans with the attributes of OpenInference, which Arize and Phoenix read.
 //!
-//! One trace for each job, with ids that are made of the job's: the model's work is an `LLM` span, the vectors are an
+//! Each job is one trace, with ids derived from the job's id. The model's work is an `LLM` span; the embeddings are an
 //! `EMBEDDING` span below it. <https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md>
 
 use std::collections::BTreeMap;
@@ -14,32 +14,32 @@ use precis_schemas::time::millis_between;
 use serde_json::json;
 
 use super::export::{double, id_of, int, list, nanos, text};
-use crate::sinks::forward::item::{Item, Scores};
+use crate::sinks::forward::item::{Item, ItemScores};
 use crate::sinks::forward::limits;
 
-/// The trace of a job.
+/// Returns the id of a job's trace.
 pub(crate) fn trace_of(job: &JobId) -> Vec<u8> {
     id_of::<16>("trace", job)
 }
 
-/// The span of the model's work on a job.
+/// Returns the id of the span for the model's work on a job.
 pub(crate) fn llm_span_of(job: &JobId) -> Vec<u8> {
     id_of::<8>("llm", job)
 }
 
-/// How predictions are shown.
+/// What spans contain.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Style {
-    /// Whether texts are sent, or only what is measured of them.
+pub(crate) struct SpanOptions {
+    /// Whether to send texts.
     pub(crate) texts: bool,
-    /// Whether the scores are attributes of the span: for a receiver that takes no annotations.
+    /// Whether to send scores as attributes, for a target without annotations.
     pub(crate) scores: bool,
 }
 
-/// The spans of a prediction: the model's work, and the vectors when there are any.
-pub(crate) fn spans(item: &Item, style: Style) -> Vec<Span> {
-    let mut spans = vec![llm(item, style)];
-    spans.extend(embedding(item, style));
+/// Returns the spans of a prediction: the model's work, and the embeddings if there are any.
+pub(crate) fn spans(item: &Item, options: SpanOptions) -> Vec<Span> {
+    let mut spans = vec![llm(item, options)];
+    spans.extend(embedding(item, options));
     spans
 }
 
@@ -50,16 +50,16 @@ fn span(item: &Item, name: &str, part: &str) -> Span {
         span_id: id_of::<8>(part, id),
         name: name.into(),
         kind: SpanKind::Internal.into(),
-        // It is known that the parent is of this process: bit 8 alone.
+        // Bit 8 alone says that the parent is known to be in the same process.
         flags: 0x100,
         ..Span::default()
     }
 }
 
-fn llm(item: &Item, style: Style) -> Span {
+fn llm(item: &Item, options: SpanOptions) -> Span {
     let result = &item.result;
     let mut attributes = vec![text("openinference.span.kind", "LLM")];
-    if style.texts {
+    if options.texts {
         let input = limits::cut(&result.text, limits::TEXT_CHARS);
         attributes.extend([
             text("input.value", input),
@@ -81,7 +81,7 @@ fn llm(item: &Item, style: Style) -> Span {
     attributes.extend([
         text("llm.model_name", item.model_name()),
         text("llm.system", "custom"),
-        // A struct of numbers and flags always has a JSON form.
+        // Serializing numbers and flags never fails.
         text(
             "llm.invocation_parameters",
             serde_json::to_string(&result.params).unwrap_or_default(),
@@ -92,14 +92,14 @@ fn llm(item: &Item, style: Style) -> Span {
         text("metadata", metadata(item)),
         list("tag.tags", tags(item).map(Value::StringValue)),
     ]);
-    // What came together is one session there.
+    // A batch is shown as one session.
     attributes.extend(
         result
             .batch
             .iter()
             .map(|batch| text("session.id", batch.id.to_string())),
     );
-    if style.scores {
+    if options.scores {
         attributes.extend(item.scores.iter().flat_map(evaluations));
     }
     Span {
@@ -131,7 +131,7 @@ fn status(item: &Item) -> Status {
     }
 }
 
-/// Everything else that is known, as the JSON text that OpenInference wants.
+/// Returns all other fields, as the JSON text that OpenInference expects.
 fn metadata(item: &Item) -> String {
     let (result, timings) = (&item.result, &item.result.timings);
     let mut metadata = json!({
@@ -169,7 +169,7 @@ fn tags(item: &Item) -> impl Iterator<Item = String> {
     tags.map(str::to_owned).into_iter().filter(|tag| !tag.is_empty())
 }
 
-fn embedding(item: &Item, style: Style) -> Option<Span> {
+fn embedding(item: &Item, options: SpanOptions) -> Option<Span> {
     let result = &item.result;
     let embeddings = result.embeddings.as_ref()?;
     let texts = [
@@ -178,7 +178,7 @@ fn embedding(item: &Item, style: Style) -> Option<Span> {
     ];
     let given = texts
         .into_iter()
-        .filter_map(|(vector, text)| usable(vector.as_ref()).map(|vector| (vector, text)));
+        .filter_map(|(vector, text)| accepted_vector(vector.as_ref()).map(|vector| (vector, text)));
     let mut attributes = vec![
         text("openinference.span.kind", "EMBEDDING"),
         text("embedding.model_name", item.model_name()),
@@ -186,7 +186,7 @@ fn embedding(item: &Item, style: Style) -> Option<Span> {
     let mut count = 0;
     for (index, (vector, of)) in given.enumerate() {
         let prefix = format!("embedding.embeddings.{index}.embedding");
-        if let Some(of) = of.filter(|_| style.texts) {
+        if let Some(of) = of.filter(|_| options.texts) {
             let of = limits::cut(of, limits::TEXT_CHARS);
             attributes.push(text(format!("{prefix}.text"), of));
         }
@@ -214,15 +214,15 @@ fn embedding(item: &Item, style: Style) -> Option<Span> {
     })
 }
 
-/// A vector that a receiver takes.
-pub(crate) fn usable(vector: Option<&Vector>) -> Option<&Vector> {
+/// Returns the vector if targets accept it.
+pub(crate) fn accepted_vector(vector: Option<&Vector>) -> Option<&Vector> {
     vector.filter(|vector| {
         let numbers = vector.as_slice();
         limits::VECTOR.contains(&numbers.len()) && numbers.iter().all(|number| number.is_finite())
     })
 }
 
-/// When the encoder read the text: before the decoder, which ends with the job.
+/// Returns when the encoder started and ended. The decoder follows it and ends with the job.
 fn encoder_times(item: &Item) -> (Timestamp, Timestamp) {
     let (result, timings) = (&item.result, &item.result.timings);
     let back = |from: Timestamp, ms: f64| {
@@ -235,16 +235,16 @@ fn encoder_times(item: &Item) -> (Timestamp, Timestamp) {
     (back(end, timings.encode_ms), end)
 }
 
-/// Scores as attributes, under the names that Arize gives to the columns of evaluations.
-fn evaluations(scores: &Scores) -> Vec<KeyValue> {
+/// Returns scores as attributes, under Arize's names for evaluation columns.
+fn evaluations(scores: &ItemScores) -> Vec<KeyValue> {
     let named = scores.named().into_iter();
     named
         .map(|(name, score)| double(format!("eval.{name}.score"), score))
         .collect()
 }
 
-/// The span of scores that came after their prediction, below the model's work: a span that was sent can't be changed.
-pub(crate) fn late_scores(item: &Item, scores: &Scores, style: Style, now: Timestamp) -> Span {
+/// Returns a span with late scores, below the model's work. A span that was sent can't be changed.
+pub(crate) fn late_scores(item: &Item, scores: &ItemScores, options: SpanOptions, now: Timestamp) -> Span {
     let values: serde_json::Map<String, serde_json::Value> = scores
         .named()
         .into_iter()
@@ -255,12 +255,12 @@ pub(crate) fn late_scores(item: &Item, scores: &Scores, style: Style, now: Times
         text("output.value", serde_json::Value::Object(values).to_string()),
         text("output.mime_type", "application/json"),
     ];
-    if let Some(reference) = item.result.reference.as_ref().filter(|_| style.texts) {
+    if let Some(reference) = item.result.reference.as_ref().filter(|_| options.texts) {
         attributes.push(text("input.value", limits::cut(reference, limits::TEXT_CHARS)));
         attributes.push(text("input.mime_type", "text/plain"));
     }
     attributes.extend(evaluations(scores));
-    // The reference is part of the id: another one makes another span.
+    // The id depends on the reference: another reference makes another span.
     let part = format!("scores {}", item.result.reference.as_deref().unwrap_or_default());
     Span {
         parent_span_id: llm_span_of(&item.result.id),

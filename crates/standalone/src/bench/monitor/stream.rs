@@ -10,8 +10,8 @@ use async_nats::jetstream;
 use async_nats::jetstream::consumer::{Info, PullConsumer};
 use clickhouse::Client;
 use futures::{StreamExt, TryStreamExt};
-use precis_monitor::row::{self, PredictionRow, Stored};
-use precis_monitor::{Scorer, Texts};
+use precis_monitor::row::{self, PredictionRow};
+use precis_monitor::{Scorer, StreamPosition, TextFilter};
 use precis_runtime::boot::Context;
 use precis_schemas::topology::{RESULTS, clickhouse_sink_consumer};
 use precis_schemas::{JobResult, subject};
@@ -178,11 +178,11 @@ async fn info(jetstream: &jetstream::Context) -> Option<Info> {
 
 /// The rows that the monitor makes of results.
 fn rows(context: &Context, results: &[JobResult]) -> Vec<PredictionRow> {
-    let (scorer, texts) = (Scorer::default(), Texts::of(&context.config.monitor));
+    let (scorer, texts) = (Scorer::default(), TextFilter::new(&context.config.monitor));
     let one = |result: &JobResult| {
-        let stored = Stored {
+        let stored = StreamPosition {
             sequence: result.job_sequence,
-            at: result.finished_at,
+            published_at: result.finished_at,
         };
         row::build(result, stored, &scorer, texts)
     };
