@@ -1,19 +1,16 @@
-//! The monitor: every result becomes a row in ClickHouse, and no job is left without an answer.
+//! The monitor: stores every result as a row in ClickHouse, forwards it, and ends jobs that no worker will finish.
 //!
-//! | part | what it does |
+//! | module | contents |
 //! | --- | --- |
-//! | [`migrate`] | brings the database to the schema that this program knows |
-//! | [`row`] | one result, one row |
-//! | `sinks::clickhouse` | results in blocks into ClickHouse, acknowledged after the insert |
-//! | `sinks::references` | late references: predictions scored anew |
-//! | `rest` | predictions of others, samples, history: the monitoring service over HTTP |
-//! | `drift` | how far each model is from what it was |
-//! | `retention` | how long ClickHouse keeps what |
-//! | `reaper::dead_letters` | a job that was delivered as often as allowed goes to `DEAD` and is answered |
-//! | `reaper::unserved` | a job that no worker will ever take is answered |
-//!
-//! A sink reads with a durable consumer of its own: while ClickHouse is away it falls behind, catches up
-//! later, and hurts nobody else.
+//! | `consumer` | durable consumers: pull loop, deliveries, lag |
+//! | [`row`] | rows, scores and the text policy |
+//! | `sinks` | consumers of results and late references: ClickHouse, Arize, Phoenix |
+//! | `database` | ClickHouse: connection, migrations, retention |
+//! | `drift` | drift of each model from its baseline |
+//! | `reaper` | termination of jobs that no worker will finish |
+//! | `rest` | the monitoring service over HTTP |
+//! | `dead_letter`, `metrics` | dead letters; metrics |
+//! | `wiring` | startup and shutdown |
 
 mod consumer;
 mod database;

@@ -1,11 +1,11 @@
-//! `precis-monitor`: turns results into rows, and answers jobs that no worker can finish.
+//! `precis-monitor`: runs the monitor as its own process.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use precis_runtime::boot::{self, RunArgs};
 
-/// Turns results into rows, and answers jobs that no worker can finish
+/// Stores results in ClickHouse, and ends jobs that no worker can finish
 #[derive(Debug, Parser)]
 #[command(name = "precis-monitor", version)]
 struct Cli {

@@ -27,7 +27,7 @@ pub(crate) enum MigrateError {
     #[error("ClickHouse: {}", explain(.0))]
     Database(#[from] clickhouse::error::Error),
     /// The server did not answer in time.
-    #[error("ClickHouse did not answer with_default_timeout {} seconds", .0.as_secs())]
+    #[error("ClickHouse did not answer within {} seconds", .0.as_secs())]
     TimedOut(Duration),
     /// An applied migration differs from the one in this version.
     #[error(
@@ -77,7 +77,7 @@ impl Applied {
     }
 }
 
-/// Creates the database if it is pending, applies pending migrations, and sets the retention. Returns how many
+/// Creates the database if it is missing, applies pending migrations, and sets the retention. Returns how many
 /// migrations were applied.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ const TEXTS: [&str; 5] = [
 /// Days that minute rollups outlive texts: as long as a late reference may change them.
 const MINUTES_AFTER_TEXTS: u32 = 2;
 
-/// A clause that a table's definition must contain a number of count, and the statement that sets it.
+/// A clause, how often a table's definition must contain it, and the statement that sets it.
 #[derive(Debug, PartialEq, Eq)]
 struct Rule {
     table: &'static str,

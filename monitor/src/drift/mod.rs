@@ -1,13 +1,12 @@
-//! How far each model is from what it was: every day is compared with a pinned window, figure by figure.
+//! Drift: compares each day of a model with a pinned baseline, metric by metric.
 //!
-//! | file | what |
+//! | module | contents |
 //! | --- | --- |
-//! | `divergence.rs` | population stability index and shift of the mean |
-//! | `sql.rs` | what is read and written |
+//! | `divergence` | population stability index and shift of the mean |
+//! | `sql` | queries and tables |
 //!
-//! A window is pinned once and kept, so that a model which slowly changes is compared with what it was and not with what
-//! it has become. Without one in the configuration it is the first days of each model, as many as it takes until there
-//! are enough predictions.
+//! A baseline is pinned once and kept, so that a slowly changing model is compared with its start. Without a configured
+//! window, the baseline is the model's first days, as many as it takes to have enough predictions.
 
 mod divergence;
 mod sql;
@@ -24,20 +23,20 @@ use tokio_util::sync::CancellationToken;
 use crate::database::{Database, explain};
 use crate::metrics;
 use divergence::{Moments, mean_shift, shares, stability_index};
-use sql::{Baseline, Day, EMBEDDINGS, FIGURES, Window};
+use sql::{Baseline, DriftDay, EMBEDDINGS, METRICS, Window};
 
 const MS_PER_DAY: i64 = 86_400_000;
-/// Days that are computed again each time: late references change those that are over.
-const DAYS_AGAIN: i64 = 7;
+/// Days that are recomputed each time, because late references change past days.
+const RECOMPUTED_DAYS: i64 = 7;
 
-/// Computes drift every so often until it is time to stop. A failure is tried again the next time.
+/// Computes drift at the configured interval until shutdown. A failure is retried at the next interval.
 pub(crate) async fn run(database: Database, settings: DriftConfig, stop: CancellationToken) {
     if settings.every_minutes == 0 {
         stop.cancelled().await;
         return;
     }
     let mut tick = tokio::time::interval(Duration::from_secs(60 * settings.every_minutes));
-    let mut told = HashSet::new();
+    let mut reported = HashSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -51,24 +50,24 @@ pub(crate) async fn run(database: Database, settings: DriftConfig, stop: Cancell
         match computed {
             Ok(days) => {
                 metrics::drift_computed(now.as_millisecond() as f64 / 1e3);
-                tell(&days, &mut told);
+                report(&days, &mut reported);
             }
             Err(error) => {
                 tracing::warn!(
                     error = explain(&error),
-                    "drift can't be computed; trying again later"
+                    "drift can't be computed; retrying at the next interval"
                 );
             }
         }
     }
 }
 
-/// Shows the latest day of each figure, and logs alerts, each once.
-fn tell(days: &[Day], told: &mut HashSet<(u16, String, String)>) {
+/// Exports the latest day of each metric, and logs each alert once.
+fn report(days: &[DriftDay], reported: &mut HashSet<(u16, String, String)>) {
     for day in days {
-        // In order of days: the latest stays.
+        // Days are in order, so the latest wins.
         metrics::drift(&day.model, &day.metric, day.psi, day.mean_shift, day.alert);
-        if day.alert && told.insert((day.day, day.model.clone(), day.metric.clone())) {
+        if day.alert && reported.insert((day.day, day.model.clone(), day.metric.clone())) {
             tracing::warn!(
                 model = day.model,
                 metric = day.metric,
@@ -80,37 +79,37 @@ fn tell(days: &[Day], told: &mut HashSet<(u16, String, String)>) {
         }
     }
     let oldest = days.iter().map(|day| day.day).min().unwrap_or_default();
-    told.retain(|(day, ..)| *day >= oldest);
+    reported.retain(|(day, ..)| *day >= oldest);
 }
 
-/// The day of this number, counted from 1970.
+/// Formats a day counted from 1970.
 fn date(day: u16) -> String {
     let begin = Timestamp::from_second(i64::from(day) * 86_400).unwrap_or_default();
     begin.strftime("%Y-%m-%d").to_string()
 }
 
-/// Pins what is to be pinned, and compares the past days with it; the days, in order.
-async fn compute(database: &Database, settings: &DriftConfig, now: Timestamp) -> Result<Vec<Day>> {
+/// Pins missing baselines and compares the past days with them. Returns the days in order.
+async fn compute(database: &Database, settings: &DriftConfig, now: Timestamp) -> Result<Vec<DriftDay>> {
     let client = &database.client;
     let now = now.as_millisecond();
     let mut baselines = sql::baselines(client).await?;
     for (model, first_day) in sql::models(client).await? {
         let windows = windows(settings, i64::from(first_day), now);
-        for metric in FIGURES.into_iter().chain(EMBEDDINGS) {
-            let place = baselines
+        for metric in METRICS.into_iter().chain(EMBEDDINGS) {
+            let index = baselines
                 .iter()
                 .position(|one| one.model == model && one.metric == metric);
-            let pinned = place.map(|place| baselines.swap_remove(place));
-            let kept = pinned.filter(|pinned| stands(settings, pinned));
-            let baseline = match kept {
-                Some(kept) => Some(kept),
+            let pinned = index.map(|index| baselines.swap_remove(index));
+            let valid = pinned.filter(|pinned| is_valid(settings, pinned));
+            let baseline = match valid {
+                Some(valid) => Some(valid),
                 None => pin(database, settings, &model, metric, &windows, now).await?,
             };
             baselines.extend(baseline);
         }
     }
     let days = Window {
-        from: (now / MS_PER_DAY - DAYS_AGAIN) * MS_PER_DAY,
+        from: (now / MS_PER_DAY - RECOMPUTED_DAYS) * MS_PER_DAY,
         to: now,
     };
     let mut all = Vec::new();
@@ -122,9 +121,9 @@ async fn compute(database: &Database, settings: &DriftConfig, now: Timestamp) ->
     Ok(all)
 }
 
-/// Whether a baseline is not to be pinned anew: the first days of a model are for good, a window of the configuration
-/// for as long as it is the same.
-fn stands(settings: &DriftConfig, pinned: &Baseline) -> bool {
+/// Whether a baseline is still valid. The first days of a model stay valid; a configured window does while it is
+/// unchanged.
+fn is_valid(settings: &DriftConfig, pinned: &Baseline) -> bool {
     match (settings.baseline_from, settings.baseline_to) {
         (Some(from), Some(to)) => {
             (pinned.window_from, pinned.window_to) == (from.as_millisecond(), to.as_millisecond())
@@ -133,7 +132,7 @@ fn stands(settings: &DriftConfig, pinned: &Baseline) -> bool {
     }
 }
 
-/// The windows to which a model can be compared, the first with enough predictions counts; none while it isn't over.
+/// Returns the candidate windows of a baseline, shortest first. Windows that have not ended are left out.
 fn windows(settings: &DriftConfig, first_day: i64, now: i64) -> Vec<Window> {
     if let (Some(from), Some(to)) = (settings.baseline_from, settings.baseline_to) {
         let window = Window {
@@ -157,7 +156,7 @@ fn windows(settings: &DriftConfig, first_day: i64, now: i64) -> Vec<Window> {
     windows
 }
 
-/// Pins what a figure of a model was like in the first of the windows in which there is enough of it.
+/// Pins the baseline of a metric from the first window with enough predictions.
 async fn pin(
     database: &Database,
     settings: &DriftConfig,
@@ -167,15 +166,10 @@ async fn pin(
     now: i64,
 ) -> Result<Option<Baseline>> {
     for window in windows {
-        let Some(baseline) = describe(database, settings, model, metric, *window, now).await? else {
+        let Some(baseline) = measure(database, settings, model, metric, *window, now).await? else {
             continue;
         };
-        tracing::info!(
-            model,
-            metric,
-            rows = baseline.rows,
-            "a baseline of drift is pinned"
-        );
+        tracing::info!(model, metric, rows = baseline.rows, "pinned a drift baseline");
         sql::insert(
             &database.client,
             "drift_baselines",
@@ -187,8 +181,8 @@ async fn pin(
     Ok(None)
 }
 
-/// What a figure of a model was like in a window; none when there is too little of it.
-async fn describe(
+/// Returns the baseline of a metric in a window, or `None` with too few predictions.
+async fn measure(
     database: &Database,
     settings: &DriftConfig,
     model: &str,
@@ -206,8 +200,8 @@ async fn describe(
     } else {
         Vec::new()
     };
-    let moments = sql::moments(client, metric, model, window, &centroid).await?;
-    if moments.rows < settings.min_rows {
+    let stats = sql::window_stats(client, metric, model, window, &centroid).await?;
+    if stats.rows < settings.min_rows {
         return Ok(None);
     }
     let mut baseline = Baseline {
@@ -215,16 +209,16 @@ async fn describe(
         metric: metric.to_owned(),
         window_from: window.from,
         window_to: window.to,
-        rows: moments.rows,
-        mean: moments.mean,
-        deviation: moments.deviation,
-        edges: moments.edges,
+        rows: stats.rows,
+        mean: stats.mean,
+        deviation: stats.deviation,
+        edges: stats.edges,
         shares: Vec::new(),
         centroid,
         pinned_at: now,
     };
     let mut counts = vec![0; divergence::BINS];
-    for day in sql::binned(client, &baseline, window).await? {
+    for day in sql::binned_days(client, &baseline, window).await? {
         for (sum, count) in counts.iter_mut().zip(&day.counts) {
             *sum += count;
         }
@@ -233,29 +227,31 @@ async fn describe(
     Ok(Some(baseline))
 }
 
-/// The days of a window beside the baseline, as far as there is enough of them.
+/// Compares the days of a window with the baseline. Days with too few predictions are left out.
 async fn compare(
     database: &Database,
     settings: &DriftConfig,
     baseline: &Baseline,
     window: Window,
     now: i64,
-) -> Result<Vec<Day>> {
-    let binned = sql::binned(&database.client, baseline, window).await?;
-    let enough = binned.into_iter().filter(|day| day.rows >= settings.min_rows);
+) -> Result<Vec<DriftDay>> {
+    let binned_days = sql::binned_days(&database.client, baseline, window).await?;
+    let enough = binned_days
+        .into_iter()
+        .filter(|day| day.rows >= settings.min_rows);
     let compared = enough.map(|day| {
         let shares = shares(&day.counts);
         let psi = stability_index(&baseline.shares, &shares);
-        let then = Moments {
+        let reference = Moments {
             mean: baseline.mean,
             deviation: baseline.deviation,
         };
-        let now_is = Moments {
+        let current = Moments {
             mean: day.mean,
             deviation: day.deviation,
         };
-        let mean_shift = mean_shift(then, now_is);
-        Day {
+        let mean_shift = mean_shift(reference, current);
+        DriftDay {
             day: day.day,
             model: baseline.model.clone(),
             metric: baseline.metric.clone(),
@@ -284,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_counts_only_when_it_is_over_and_grows_while_there_is_too_little() {
+    fn windows_must_have_ended_and_grow_while_predictions_are_too_few() {
         let drift = DriftConfig::default();
         assert_eq!(windows(&drift, 100, 107 * MS_PER_DAY - 1), []);
         assert_eq!(windows(&drift, 100, 107 * MS_PER_DAY), [window(100, 107)]);
@@ -293,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_is_set_is_the_only_one_until_it_is_changed() {
+    fn a_configured_window_is_the_only_candidate() {
         let set = |day: u8| DriftConfig {
             baseline_from: Some("2026-01-01T00:00:00Z".parse().unwrap()),
             baseline_to: Some(format!("2026-01-0{day}T00:00:00Z").parse().unwrap()),
@@ -316,12 +312,12 @@ mod tests {
             centroid: vec![],
             pinned_at: 0,
         };
-        assert!(stands(&set(2), &pinned) && stands(&DriftConfig::default(), &pinned));
-        assert!(!stands(&set(3), &pinned));
+        assert!(is_valid(&set(2), &pinned) && is_valid(&DriftConfig::default(), &pinned));
+        assert!(!is_valid(&set(3), &pinned));
     }
 
     #[test]
-    fn a_day_has_its_date() {
+    fn days_are_formatted_as_dates() {
         assert_eq!(date(20_781), "2026-11-24");
     }
 }

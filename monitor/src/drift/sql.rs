@@ -1,4 +1,4 @@
-//! What is read from the predictions, and what is written of drift.
+//! Queries and tables of drift.
 
 use clickhouse::error::Result;
 use clickhouse::{Client, Row};
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::divergence::BINS;
 
-/// Figures of a prediction that are watched, by their columns.
-pub(super) const FIGURES: [&str; 10] = [
+/// Watched metrics of a prediction, by column.
+pub(super) const METRICS: [&str; 10] = [
     "text_chars",
     "summary_chars",
     "compression_ratio",
@@ -19,16 +19,16 @@ pub(super) const FIGURES: [&str; 10] = [
     "rougeL",
     "bleu",
 ];
-/// Embeddings that are watched, by their cosine distance to the mean of the baseline.
+/// Watched embeddings. Their metric is the cosine distance to the mean of the baseline.
 pub(super) const EMBEDDINGS: [&str; 2] = ["text_embedding", "summary_embedding"];
 
-/// Successful predictions of a model in a window.
+/// Succeeded predictions of a model in a window.
 const PREDICTIONS: &str = "FROM predictions
     WHERE outcome = 'succeeded' AND model = {model:String}
         AND finished_at >= fromUnixTimestamp64Milli({from:Int64}, 'UTC')
         AND finished_at < fromUnixTimestamp64Milli({to:Int64}, 'UTC')";
 
-/// Milliseconds since 1970 at which a window begins, and before which it ends.
+/// A window in milliseconds since 1970: `from` inclusive, `to` exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) from: i64,
@@ -51,9 +51,9 @@ pub(super) struct Baseline {
     pub(super) pinned_at: i64,
 }
 
-/// A row of `drift_days`. The day is counted from 1970.
+/// A row of `drift_days`. `day` counts from 1970.
 #[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
-pub(super) struct Day {
+pub(super) struct DriftDay {
     pub(super) day: u16,
     pub(super) model: String,
     pub(super) metric: String,
@@ -67,9 +67,9 @@ pub(super) struct Day {
     pub(super) computed_at: i64,
 }
 
-/// Mean, deviation and deciles of a window.
+/// Row count, mean, deviation and deciles of a window.
 #[derive(Debug, Clone, Row, Deserialize)]
-pub(super) struct Moments {
+pub(super) struct WindowStats {
     pub(super) rows: u64,
     pub(super) mean: f64,
     pub(super) deviation: f64,
@@ -84,7 +84,7 @@ struct Centroid {
 
 /// A day of a window, in the bins of a baseline.
 #[derive(Debug, Clone, Row, Deserialize)]
-pub(super) struct Binned {
+pub(super) struct BinnedDay {
     pub(super) day: u16,
     pub(super) rows: u64,
     pub(super) mean: f64,
@@ -92,7 +92,7 @@ pub(super) struct Binned {
     pub(super) counts: Vec<u64>,
 }
 
-/// The watched number of each prediction, as `x`.
+/// Returns a query for the metric of each prediction, as `x`.
 fn numbers(metric: &str) -> String {
     if EMBEDDINGS.contains(&metric) {
         format!(
@@ -107,16 +107,16 @@ fn numbers(metric: &str) -> String {
     }
 }
 
-/// Models with the day of their first prediction.
+/// Returns every model with the day of its first prediction.
 pub(super) async fn models(client: &Client) -> Result<Vec<(String, u16)>> {
     let sql = "SELECT model, toUInt16(min(toDate(finished_at))) FROM prediction_versions
         WHERE model != '' AND outcome = 'succeeded' GROUP BY model ORDER BY model";
     client.query_raw(sql).fetch_all().await
 }
 
-/// The mean vector of an embedding in a window; empty when there is none.
+/// Returns the mean vector of an embedding in a window, or an empty one without data.
 pub(super) async fn centroid(client: &Client, metric: &str, model: &str, window: Window) -> Result<Vec<f64>> {
-    // A model of another width may have served under the same name: the widest counts.
+    // Models of different widths may have served under the same name. The widest counts.
     let sql = format!(
         "SELECT avgForEach(e) AS centroid FROM (SELECT arrayMap(x -> toFloat64(x), {metric}) AS e {PREDICTIONS} AND length(e) > 0)
          WHERE length(e) = (SELECT max(length({metric})) {PREDICTIONS})"
@@ -126,14 +126,14 @@ pub(super) async fn centroid(client: &Client, metric: &str, model: &str, window:
     Ok(query.fetch_one::<Centroid>().await?.centroid)
 }
 
-/// Mean, deviation and deciles of a figure in a window.
-pub(super) async fn moments(
+/// Returns row count, mean, deviation and deciles of a metric in a window.
+pub(super) async fn window_stats(
     client: &Client,
     metric: &str,
     model: &str,
     window: Window,
     centroid: &[f64],
-) -> Result<Moments> {
+) -> Result<WindowStats> {
     let levels: Vec<String> = (1..BINS)
         .map(|bin| format!("{}", bin as f64 / BINS as f64))
         .collect();
@@ -155,8 +155,12 @@ pub(super) async fn moments(
         .await
 }
 
-/// The days of a window in the bins of a baseline.
-pub(super) async fn binned(client: &Client, baseline: &Baseline, window: Window) -> Result<Vec<Binned>> {
+/// Returns the days of a window, in the bins of a baseline.
+pub(super) async fn binned_days(
+    client: &Client,
+    baseline: &Baseline,
+    window: Window,
+) -> Result<Vec<BinnedDay>> {
     let sql = format!(
         "SELECT toUInt16(toDate(finished_at)) AS day, count() AS rows, avg(x) AS mean,
             if(rows > 1, stddevSampStable(x), 0) AS deviation,
@@ -179,7 +183,7 @@ pub(super) async fn binned(client: &Client, baseline: &Baseline, window: Window)
         .await
 }
 
-/// Every pinned baseline.
+/// Returns every baseline.
 pub(super) async fn baselines(client: &Client) -> Result<Vec<Baseline>> {
     client
         .query("SELECT ?fields FROM drift_baselines FINAL ORDER BY model, metric")
@@ -187,7 +191,7 @@ pub(super) async fn baselines(client: &Client) -> Result<Vec<Baseline>> {
         .await
 }
 
-/// Stores rows of one of the two tables.
+/// Inserts rows into one of the two tables.
 pub(super) async fn insert<T>(client: &Client, table: &str, rows: &[T]) -> Result<()>
 where
     T: clickhouse::RowOwned + clickhouse::RowWrite,

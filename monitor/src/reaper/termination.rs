@@ -25,28 +25,28 @@ use crate::{dead_letter, metrics};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReapError {
     /// A stream did not confirm a message.
-    #[error("{what}: {source}")]
+    #[error("{operation}: {source}")]
     Publish {
-        /// The message.
-        what: &'static str,
+        /// The attempted operation.
+        operation: &'static str,
         source: PublishError,
     },
     /// JetStream failed to return, list or delete messages.
-    #[error("{what}: {source}")]
+    #[error("{operation}: {source}")]
     JetStream {
         /// The attempted operation.
-        what: &'static str,
+        operation: &'static str,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 /// Wraps an error of JetStream.
-pub(crate) fn jetstream_error<E>(what: &'static str) -> impl FnOnce(E) -> ReapError
+pub(crate) fn jetstream_error<E>(operation: &'static str) -> impl FnOnce(E) -> ReapError
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     move |source| ReapError::JetStream {
-        what,
+        operation,
         source: source.into(),
     }
 }
@@ -107,7 +107,7 @@ impl Reaper {
             dead_letter::publish(&self.jetstream, &dead_task(raw.subject), &id, letter)
                 .await
                 .map_err(|source| ReapError::Publish {
-                    what: "a dead letter",
+                    operation: "publish the dead letter",
                     source,
                 })?;
         }
@@ -137,7 +137,7 @@ impl Reaper {
         webhooks::announce_end(&self.jetstream, &record)
             .await
             .map_err(|source| ReapError::Publish {
-                what: "the webhook of a job",
+                operation: "announce the webhook",
                 source,
             })?;
         let sent = match self.publish(message, &record, earlier).await {
@@ -164,7 +164,7 @@ impl Reaper {
                 self.was_finished_by_a_worker(&record).await
             }
             Err(source) => Err(ReapError::Publish {
-                what: "a result",
+                operation: "publish the result",
                 source,
             }),
         }

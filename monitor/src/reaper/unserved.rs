@@ -50,7 +50,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Since when terminate_each model and lane has been unserved.
+/// Since when each model and lane has been unserved.
 #[derive(Debug, Default)]
 struct UnservedSince(HashMap<(Token, Lane), Instant>);
 
@@ -61,7 +61,7 @@ impl UnservedSince {
         now.duration_since(since)
     }
 
-    /// Forgets all others.
+    /// Forgets every model and lane that is not in `seen`.
     fn retain(&mut self, seen: &HashSet<(Token, Lane)>) {
         self.0.retain(|key, _| seen.contains(key));
     }
@@ -130,8 +130,8 @@ async fn sweep(
                 }
                 Ok(job) if serving.is_live(&job.model, job.lane) => Ok(()),
                 Ok(job) => {
-                    let may_come_back = serving.serves(&job.model, job.lane);
-                    let grace = if may_come_back { absent_grace } else { grace };
+                    let may_return = serving.serves(&job.model, job.lane);
+                    let grace = if may_return { absent_grace } else { grace };
                     let unserved_time = unserved_since.unserved_for(&job.model, job.lane, Instant::now());
                     unserved.insert((job.model.clone(), job.lane));
                     let now = clock::now();

@@ -1,4 +1,4 @@
-//! A prediction that was made elsewhere, as a result like every other.
+//! Predictions made elsewhere, stored as results.
 
 use std::collections::BTreeMap;
 
@@ -9,45 +9,48 @@ use precis_schemas::job::{Channel, JobLimits};
 use precis_schemas::result::{ModelRef, Sizes, Timings};
 use precis_schemas::{GenerationParams, JobId, JobResult, Lane, Outcome, Task, Token, headers, subject};
 
-use super::state::Service;
+use super::state::RestState;
 
-/// The key of [`JobResult::metadata`] under which the given source stands.
+/// Key of [`JobResult::metadata`] that holds the source.
 const MODEL_SOURCE: &str = "model_source";
 /// Longest name of a source, in characters.
 const MAX_SOURCE_CHARS: usize = 64;
 
-/// A prediction that was made elsewhere.
+/// A prediction made elsewhere.
 #[derive(Debug, Clone)]
-pub(super) struct External {
+pub(super) struct ExternalPrediction {
     pub(super) article: String,
     pub(super) summary: String,
     pub(super) target: Option<String>,
-    /// Who made it, such as `Other` or `Lambda`.
+    /// The program that made it, such as `Other` or `Lambda`.
     pub(super) source: String,
-    /// Whether it is also to go to Arize.
+    /// Whether to forward it to Arize.
     pub(super) send_arize: bool,
 }
 
-impl External {
-    /// Checks what can be checked. `place` names the prediction in messages.
-    pub(super) fn validate(&self, place: &str, limits: &JobLimits) -> Result<(), Refusal> {
+impl ExternalPrediction {
+    /// Validates the prediction. `name` names it in messages.
+    ///
+    /// # Errors
+    /// When a text is empty or too long, or the source is too long.
+    pub(super) fn validate(&self, name: &str, limits: &JobLimits) -> Result<(), Refusal> {
         if self.article.trim().is_empty() {
             return Err(Refusal::new(
                 ErrorCode::EmptyText,
-                format!("{place}: the article is empty or only white space"),
+                format!("{name}: the article is empty or only white space"),
             ));
         }
         let target = self.target.as_deref().unwrap_or_default();
-        for (what, text, most) in [
+        for (field, text, max) in [
             ("the article", self.article.as_str(), limits.max_text_chars),
             ("the summary", &self.summary, limits.max_reference_chars),
             ("the target", target, limits.max_reference_chars),
         ] {
             let chars = text.chars().count();
-            if chars > most {
+            if chars > max {
                 return Err(Refusal::new(
                     ErrorCode::TextTooLong,
-                    format!("{place}: {what} has {chars} characters; {most} are allowed"),
+                    format!("{name}: {field} has {chars} characters; {max} are allowed"),
                 ));
             }
         }
@@ -60,7 +63,7 @@ impl External {
         Ok(())
     }
 
-    /// The result of this id, on the account of `tenant`, that ended at `at`.
+    /// Converts the prediction into the result `id` of `tenant`, finished at `at`.
     pub(super) fn into_result(self, id: JobId, tenant: Token, at: Timestamp) -> JobResult {
         let chars = |text: &str| text.chars().count() as u64;
         let target = self.target.filter(|target| !target.trim().is_empty());
@@ -104,19 +107,18 @@ impl External {
     }
 }
 
-/// The channel of this name in any case, else the one for everything else.
+/// Returns the channel with this name, ignoring case, or `Other`.
 fn channel_of(source: &str) -> Channel {
     source.to_ascii_lowercase().parse().unwrap_or(Channel::Other)
 }
 
-/// Stores a result so that the first of its id wins; a repeated one is no error.
-pub(super) async fn publish(service: &Service, result: &JobResult) -> Result<(), Refusal> {
-    let body = serde_json::to_vec(result).map_err(|error| {
-        Refusal::new(
-            ErrorCode::Internal,
-            format!("a result that can't be written: {error}"),
-        )
-    })?;
+/// Publishes a result so that the first one with its id wins. A repeated one is no error.
+///
+/// # Errors
+/// When the queue is unavailable or the result is too large.
+pub(super) async fn publish(service: &RestState, result: &JobResult) -> Result<(), Refusal> {
+    let body = serde_json::to_vec(result)
+        .map_err(|error| Refusal::new(ErrorCode::Internal, format!("result not serialized: {error}")))?;
     let message = async_nats::jetstream::message::PublishMessage::build()
         .header(headers::EXPECTED_LAST_SUBJECT_SEQUENCE, "0")
         .payload(body.into());
@@ -130,10 +132,10 @@ pub(super) async fn publish(service: &Service, result: &JobResult) -> Result<(),
         PublishFailure::NotFirst => Ok(()),
         PublishFailure::TooLarge => Err(Refusal::new(
             ErrorCode::BodyTooLarge,
-            "the prediction is larger than the queue takes",
+            "the prediction exceeds the queue's maximum message size",
         )),
         _ => {
-            tracing::warn!(%error, "a prediction could not be stored");
+            tracing::warn!(%error, "logged prediction not stored");
             Err(unavailable())
         }
     }
@@ -142,7 +144,7 @@ pub(super) async fn publish(service: &Service, result: &JobResult) -> Result<(),
 fn unavailable() -> Refusal {
     Refusal::new(
         ErrorCode::QueueUnavailable,
-        "the queue can't be reached at the moment",
+        "the queue is unavailable; try again later",
     )
 }
 
@@ -150,8 +152,8 @@ fn unavailable() -> Refusal {
 mod tests {
     use super::*;
 
-    fn external(source: &str) -> External {
-        External {
+    fn external(source: &str) -> ExternalPrediction {
+        ExternalPrediction {
             article: "It rained all day.".into(),
             summary: "It rained.".into(),
             target: Some("Rain.".into()),
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_a_channel_when_it_has_the_name_of_one() {
+    fn a_source_named_like_a_channel_sets_the_channel() {
         assert_eq!(channel_of("Local"), Channel::Local);
         let result = external("Other").into_result(
             JobId::generate(),
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_empty_is_refused_by_its_place() {
+    fn empty_and_too_long_texts_are_rejected_by_name() {
         let limits = JobLimits {
             max_text_chars: 20,
             max_reference_chars: 12,

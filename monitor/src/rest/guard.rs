@@ -1,5 +1,5 @@
-//! Who may use the monitoring service: with keys in the configuration their holders, each on its tenant's account, as at
-//! the gateway; without, everybody who reaches it.
+//! Access to the monitoring service. With API keys in the configuration, each request needs one and acts for its
+//! tenant, as at the gateway. Without keys, every request is allowed.
 
 use std::sync::Arc;
 
@@ -11,39 +11,41 @@ use precis_runtime::config::{AccessConfig, KeyHash};
 use precis_runtime::keys;
 use precis_schemas::{ErrorCode, Token};
 
-use super::problem::Refused;
+use super::problem::ProblemResponse;
 
-/// Account of requests where there are no keys.
+/// Tenant of requests when no keys are configured.
 const PUBLIC: &str = "public";
 
-/// Whoever sent a request.
+/// The client of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller {
-    key_of: Option<Token>,
+    tenant_of_key: Option<Token>,
 }
 
 impl Caller {
-    /// On whose account a prediction is that the caller logs.
+    /// Returns the tenant that logged predictions belong to.
     pub(super) fn tenant(&self) -> Token {
-        self.key_of.clone().unwrap_or_else(|| Token::sanitized(PUBLIC))
+        self.tenant_of_key
+            .clone()
+            .unwrap_or_else(|| Token::sanitized(PUBLIC))
     }
 
-    /// The tenant whose predictions alone the caller sees; empty: those of all.
+    /// Returns the tenant whose predictions the caller may see, or `""` for all.
     pub(super) fn sees(&self) -> &str {
-        self.key_of.as_ref().map_or("", Token::as_str)
+        self.tenant_of_key.as_ref().map_or("", Token::as_str)
     }
 }
 
-/// The keys, each with its tenant.
+/// The API keys with their tenants.
 #[derive(Debug, Default)]
 pub(crate) struct Guard {
     keys: Vec<(KeyHash, Token)>,
 }
 
 impl Guard {
-    /// A guard with these settings.
+    /// Creates the guard.
     pub(crate) fn new(settings: &AccessConfig) -> Self {
-        // Checked with the configuration, so that nothing is replaced here.
+        // Names were validated with the configuration, so nothing is replaced here.
         let keys = settings.keys.iter();
         Self {
             keys: keys
@@ -52,26 +54,26 @@ impl Guard {
         }
     }
 
-    /// Who calls; none when a key is needed and there is none, or it is not known.
+    /// Returns the caller, or `None` if a key is needed and missing or unknown.
     fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
         if self.keys.is_empty() {
-            return Some(Caller { key_of: None });
+            return Some(Caller { tenant_of_key: None });
         }
         let known = self.keys.iter().map(|(hash, tenant)| (hash, tenant));
         keys::holder(keys::presented(headers)?, known).map(|tenant| Caller {
-            key_of: Some(tenant.clone()),
+            tenant_of_key: Some(tenant.clone()),
         })
     }
 }
 
-/// Lets a request through with its [`Caller`], or refuses it.
+/// Passes a request on with its [`Caller`], or rejects it.
 pub(super) async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     if let Some(caller) = guard.caller(request.headers()) {
         request.extensions_mut().insert(caller);
         return next.run(request).await;
     }
     let message = "this route needs an API key: send `Authorization: Bearer …` or `X-Api-Key: …`";
-    let mut response = Refused::new(ErrorCode::Unauthorized, message).into_response();
+    let mut response = ProblemResponse::new(ErrorCode::Unauthorized, message).into_response();
     let challenge = HeaderValue::from_static("Bearer realm=\"precis\"");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     response
@@ -85,13 +87,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_needed_where_there_are_keys_and_shows_its_tenant_alone() {
+    fn configured_keys_are_required_and_limited_to_their_tenant() {
         let headers = |name: &'static str, value: &'static str| {
             HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
         };
         let open = Guard::default();
-        let anybody = open.caller(&HeaderMap::new()).unwrap();
-        assert_eq!((anybody.tenant().as_str(), anybody.sees()), ("public", ""));
+        let caller = open.caller(&HeaderMap::new()).unwrap();
+        assert_eq!((caller.tenant().as_str(), caller.sees()), ("public", ""));
         // SHA-256 of `test`.
         let text = "[[access.keys]]\nname = 'a'\ntenant = 'news'\n\
             hash = 'sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'";

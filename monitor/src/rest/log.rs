@@ -1,4 +1,4 @@
-//! `POST /log/online` and `POST /log/batch`: predictions that were made elsewhere.
+//! `POST /log/online` and `POST /log/batch`: log predictions made elsewhere.
 
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -8,55 +8,55 @@ use precis_runtime::clock;
 use precis_schemas::{ErrorCode, JobId};
 use serde::Deserialize;
 
-use super::external::{External, publish};
+use super::external::{ExternalPrediction, publish};
 use super::guard::Caller;
-use super::problem::Refused;
-use super::state::Service;
+use super::problem::ProblemResponse;
+use super::state::RestState;
 
-/// Most predictions of one batch.
+/// Most predictions in one batch.
 const MAX_BATCH: usize = 10_000;
-/// Publishes on their way at a time.
-const IN_FLIGHT: usize = 64;
+/// Most concurrent publishes.
+const PUBLISH_CONCURRENCY: usize = 64;
 
-fn other() -> String {
+fn default_source() -> String {
     "Other".into()
 }
 
-/// Body of `POST /log/online`. What else is in it is ignored, as the service that this one replaces did.
+/// Body of `POST /log/online`. Unknown fields are ignored, as in the service that this one replaces.
 #[derive(Debug, Deserialize)]
-pub(super) struct Online {
+pub(super) struct OnlineBody {
     article: String,
     summ: String,
     #[serde(default)]
     target: Option<String>,
-    #[serde(default = "other")]
+    #[serde(default = "default_source")]
     model_source: String,
-    /// Also to Arize, if the deployment forwards predictions there.
+    /// Forward to Arize, if that is configured.
     #[serde(default)]
     send_arize: bool,
 }
 
-/// Body of `POST /log/batch`; see [`Online`].
+/// Body of `POST /log/batch`; see [`OnlineBody`].
 #[derive(Debug, Deserialize)]
-pub(super) struct Batch {
+pub(super) struct BatchBody {
     articles: Vec<String>,
     summs: Vec<String>,
     #[serde(default)]
     targets: Option<Vec<Option<String>>>,
-    #[serde(default = "other")]
+    #[serde(default = "default_source")]
     model_source: String,
     #[serde(default)]
     send_arize: bool,
 }
 
-/// Takes a prediction; `1` as soon as the stream has it.
+/// Logs a prediction. Returns `1` once the stream has it.
 pub(super) async fn online(
-    State(service): State<Service>,
+    State(service): State<RestState>,
     Extension(caller): Extension<Caller>,
-    body: Result<Json<Online>, JsonRejection>,
-) -> Result<Json<u8>, Refused> {
+    body: Result<Json<OnlineBody>, JsonRejection>,
+) -> Result<Json<u8>, ProblemResponse> {
     let Json(body) = body?;
-    let one = External {
+    let one = ExternalPrediction {
         article: body.article,
         summary: body.summ,
         target: body.target,
@@ -72,36 +72,36 @@ pub(super) async fn online(
     Ok(Json(1))
 }
 
-/// Takes predictions: all of them or, when one can't be taken, none. `1` as soon as the stream has them.
+/// Logs all predictions, or none if one is invalid. Returns `1` once the stream has them.
 pub(super) async fn batch(
-    State(service): State<Service>,
+    State(service): State<RestState>,
     Extension(caller): Extension<Caller>,
-    body: Result<Json<Batch>, JsonRejection>,
-) -> Result<Json<u8>, Refused> {
+    body: Result<Json<BatchBody>, JsonRejection>,
+) -> Result<Json<u8>, ProblemResponse> {
     let Json(body) = body?;
     let count = body.articles.len();
     if count > MAX_BATCH {
-        return Err(Refused::new(
+        return Err(ProblemResponse::new(
             ErrorCode::InvalidParameter,
             format!("there are {count} predictions; {MAX_BATCH} are allowed in one batch"),
         ));
     }
-    // An empty list is as good as none.
+    // An empty list means no targets.
     let targets = body.targets.filter(|targets| !targets.is_empty());
     let targets = targets.unwrap_or_else(|| vec![None; count]);
     if body.summs.len() != count || targets.len() != count {
-        return Err(Refused::new(
+        return Err(ProblemResponse::new(
             ErrorCode::InvalidParameter,
             format!(
-                "there are {count} articles, {} summs and {} targets: they must be of equal number",
+                "there are {count} articles, {} summs and {} targets: their numbers must be equal",
                 body.summs.len(),
                 targets.len()
             ),
         ));
     }
     let pairs = body.articles.into_iter().zip(body.summs).zip(targets);
-    let all: Vec<External> = pairs
-        .map(|((article, summary), target)| External {
+    let all: Vec<ExternalPrediction> = pairs
+        .map(|((article, summary), target)| ExternalPrediction {
             article,
             summary,
             target,
@@ -119,7 +119,7 @@ pub(super) async fn batch(
     let service = &service;
     futures::stream::iter(results)
         .map(|result| async move { publish(service, &result).await })
-        .buffer_unordered(IN_FLIGHT)
+        .buffer_unordered(PUBLISH_CONCURRENCY)
         .try_collect::<Vec<()>>()
         .await?;
     Ok(Json(1))

@@ -1,16 +1,16 @@
-//! The monitoring service over HTTP, on `monitor.listen`: predictions of others are logged here, samples drawn, and the
-//! history shown, under the names of the service that this one replaces.
+//! The monitoring service over HTTP, on `monitor.listen`: logs predictions made elsewhere, returns samples, and shows
+//! the history. Routes and fields keep the names of the service that this one replaces.
 //!
-//! | route | what |
+//! | route | purpose |
 //! | --- | --- |
-//! | `POST /db/init` | the schema, the sample pairs, and a sample history |
-//! | `POST /log/online`, `/log/batch` | predictions made elsewhere |
-//! | `GET /sample/pair`, `/sample/pairs` | articles with their reference, at random |
-//! | `GET /history/list`, `/history/count`, `/history/score` | what is kept |
+//! | `POST /db/init` | sets up the schema, loads sample pairs and a sample history |
+//! | `POST /log/online`, `/log/batch` | logs predictions made elsewhere |
+//! | `GET /sample/pair`, `/sample/pairs` | returns random articles with their references |
+//! | `GET /history/list`, `/history/count`, `/history/score` | returns stored predictions, counts and scores |
 //!
-//! With keys in the configuration each of them needs one (`guard.rs`).
+//! If the configuration has API keys, every route needs one (`guard.rs`).
 //!
-//! What is logged goes through the stream of results and the sinks, as every other prediction does.
+//! Logged predictions pass through the stream `RESULTS` and the sinks, like all others.
 
 mod external;
 mod guard;
@@ -28,13 +28,13 @@ use axum::middleware;
 use axum::routing::{get, post};
 use precis_runtime::config::AccessConfig;
 
-pub(crate) use state::Service;
+pub(crate) use state::RestState;
 
-/// Largest body that is read: a batch of articles.
+/// Largest request body: a batch of articles.
 const MAX_BODY_BYTES: usize = 64 << 20;
 
-/// The routes.
-pub(crate) fn routes(service: Service, access: &AccessConfig) -> Router {
+/// Returns the routes.
+pub(crate) fn routes(service: RestState, access: &AccessConfig) -> Router {
     let guard = Arc::new(guard::Guard::new(access));
     Router::new()
         .route("/db/init", post(samples::init))

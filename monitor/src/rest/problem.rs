@@ -1,4 +1,4 @@
-//! Refusals of the monitoring service: RFC 9457 problem details, as the gateway answers them.
+//! Error responses: RFC 9457 problem details, as the gateway returns them.
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -11,23 +11,23 @@ use precis_schemas::rest::Problem;
 
 use crate::database::explain;
 
-/// A request that is refused.
+/// An error response.
 #[derive(Debug)]
-pub(super) struct Refused(pub(super) Refusal);
+pub(super) struct ProblemResponse(pub(super) Refusal);
 
-impl Refused {
+impl ProblemResponse {
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self(Refusal::new(code, message))
     }
 }
 
-impl From<Refusal> for Refused {
+impl From<Refusal> for ProblemResponse {
     fn from(refusal: Refusal) -> Self {
         Self(refusal)
     }
 }
 
-impl From<JsonRejection> for Refused {
+impl From<JsonRejection> for ProblemResponse {
     fn from(rejection: JsonRejection) -> Self {
         let code = match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::BodyTooLarge,
@@ -38,23 +38,23 @@ impl From<JsonRejection> for Refused {
     }
 }
 
-impl From<QueryRejection> for Refused {
+impl From<QueryRejection> for ProblemResponse {
     fn from(rejection: QueryRejection) -> Self {
         Self::new(ErrorCode::InvalidRequest, cut(&rejection.body_text()))
     }
 }
 
-impl From<Error> for Refused {
+impl From<Error> for ProblemResponse {
     fn from(error: Error) -> Self {
-        tracing::warn!(error = explain(&error), "ClickHouse did not answer");
+        tracing::warn!(error = explain(&error), "query to ClickHouse failed");
         Self::new(
             ErrorCode::AnalyticsUnavailable,
-            "the analytics database can't answer at the moment",
+            "the analytics database is unavailable; try again later",
         )
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
         let problem = Problem::from(&self.0);
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -71,7 +71,7 @@ impl IntoResponse for Refused {
     }
 }
 
-/// A message that may quote a whole article, at bounded length.
+/// Returns the first 400 characters of a message, which may quote a whole article.
 fn cut(message: &str) -> String {
     message.chars().take(400).collect()
 }

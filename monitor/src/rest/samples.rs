@@ -1,4 +1,4 @@
-//! `POST /db/init`, `GET /sample/pair`, `GET /sample/pairs`: something to begin with.
+//! `POST /db/init`, `GET /sample/pair`, `GET /sample/pairs`: sample data.
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -10,14 +10,14 @@ use precis_schemas::{ErrorCode, JobId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::external::{External, publish};
+use super::external::{ExternalPrediction, publish};
 use super::guard::Caller;
-use super::problem::Refused;
-use super::state::Service;
+use super::problem::ProblemResponse;
+use super::state::RestState;
 use crate::database::migrate;
 
 const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
-/// Most pairs of one request.
+/// Most pairs in one response.
 const MAX_PAIRS: u32 = 1_000;
 /// Hours between two predictions of the sample history.
 const HISTORY_STEP_HOURS: i64 = 3;
@@ -37,26 +37,26 @@ struct Sample {
 }
 
 fn articles() -> Vec<Article> {
-    // The file is part of the program; a line that can't be read is found by the test below.
+    // The file is compiled in; the test below finds unreadable lines.
     ARTICLES
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect()
 }
 
-/// Sets up the schema and loads the sample pairs and a history of predictions that were never made: the first sentence
-/// of each article, on the past days. To do it again changes nothing.
+/// Sets up the schema, and loads the sample pairs and a sample history: the first sentence of each article as its
+/// summary, over the past days. Repeating it has no effect.
 pub(super) async fn init(
-    State(service): State<Service>,
+    State(service): State<RestState>,
     Extension(caller): Extension<Caller>,
-) -> Result<Json<Value>, Refused> {
+) -> Result<Json<Value>, ProblemResponse> {
     migrate(&service.database, &service.clickhouse)
         .await
         .map_err(|error| {
-            tracing::warn!(%error, "the schema can't be set up");
-            Refused::new(
+            tracing::warn!(%error, "schema not set up");
+            ProblemResponse::new(
                 ErrorCode::AnalyticsUnavailable,
-                "the analytics database can't be set up at the moment",
+                "the analytics database is unavailable; try again later",
             )
         })?;
     let articles = articles();
@@ -78,8 +78,8 @@ pub(super) async fn init(
     ))
 }
 
-/// Stores the sample pairs; how many predictions of the sample history are there.
-async fn load(service: &Service, articles: &[Article]) -> Result<u64, Refused> {
+/// Stores the sample pairs. Returns how many predictions of the sample history are stored.
+async fn load(service: &RestState, articles: &[Article]) -> Result<u64, ProblemResponse> {
     let mut insert = service.database.client.insert::<Sample>("samples").await?;
     for article in articles {
         insert
@@ -100,13 +100,13 @@ async fn load(service: &Service, articles: &[Article]) -> Result<u64, Refused> {
     Ok(known)
 }
 
-/// What the sample history is made of. The ids are always the same: whoever is second finds them taken.
-fn history(articles: &[Article], now: Timestamp) -> Vec<(JobId, External, Timestamp)> {
+/// Returns the sample history. The ids are fixed, so a concurrent second call stores nothing.
+fn history(articles: &[Article], now: Timestamp) -> Vec<(JobId, ExternalPrediction, Timestamp)> {
     let one = |(index, article): (usize, &Article)| {
         let id = format!("sample-{index}").parse().ok()?;
         let back = SignedDuration::from_hours(HISTORY_STEP_HOURS * (index as i64 + 1));
         let at = now.checked_sub(back).ok()?;
-        let external = External {
+        let external = ExternalPrediction {
             article: article.article.clone(),
             summary: precis_scoring::first_sentence(&article.article).to_owned(),
             target: Some(article.reference.clone()),
@@ -118,7 +118,7 @@ fn history(articles: &[Article], now: Timestamp) -> Vec<(JobId, External, Timest
     articles.iter().enumerate().filter_map(one).collect()
 }
 
-async fn draw(service: &Service, count: u32) -> Result<Vec<Sample>, Refused> {
+async fn draw(service: &RestState, count: u32) -> Result<Vec<Sample>, ProblemResponse> {
     let query = service
         .database
         .client
@@ -128,16 +128,16 @@ async fn draw(service: &Service, count: u32) -> Result<Vec<Sample>, Refused> {
         .in_time(async { Ok(query.fetch_all::<Sample>().await?) })
         .await?;
     if drawn.is_empty() {
-        return Err(Refused::new(
+        return Err(ProblemResponse::new(
             ErrorCode::AnalyticsUnavailable,
-            "there are no samples yet: POST /db/init loads them",
+            "no samples are loaded; load them with POST /db/init",
         ));
     }
     Ok(drawn)
 }
 
-/// An article with its reference, at random.
-pub(super) async fn pair(State(service): State<Service>) -> Result<Json<Value>, Refused> {
+/// Returns a random article with its reference.
+pub(super) async fn pair(State(service): State<RestState>) -> Result<Json<Value>, ProblemResponse> {
     let drawn = draw(&service, 1).await?;
     let one = drawn
         .first()
@@ -147,19 +147,19 @@ pub(super) async fn pair(State(service): State<Service>) -> Result<Json<Value>, 
 
 /// Query of `GET /sample/pairs`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Pairs {
+pub(super) struct PairsQuery {
     num_sample: Option<u32>,
 }
 
-/// Articles with their references, at random; as many as there are, at most.
+/// Returns random articles with their references, at most as many as are loaded.
 pub(super) async fn pairs(
-    State(service): State<Service>,
-    query: Result<Query<Pairs>, QueryRejection>,
-) -> Result<Json<Value>, Refused> {
+    State(service): State<RestState>,
+    query: Result<Query<PairsQuery>, QueryRejection>,
+) -> Result<Json<Value>, ProblemResponse> {
     let Query(query) = query?;
     let count = query.num_sample.unwrap_or(10);
     if !(1..=MAX_PAIRS).contains(&count) {
-        return Err(Refused::new(
+        return Err(ProblemResponse::new(
             ErrorCode::InvalidParameter,
             format!("num_sample must be 1 to {MAX_PAIRS}"),
         ));
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_sample_is_read_and_has_its_place_in_the_history() {
+    fn every_sample_is_readable_and_part_of_the_history() {
         let articles = articles();
         assert_eq!(articles.len(), ARTICLES.lines().count());
         let history = history(&articles, clock::now());

@@ -32,7 +32,7 @@ pub(crate) trait Insert {
     fn mark(&self, rows: &[PredictionRow]) -> impl Future<Output = Result<(), InsertError>> + Send;
 }
 
-/// A block and its progress. [`Block::settle`] can be repeated until it succeeds.
+/// A block and its progress. [`Block::insert_into`] can be repeated until it succeeds.
 #[derive(Debug)]
 pub(crate) struct Block {
     /// What the rows are made of. Tokens start with it.
@@ -119,7 +119,7 @@ impl Block {
     ///
     /// # Errors
     /// When the table is unavailable. Rows that are stored by then are not inserted again.
-    pub(crate) async fn settle(&mut self, table: &impl Insert) -> Result<(), InsertError> {
+    pub(crate) async fn insert_into(&mut self, table: &impl Insert) -> Result<(), InsertError> {
         self.remove_stored(table).await?;
         while let Some(part) = self.open.last().cloned() {
             let token = token(self.kind, &self.positions[part.clone()]);
@@ -245,16 +245,16 @@ mod tests {
         }
     }
 
-    fn settle(block: &mut Block, table: &Table) -> Result<(), InsertError> {
+    fn insert(block: &mut Block, table: &Table) -> Result<(), InsertError> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(block.settle(table))
+        runtime.block_on(block.insert_into(table))
     }
 
     #[test]
     fn a_block_is_one_insert_and_an_empty_block_is_none() {
         let table = Table::default();
-        settle(&mut block(1..9), &table).unwrap();
-        settle(&mut block(1..1), &table).unwrap();
+        insert(&mut block(1..9), &table).unwrap();
+        insert(&mut block(1..1), &table).unwrap();
         assert_eq!(table.tokens.lock().unwrap().len(), 1);
         assert_eq!(*table.stored.lock().unwrap(), (1..9).collect::<Vec<_>>());
     }
@@ -266,9 +266,9 @@ mod tests {
             ..Table::default()
         };
         let mut block = block(1..9);
-        assert!(settle(&mut block, &table).is_err());
-        assert!(settle(&mut block, &table).is_err());
-        settle(&mut block, &table).unwrap();
+        assert!(insert(&mut block, &table).is_err());
+        assert!(insert(&mut block, &table).is_err());
+        insert(&mut block, &table).unwrap();
         let tokens: BTreeSet<String> = table.tokens.into_inner().unwrap().into_iter().collect();
         assert_eq!(tokens.len(), 1);
     }
@@ -277,7 +277,7 @@ mod tests {
     fn minutes_are_marked_again_only_after_a_failure() {
         let marked = |table: Table| {
             let mut block = block(1..9);
-            while settle(&mut block, &table).is_err() {}
+            while insert(&mut block, &table).is_err() {}
             table.marked.into_inner().unwrap()
         };
         assert_eq!(marked(Table::default()), 0);
@@ -298,8 +298,8 @@ mod tests {
         let table = Table::default();
         let stored = block(1..4).rows;
         let mut block = Block::of_versions("references", vec![], vec![]).with_unmarked(stored);
-        settle(&mut block, &table).unwrap();
-        settle(&mut block, &table).unwrap();
+        insert(&mut block, &table).unwrap();
+        insert(&mut block, &table).unwrap();
         assert_eq!(*table.marked.lock().unwrap(), 3);
         assert!(table.stored.into_inner().unwrap().is_empty());
     }
@@ -323,7 +323,7 @@ mod tests {
                 already_stored: already_stored.iter().copied().collect(),
                 ..Table::default()
             };
-            settle(&mut block(1..9), &table).unwrap();
+            insert(&mut block(1..9), &table).unwrap();
             let fresh: Vec<u64> = (1..9)
                 .filter(|sequence| !already_stored.contains(sequence))
                 .collect();
@@ -341,9 +341,9 @@ mod tests {
             let table = Table { poison: poison.clone(), failures: Mutex::new(failures), ..Table::default() };
             let mut block = block(0..count);
             for _ in 0..failures {
-                prop_assert!(settle(&mut block, &table).is_err());
+                prop_assert!(insert(&mut block, &table).is_err());
             }
-            settle(&mut block, &table).unwrap();
+            insert(&mut block, &table).unwrap();
             let rejected: Vec<u64> = block.rejected().iter().map(|(index, _)| *index as u64).collect();
             let expected: Vec<u64> = poison.iter().copied().filter(|sequence| *sequence < count).collect();
             prop_assert_eq!(rejected, expected);

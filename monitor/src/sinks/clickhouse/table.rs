@@ -93,7 +93,7 @@ impl PredictionTable {
         loop {
             // Checked before the attempt, so that one more attempt follows the start of shutdown.
             let last = stop.is_cancelled();
-            match block.settle(self).await {
+            match block.insert_into(self).await {
                 Ok(()) => {
                     if !readiness.get() {
                         tracing::info!("ClickHouse accepts rows again");

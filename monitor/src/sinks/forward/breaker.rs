@@ -20,7 +20,7 @@ pub(crate) struct Breaker {
 }
 
 impl Breaker {
-    /// Creates a closed circuit that opens for `open_for`.
+    /// Creates a closed circuit.
     pub(crate) fn new(open_for: Duration) -> Self {
         Self {
             backoff: Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY),

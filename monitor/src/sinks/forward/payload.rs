@@ -71,7 +71,7 @@ impl<'a> Payload<'a> {
         self.open.is_empty() && self.known.is_empty()
     }
 
-    /// Sends the next requests. Returns the outcomes of items by index, and the delay before the next send_round if the
+    /// Sends the next requests. Returns the outcomes of items by index, and the delay before the next round if the
     /// target is unavailable.
     ///
     /// Halves a rejected request until single items are left, so that a bad item rejects no other.
@@ -130,7 +130,7 @@ impl<'a> Payload<'a> {
         (outcomes, delay)
     }
 
-    /// Takes as many requests as may run at once, or a single item if the last send_round failed.
+    /// Takes as many requests as may run at once, or a single item if the last round failed.
     fn next_requests(&mut self, target: &impl Target, single_item: bool) -> Vec<Vec<usize>> {
         if !single_item {
             let count = target.concurrency().min(self.open.len());
