@@ -35,13 +35,13 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let closing = CancellationToken::new();
     let connection = Arc::new(OnceLock::new());
-    let service = rest::Service {
+    let state = rest::RestState {
         queue: Arc::clone(&connection),
         database: Database::new(&context.config.clickhouse),
         clickhouse: context.config.clickhouse.clone(),
         limits: context.config.limits.job(),
     };
-    let routes = admin::routes(readiness.clone()).merge(rest::routes(service, &context.config.access));
+    let routes = admin::routes(readiness.clone()).merge(rest::routes(state, &context.config.access));
     let server = tokio::spawn(admin::serve(listener, routes, closing.clone()));
     tracing::info!(listen = %context.config.monitor.listen, "monitor started");
     let outcome = Box::pin(work(&context, &readiness, &connection)).await;

@@ -116,14 +116,14 @@ fn channel_of(source: &str) -> Channel {
 ///
 /// # Errors
 /// When the queue is unavailable or the result is too large.
-pub(super) async fn publish(service: &RestState, result: &JobResult) -> Result<(), Refusal> {
+pub(super) async fn publish(state: &RestState, result: &JobResult) -> Result<(), Refusal> {
     let body = serde_json::to_vec(result)
         .map_err(|error| Refusal::new(ErrorCode::Internal, format!("result not serialized: {error}")))?;
     let message = async_nats::jetstream::message::PublishMessage::build()
         .header(headers::EXPECTED_LAST_SUBJECT_SEQUENCE, "0")
         .payload(body.into());
     let subject = subject::result_of(&result.id);
-    let queue = service.queue.get().ok_or_else(unavailable)?;
+    let queue = state.queue.get().ok_or_else(unavailable)?;
     let sent = async { queue.jetstream.send_publish(subject, message).await?.await };
     let Err(error) = sent.await else {
         return Ok(());

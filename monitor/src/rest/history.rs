@@ -98,7 +98,7 @@ fn parse_time(name: &str, text: &str) -> Result<Timestamp, ProblemResponse> {
 
 /// Returns the latest predictions.
 pub(super) async fn list(
-    State(service): State<RestState>,
+    State(state): State<RestState>,
     Extension(caller): Extension<Caller>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, ProblemResponse> {
@@ -111,7 +111,7 @@ pub(super) async fn list(
         ));
     }
     rows(
-        &service,
+        &state,
         &caller,
         HISTORY_LIST,
         &[("num_record", count.to_string())],
@@ -121,38 +121,38 @@ pub(super) async fn list(
 
 /// Counts predictions by source and hour, day or month.
 pub(super) async fn count(
-    State(service): State<RestState>,
+    State(state): State<RestState>,
     Extension(caller): Extension<Caller>,
     query: Result<Query<WindowQuery>, QueryRejection>,
 ) -> Result<Response, ProblemResponse> {
     let values = query?.values(clock::now())?;
-    rows(&service, &caller, HISTORY_COUNT, &values).await
+    rows(&state, &caller, HISTORY_COUNT, &values).await
 }
 
 /// Returns scores by hour, day or month.
 pub(super) async fn score(
-    State(service): State<RestState>,
+    State(state): State<RestState>,
     Extension(caller): Extension<Caller>,
     query: Result<Query<WindowQuery>, QueryRejection>,
 ) -> Result<Response, ProblemResponse> {
     let values = query?.values(clock::now())?;
-    rows(&service, &caller, HISTORY_SCORE, &values).await
+    rows(&state, &caller, HISTORY_SCORE, &values).await
 }
 
 /// Runs a query. Returns its rows as a JSON array of objects.
 async fn rows(
-    service: &RestState,
+    state: &RestState,
     caller: &Caller,
     sql: &str,
     values: &[(&str, String)],
 ) -> Result<Response, ProblemResponse> {
-    let mut query = service
+    let mut query = state
         .database
         .client
         .query_raw(sql)
         .with_setting(
             "max_execution_time",
-            service.clickhouse.query_timeout_seconds.to_string(),
+            state.clickhouse.query_timeout_seconds.to_string(),
         )
         .with_setting("output_format_json_array_of_rows", "1")
         .with_setting("output_format_json_quote_64bit_integers", "0")
@@ -174,7 +174,7 @@ async fn rows(
         }
         Ok(body.freeze())
     };
-    let body = service.in_time(read).await?;
+    let body = state.in_time(read).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 

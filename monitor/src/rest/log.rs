@@ -51,7 +51,7 @@ pub(super) struct BatchBody {
 
 /// Logs a prediction. Returns `1` once the stream has it.
 pub(super) async fn online(
-    State(service): State<RestState>,
+    State(state): State<RestState>,
     Extension(caller): Extension<Caller>,
     body: Result<Json<OnlineBody>, JsonRejection>,
 ) -> Result<Json<u8>, ProblemResponse> {
@@ -63,9 +63,9 @@ pub(super) async fn online(
         source: body.model_source,
         send_arize: body.send_arize,
     };
-    one.validate("the prediction", &service.limits)?;
+    one.validate("the prediction", &state.limits)?;
     publish(
-        &service,
+        &state,
         &one.into_result(JobId::generate(), caller.tenant(), clock::now()),
     )
     .await?;
@@ -74,7 +74,7 @@ pub(super) async fn online(
 
 /// Logs all predictions, or none if one is invalid. Returns `1` once the stream has them.
 pub(super) async fn batch(
-    State(service): State<RestState>,
+    State(state): State<RestState>,
     Extension(caller): Extension<Caller>,
     body: Result<Json<BatchBody>, JsonRejection>,
 ) -> Result<Json<u8>, ProblemResponse> {
@@ -110,15 +110,15 @@ pub(super) async fn batch(
         })
         .collect();
     for (index, one) in all.iter().enumerate() {
-        one.validate(&format!("prediction {index}"), &service.limits)?;
+        one.validate(&format!("prediction {index}"), &state.limits)?;
     }
     let at = clock::now();
     let results = all
         .into_iter()
         .map(|one| one.into_result(JobId::generate(), caller.tenant(), at));
-    let service = &service;
+    let state = &state;
     futures::stream::iter(results)
-        .map(|result| async move { publish(service, &result).await })
+        .map(|result| async move { publish(state, &result).await })
         .buffer_unordered(PUBLISH_CONCURRENCY)
         .try_collect::<Vec<()>>()
         .await?;

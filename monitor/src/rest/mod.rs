@@ -34,7 +34,7 @@ pub(crate) use state::RestState;
 const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// Returns the routes.
-pub(crate) fn routes(service: RestState, access: &AccessConfig) -> Router {
+pub(crate) fn routes(state: RestState, access: &AccessConfig) -> Router {
     let guard = Arc::new(guard::Guard::new(access));
     Router::new()
         .route("/db/init", post(samples::init))
@@ -47,5 +47,5 @@ pub(crate) fn routes(service: RestState, access: &AccessConfig) -> Router {
         .route("/history/score", get(history::score))
         .layer(middleware::from_fn_with_state(guard, guard::check))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(service)
+        .with_state(state)
 }

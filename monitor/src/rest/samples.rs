@@ -47,10 +47,10 @@ fn articles() -> Vec<Article> {
 /// Sets up the schema, and loads the sample pairs and a sample history: the first sentence of each article as its
 /// summary, over the past days. Repeating it has no effect.
 pub(super) async fn init(
-    State(service): State<RestState>,
+    State(state): State<RestState>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ProblemResponse> {
-    migrate(&service.database, &service.clickhouse)
+    migrate(&state.database, &state.clickhouse)
         .await
         .map_err(|error| {
             tracing::warn!(%error, "schema not set up");
@@ -60,18 +60,14 @@ pub(super) async fn init(
             )
         })?;
     let articles = articles();
-    let known = service.in_time(load(&service, &articles)).await?;
+    let known = state.in_time(load(&state, &articles)).await?;
     let history = if known == 0 {
         history(&articles, clock::now())
     } else {
         vec![]
     };
     for (id, one, at) in &history {
-        publish(
-            &service,
-            &one.clone().into_result(id.clone(), caller.tenant(), *at),
-        )
-        .await?;
+        publish(&state, &one.clone().into_result(id.clone(), caller.tenant(), *at)).await?;
     }
     Ok(Json(
         json!({"samples": articles.len(), "predictions": history.len()}),
@@ -79,8 +75,8 @@ pub(super) async fn init(
 }
 
 /// Stores the sample pairs. Returns how many predictions of the sample history are stored.
-async fn load(service: &RestState, articles: &[Article]) -> Result<u64, ProblemResponse> {
-    let mut insert = service.database.client.insert::<Sample>("samples").await?;
+async fn load(state: &RestState, articles: &[Article]) -> Result<u64, ProblemResponse> {
+    let mut insert = state.database.client.insert::<Sample>("samples").await?;
     for article in articles {
         insert
             .write(&Sample {
@@ -91,7 +87,7 @@ async fn load(service: &RestState, articles: &[Article]) -> Result<u64, ProblemR
             .await?;
     }
     insert.end().await?;
-    let known = service
+    let known = state
         .database
         .client
         .query("SELECT count() FROM prediction_versions WHERE startsWith(job_id, 'sample-')")
@@ -118,13 +114,13 @@ fn history(articles: &[Article], now: Timestamp) -> Vec<(JobId, ExternalPredicti
     articles.iter().enumerate().filter_map(one).collect()
 }
 
-async fn draw(service: &RestState, count: u32) -> Result<Vec<Sample>, ProblemResponse> {
-    let query = service
+async fn draw(state: &RestState, count: u32) -> Result<Vec<Sample>, ProblemResponse> {
+    let query = state
         .database
         .client
         .query("SELECT ?fields FROM samples FINAL ORDER BY rand() LIMIT ?")
         .bind(count);
-    let drawn = service
+    let drawn = state
         .in_time(async { Ok(query.fetch_all::<Sample>().await?) })
         .await?;
     if drawn.is_empty() {
@@ -137,8 +133,8 @@ async fn draw(service: &RestState, count: u32) -> Result<Vec<Sample>, ProblemRes
 }
 
 /// Returns a random article with its reference.
-pub(super) async fn pair(State(service): State<RestState>) -> Result<Json<Value>, ProblemResponse> {
-    let drawn = draw(&service, 1).await?;
+pub(super) async fn pair(State(state): State<RestState>) -> Result<Json<Value>, ProblemResponse> {
+    let drawn = draw(&state, 1).await?;
     let one = drawn
         .first()
         .map(|sample| json!({"article": sample.article, "summ": sample.summ}));
@@ -153,7 +149,7 @@ pub(super) struct PairsQuery {
 
 /// Returns random articles with their references, at most as many as are loaded.
 pub(super) async fn pairs(
-    State(service): State<RestState>,
+    State(state): State<RestState>,
     query: Result<Query<PairsQuery>, QueryRejection>,
 ) -> Result<Json<Value>, ProblemResponse> {
     let Query(query) = query?;
@@ -164,7 +160,7 @@ pub(super) async fn pairs(
             format!("num_sample must be 1 to {MAX_PAIRS}"),
         ));
     }
-    let drawn = draw(&service, count).await?;
+    let drawn = draw(&state, count).await?;
     let (articles, summs): (Vec<String>, Vec<String>) = drawn
         .into_iter()
         .map(|sample| (sample.article, sample.summ))

@@ -84,7 +84,7 @@ async fn traces_for_arize_match_the_captured_headers_and_resource() {
         &sent,
         &["input.value", "output.value"],
     );
-    // ItemScores are evaluations of the span. Late scores are a span below it.
+    // Scores are evaluations of the span. Late scores are a span below it.
     assert_eq!(sent["eval.score_bleu.score"], Any::DoubleValue(27.31));
     let late = spans.last().unwrap();
     let kinds: Vec<_> = spans
