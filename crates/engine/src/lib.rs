@@ -1,5 +1,5 @@
-//! T5 inference for summaries: load a model, tokenize, generate in batches. No network besides the download of a
-//! model, and no queue.
+//! T5 inference for summarization: loads a model, tokenizes, and generates in continuous batches. It knows no queue, and
+//! uses the network only to download a model.
 //!
 //! ```no_run
 //! use precis_engine::{Engine, EngineOptions, GenerateRequest, ModelSource};
@@ -14,27 +14,27 @@
 //! # }
 //! ```
 //!
-//! The parts, from the outside in: `engine` (the public calls), `tokenize`, `batching` (who is decoded when),
-//! `generate` (how tokens are chosen), `model` (the T5 graph), `kernels` (what it computes with on a CPU), `weights`
-//! and `source` (where the numbers come from).
+//! Modules, from the outside in: `engine` (the public calls), `tokenize`, `batching` (which requests are decoded when),
+//! `generate` (how tokens are chosen), `model` (the T5 graph), `kernels` (CPU arithmetic), `weights` and `source` (where
+//! the parameters come from).
 
 mod batching;
 mod clock;
 mod config;
 mod device;
-mod embedded;
 mod engine;
 mod error;
 mod generate;
-mod hub;
+mod info;
 mod inspect;
-/// For benchmarks and tests; not for other use.
+/// Exposed for benchmarks and tests only.
 #[doc(hidden)]
 pub mod kernels;
 mod mapped;
 mod memory;
 mod model;
 mod noop;
+mod options;
 mod sentencepiece;
 mod source;
 mod tokenize;
@@ -44,12 +44,14 @@ pub use batching::{Drafting, Event, Generation, Load};
 pub use candle_nn::Activation;
 pub use config::{Architecture, T5Config};
 pub use device::{DeviceChoice, DeviceError, PrecisionChoice};
-pub use engine::{Engine, EngineOptions, ModelInfo};
+pub use engine::Engine;
 pub use error::{LoadError, Result, RowError};
 pub use generate::{
     Alternative, BatchObserver, EarlyStopping, FinishReason, GenerateRequest, Generated, GenerationParams,
     MAX_BEAMS, MAX_NEW_TOKENS, ParamError, RowDecision, StopRule, Timings,
 };
+pub use info::ModelInfo;
 pub use memory::resident as resident_bytes;
+pub use options::EngineOptions;
 pub use source::{ModelSource, NO_OP, SourceError};
 pub use tokenize::{DEFAULT_PREFIX, Encoded};

@@ -1,21 +1,21 @@
-//! An engine without a model, for benchmarks of what is around the engine: it answers at once with the first sentence
-//! of the text. Its tokens are the text's bytes.
+//! An engine without a model, for benchmarks of the code around the engine. It answers at once with the first sentence
+//! of the text, and its tokens are the text's bytes.
 
 use std::sync::Arc;
 
 use crate::batching::{Batcher, Event, Load, Subscriber};
-use crate::engine::ModelInfo;
 use crate::error::RowError;
 use crate::generate::{
     FinishReason, GenerateRequest, Generated, GenerationDefaults, GenerationParams, Timings,
 };
+use crate::info::ModelInfo;
 use crate::tokenize::{Encoded, Tokenize};
 
-/// Bytes of a text that are looked at.
+/// Maximum bytes of a text that are read.
 const MAX_BYTES: usize = 512;
 const VOCABULARY: usize = 256;
 
-/// Tokens are bytes.
+/// A tokenizer whose tokens are bytes.
 pub(crate) struct Bytes;
 
 impl Tokenize for Bytes {
@@ -39,7 +39,7 @@ impl Tokenize for Bytes {
     }
 }
 
-/// Answers in the call itself: there are no threads, and nothing waits.
+/// A batcher that answers within the call, without threads or a queue.
 pub(crate) struct FirstSentence;
 
 impl Batcher for FirstSentence {
@@ -76,7 +76,7 @@ impl Batcher for FirstSentence {
     }
 }
 
-/// Up to the first full stop that white space follows.
+/// Returns the ids up to the first full stop followed by white space.
 fn first_sentence(ids: &[u32]) -> &[u32] {
     let is_end = |pair: &[u32]| pair[0] == u32::from(b'.') && pair[1] <= u32::from(b' ');
     match ids.windows(2).position(is_end) {
@@ -85,7 +85,7 @@ fn first_sentence(ids: &[u32]) -> &[u32] {
     }
 }
 
-/// What there is to say of it.
+/// Returns the facts of the no-op engine.
 pub(crate) fn info() -> ModelInfo {
     ModelInfo {
         name: "no-op".to_owned(),
@@ -106,7 +106,7 @@ pub(crate) fn info() -> ModelInfo {
     }
 }
 
-/// Parameters that it takes and has no use for.
+/// Returns default parameters, which the no-op engine ignores.
 pub(crate) fn defaults() -> GenerationDefaults {
     GenerationDefaults {
         params: GenerationParams::default(),
@@ -121,7 +121,7 @@ mod tests {
     use crate::{Engine, EngineOptions, ModelSource};
 
     #[test]
-    fn the_first_sentence_comes_at_once() {
+    fn answers_with_the_first_sentence() {
         let engine = Engine::load(&ModelSource::NoOp, &EngineOptions::default()).unwrap();
         for (text, summary) in [
             ("Rain fell. Nobody minded.", "Rain fell."),

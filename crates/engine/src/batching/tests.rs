@@ -87,7 +87,7 @@ fn a_text_takes_no_more_than_is_counted_for_it() {
     let isa = Isa::detect();
     for precision in [Precision::F32, Precision::Int8] {
         let options = EngineOptions::default();
-        let settings = crate::engine::settings(&options, &Cpu::new(isa, precision), &config);
+        let settings = crate::options::settings(&options, &Cpu::new(isa, precision), &config);
         for tokens in [1, 5, 64, 65, 300] {
             let width = 2 * config.inner_dim();
             let rows = vec![0.0; tokens * width];

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
+use super::files::{ModelFiles, TokenizerFile, WeightFiles, read, shard_names};
 use crate::error::{LoadError, Result};
-use crate::source::{ModelFiles, TokenizerFile, WeightFiles, read, shard_names};
 
 /// Downloads are tried again this often.
 const RETRIES: usize = 3;
