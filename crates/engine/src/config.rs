@@ -1,4 +1,4 @@
-//! The model's `config.json` and `generation_config.json`, in the part that the engine needs.
+//! The settings that the engine reads from `config.json` and `generation_config.json`.
 
 use candle_nn::Activation;
 use candle_transformers::models::t5::deserialize_feed_forward_proj_activation;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{LoadError, Result};
 
-/// Which member of the T5 family a model is.
+/// A member of the T5 family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Architecture {
     /// T5 1.0, T5 1.1 and Flan-T5.
@@ -33,8 +33,8 @@ impl Architecture {
 
 /// Shape of a T5 model.
 ///
-/// candle-transformers has such a type too; it lacks the model type, has no default for fields that real files leave
-/// out, and takes one end token only.
+/// candle-transformers' own type lacks the model type, has no defaults for fields that real files omit, and accepts a
+/// single end token only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct T5Config {
     /// Member of the family.
@@ -57,28 +57,28 @@ pub struct T5Config {
     pub relative_attention_num_buckets: usize,
     /// Distance, in tokens, from which all positions share the last bucket.
     pub relative_attention_max_distance: usize,
-    /// Added to the mean square before its root is taken.
+    /// Epsilon that is added to the mean square before the root.
     pub layer_norm_epsilon: f64,
     /// Activation of the feed-forward layers.
     pub activation: Activation,
     /// Whether the activation gates a second projection (T5 1.1) or stands alone (T5 1.0).
     pub gated: bool,
-    /// Whether the decoder's output is scaled by d_model^-0.5 before the head, as it is where the head is tied to the
+    /// Whether the decoder's output is scaled by d_model^-0.5 before the head. True where the head is tied to the
     /// embedding (T5 1.0).
     pub scale_output: bool,
     /// Padding id.
     pub pad_token_id: u32,
-    /// Ids that end a sequence.
+    /// End-of-sequence ids.
     pub eos_token_ids: Vec<u32>,
-    /// Id that the decoder starts with.
+    /// First id of every decoder input.
     pub decoder_start_token_id: u32,
-    /// Tokens of input that the model was trained for, if the file says so.
+    /// Input tokens that the model was trained for, if the file says so.
     pub n_positions: Option<usize>,
     /// `task_specific_params.summarization`: the prompt prefix and, in older files, generation defaults.
     pub summarization: Map<String, Value>,
 }
 
-/// One id or a list of ids, as both occur.
+/// An id or a list of ids: files contain either.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Ids {
@@ -128,10 +128,10 @@ fn default_epsilon() -> f64 {
 }
 
 impl T5Config {
-    /// Reads `config.json`.
+    /// Parses `config.json`.
     ///
     /// # Errors
-    /// [`LoadError::Architecture`] for another kind of model, [`LoadError::Config`] for a file that makes no sense.
+    /// [`LoadError::Architecture`] for another kind of model, [`LoadError::Config`] for an invalid file.
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
         let wrong = |reason: String| LoadError::Config {
             file: "config.json",
@@ -171,7 +171,7 @@ impl T5Config {
             layer_norm_epsilon: raw.layer_norm_epsilon,
             activation,
             gated,
-            // T5 1.1 files say that nothing is tied; transformers 5 ties always and writes the scaling down apart.
+            // T5 1.1 files say that nothing is tied. transformers 5 always ties and stores the scaling separately.
             scale_output: architecture != Architecture::Mt5
                 && raw
                     .scale_decoder_outputs
@@ -202,7 +202,7 @@ impl T5Config {
             ("vocab_size", self.vocab_size, 4_000_000),
             ("d_model", self.d_model, 65_536),
             ("d_kv", self.d_kv, 65_536),
-            // T5-11b has as many. Sums of 8-bit products over 66 311 inputs would no longer fit into 32 bits.
+            // T5-11b uses this limit. Beyond 66 311 inputs, sums of 8-bit products overflow 32 bits.
             ("d_ff", self.d_ff, 65_536),
             ("num_layers", self.num_layers, 512),
             ("num_decoder_layers", self.num_decoder_layers, 512),
@@ -217,7 +217,7 @@ impl T5Config {
         }
         if self.inner_dim() > 65_536 {
             return Err(format!(
-                "all heads together may be 65536 wide, and are {}",
+                "num_heads * d_kv must be at most 65536, and is {}",
                 self.inner_dim()
             ));
         }
@@ -227,7 +227,7 @@ impl T5Config {
             || self.relative_attention_max_distance <= buckets / 2
         {
             return Err(format!(
-                "{buckets} buckets of relative positions up to distance {} cannot be laid out",
+                "relative_attention_num_buckets {buckets} and relative_attention_max_distance {} do not fit together",
                 self.relative_attention_max_distance
             ));
         }
@@ -259,7 +259,7 @@ fn feed_forward(name: Option<&str>, architecture: Architecture) -> Result<(Activ
         "gated-gelu"
     });
     let refused = || format!("feed_forward_proj {name:?} is not supported");
-    // What "gated-gelu" means (the tanh approximation) and the plain names are known to candle-transformers.
+    // candle-transformers knows the plain names and that "gated-gelu" means the tanh approximation.
     let parse = |name: &str| {
         deserialize_feed_forward_proj_activation::<serde::de::value::StrDeserializer<'_, NameError>>(
             name.into_deserializer(),
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_t5_leaves_most_keys_out() {
+    fn missing_keys_take_t5_defaults() {
         let config = T5Config::from_json(SMALL.as_bytes()).unwrap();
         assert_eq!(
             (config.activation, config.gated, config.scale_output),
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_t5_or_makes_no_sense_is_refused_by_name() {
+    fn unsupported_or_invalid_configurations_name_the_key() {
         let text = |result: Result<T5Config>| result.unwrap_err().to_string();
         assert!(
             matches!(with("model_type", "bart".into()), Err(LoadError::Architecture { found }) if found == "bart")

@@ -1,4 +1,4 @@
-//! Where the model runs and in which precision.
+//! The device and number format that a model runs on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use candle_core::{DType, Device};
 
 use crate::kernels::Precision;
 
-/// The device that a model is asked to run on.
+/// A device setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// The first GPU if the binary has a back end for one and it works, else the CPU.
+    /// The first working GPU that the binary supports, otherwise the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -46,7 +46,7 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// The numbers that products are computed in.
+/// The number format of matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PrecisionChoice {
     /// f32 on the CPU, bf16 on CUDA, f16 on Metal.
@@ -56,9 +56,10 @@ pub enum PrecisionChoice {
     F32,
     /// bfloat16 products with f32 sums: half the memory, and faster on processors with AVX512-BF16.
     Bf16,
-    /// IEEE half precision, as GPUs without bfloat16 have it: CUDA and Metal only.
+    /// IEEE half precision, for GPUs without bfloat16: CUDA and Metal only.
     F16,
-    /// 8-bit integer products of weights scaled by output and activations scaled by row; attention in bfloat16. CPU only.
+    /// 8-bit integer products, with weights scaled per output and activations per row, and bfloat16 attention. CPU
+    /// only.
     Int8,
 }
 
@@ -77,10 +78,10 @@ impl FromStr for PrecisionChoice {
     }
 }
 
-/// What a model runs on.
+/// The backend that a model runs on.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
-    /// Our kernels.
+    /// This crate's CPU kernels.
     Kernels(Precision),
     /// candle's tensors.
     Tensors(Device, DType),
@@ -89,38 +90,38 @@ pub(crate) enum Target {
 /// Why a device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    /// No such device name.
+    /// An unknown device name.
     #[error("{0:?} is not a device: it is one of cpu, cuda, metal, auto")]
     Unknown(String),
-    /// No such precision.
+    /// An unknown number format.
     #[error("{0:?} is not a precision: it is one of f32, bf16, f16, int8, auto")]
     UnknownPrecision(String),
-    /// The device cannot compute in this precision.
+    /// The device does not support the format.
     #[error("device {device} does not compute in {precision}")]
     Precision {
         /// The device.
         device: &'static str,
-        /// The precision that was asked for.
+        /// The requested format.
         precision: &'static str,
     },
-    /// The binary has no back end for it.
+    /// The binary was built without a backend for the device.
     #[error("this binary was built without the cargo feature `{0}`: it can run on cpu or auto")]
     NotBuilt(DeviceChoice),
-    /// The back end is there and finds no device.
+    /// The backend found no usable device.
     #[error("device {choice} cannot be used: {reason}")]
     Unusable {
-        /// The device asked for.
+        /// The requested device.
         choice: DeviceChoice,
-        /// What the driver says.
+        /// The driver's error.
         reason: String,
     },
 }
 
 impl DeviceChoice {
-    /// Opens the device. `reference` asks for candle's own operations on the CPU too.
+    /// Opens the device. `reference` selects candle's operations on the CPU too.
     ///
     /// # Errors
-    /// A device that the binary has no back end for, or that is not there; a precision that it doesn't have.
+    /// A device without a backend in this binary, a device that is not present, or a format that the device lacks.
     pub(crate) fn open(self, precision: PrecisionChoice, reference: bool) -> Result<Target, DeviceError> {
         let device = match self {
             Self::Cpu => Device::Cpu,
@@ -150,7 +151,7 @@ impl DeviceChoice {
                 return Ok(Target::Kernels(Precision::Int8));
             }
             (PrecisionChoice::Int8, _) => return Err(missing("int8")),
-            // candle's matrix products on the CPU refuse it.
+            // candle's CPU matrix product does not support bf16.
             (PrecisionChoice::Bf16, Device::Cpu) => return Err(missing("bf16")),
             (PrecisionChoice::F16, Device::Cpu) => return Err(missing("f16")),
             (PrecisionChoice::F32, _) | (PrecisionChoice::Auto, Device::Cpu) => DType::F32,
@@ -168,7 +169,7 @@ impl DeviceChoice {
     }
 }
 
-/// The name of an open device, as in [`DeviceChoice`].
+/// Returns the name of an open device, as in [`DeviceChoice`].
 pub(crate) fn device_name(device: &Device) -> &'static str {
     match device {
         Device::Cpu => "cpu",
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_parsed_and_printed_alike() {
+    fn device_names_round_trip() {
         for name in ["auto", "cpu", "cuda", "metal"] {
             assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
         }
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn auto_finds_something_and_a_missing_back_end_is_named() {
+    fn auto_opens_a_device_and_a_missing_backend_is_named() {
         let auto = PrecisionChoice::Auto;
         assert!(DeviceChoice::Auto.open(auto, false).is_ok());
         if !cfg!(feature = "cuda") {
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_precision_that_a_device_has_not_is_named() {
+    fn unsupported_precisions_are_refused() {
         let open = |precision: &str, reference| DeviceChoice::Cpu.open(precision.parse().unwrap(), reference);
         for precision in ["auto", "f32", "bf16", "int8"] {
             assert!(matches!(open(precision, false), Ok(Target::Kernels(_))));

@@ -1,4 +1,4 @@
-//! What can go wrong: while loading a model, in the parameters of a request, in one row of a batch.
+//! Errors: while loading a model, in a request's parameters, and in one row of a batch.
 
 use std::path::PathBuf;
 
@@ -11,25 +11,25 @@ pub type Result<T, E = LoadError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// A file that the model needs is not there.
+    /// A file that the model needs is missing.
     #[error("{place} has no {file}: {hint}")]
     MissingFile {
         /// Name of the file inside the model's folder.
         file: String,
-        /// The folder or repository that was looked at.
+        /// The folder or repository that was searched.
         place: String,
-        /// What would help.
+        /// How to fix it.
         hint: &'static str,
     },
-    /// A file is there and cannot be read.
+    /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A configuration file is not valid JSON, lacks a key or has a value that makes no sense.
+    /// A configuration file is not valid JSON, lacks a key, or has an invalid value.
     #[error("{file} of the model is wrong: {reason}")]
     Config {
         /// Name of the file.
@@ -37,7 +37,7 @@ pub enum LoadError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The model is of a kind that this engine does not run.
+    /// The engine does not support this kind of model.
     #[error(
         "model type {found:?} is not supported: this engine runs encoder-decoder t5, mt5 and umt5 models"
     )]
@@ -45,22 +45,22 @@ pub enum LoadError {
         /// `model_type` of `config.json`.
         found: String,
     },
-    /// The weights cannot be parsed: cut off, overwritten or not safetensors at all.
+    /// The weights cannot be parsed: truncated, overwritten, or not safetensors.
     #[error("the weights in {file} are corrupt: {reason}")]
     Weights {
         /// The file, or files.
         file: String,
-        /// What the parser says.
+        /// The parser's error.
         reason: String,
     },
-    /// A tensor that the configuration asks for is not in the weights.
+    /// The weights lack a tensor that the configuration requires.
     #[error("the weights have no tensor {name}")]
     MissingTensor {
         /// Hugging Face name of the tensor.
         name: String,
     },
-    /// A tensor has another shape than the configuration says.
-    #[error("tensor {name} has shape {found:?}, and the configuration asks for {expected:?}")]
+    /// A tensor's shape differs from the one that the configuration requires.
+    #[error("tensor {name} has shape {found:?}; the configuration requires {expected:?}")]
     Shape {
         /// Hugging Face name of the tensor.
         name: String,
@@ -69,7 +69,7 @@ pub enum LoadError {
         /// Shape in the file.
         found: Vec<usize>,
     },
-    /// A tensor has an element type that is not a floating-point one.
+    /// A tensor's element type is not a floating-point type.
     #[error("tensor {name} is stored as {found}: only f32, f16 and bf16 can be loaded")]
     ElementType {
         /// Hugging Face name of the tensor.
@@ -77,13 +77,13 @@ pub enum LoadError {
         /// Element type in the file.
         found: String,
     },
-    /// A tensor holds a value that is infinite or not a number.
+    /// A tensor contains an infinite value or NaN.
     #[error("tensor {name} holds values that are not finite: the weights are damaged")]
     NotFinite {
         /// Hugging Face name of the tensor.
         name: String,
     },
-    /// `tokenizer.json`, or the `spiece.model` in its place, cannot be used.
+    /// `tokenizer.json`, or `spiece.model`, cannot be used.
     #[error("{file} of the model is wrong: {reason}")]
     Tokenizer {
         /// Name of the file.
@@ -91,27 +91,27 @@ pub enum LoadError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The tokenizer can give ids that the model has no embedding for.
-    #[error("the tokenizer gives ids up to {highest}, and the model embeds only {vocabulary}")]
+    /// The tokenizer produces ids that have no embedding.
+    #[error("the tokenizer produces ids up to {highest}, but the model embeds only {vocabulary}")]
     TokenizerVocabulary {
         /// Highest id of the tokenizer.
         highest: u32,
         /// Rows of the embedding, `vocab_size`.
         vocabulary: usize,
     },
-    /// The weights don't fit into memory.
+    /// The model does not fit into memory.
     #[error(
-        "the model needs {} MiB of memory, and {} MiB are available: a smaller model or precision (bf16, int8) may fit",
+        "the model needs {} MiB of memory, but only {} MiB are available: try a smaller model or precision (bf16, int8)",
         needed >> 20, available >> 20
     )]
     Memory {
-        /// Bytes that loading it takes.
+        /// Bytes that loading needs.
         needed: u64,
-        /// Bytes that can be had.
+        /// Bytes that are available.
         available: u64,
     },
-    /// The hub could not give a file.
-    #[error("cannot get {file} of {id} at {revision} from the hub: {reason}")]
+    /// A file could not be downloaded from the hub.
+    #[error("cannot download {file} of {id} at {revision} from the hub: {reason}")]
     Hub {
         /// Repository, `owner/name`.
         id: String,
@@ -119,10 +119,10 @@ pub enum LoadError {
         revision: String,
         /// Name of the file.
         file: String,
-        /// What the client says.
+        /// The client's error.
         reason: String,
     },
-    /// The embedded model was asked for and this binary was built without it.
+    /// The binary was built without the embedded model.
     #[error("this binary was built without the embedded model (cargo feature `embedded-model`)")]
     NotEmbedded,
     /// The device cannot be used.
@@ -131,12 +131,12 @@ pub enum LoadError {
     /// The compute threads cannot be started.
     #[error("cannot start {threads} compute threads: {reason}")]
     Threads {
-        /// How many were asked for.
+        /// Requested number of threads.
         threads: usize,
-        /// What the pool says.
+        /// The thread pool's error.
         reason: String,
     },
-    /// The tensor library refused an operation.
+    /// The tensor library failed.
     #[error("the tensor library failed while loading: {0}")]
     Tensor(#[from] candle_core::Error),
 }
@@ -154,15 +154,15 @@ pub enum RowError {
     /// The encoded input has no tokens.
     #[error("the input has no tokens")]
     EmptyInput,
-    /// The encoded input is longer than the engine takes: it was not made by this engine's tokenizer.
-    #[error("the input has {tokens} tokens, and the most is {most}")]
+    /// The encoded input exceeds the engine's limit: another tokenizer made it.
+    #[error("the input has {tokens} tokens; the limit is {most}")]
     InputTooLong {
         /// Tokens of the input.
         tokens: usize,
         /// The engine's `max_input_tokens`.
         most: usize,
     },
-    /// The encoded input has an id outside the vocabulary: it was not made by this engine's tokenizer.
+    /// The encoded input contains an id outside the vocabulary: another tokenizer made it.
     #[error("token id {id} is outside the vocabulary of {vocabulary}")]
     TokenOutOfRange {
         /// The id.
@@ -170,31 +170,31 @@ pub enum RowError {
         /// `vocab_size`.
         vocabulary: usize,
     },
-    /// The observer took the row out of the batch.
+    /// The observer cancelled the row.
     #[error("cancelled: {reason}")]
     Cancelled {
-        /// The reason that the observer gave.
+        /// The observer's reason.
         reason: String,
     },
-    /// The model gave scores that are not numbers for this row.
-    #[error("the model gave scores that are not numbers at step {step}")]
+    /// The model produced NaN for this row.
+    #[error("the model produced NaN at step {step}")]
     NotANumber {
         /// Decoding step, from 0.
         step: usize,
     },
-    /// The ids could not be turned into text.
+    /// The generated ids could not be decoded to text.
     #[error("cannot decode the generated tokens: {0}")]
     Decode(String),
-    /// The computation of the whole batch failed, for example for want of memory. Fewer rows may help.
+    /// The computation of the whole batch failed, for example for lack of memory. Fewer rows may help.
     #[error("the computation failed: {0}")]
     Compute(String),
-    /// A bug: the code of this row panicked. The engine goes on.
+    /// A bug: the code for this row panicked. The engine keeps running.
     #[error("internal error: {0}")]
     Panicked(String),
 }
 
 impl RowError {
-    /// What a caught panic says.
+    /// Wraps the message of a caught panic.
     pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
         let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let message = message.or_else(|| panic.downcast_ref::<String>().cloned());

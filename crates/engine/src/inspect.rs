@@ -1,15 +1,15 @@
-//! A look inside the model: encoder states, and the first logits. For embeddings and for checks against other
-//! implementations.
+//! Access to encoder states and first logits, for embeddings and for comparison with other implementations.
 
 use crate::engine::Engine;
 use crate::error::RowError;
 use crate::tokenize::Encoded;
 
 impl Engine {
-    /// The encoder's last states of one input, after the final normalization: one vector of `d_model` for each token.
+    /// Returns the encoder's final hidden states of one input, after the last normalization: one vector of `d_model`
+    /// per token.
     ///
     /// # Errors
-    /// Ids that are not this engine's; a failed computation.
+    /// Ids outside the vocabulary; a failed computation.
     pub fn encoder_states(&self, encoded: &Encoded) -> Result<Vec<Vec<f32>>, RowError> {
         self.check_ids(&encoded.ids)?;
         let states = self.batcher().encode(&encoded.ids)?;
@@ -19,7 +19,7 @@ impl Engine {
             .collect())
     }
 
-    /// A vector of `d_model` that stands for the meaning of the input: the mean of its encoder states.
+    /// Returns an embedding of the input: the mean of its encoder states, `d_model` wide.
     ///
     /// # Errors
     /// As [`Engine::encoder_states`].
@@ -33,7 +33,7 @@ impl Engine {
         Ok(mean)
     }
 
-    /// The logits of the first token that would be generated: one number for each token of the vocabulary.
+    /// Returns the logits of the first generated token, one per vocabulary entry.
     ///
     /// # Errors
     /// As [`Engine::encoder_states`].

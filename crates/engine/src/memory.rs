@@ -1,12 +1,12 @@
-//! Whether a model fits into memory, before it is read: a process that takes too much is killed without a word.
+//! Checks before loading whether a model fits into memory. The kernel would kill the process without an error message.
 
 use std::path::Path;
 
 use crate::config::T5Config;
 use crate::error::{LoadError, Result};
 
-/// Refuses a model that needs more memory than there is. `limit` is what may be used at most; 0 is what the system says
-/// is free. Where that can't be known, nothing is refused.
+/// Refuses a model that needs more memory than available. `limit` caps the memory in bytes; 0 means all free memory. If
+/// the free memory is unknown, any model passes.
 pub(crate) fn check(config: &T5Config, precision: &str, untied: bool, limit: u64) -> Result<()> {
     let needed = needed(config, precision, untied);
     let available = match limit {
@@ -19,50 +19,50 @@ pub(crate) fn check(config: &T5Config, precision: &str, untied: bool, limit: u64
     }
 }
 
-/// Bytes that the weights take when they are loaded, and what loading takes besides: one copy of the largest in f32. The
-/// caches of requests come on top of it, within `EngineOptions::cache_bytes`.
+/// Returns the bytes that loading needs: the weights plus one f32 copy of the largest tensor. KV caches come on top,
+/// bounded by `EngineOptions::cache_bytes`.
 fn needed(config: &T5Config, precision: &str, untied: bool) -> u64 {
     let table = (config.vocab_size * config.d_model) as u64;
     let (embedding_bytes, weight_bytes) = match precision {
         "f32" => (4, 4),
-        // Vectors of tokens stay in bfloat16.
+        // Embeddings stay in bfloat16.
         "int8" => (2, 1),
         _ => (2, 2),
     };
-    // The output head is laid out for products, apart from the embedding that it may be tied to.
+    // The output head is packed separately, even if it is tied to the embedding.
     let others = super::model::parameters(config, untied) - table * if untied { 2 } else { 1 };
     table * embedding_bytes + (table + others) * weight_bytes + 4 * table
 }
 
-/// Bytes that can still be had: what the system has, or what is left of the control group's limit, if that is less.
+/// Returns the available bytes: the system's, or what remains of the control group's limit if that is less.
 fn available() -> Option<u64> {
     let system = std::fs::read_to_string("/proc/meminfo").ok();
-    let system = system.as_deref().and_then(of_meminfo);
+    let system = system.as_deref().and_then(parse_meminfo);
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok();
     let group = groups
         .as_deref()
-        .and_then(path_of_group)
-        .and_then(|path| left_in_group(Path::new("/sys/fs/cgroup"), path));
+        .and_then(group_path)
+        .and_then(|path| group_remaining(Path::new("/sys/fs/cgroup"), path));
     match (system, group) {
         (Some(system), Some(group)) => Some(system.min(group)),
         (one, other) => one.or(other),
     }
 }
 
-/// `MemAvailable` of `/proc/meminfo`.
-fn of_meminfo(text: &str) -> Option<u64> {
+/// Parses `MemAvailable` of `/proc/meminfo`.
+fn parse_meminfo(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
 }
 
-/// The path of this process in the one tree of control groups (version 2).
-fn path_of_group(text: &str) -> Option<&str> {
+/// Returns this process's path in the unified control group hierarchy (version 2).
+fn group_path(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.strip_prefix("0::/"))
 }
 
-/// What is left of the tightest limit of a group and those around it. File pages that it could do without count as left.
-fn left_in_group(root: &Path, path: &str) -> Option<u64> {
+/// Returns what remains of the tightest limit of a group and its ancestors. Inactive file pages count as free.
+fn group_remaining(root: &Path, path: &str) -> Option<u64> {
     let number = |file: &Path| -> Option<u64> { std::fs::read_to_string(file).ok()?.trim().parse().ok() };
     let mut least = None;
     for folder in root.join(path).ancestors() {
@@ -83,7 +83,7 @@ fn left_in_group(root: &Path, path: &str) -> Option<u64> {
     least
 }
 
-/// Bytes of this process in memory, where that can be known.
+/// Returns the resident bytes of this process, if known.
 pub fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -104,8 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_does_not_fit_is_refused_with_both_numbers() {
-        // t5-small: 60.5 million numbers, and its embedding a second time as the head.
+    fn a_model_that_does_not_fit_is_refused_with_both_sizes() {
+        // t5-small has 60.5 million parameters; its embedding counts twice, as the head too.
         let table = 32_128 * 512;
         assert_eq!(
             needed(&small(), "f32", false),
@@ -118,35 +118,35 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_says_is_read() {
+    fn parses_proc_files() {
         let text = "MemTotal:       24576000 kB\nMemFree: 1 kB\nMemAvailable:   20000000 kB\n";
-        assert_eq!(of_meminfo(text), Some(20_000_000 * 1024));
-        assert_eq!(of_meminfo("MemTotal: 1 kB\n"), None);
-        assert_eq!(path_of_group("1:memory:/old\n0::/a/b\n"), Some("a/b"));
+        assert_eq!(parse_meminfo(text), Some(20_000_000 * 1024));
+        assert_eq!(parse_meminfo("MemTotal: 1 kB\n"), None);
+        assert_eq!(group_path("1:memory:/old\n0::/a/b\n"), Some("a/b"));
     }
 
     #[test]
-    fn the_tightest_limit_counts() {
+    fn the_tightest_group_limit_applies() {
         let root = tempfile::tempdir().unwrap();
         let inner = root.path().join("a/b");
         std::fs::create_dir_all(&inner).unwrap();
-        assert_eq!(left_in_group(root.path(), "a/b"), None);
+        assert_eq!(group_remaining(root.path(), "a/b"), None);
         let write = |folder: &Path, file: &str, text: &str| std::fs::write(folder.join(file), text).unwrap();
         write(&inner, "memory.max", "max\n");
         write(&inner, "memory.current", "50\n");
-        assert_eq!(left_in_group(root.path(), "a/b"), None);
+        assert_eq!(group_remaining(root.path(), "a/b"), None);
         let outer = root.path().join("a");
         write(&outer, "memory.max", "1000\n");
         write(&outer, "memory.current", "700\n");
         write(&outer, "memory.stat", "anon 600\ninactive_file 100\n");
-        assert_eq!(left_in_group(root.path(), "a/b"), Some(400));
+        assert_eq!(group_remaining(root.path(), "a/b"), Some(400));
         write(&inner, "memory.max", "60\n");
-        assert_eq!(left_in_group(root.path(), "a/b"), Some(10));
+        assert_eq!(group_remaining(root.path(), "a/b"), Some(10));
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn there_is_memory_here() {
+    fn reads_this_process() {
         assert!(available().unwrap() > 1 << 20);
         assert!(resident().unwrap() > 1 << 20);
     }

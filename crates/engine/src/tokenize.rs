@@ -1,4 +1,4 @@
-//! Text to token ids, exactly as the model was trained, and back.
+//! Conversion between text and token ids, exactly as the model was trained.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,31 +11,31 @@ use crate::error::{LoadError, Result, RowError};
 use crate::sentencepiece;
 use crate::source::TokenizerFile;
 
-/// The prompt prefix of a model whose configuration names none.
+/// Prompt prefix of models whose configuration names none.
 pub const DEFAULT_PREFIX: &str = "summarize: ";
 
-/// A text as the model reads it.
+/// An encoded text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
     /// Token ids: the prompt prefix, the text, the end token; at most `max_input_tokens`.
     pub ids: Vec<u32>,
-    /// Tokens before truncation, prefix and end token included.
+    /// Tokens before truncation, including prefix and end token.
     pub tokens: usize,
-    /// Tokens that were cut off the end.
+    /// Tokens removed by truncation.
     pub truncated_tokens: usize,
 }
 
-/// Texts to ids and back, as one engine does it.
+/// Converts text to ids and back.
 pub(crate) trait Tokenize: Send + Sync {
-    /// Most ids of an encoded text.
+    /// Maximum ids of an encoded text.
     fn max_input_tokens(&self) -> usize;
-    /// Encodes a text with whatever belongs before and after it; too long a text is cut.
+    /// Encodes a text with prefix and end token, truncated if too long.
     fn encode(&self, text: &str) -> Result<Encoded, RowError>;
-    /// The text of ids, without special tokens and without white space around it.
+    /// Decodes ids to text, without special tokens and surrounding white space.
     fn decode(&self, ids: &[u32]) -> Result<String, RowError>;
 }
 
-/// `extra_ids` of `tokenizer_config.json`.
+/// Reads `extra_ids` from `tokenizer_config.json`.
 fn extra_ids(config: &[u8]) -> Result<Option<usize>> {
     #[derive(serde::Deserialize)]
     struct Own {
@@ -48,7 +48,7 @@ fn extra_ids(config: &[u8]) -> Result<Option<usize>> {
     Ok(own.extra_ids)
 }
 
-/// The tokenizer of one model with its prompt.
+/// A model's tokenizer with its prompt prefix.
 pub(crate) struct TextTokenizer {
     tokenizer: Tokenizer,
     prefix: String,
@@ -57,7 +57,7 @@ pub(crate) struct TextTokenizer {
 }
 
 impl TextTokenizer {
-    /// Reads the file and checks it against the model.
+    /// Parses the file and checks it against the model's configuration.
     pub(crate) fn new(file: &TokenizerFile, config: &T5Config, max_input_tokens: usize) -> Result<Self> {
         let wrong = |error: tokenizers::Error| LoadError::Tokenizer {
             file: "tokenizer.json",
@@ -81,7 +81,7 @@ impl TextTokenizer {
                 })?
             }
         };
-        // A file may bring its own truncation and padding along; both are done here.
+        // Truncation and padding settings of the file do not apply: this crate does both.
         tokenizer.with_truncation(None).map_err(wrong)?;
         tokenizer.with_padding(None);
         if let Some(highest) = tokenizer.get_vocab(true).into_values().max()
@@ -104,7 +104,7 @@ impl TextTokenizer {
         })
     }
 
-    /// What is put before every text.
+    /// Returns the prompt prefix.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -115,13 +115,13 @@ impl Tokenize for TextTokenizer {
         self.max_input_tokens
     }
 
-    /// Encodes the prefix and the text; too long a text is cut to `ids[..max - 1]` and the end token.
+    /// Truncation keeps the first `max_input_tokens - 1` ids and adds the end token.
     fn encode(&self, text: &str) -> Result<Encoded, RowError> {
         let prompt = format!("{}{text}", self.prefix);
         let encode = || self.tokenizer.encode_fast(prompt, true);
         let encoding = guarded(encode).map_err(RowError::Tokenize)?;
         let mut ids = encoding.get_ids().to_vec();
-        // Every T5 tokenizer adds the end token; a file without that template would leave the input open.
+        // Some tokenizer files lack the template that adds the end token.
         if ids.last() != Some(&self.eos) {
             ids.push(self.eos);
         }
@@ -143,8 +143,8 @@ impl Tokenize for TextTokenizer {
     }
 }
 
-/// Whether every map of characters is as long as it says. Its reader takes that for granted, and asks for as much memory: a
-/// process that doesn't get it ends there and then.
+/// Checks the declared length of every character map. The reader of the `tokenizers` crate trusts it and allocates as
+/// much, which aborts the process if the file is damaged.
 fn check_charsmaps(json: &[u8]) -> Result<(), String> {
     #[derive(serde::Deserialize)]
     struct File {
@@ -156,7 +156,7 @@ fn check_charsmaps(json: &[u8]) -> Result<(), String> {
                 serde_json::Value::String(map) if name == "precompiled_charsmap" => {
                     let map = BASE64
                         .decode(map)
-                        .map_err(|error| format!("the map of characters: {error}"))?;
+                        .map_err(|error| format!("precompiled_charsmap: {error}"))?;
                     sentencepiece::check_charsmap(&map)
                 }
                 value => check(value),
@@ -169,7 +169,7 @@ fn check_charsmaps(json: &[u8]) -> Result<(), String> {
     file.normalizer.as_ref().map_or(Ok(()), check)
 }
 
-/// What a tokenizer does with a file that somebody else wrote may be anything: a panic is an error as well.
+/// Turns panics into errors: a damaged tokenizer file can make the `tokenizers` crate panic.
 fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| error.to_string()),

@@ -1,4 +1,4 @@
-//! Tensors by their Hugging Face names, checked as they are loaded.
+//! Tensors by their Hugging Face names, validated while loading.
 
 use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
@@ -7,7 +7,7 @@ use crate::error::{LoadError, Result};
 use crate::mapped::map_safetensors;
 use crate::source::WeightFiles;
 
-/// An open weight file, or several.
+/// One or several open weight files.
 pub(crate) struct Weights {
     tensors: Tensors,
 }
@@ -40,7 +40,7 @@ impl Weights {
         Ok(Self { tensors })
     }
 
-    /// Whether there is a tensor of this name.
+    /// Returns whether a tensor of this name exists.
     pub(crate) fn has(&self, name: &str) -> bool {
         match &self.tensors {
             Tensors::Mapped(tensors) => tensors.get(name).is_ok(),
@@ -48,10 +48,10 @@ impl Weights {
         }
     }
 
-    /// Loads a tensor that must have this shape, as f32 on the CPU.
+    /// Loads a tensor of the given shape as f32 on the CPU.
     ///
     /// # Errors
-    /// A missing tensor, another shape, an integer type, values that are not finite.
+    /// A missing tensor, another shape, an integer type, or values that are not finite.
     pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let view = match &self.tensors {
             Tensors::Mapped(tensors) => tensors.get(name),
@@ -77,7 +77,7 @@ impl Weights {
             });
         }
         let tensor = view.load(&Device::Cpu)?.to_dtype(DType::F32)?;
-        // One value that is no number makes every later one such: find it here, where the tensor has a name.
+        // One NaN spreads to every later value. Detect it here, where the tensor has a name.
         let sum = tensor.sqr()?.max_all()?.to_scalar::<f32>()?;
         let total = tensor.sum_all()?.to_scalar::<f32>()?;
         if !sum.is_finite() || !total.is_finite() {
@@ -89,7 +89,7 @@ impl Weights {
     }
 }
 
-/// The error without the backtrace that candle may have put around it.
+/// Returns the error without candle's backtrace.
 fn plain(error: &candle_core::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }

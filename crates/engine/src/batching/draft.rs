@@ -1,30 +1,30 @@
-//! Prompt lookup: summaries copy, so the tokens that follow the same words in the article are a good guess at what comes
-//! next (Saxena 2023, <https://github.com/apoorvumang/prompt-lookup-decoding>). Guesses are decoded together with the
-//! last token, in one step; those that greedy search would have chosen anyway are kept, so that the result is the same.
+//! Prompt lookup decoding: a summary copies phrases, so the tokens that follow the same words in the article are a good
+//! draft (Saxena 2023, <https://github.com/apoorvumang/prompt-lookup-decoding>). One step verifies the drafts along
+//! with the last token and keeps those that greedy search would have chosen, so the result does not change.
 
-/// Longest run of last tokens that is looked up in the text.
+/// Longest suffix, in tokens, that is looked up in the text.
 const LONGEST_MATCH: usize = 3;
-/// Most drafts of a step.
+/// Maximum drafts per step.
 const MOST_DRAFTS: usize = 10;
-/// A step with more rows than this computes each further row at nearly full price: nothing is drafted then.
+/// With more rows than this a step is compute-bound, so drafts no longer come almost free. Drafting stops.
 const MOST_ROWS: usize = 24;
 
-/// Whether greedy requests are decoded with drafts.
+/// Whether greedy requests use drafts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Drafting {
-    /// Where it pays: while few rows are decoded, and as long as drafts are accepted.
+    /// While few rows are decoded and drafts are accepted.
     #[default]
     Adaptive,
     /// Never.
     Off,
 }
 
-/// The drafts of one request.
+/// The drafting state of one request.
 #[derive(Debug)]
 pub(super) struct Drafter {
-    /// Drafts that the next step may have.
+    /// Maximum drafts of the next step.
     length: usize,
-    /// Steps until it is tried again after it didn't pay.
+    /// Steps until drafting resumes after rejected drafts.
     pause: usize,
     /// Length of the next pause.
     next_pause: usize,
@@ -41,7 +41,8 @@ impl Default for Drafter {
 }
 
 impl Drafter {
-    /// Guesses of what follows `tokens`, at most `room`, while `others` rows of other requests are in the step.
+    /// Returns the draft that follows `tokens`, at most `room` tokens. `others` is the number of rows of other requests
+    /// in the step.
     pub(super) fn draft<'a>(
         &mut self,
         text: &'a [u32],
@@ -60,12 +61,12 @@ impl Drafter {
         }
     }
 
-    /// Learns how many of `drafted` were right.
+    /// Adapts to how many of the `drafted` tokens were accepted.
     pub(super) fn learn(&mut self, drafted: usize, accepted: usize) {
         match (drafted, accepted) {
             (0, _) => {}
             (_, 0) => {
-                // Wrong from the first one on: copying has ended for now.
+                // All rejected: the summary has stopped copying for now.
                 (self.pause, self.next_pause) = (self.next_pause, (2 * self.next_pause).min(8));
                 self.length = (self.length / 2).max(2);
             }
@@ -80,11 +81,12 @@ impl Drafter {
     }
 }
 
-/// What follows the longest run of last tokens that the text has, at its first place; at most `room` tokens.
+/// Finds the longest suffix of `tokens` in the text, at its first occurrence, and returns up to `room` tokens that
+/// follow it.
 fn look_up<'a>(text: &'a [u32], tokens: &[u32], room: usize) -> &'a [u32] {
     for length in (1..=LONGEST_MATCH.min(tokens.len())).rev() {
         let last = &tokens[tokens.len() - length..];
-        // The last place is before the end token, which nothing follows.
+        // Nothing follows the end token, so the last position cannot match.
         let found = text.windows(length).position(|window| window == last);
         if let Some(place) = found {
             let next = place + length;
@@ -102,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_match_is_followed() {
+    fn drafts_follow_the_longest_match() {
         let text = [5, 6, 7, 8, 6, 9, 10, 1];
         assert_eq!(look_up(&text, &[0, 6], 3), [7, 8, 6]);
         assert_eq!(look_up(&text, &[0, 8, 6], 3), [9, 10, 1]);
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_pay_is_tried_less_and_less() {
+    fn rejected_drafts_lengthen_the_pause() {
         let text: Vec<u32> = (2..40).collect();
         let mut drafter = Drafter::default();
         let mut tries = 0;

@@ -1,4 +1,4 @@
-//! What a caller holds of a request: a stream of events.
+//! A caller's view of a request: a stream of events.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,28 +11,28 @@ use futures::{Stream, StreamExt};
 use crate::error::RowError;
 use crate::generate::Generated;
 
-/// What happens to a request, in order: it starts, tokens come, and it ends in one of two ways.
+/// An event of a request, in order: `Started`, any number of `Tokens`, then `Finished` or `Failed`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A compute thread has taken it up.
+    /// A compute thread took the request.
     Started,
-    /// The new tokens of the sequence that is best so far. With beams a later one may be another altogether.
+    /// New tokens of the best sequence so far. With beams, a later event may belong to a different sequence.
     Tokens(Arc<[u32]>),
-    /// It is done.
+    /// The request succeeded.
     Finished(Box<Generated>),
-    /// It has no result.
+    /// The request failed.
     Failed(RowError),
 }
 
 impl Event {
-    /// Whether nothing comes after it.
+    /// Returns whether this is the last event.
     pub fn is_last(&self) -> bool {
         matches!(self, Self::Finished(_) | Self::Failed(_))
     }
 }
 
-/// A request in the engine: a [`Stream`] of its [`Event`]s. Dropping it before the last one cancels the request, which
-/// then leaves its batch before the next step.
+/// A running request: a [`Stream`] of its [`Event`]s. Dropping it early cancels the request, which leaves its batch
+/// before the next step.
 #[derive(Debug)]
 pub struct Generation {
     pub(crate) events: UnboundedReceiver<Event>,
@@ -40,18 +40,18 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// Blocks until the end.
+    /// Blocks until the request ends.
     ///
     /// # Errors
-    /// Why there is no result.
+    /// The reason of a failure.
     pub fn wait(self) -> Result<Generated, RowError> {
         futures::executor::block_on(self.result())
     }
 
-    /// Waits for the end.
+    /// Waits until the request ends.
     ///
     /// # Errors
-    /// Why there is no result.
+    /// The reason of a failure.
     pub async fn result(mut self) -> Result<Generated, RowError> {
         while let Some(event) = self.next().await {
             match event {
@@ -78,13 +78,13 @@ impl Drop for Generation {
     }
 }
 
-/// Takes the events of a request.
+/// Receives the events of a request.
 pub(crate) type Sink = Box<dyn Fn(Event) + Send>;
 
-/// Somebody who waits for a request.
+/// A receiver of a request's events.
 pub(crate) struct Subscriber {
     sink: Sink,
-    /// Set when nobody listens any more.
+    /// Set when the receiver is dropped.
     gone: Arc<AtomicBool>,
 }
 

@@ -1,10 +1,10 @@
-//! Continuous batching: requests join the decoder between two steps, and leave it as soon as they are done or nobody
-//! wants them any more.
+//! Continuous batching: requests join the decoder between two steps and leave it as soon as they finish or are
+//! cancelled.
 //!
-//! The way of a request: `submit.rs` joins it to an equal one in flight or queues it (`queue.rs`); a compute thread
-//! with room for it (`runner.rs`) reads its text, or finds it read already (`texts.rs`), and decodes it together with
-//! the others it has (`active.rs`), each with its own cached tokens (`slots.rs`) and its own drafts (`draft.rs`);
-//! events go to whoever waits (`generation.rs`).
+//! A request's path: `submit.rs` joins it to an equal request in flight or queues it (`queue/`). A compute thread with
+//! room for it (`runner.rs`) runs the encoder, unless the text's states are cached (`texts.rs`), and decodes it
+//! together with its other requests (`active/`). Each request has its own KV cache slots (`slots.rs`) and drafts
+//! (`draft.rs`). Events go to the subscribers (`generation.rs`).
 
 mod active;
 mod draft;

@@ -1,11 +1,11 @@
-//! A compute thread: it takes requests, decodes all it has one step at a time, and hands out what happens.
+//! A compute thread: takes requests, decodes them step by step, and sends their events.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::active::{Active, Context, Plan};
-use super::queue::{Cost, InFlight, Next, Queue, Ticket};
+use super::queue::{Cost, InFlight, Next, RequestQueue, Ticket};
 use super::slots::Slots;
 use super::texts::{Text, Texts};
 use super::{Drafting, Event};
@@ -15,48 +15,48 @@ use crate::kernels::Isa;
 use crate::model::{Backend, Logits, StepRows, T5Model, Workspace};
 use crate::tokenize::TextTokenizer;
 
-/// How an engine batches.
+/// Batching limits of an engine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
-    /// Compute threads.
+    /// Number of compute threads.
     pub(crate) threads: usize,
-    /// Most decoder rows of a thread.
+    /// Maximum decoder rows per thread.
     pub(crate) rows: usize,
-    /// Most bytes of caches of a thread.
+    /// Maximum cache bytes per thread.
     pub(crate) bytes: usize,
-    /// Input tokens that are read at once.
+    /// Input tokens per prefill.
     pub(crate) prefill_tokens: usize,
-    /// Most bytes of texts that are kept after their requests.
+    /// Maximum bytes of cached encoder states.
     pub(crate) text_bytes: usize,
-    /// Bytes that one generated token takes in the caches of all layers.
+    /// Cache bytes per generated token, over all layers.
     pub(crate) bytes_per_token: usize,
-    /// Bytes that one token of a text takes in what the decoder reads of it, in all layers.
+    /// Bytes per text token that the decoder's cross-attention reads, over all layers.
     pub(crate) bytes_per_text_token: usize,
-    /// A text takes as much as the next multiple of this many tokens.
+    /// Texts are padded to a multiple of this many tokens.
     pub(crate) text_tokens_together: usize,
-    /// Whether requests are decoded with drafts.
+    /// Whether requests use drafts.
     pub(crate) drafting: Drafting,
     /// Whether equal requests in flight are decoded once.
     pub(crate) share_equal: bool,
 }
 
 impl Settings {
-    /// Bytes that the decoder reads of a text of so many tokens.
+    /// Returns the bytes of a text's cross-attention keys and values.
     pub(super) fn bytes_of_text(&self, tokens: usize) -> usize {
         tokens.next_multiple_of(self.text_tokens_together) * self.bytes_per_text_token
     }
 }
 
-/// What the threads of an engine share.
+/// State that an engine's threads share.
 pub(super) struct Shared<B: Backend> {
     pub(super) model: T5Model<B>,
     pub(super) tokenizer: Arc<TextTokenizer>,
     pub(super) start: u32,
     pub(super) eos: Vec<u32>,
     pub(super) settings: Settings,
-    pub(super) queue: Queue<B>,
+    pub(super) queue: RequestQueue<B>,
     pub(super) texts: Texts<B>,
-    /// Requests that an equal one may join.
+    /// Requests that an equal request may join.
     pub(super) in_flight: Arc<InFlight>,
     /// See [`Batcher::panic_next`](super::Batcher::panic_next).
     #[cfg(test)]
@@ -75,7 +75,7 @@ impl<B: Backend> Shared<B> {
     }
 }
 
-/// One of the threads.
+/// One compute thread.
 pub(super) struct Runner<B: Backend> {
     thread: usize,
     shared: Arc<Shared<B>>,
@@ -83,14 +83,14 @@ pub(super) struct Runner<B: Backend> {
     cache: B::Cache,
     slots: Slots,
     active: Vec<Active<B>>,
-    /// Of the active requests, in their order; nothing if some have come or gone.
+    /// Cross-attention keys and values of the active requests, in their order. `None` after a request joined or left.
     cross: Option<B::CrossBatch>,
     plan: Plan,
     logits: Vec<RowLogits>,
 }
 
 impl<B: Backend> Runner<B> {
-    /// Thread number `thread`.
+    /// Creates thread number `thread`.
     pub(super) fn new(thread: usize, shared: Arc<Shared<B>>, backend: B) -> candle_core::Result<Self> {
         Ok(Self {
             cache: shared.model.cache(&backend)?,
@@ -105,7 +105,7 @@ impl<B: Backend> Runner<B> {
         })
     }
 
-    /// Works until the engine is gone and all it had to do is done.
+    /// Works until the engine is dropped and all work is done.
     pub(super) fn run(mut self) {
         loop {
             match catch_unwind(AssertUnwindSafe(|| self.turn())) {
@@ -116,14 +116,14 @@ impl<B: Backend> Runner<B> {
         }
     }
 
-    /// Takes what there is to do, and does a part of it. Tells whether there may be more.
+    /// Takes new work and does a part of it. Returns whether there may be more.
     fn turn(&mut self) -> bool {
         self.drop_abandoned();
         match self.shared.clone().queue.next(self.thread, self.used()) {
             Next::Stop => return false,
             Next::Task(task) => {
                 let shared = self.shared.clone();
-                // Whoever asked sees that no answer comes.
+                // A panic drops the sender, which tells the caller.
                 let _ = catch_unwind(AssertUnwindSafe(|| task(&shared.model, &mut self.work)));
             }
             Next::Decode(tickets) => {
@@ -138,7 +138,7 @@ impl<B: Backend> Runner<B> {
                 let before = self.active.len();
                 self.admit(tickets);
                 let came = self.active.len() > before;
-                // While there is much room, reading comes first: steps of few rows are dear.
+                // With much room left, prefill comes first: steps with few rows are inefficient.
                 let reads_on = came && 2 * self.used().rows < self.shared.settings.rows;
                 if !reads_on && !self.active.is_empty() {
                     self.step();
@@ -148,7 +148,7 @@ impl<B: Backend> Runner<B> {
         true
     }
 
-    /// A defect outside of all that is expected to fail: what this thread has in hand is lost, and it goes on.
+    /// Recovers from an unexpected failure: all requests of this thread fail, and the thread continues.
     fn recover(&mut self, error: RowError) {
         tracing::error!(thread = self.thread, %error, "a compute thread panicked; its requests have failed");
         let failed = Err(error);
@@ -179,7 +179,7 @@ impl<B: Backend> Runner<B> {
         }
     }
 
-    /// Reads the texts of new requests, and puts them among the active ones.
+    /// Runs the encoder for new requests and makes them active.
     fn admit(&mut self, tickets: Vec<Ticket>) {
         let shared = self.shared.clone();
         let (mut known, mut unread): (Vec<(Ticket, Text<B>)>, Vec<Ticket>) = (Vec::new(), Vec::new());
@@ -227,7 +227,7 @@ impl<B: Backend> Runner<B> {
         self.cross = None;
     }
 
-    /// One decode step of everything in hand.
+    /// Runs one decoding step for all active requests.
     fn step(&mut self) {
         let shared = self.shared.clone();
         if let Err(error) = self.compute_step() {
@@ -248,7 +248,7 @@ impl<B: Backend> Runner<B> {
             let advanced = catch_unwind(AssertUnwindSafe(|| active.advance(own, slots, &context)));
             let result = match advanced {
                 Ok(Ok(true)) => {
-                    active.tell();
+                    active.send_progress();
                     return true;
                 }
                 Ok(Ok(false)) => active.result(&context),
@@ -275,7 +275,7 @@ impl<B: Backend> Runner<B> {
             self.logits.resize_with(most, || RowLogits::new(isa));
         }
         for active in &mut self.active {
-            // Drafts of requests before this one count as well.
+            // Drafts of earlier requests count too.
             let others = sure.max(self.plan.tokens.len()) - active.sure_rows().min(sure);
             active.plan(
                 &mut self.plan,
@@ -303,7 +303,7 @@ impl<B: Backend> Runner<B> {
             };
             let count = plan.tokens.len();
             let logits = &mut self.logits[..count];
-            // As many as the row that needs most; all if one of them needs all.
+            // The row that needs most decides; one row that needs all logits makes it all.
             let mut counts = logits.iter().map(RowLogits::count);
             let most = counts.try_fold(0, |most, count| Some(count?.max(most)));
             let mut take = |part: Logits<'_>| match part {
@@ -325,7 +325,7 @@ impl<B: Backend> Runner<B> {
         })
     }
 
-    /// Starts anew after a failure that may have left anything half done.
+    /// Resets the state after a failure that may have left it inconsistent.
     fn renew(&mut self) {
         self.work = Workspace::new(self.work.backend.fork());
         self.cross = None;
@@ -339,7 +339,7 @@ impl<B: Backend> Runner<B> {
     }
 }
 
-/// A computation: its error, or its panic, is that of everything it was for.
+/// Runs a computation and turns a panic into an error.
 fn compute<T>(work: impl FnOnce() -> candle_core::Result<T>) -> Result<T, RowError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| RowError::Compute(error.to_string())),

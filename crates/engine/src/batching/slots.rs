@@ -1,21 +1,21 @@
-//! Which places of the self-attention cache are taken.
+//! Allocation of KV cache slots.
 //!
-//! One slot holds the keys and values of one generated token in all layers. A beam is a list of slots: beams that go on
-//! from the same one share its slots, so that nothing is ever copied when beams are reordered (the block tables of
-//! PagedAttention, Kwon et al. 2023, with blocks of one token).
+//! A slot holds the keys and values of one generated token in all layers. A beam is a list of slots, and beams with a
+//! common prefix share its slots, so reordering beams copies nothing. These are the block tables of PagedAttention
+//! (Kwon et al. 2023) with blocks of one token.
 
-/// The free slots of one cache.
+/// The free slots of a cache.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     free: Vec<u32>,
     count: u32,
-    /// By slot: the last sweep that found it in use.
+    /// Per slot: the last sweep that found it in use.
     seen: Vec<u32>,
     sweep: u32,
 }
 
 impl Slots {
-    /// A free one.
+    /// Takes a free slot.
     pub(super) fn take(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             self.count += 1;
@@ -24,18 +24,18 @@ impl Slots {
         })
     }
 
-    /// Slots that there must be room for.
+    /// Returns the number of slots that the cache must hold.
     pub(super) fn count(&self) -> usize {
         self.count as usize
     }
 
-    /// Slots in use.
+    /// Returns the number of slots in use.
     #[cfg(test)]
     pub(super) fn in_use(&self) -> usize {
         self.count as usize - self.free.len()
     }
 
-    /// Gives slots back.
+    /// Frees slots.
     pub(super) fn release(&mut self, slots: impl IntoIterator<Item = u32>) {
         for slot in slots {
             debug_assert!(!self.free.contains(&slot), "slot {slot} is given back twice");
@@ -43,7 +43,7 @@ impl Slots {
         }
     }
 
-    /// Gives back those of `owned` that none of `beams` uses, and leaves the others in it.
+    /// Frees the slots of `owned` that no beam uses, and keeps the others in it.
     pub(super) fn sweep<'a>(&mut self, owned: &mut Vec<u32>, beams: impl IntoIterator<Item = &'a [u32]>) {
         self.sweep = self.sweep.wrapping_add(1);
         for slot in beams.into_iter().flatten() {
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_beam_uses_is_free_again() {
+    fn slots_without_a_beam_are_freed() {
         let mut slots = Slots::default();
         let mut owned: Vec<u32> = (0..6).map(|_| slots.take()).collect();
         assert_eq!(

@@ -1,10 +1,10 @@
-//! The door: requests come in here, join an equal one that is in flight, or are queued.
+//! The entry point: a request joins an equal one in flight or is queued.
 
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, mpsc};
 
 use super::Subscriber;
-use super::queue::{Cost, InFlight, Joinable, Limits, Load, Queue, Subscribers, Task, Ticket};
+use super::queue::{Cost, InFlight, Joinable, Limits, Load, RequestQueue, Subscribers, Task, Ticket};
 use super::runner::{Runner, Settings, Shared};
 use super::texts::Texts;
 use crate::error::{LoadError, Result, RowError};
@@ -13,17 +13,17 @@ use crate::kernels::Isa;
 use crate::model::{Backend, Logits, StepRows, T5Model, Workspace};
 use crate::tokenize::TextTokenizer;
 
-/// An engine's batching, whatever computes.
+/// An engine's batching, independent of the backend.
 pub(crate) trait Batcher: Send + Sync {
-    /// Takes a request that was checked.
+    /// Queues a validated request.
     fn submit(&self, request: &GenerateRequest, subscriber: Subscriber);
-    /// The encoder's states of a text, [tokens, d_model].
+    /// Returns the encoder's hidden states of a text, `[tokens, d_model]`.
     fn encode(&self, ids: &[u32]) -> Result<Vec<f32>, RowError>;
-    /// The logits of the first token that would be generated.
+    /// Returns the logits of the first generated token, `[vocabulary]`.
     fn first_logits(&self, ids: &[u32]) -> Result<Vec<f32>, RowError>;
-    /// How busy it is.
+    /// Returns the current load.
     fn load(&self) -> Load;
-    /// Has a compute thread panic where nothing is expected to, at its next turn.
+    /// Makes a compute thread panic at an unexpected place in its next turn.
     #[cfg(test)]
     fn panic_next(&self) {}
 }
@@ -59,7 +59,7 @@ impl<B: Backend> Threads<B> {
             start,
             eos,
             settings,
-            queue: Queue::new(settings.threads, limits),
+            queue: RequestQueue::new(settings.threads, limits),
             texts: Texts::new(settings.text_bytes),
             in_flight: Arc::new(InFlight::default()),
             #[cfg(test)]
@@ -79,14 +79,14 @@ impl<B: Backend> Threads<B> {
         Ok(threads)
     }
 
-    /// Has a thread compute something, and waits for it.
+    /// Runs a computation on a compute thread and waits for its result.
     fn ask<T: Send + 'static>(
         &self,
         task: impl FnOnce(&T5Model<B>, &mut Workspace<B>) -> candle_core::Result<T> + Send + 'static,
     ) -> Result<T, RowError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let task: Task<B> = Box::new(move |model, work| {
-            // Whoever asked waits for it, so that the channel is open.
+            // The caller waits on the channel, so sending cannot fail.
             let _ = sender.send(task(model, work));
         });
         self.shared.queue.push_task(task);
@@ -98,7 +98,7 @@ impl<B: Backend> Threads<B> {
 }
 
 impl<B: Backend> Drop for Threads<B> {
-    /// Threads finish what they have, and what waits, and then end: a model may be replaced while it works.
+    /// The threads finish all requests and then exit, so that a model can be replaced under load.
     fn drop(&mut self) {
         self.shared.queue.stop();
     }
@@ -109,7 +109,7 @@ impl<B: Backend> Batcher for Threads<B> {
         let (ids, params) = (&request.encoded.ids, &request.params);
         let ids: Arc<[u32]> = ids.as_slice().into();
         let settings = &self.shared.settings;
-        // Without a seed two samples are two samples.
+        // Two samples without a seed are different requests.
         let equal_is_same = !params.do_sample || params.seed.is_some();
         let key = (settings.share_equal && equal_is_same).then(|| {
             let stop = request.stop.as_ref().map(|stop| stop.address());

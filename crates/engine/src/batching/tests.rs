@@ -1,4 +1,4 @@
-//! A compute thread that panics where nothing is expected to fail; what a request is said to take.
+//! Panics of a compute thread, and the accounting of cache bytes.
 
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ fn request(first: u32, new_tokens: usize) -> GenerateRequest {
 }
 
 #[test]
-fn a_panic_of_the_only_thread_is_told_to_all_who_wait_and_the_thread_goes_on() {
+fn a_panic_fails_all_requests_of_its_thread_and_the_thread_continues() {
     let engine = engine();
     let expected = engine.submit(&request(7, 12)).unwrap().wait().unwrap();
     for _ in 0..3 {
@@ -47,7 +47,7 @@ fn a_panic_of_the_only_thread_is_told_to_all_who_wait_and_the_thread_goes_on() {
         engine.batcher().panic_next();
         let mut failed = 0;
         for generation in generations {
-            // What came after the panic is done as if nothing had been.
+            // Requests after the panic succeed.
             match generation.wait() {
                 Ok(generated) => assert_eq!(generated.ids.len(), 500),
                 Err(error) => {
@@ -57,7 +57,7 @@ fn a_panic_of_the_only_thread_is_told_to_all_who_wait_and_the_thread_goes_on() {
             }
         }
         assert!(failed > 0, "nothing was in hand");
-        // Nothing is left of the lost ones: an equal request is a new one.
+        // The lost request is forgotten: an equal one starts anew.
         let again = engine.submit(&request(3, 20)).unwrap().wait().unwrap();
         assert_eq!(again.ids.len(), 20);
         let found = engine.submit(&request(7, 12)).unwrap().wait().unwrap();
@@ -67,7 +67,7 @@ fn a_panic_of_the_only_thread_is_told_to_all_who_wait_and_the_thread_goes_on() {
 }
 
 #[test]
-fn a_stop_rule_that_panics_costs_its_own_request() {
+fn a_panicking_stop_rule_fails_only_its_request() {
     let engine = engine();
     let mut bad = request(3, 60);
     bad.params.num_beams = 1;
@@ -81,7 +81,7 @@ fn a_stop_rule_that_panics_costs_its_own_request() {
 }
 
 #[test]
-fn a_text_takes_no_more_than_is_counted_for_it() {
+fn a_text_fits_into_its_estimated_size() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/t5/config.json");
     let config = T5Config::from_json(&std::fs::read(file).unwrap()).unwrap();
     let isa = Isa::detect();
@@ -110,7 +110,7 @@ fn a_text_takes_no_more_than_is_counted_for_it() {
                 taken <= counted,
                 "{precision:?}, {tokens} tokens: {taken} bytes, {counted} counted"
             );
-            // Nor is it counted many times over: padding to whole panels is all that it may be too much.
+            // The estimate exceeds the real size by padding to whole panels only.
             let fewest = tokens.next_multiple_of(64) * config.num_decoder_layers * width;
             let bytes_per_number = if precision == Precision::F32 { 4 } else { 2 };
             assert!(counted <= fewest * bytes_per_number * 64_usize.div_ceil(config.d_kv));

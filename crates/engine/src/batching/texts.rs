@@ -1,11 +1,11 @@
-//! Texts that were read lately: a request for one of them with other parameters needs no encoder.
+//! A cache of encoder states: a repeated text with other parameters skips the encoder.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::{Backend, Prefilled};
 
-/// A text that was read, shared by all who decode from it.
+/// The encoder states of a text, shared by all requests that decode from it.
 pub(super) type Text<B> = Arc<Prefilled<B>>;
 
 struct Entry<B: Backend> {
@@ -20,14 +20,14 @@ struct Entries<B: Backend> {
     clock: u64,
 }
 
-/// The texts used last, up to a number of bytes.
+/// The most recently used texts, bounded in bytes.
 pub(super) struct Texts<B: Backend> {
     most_bytes: usize,
     entries: Mutex<Entries<B>>,
 }
 
 impl<B: Backend> Texts<B> {
-    /// Keeps texts of at most `most_bytes` in all.
+    /// Creates a cache of at most `most_bytes` bytes.
     pub(super) fn new(most_bytes: usize) -> Self {
         Self {
             most_bytes,
@@ -39,7 +39,7 @@ impl<B: Backend> Texts<B> {
         }
     }
 
-    /// The text with these ids, if it is still there.
+    /// Returns the cached text with these ids.
     pub(super) fn get(&self, ids: &[u32]) -> Option<Text<B>> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.clock += 1;
@@ -49,7 +49,7 @@ impl<B: Backend> Texts<B> {
         Some(entry.text.clone())
     }
 
-    /// Keeps a text that takes `bytes`; the ones not used for longest go.
+    /// Caches a text of `bytes` bytes and evicts the least recently used ones.
     pub(super) fn put(&self, ids: Arc<[u32]>, text: Text<B>, bytes: usize) {
         if bytes > self.most_bytes {
             return;

@@ -1,17 +1,17 @@
-//! Beam search and beam sampling of one request, as `_beam_search` of transformers 5 does it.
+//! Beam search and beam sampling of one request, equal to `_beam_search` of transformers 5.
 
 use super::logits::{RowLogits, Wanted};
 use super::params::{EarlyStopping, GenerationParams};
 use super::random::RowRng;
 use super::scores::Processors;
 
-/// Stands for "not possible" in sums; finite, so that what is not possible still has an order.
+/// Score of an impossible candidate. Finite, so that impossible candidates still have an order.
 const IMPOSSIBLE: f32 = -1e9;
 
-/// A hypothesis that may be the result.
+/// A finished hypothesis.
 #[derive(Debug, Clone)]
 struct Hypothesis {
-    /// With the start token.
+    /// Includes the start token.
     tokens: Vec<u32>,
     /// Log-probability / length^length_penalty.
     score: f32,
@@ -27,27 +27,27 @@ pub(crate) struct BeamSearch {
     early_stopping: EarlyStopping,
     eos: Vec<u32>,
     processors: Processors,
-    /// `None` does not sample.
+    /// `None` means no sampling.
     rng: Option<RowRng>,
-    /// Running sequences with the start token, and their summed log-probabilities, best first.
+    /// Running sequences, including the start token, with their summed log-probabilities, best first.
     running: Vec<(Vec<u32>, f32)>,
-    /// The best `beams` hypotheses so far, best first; unfinished ones fill the places at the beginning.
+    /// The best `beams` hypotheses so far, best first. Placeholders fill it at the beginning.
     best: Vec<Hypothesis>,
     improvable: bool,
 }
 
-/// A continuation: which running beam it goes on from, by which token, and its summed log-probability.
+/// A candidate: the running beam it extends, the token, and the summed log-probability.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     beam: usize,
     token: u32,
     score: f32,
-    /// It ends here: by an end token, or because there is no room for more.
+    /// Whether it ends the sequence, by an end token or at the maximum length.
     ends: bool,
 }
 
 impl BeamSearch {
-    /// A search that begins with the token `start`.
+    /// Starts a search with the token `start`.
     pub(crate) fn new(params: &GenerationParams, start: u32, eos: &[u32], rng: Option<RowRng>) -> Self {
         let beams = params.num_beams;
         let score = |beam: usize| if beam == 0 { 0.0 } else { IMPOSSIBLE };
@@ -64,20 +64,19 @@ impl BeamSearch {
             eos: eos.to_vec(),
             processors: Processors::new(params, eos),
             rng,
-            // Only the first beam counts at the first step, or all would be the same.
+            // At the first step all beams are equal, so only the first one counts.
             running: (0..beams).map(|beam| (vec![start], score(beam))).collect(),
             best: vec![nothing; beams],
             improvable: true,
         }
     }
 
-    /// Continuations that a step looks at: so many that `beams` are left to go on with even if every end token is
-    /// among them.
+    /// Candidates per step: enough to leave `beams` to continue with even if every end token is among them.
     fn count(&self) -> usize {
         (1 + self.eos.len()).max(2) * self.beams
     }
 
-    /// Decoder rows of the next step. At the first one all beams would be the same, and only one of them counts.
+    /// Returns the decoder rows of the next step: one at the first step, where all beams are equal.
     pub(crate) fn rows(&self, vocabulary: usize) -> usize {
         let first = self.running[0].0.len() == 1;
         match first && self.processors.has_at_least(self.count(), vocabulary) {
@@ -86,17 +85,16 @@ impl BeamSearch {
         }
     }
 
-    /// What is needed of a row's logits, and which ids may not follow.
+    /// Returns what the search needs of a row's logits, and the banned ids.
     pub(crate) fn wanted(&self, row: usize, vocabulary: usize) -> (Wanted, Vec<u32>) {
         let banned = self.processors.banned(&self.running[row].0);
         (self.processors.wanted(self.count(), vocabulary), banned)
     }
 
-    /// Takes the logits of a step, by row. Gives the row that each beam goes on from, or nothing when the search is
-    /// done.
+    /// Consumes the logits of a step, one entry per row. Returns the parent row of each beam, or `None` at the end.
     pub(crate) fn advance(&mut self, logits: &[RowLogits]) -> Option<Vec<usize>> {
         let candidates = self.candidates(logits);
-        // Every id of every beam is banned: nothing can follow, and nothing becomes better.
+        // Every id of every beam is banned, so no sequence can continue.
         if candidates.is_empty() {
             return None;
         }
@@ -124,7 +122,7 @@ impl BeamSearch {
         Some(order.iter().map(|candidate| candidate.beam).collect())
     }
 
-    /// The continuations that are looked at, best first (or in the order of drawing).
+    /// Returns the candidates, best first, or in drawing order when sampling.
     fn candidates(&mut self, logits: &[RowLogits]) -> Vec<Candidate> {
         let count = self.count();
         let at_limit = self.running[0].0.len() >= self.max_new_tokens;
@@ -145,7 +143,7 @@ impl BeamSearch {
                 drawn.into_iter().map(|(index, _)| all[index]).collect()
             }
             None => {
-                // Rows come in order, and so do equal scores of a row: a stable sort keeps the lower id first.
+                // Rows and equal scores of a row are already ordered, and a stable sort keeps the lower id first.
                 all.sort_by(|a, b| b.score.total_cmp(&a.score));
                 all.truncate(count);
                 all
@@ -153,8 +151,8 @@ impl BeamSearch {
         }
     }
 
-    /// Puts candidates that end, and are among the first `beams`, where they belong among the best. `new_tokens` is
-    /// their length without the start token.
+    /// Inserts candidates that end, and rank among the first `beams`, into the best hypotheses. `new_tokens` is their
+    /// length without the start token.
     fn finish(&mut self, candidates: &[Candidate], new_tokens: usize) {
         let length = (new_tokens as f64).powf(self.length_penalty) as f32;
         for candidate in candidates
@@ -163,7 +161,7 @@ impl BeamSearch {
             .filter(|candidate| candidate.ends)
         {
             let score = candidate.score / length;
-            // As the sum of penalties in transformers: below everything that counts.
+            // transformers adds its penalties up the same way: an impossible candidate never becomes a result.
             if score > IMPOSSIBLE {
                 let tokens = self.sequence(candidate);
                 let place = self.best.partition_point(|other| other.score >= score);
@@ -186,7 +184,7 @@ impl BeamSearch {
         tokens
     }
 
-    /// Whether the best running beam may still become better than the worst of the best.
+    /// Returns whether the best running beam may still beat the worst of the best hypotheses.
     fn can_improve(&self, new_tokens: usize) -> bool {
         let to_the_end = self.early_stopping == EarlyStopping::Never && self.length_penalty > 0.0;
         let length = if to_the_end {
@@ -196,19 +194,19 @@ impl BeamSearch {
         };
         let hope = self.running[0].1 / (length as f64).powf(self.length_penalty) as f32;
         let worst = self.best.last().map_or(IMPOSSIBLE, |best| best.score);
-        // A place that nothing finished yet has taken is worth nothing.
+        // A placeholder has the lowest score.
         self.best
             .iter()
             .any(|best| hope > if best.finished { worst } else { IMPOSSIBLE })
     }
 
-    /// The `count` best sequences so far, best first, start token included, with their scores.
+    /// Returns the `count` best sequences so far, including the start token, with their scores, best first.
     pub(crate) fn results(&self, count: usize) -> impl Iterator<Item = (&[u32], f32)> {
         let best = self.best.iter().take(count);
         best.map(|best| (best.tokens.as_slice(), best.score))
     }
 
-    /// A running sequence, start token included; the first is the best.
+    /// Returns a running sequence including the start token. Sequence 0 is the best.
     pub(crate) fn running(&self, beam: usize) -> &[u32] {
         &self.running[beam].0
     }

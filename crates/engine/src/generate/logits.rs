@@ -1,33 +1,33 @@
-//! What a search looks at of the logits of one decoder row, gathered block by block while the output head computes
-//! them: the whole vocabulary is kept only for the few kinds of search that need it.
+//! The part of a row's logits that a search needs, collected block by block while the output head computes them. Only a
+//! few kinds of search need the whole vocabulary.
 
 use crate::kernels::{Isa, LogSumExp, Top};
 use crate::model::Highest;
 
-/// What is needed of a row.
+/// What a search needs of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// The so many highest logits, besides the sum of all exponentials.
+    /// The given number of highest logits, and the sum of all exponentials.
     Highest(usize),
-    /// All of them.
+    /// All logits.
     All,
 }
 
-/// The logits of one row, as far as they were wanted.
+/// The requested logits of one row.
 pub(crate) struct RowLogits {
     isa: Isa,
     sum: LogSumExp,
-    /// The sum where it was computed elsewhere.
+    /// The log-sum-exp, if the device computed it.
     given: Option<f32>,
     highest: Top,
-    /// Ids that may not be chosen, ascending.
+    /// Banned ids, ascending.
     banned: Vec<u32>,
     all: Vec<f32>,
     wanted: Wanted,
 }
 
 impl RowLogits {
-    /// An empty one.
+    /// Creates an empty collector.
     pub(crate) fn new(isa: Isa) -> Self {
         Self {
             isa,
@@ -40,7 +40,7 @@ impl RowLogits {
         }
     }
 
-    /// Begins a row. Ids in `banned` are left out of the highest.
+    /// Starts a row. The highest logits exclude the ids in `banned`.
     pub(crate) fn begin(&mut self, wanted: Wanted, mut banned: Vec<u32>) {
         banned.sort_unstable();
         banned.dedup();
@@ -54,7 +54,7 @@ impl RowLogits {
         }
     }
 
-    /// Takes the logits of the ids from `first` on.
+    /// Adds the logits of the ids from `first` on.
     pub(crate) fn feed(&mut self, first: usize, block: &[f32]) {
         self.sum.feed(self.isa, block);
         match self.wanted {
@@ -63,7 +63,7 @@ impl RowLogits {
         }
     }
 
-    /// How many of the highest logits it needs, those that are banned included; nothing if it needs all.
+    /// Returns how many of the highest logits the row needs, including banned ones, or `None` for all.
     pub(crate) fn count(&self) -> Option<usize> {
         match self.wanted {
             Wanted::Highest(count) => Some(count + self.banned.len()),
@@ -71,10 +71,10 @@ impl RowLogits {
         }
     }
 
-    /// Takes the highest logits, at least as many as [`RowLogits::count`] says, in the place of all.
+    /// Takes the highest logits from the device: at least as many as [`RowLogits::count`] says.
     pub(crate) fn take(&mut self, found: &Highest) {
         self.given = Some(found.log_sum_exp);
-        // Of equal ones the lower id goes first, and is to be seen first.
+        // Of equal logits the lower id must come first.
         let mut logits = found.logits.clone();
         logits.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         for (logit, id) in logits {
@@ -82,12 +82,12 @@ impl RowLogits {
         }
     }
 
-    /// ln Σ exp(logit) over the whole vocabulary; not finite if a logit wasn't.
+    /// Returns ln Σ exp(logit) over the vocabulary. Not finite if a logit is not finite.
     pub(crate) fn log_sum_exp(&self) -> f32 {
         self.given.unwrap_or_else(|| self.sum.value())
     }
 
-    /// The highest logits with their ids, best first; nothing if all were wanted.
+    /// Returns the highest logits with their ids, best first, or `None` if all were requested.
     pub(crate) fn highest(&self) -> Option<&[(f32, u32)]> {
         match self.wanted {
             Wanted::Highest(_) => Some(self.highest.entries()),
@@ -95,7 +95,7 @@ impl RowLogits {
         }
     }
 
-    /// All logits; empty if they were not wanted.
+    /// Returns all logits, or an empty slice if they were not requested.
     pub(crate) fn all(&self) -> &[f32] {
         &self.all
     }

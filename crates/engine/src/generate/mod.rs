@@ -1,5 +1,5 @@
-//! How tokens are chosen: greedy search, sampling, beam search and beam sampling, as transformers' `generate` does
-//! them. A search sees the logits of its own rows and nothing else.
+//! Token selection: greedy search, sampling, beam search and beam sampling, equal to transformers' `generate`. A search
+//! sees only the logits of its own rows.
 
 mod beam;
 mod logits;
@@ -21,20 +21,20 @@ pub use stop::StopRule;
 
 use crate::tokenize::Encoded;
 
-/// An encoded text and how to go on from it.
+/// An encoded text with its generation parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateRequest {
-    /// The text, as [`Engine::tokenize`](crate::Engine::tokenize) gives it.
+    /// The text, as encoded by [`Engine::tokenize`](crate::Engine::tokenize).
     pub encoded: Encoded,
-    /// How the tokens are chosen.
+    /// The generation parameters.
     pub params: GenerationParams,
-    /// When a text is long enough, for a search with one sequence (greedy search, plain sampling). Beams run to their
-    /// end: which of them is best shows only there.
+    /// Ends the text early, for searches with one sequence (greedy search, plain sampling). Beam search ignores it,
+    /// because only its end shows which beam is best.
     pub stop: Option<StopRule>,
 }
 
 impl GenerateRequest {
-    /// A request that runs to its end.
+    /// Creates a request without a stop rule.
     pub fn new(encoded: Encoded, params: GenerationParams) -> Self {
         Self {
             encoded,
@@ -44,33 +44,33 @@ impl GenerateRequest {
     }
 }
 
-/// What a request came to.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
-    /// The text, without special tokens and without white space around it.
+    /// The text, without special tokens and surrounding white space.
     pub text: String,
-    /// The new token ids, with the end token if it was reached.
+    /// The new token ids, including the end token if the model produced it.
     pub ids: Vec<u32>,
-    /// Log-probability of the ids divided by their number to the power `length_penalty`. For beams as transformers
-    /// gives it (`sequences_scores`); for a single sequence by the model's own, unprocessed probabilities.
+    /// Log-probability of the ids divided by length^length_penalty. For beams this is transformers' `sequences_scores`.
+    /// For a single sequence it uses the model's unprocessed probabilities.
     pub score: f32,
-    /// Why it ended.
+    /// Why generation ended.
     pub finish: FinishReason,
-    /// The next best sequences, if `num_return_sequences` asked for more than one; best first.
+    /// Further sequences if `num_return_sequences` is above 1, best first.
     pub alternatives: Vec<Alternative>,
-    /// The seed that was sampled with; nothing if no sampling was asked for.
+    /// The seed of the sampling, or `None` without sampling.
     pub seed: Option<u64>,
-    /// A vector of `d_model` that stands for the meaning of the input: the mean of its encoder states.
+    /// An embedding of the input: the mean of its encoder states, `d_model` wide.
     pub embedding: Arc<[f32]>,
-    /// How long it took.
+    /// Time spent.
     pub timings: Timings,
-    /// Decode steps that it was part of. Fewer than tokens where guesses were right.
+    /// Decoding steps. Fewer than tokens if drafts were accepted.
     pub steps: usize,
-    /// Whether the encoder had read the text already, for another request.
+    /// Whether cached encoder states were used.
     pub reused_encoder: bool,
 }
 
-/// Another sequence of the same request.
+/// A further sequence of the same request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alternative {
     /// As [`Generated::text`].
@@ -86,16 +86,16 @@ pub struct Alternative {
 /// Why a sequence ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model wrote its end token.
+    /// The model produced its end token.
     Eos,
-    /// It came to `max_new_tokens`.
+    /// The text reached `max_new_tokens`.
     Length,
-    /// Its [`StopRule`] found the text long enough.
+    /// Its [`StopRule`] ended the text.
     Stop,
 }
 
 impl FinishReason {
-    /// `eos`, `length` or `stop`.
+    /// Returns `eos`, `length` or `stop`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Eos => "eos",
@@ -105,38 +105,38 @@ impl FinishReason {
     }
 }
 
-/// Wall-clock time of the parts of the work. Requests are decoded together, so that their times overlap.
+/// Wall-clock time per stage. Requests are decoded together, so their times overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timings {
-    /// From submission until a compute thread took it up.
+    /// From submission until a compute thread took the request.
     pub wait: Duration,
-    /// The encoder and the cross-attention caches (prefill), of all texts that were read together with this one.
+    /// Prefill: encoder and cross-attention keys and values, of all texts in the same prefill.
     pub encode: Duration,
-    /// From the first decode step to the last.
+    /// From the first decoding step to the last.
     pub decode: Duration,
 }
 
-/// Watches the requests of one call between decode steps, and takes some of them out.
+/// Observes the requests of one call between decoding steps, and may cancel rows.
 pub trait BatchObserver: Send {
-    /// Called for every row before anything is computed (`step` 0), and after decode steps for every row that would go
-    /// on. `row` is the index of the request in the call, `step` the number of its new tokens, and `tokens` those of the
-    /// sequence that is best so far.
+    /// Called for every row before any computation (`step` 0), and after decoding steps for every row that continues.
+    /// `row` is the request's index in the call, `step` its number of new tokens, and `tokens` its best sequence so
+    /// far.
     fn keep(&mut self, row: usize, step: usize, tokens: &[u32]) -> RowDecision;
 }
 
-/// Lets every row run to its end.
+/// Continues every row.
 impl BatchObserver for () {
     fn keep(&mut self, _row: usize, _step: usize, _tokens: &[u32]) -> RowDecision {
         RowDecision::Continue
     }
 }
 
-/// What an observer wants of a row.
+/// An observer's decision about a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowDecision {
-    /// The row goes on.
+    /// Continue.
     Continue,
-    /// The row leaves the batch before the next step; its result is
-    /// [`RowError::Cancelled`](crate::RowError::Cancelled) with this reason.
+    /// Remove the row before the next step. Its result is [`RowError::Cancelled`](crate::RowError::Cancelled) with this
+    /// reason.
     Cancel(String),
 }

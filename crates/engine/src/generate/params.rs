@@ -1,28 +1,28 @@
-//! How tokens are chosen: the parameters, their bounds and a model's defaults.
+//! Generation parameters, their bounds, and a model's defaults.
 
 use serde_json::{Map, Value};
 
 use crate::config::{Ids, T5Config};
 use crate::error::{LoadError, Result};
 
-/// Most beams of a request.
+/// Maximum beams per request.
 pub const MAX_BEAMS: usize = 64;
-/// Most tokens that a request may ask for.
+/// Maximum new tokens per request.
 pub const MAX_NEW_TOKENS: usize = 512;
-/// `top_k` of transformers where nothing else is said; it counts only when sampling.
+/// transformers' default `top_k`, which applies to sampling only.
 const DEFAULT_TOP_K: usize = 50;
-/// New tokens where neither the model nor the request says.
+/// Maximum new tokens if neither the model nor the request sets it.
 const DEFAULT_NEW_TOKENS: usize = 63;
 
 /// When a beam search stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EarlyStopping {
-    /// `false`: when the best running beam, at its present length, is no better than the worst finished one.
+    /// `false`: when the best running beam, at its current length, no longer beats the worst finished one.
     #[default]
     Heuristic,
     /// `true`: as soon as `num_beams` hypotheses are finished.
     FirstBeams,
-    /// `"never"`: when no running beam can become better than the worst finished one at any length.
+    /// `"never"`: when no running beam can beat the worst finished one at any length.
     Never,
 }
 
@@ -32,39 +32,39 @@ impl From<bool> for EarlyStopping {
     }
 }
 
-/// How the tokens of one request are chosen. Names and meaning are those of transformers' `generate`.
+/// The generation parameters of one request. Names and meaning are those of transformers' `generate`.
 ///
-/// Lengths count new tokens, the end token included and the start token not: `max_length` 64 of transformers is
-/// `max_new_tokens` 63, `min_length` 10 is `min_new_tokens` 9.
+/// Lengths count new tokens, including the end token but not the start token. transformers' `max_length` 64 is
+/// `max_new_tokens` 63, and its `min_length` 10 is `min_new_tokens` 9.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationParams {
     /// Hypotheses kept at each step; 1 is greedy search or plain sampling. 1 to [`MAX_BEAMS`].
     pub num_beams: usize,
-    /// Draw tokens at random in proportion to their probability, instead of taking the most probable.
+    /// Sample tokens by their probability instead of taking the most probable one.
     pub do_sample: bool,
     /// Divides the scores before sampling. Above 0, at most 100.
     pub temperature: f64,
-    /// Sampling looks only at this many most probable tokens; 0 means all of them.
+    /// Sample from this many most probable tokens only. 0 means all.
     pub top_k: usize,
-    /// Sampling looks only at the most probable tokens that together have this probability. Above 0, at most 1.
+    /// Sample from the smallest set of most probable tokens whose probabilities sum to this. Above 0, at most 1.
     pub top_p: f64,
-    /// A finished beam's score is its log-probability divided by its length to this power. -10 to 10.
+    /// Exponent of the length that divides a finished beam's log-probability. -10 to 10.
     pub length_penalty: f64,
     /// When a beam search stops.
     pub early_stopping: EarlyStopping,
-    /// No sequence of this many tokens may occur twice; 0 allows repetition. At most 64.
+    /// Length of token sequences that may not occur twice. 0 allows repetition. At most 64.
     pub no_repeat_ngram_size: usize,
-    /// Scores of tokens that are already there are divided (if positive) or multiplied (if negative) by this; 1
-    /// changes nothing. Above 0, at most 10.
+    /// Divides positive and multiplies negative scores of tokens that already occur. 1 has no effect. Above 0, at most
+    /// 10.
     pub repetition_penalty: f64,
-    /// The end token is not allowed before this many new tokens. At most `max_new_tokens`.
+    /// New tokens before which the end token is banned. At most `max_new_tokens`.
     pub min_new_tokens: usize,
-    /// Most new tokens. 1 to [`MAX_NEW_TOKENS`].
+    /// Maximum new tokens. 1 to [`MAX_NEW_TOKENS`].
     pub max_new_tokens: usize,
-    /// How many of the sequences are returned, best first. 1 to `num_beams`.
+    /// Number of sequences to return, best first. 1 to `num_beams`.
     pub num_return_sequences: usize,
-    /// Seed of sampling: the same seed, input and parameters give the same result whatever else is in the batch. None
-    /// draws one, which the result names.
+    /// Seed of the sampling. The same seed, input and parameters give the same result in any batch. `None` draws a
+    /// seed, which the result contains.
     pub seed: Option<u64>,
 }
 
@@ -88,20 +88,20 @@ impl Default for GenerationParams {
     }
 }
 
-/// A parameter is out of its bounds.
+/// A parameter that is out of bounds.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{field} must be {bounds}, and is {value}")]
 pub struct ParamError {
     /// The field of [`GenerationParams`].
     pub field: &'static str,
-    /// The values that are allowed, in words.
+    /// The allowed values, in words.
     pub bounds: String,
-    /// The value that was given.
+    /// The rejected value.
     pub value: String,
 }
 
 impl GenerationParams {
-    /// Sets the bounds of the length as transformers counts them, with the start token.
+    /// Sets the length bounds in transformers' terms, which count the start token.
     #[must_use]
     pub fn with_lengths(mut self, min_length: usize, max_length: usize) -> Self {
         self.min_new_tokens = min_length.saturating_sub(1);
@@ -112,7 +112,7 @@ impl GenerationParams {
     /// Checks every field.
     ///
     /// # Errors
-    /// The first field that is out of its bounds.
+    /// The first field that is out of bounds.
     pub fn validate(&self) -> Result<(), ParamError> {
         let whole = |field, value: usize, low: usize, high: usize| match (low..=high).contains(&value) {
             true => Ok(()),
@@ -122,7 +122,7 @@ impl GenerationParams {
                 value: value.to_string(),
             }),
         };
-        // Not a number fails every comparison, and so each of these.
+        // NaN fails every comparison.
         let above = |field, value: f64, high: f64| match value > 0.0 && value <= high {
             true => Ok(()),
             false => Err(ParamError {
@@ -154,18 +154,18 @@ impl GenerationParams {
     }
 }
 
-/// `generation_config.json`: a model's default parameters and its special tokens.
+/// A model's default parameters and special tokens, from `generation_config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GenerationDefaults {
-    /// What a request gets that names nothing.
+    /// Parameters of a request that sets none.
     pub(crate) params: GenerationParams,
-    /// Id that the decoder starts with.
+    /// First id of the decoder input.
     pub(crate) start: u32,
-    /// Ids that end a sequence.
+    /// End-of-sequence ids.
     pub(crate) eos: Vec<u32>,
 }
 
-/// Settings that would change the output and that the engine does not have, with the values that do nothing.
+/// Settings that would change the output but are not supported, unless they have their neutral values.
 const NOT_SUPPORTED: [&str; 12] = [
     "forced_bos_token_id",
     "forced_eos_token_id",
@@ -182,9 +182,11 @@ const NOT_SUPPORTED: [&str; 12] = [
 ];
 
 impl GenerationDefaults {
-    /// Reads `generation_config.json`, if there is one. What it leaves out comes from the summarization task of
-    /// `config.json` (older models keep their settings there), then from transformers' defaults; the length, of which
-    /// transformers' default of 20 would cut every summary, is the 64 of the T5 summarizers.
+    /// Parses `generation_config.json`, if present.
+    ///
+    /// Missing settings come from the summarization task of `config.json`, where older models keep them, then from
+    /// transformers' defaults. The maximum length is the exception: transformers' default of 20 would truncate every
+    /// summary, so it is the 64 of the T5 summarizers.
     pub(crate) fn from_json(bytes: Option<&[u8]>, config: &T5Config) -> Result<Self> {
         let file: Map<String, Value> = match bytes {
             Some(bytes) => serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?,
@@ -276,7 +278,7 @@ fn wrong(reason: String) -> LoadError {
     }
 }
 
-/// A setting of `generation_config.json`, else of the summarization task. Null counts as absent.
+/// Reads a setting from `generation_config.json`, then from the summarization task. `null` counts as absent.
 struct Fields<'a> {
     file: &'a Map<String, Value>,
     task: &'a Map<String, Value>,
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_is_named_with_its_bounds() {
+    fn out_of_bounds_errors_name_field_and_bounds() {
         assert_eq!(
             message(|p| p.num_beams = 0),
             "num_beams must be at least 1 and at most 64, and is 0"
@@ -373,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_generation_file_goes_before_the_task_and_both_before_the_usual() {
+    fn generation_config_precedes_task_settings_and_defaults() {
         let task = config(r#"{"num_beams":4,"length_penalty":2.0,"early_stopping":true,"max_length":200}"#);
         let file = br#"{"max_length":64,"length_penalty":null,"num_beams":2,"eos_token_id":[1,7]}"#;
         let defaults = GenerationDefaults::from_json(Some(file), &task).unwrap();
@@ -389,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_wrong_values_is_refused() {
+    fn invalid_generation_configs_are_refused() {
         for file in [
             r#"{"num_beams":"four"}"#,
             r#"{"num_beams":1000}"#,

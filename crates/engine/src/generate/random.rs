@@ -1,13 +1,13 @@
-//! Random draws of one request: its own generator, so that nothing else in the batch has a say.
+//! The random numbers of one request. Each request has its own generator, so the rest of the batch has no influence.
 
 use super::scores::log_sum_exp;
 
-/// SplitMix64 (Steele, Lea and Flood 2014): small, and the same numbers on every platform and in every version.
+/// SplitMix64 (Steele, Lea and Flood 2014): small, and identical on every platform and in every version.
 #[derive(Debug, Clone)]
 pub(crate) struct RowRng(u64);
 
 impl RowRng {
-    /// The generator of a seed.
+    /// Creates a generator from a seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -20,12 +20,12 @@ impl RowRng {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number in (0, 1): never either end, so that its logarithm is finite.
+    /// Returns a number in (0, 1), exclusive at both ends so that its logarithm is finite.
     fn uniform(&mut self) -> f64 {
         ((self.next() >> 12) as f64 + 0.5) / (1u64 << 52) as f64
     }
 
-    /// An index, with probability softmax(scores).
+    /// Draws an index with probability softmax(scores).
     pub(crate) fn draw(&mut self, scores: &[f32]) -> usize {
         let total = f64::from(log_sum_exp(scores));
         let mut left = self.uniform();
@@ -41,14 +41,15 @@ impl RowRng {
                 break;
             }
         }
-        // Rounding may leave a rest after all of them: it belongs to the last.
+        // Rounding can leave a remainder, which belongs to the last index.
         last
     }
 
-    /// `count` different indices with their scores, in the order of drawing: each with probability softmax(scores)
-    /// among those not yet drawn. Impossible ones come last, and only if there are not enough others.
+    /// Draws `count` distinct indices, in drawing order, each with probability softmax(scores) among those not yet
+    /// drawn. Impossible ones come last, and only if there are not enough others.
     ///
-    /// By the Gumbel trick: the highest of score + Gumbel noise are such a draw (Kool, van Hoof and Welling 2019).
+    /// Uses the Gumbel-top-k trick: the highest values of score + Gumbel noise are such a draw (Kool, van Hoof and
+    /// Welling 2019).
     pub(crate) fn draw_several(&mut self, scores: &[f32], count: usize) -> Vec<(usize, f32)> {
         let mut keys: Vec<(usize, f64)> = Vec::with_capacity(scores.len());
         for (index, score) in scores.iter().enumerate() {
@@ -103,7 +104,7 @@ mod tests {
         let scores = p.map(|p: f64| p.ln() as f32 + 3.0);
         let (mut rng, mut counts) = (RowRng::new(7), [0; 5]);
         (0..50_000).for_each(|_| counts[rng.draw(&scores)] += 1);
-        // 4 degrees of freedom: above 18.5 with probability 0.001.
+        // Above 18.5 with probability 0.001 at 4 degrees of freedom.
         assert!(chi_square(&counts, &p) < 18.5, "{counts:?}");
     }
 
@@ -130,7 +131,7 @@ mod tests {
                 expected.push(p[first] * p[second] / (1.0 - p[first]));
             }
         }
-        // 11 degrees of freedom: above 31.3 with probability 0.001.
+        // Above 31.3 with probability 0.001 at 11 degrees of freedom.
         assert!(chi_square(&seen, &expected) < 31.3, "{seen:?}");
         assert_eq!(rng.draw_several(&scores, 9).len(), 5);
         assert_eq!(rng.draw_several(&scores, 9)[4].0, 1);

@@ -1,14 +1,14 @@
-//! The scores of one row's next token, processed as transformers' logits processors do it, in their order.
+//! Processes the scores of a row's next token as transformers' logits processors do, in the same order.
 //!
-//! Everything here is f32 where transformers is, so that near ties fall to the same side.
+//! Computes in f32 wherever transformers does, so that near ties resolve the same way.
 
 use super::logits::{RowLogits, Wanted};
 use super::params::GenerationParams;
 
-/// More highest scores than this are not kept in order: the search takes all of them.
+/// Above this number of highest scores, keeping them ordered costs more than using all scores.
 const MOST_HIGHEST: usize = 256;
 
-/// Processes the scores of rows of one request.
+/// Score processors of one request.
 #[derive(Debug)]
 pub(crate) struct Processors {
     repetition_penalty: f32,
@@ -18,18 +18,18 @@ pub(crate) struct Processors {
     warp: Option<Warpers>,
 }
 
-/// The steps that belong to sampling only.
+/// Processors that apply to sampling only.
 #[derive(Debug)]
 struct Warpers {
     temperature: f32,
     top_k: usize,
     top_p: f32,
-    /// A beam must keep one token more than there are end tokens, or it may have nothing to go on with.
+    /// A beam must keep one token more than there are end tokens, or no token may remain to continue with.
     min_tokens_to_keep: usize,
 }
 
 impl Processors {
-    /// What `params` ask for, with the end tokens `eos`.
+    /// Builds the processors of `params` with the end tokens `eos`.
     pub(crate) fn new(params: &GenerationParams, eos: &[u32]) -> Self {
         let min_tokens_to_keep = if params.num_beams > 1 { eos.len() + 1 } else { 1 };
         Self {
@@ -46,7 +46,7 @@ impl Processors {
         }
     }
 
-    /// What a search over `vocabulary` tokens that wants `count` candidates of a row needs to see of it.
+    /// Returns what a search over `vocabulary` tokens needs of a row to find `count` candidates.
     pub(crate) fn wanted(&self, count: usize, vocabulary: usize) -> Wanted {
         let count = match &self.warp {
             Some(warp) if warp.top_k == 0 => return Wanted::All,
@@ -59,7 +59,7 @@ impl Processors {
         }
     }
 
-    /// Whether the first token of a search is sure to have this many candidates.
+    /// Returns whether the first step of a search is certain to have this many candidates.
     pub(crate) fn has_at_least(&self, count: usize, vocabulary: usize) -> bool {
         match &self.warp {
             Some(warp) => warp.top_k >= count && warp.top_p >= 1.0 && 2 * warp.top_k < vocabulary,
@@ -67,7 +67,7 @@ impl Processors {
         }
     }
 
-    /// Ids that may not follow `tokens`.
+    /// Returns the ids that may not follow `tokens`.
     pub(crate) fn banned(&self, tokens: &[u32]) -> Vec<u32> {
         let mut banned = Vec::new();
         if self.no_repeat_ngram_size > 0 {
@@ -79,8 +79,9 @@ impl Processors {
         banned
     }
 
-    /// The ids that may follow `tokens`, with their processed scores, best first where no draw is made. Scores are
-    /// logits, or log-probabilities if `normalize`. `count` is how many a search without sampling looks at.
+    /// Returns the ids that may follow `tokens` with their processed scores, best first unless sampling. Scores are
+    /// logits, or log-probabilities if `normalize`. `count` is the number of candidates that a search without sampling
+    /// uses.
     pub(crate) fn candidates(
         &self,
         tokens: &[u32],
@@ -110,8 +111,8 @@ impl Processors {
         }
     }
 
-    /// Processes `scores` (logits, or log-probabilities in a beam search) of the token after `tokens`, which begin
-    /// with the start token.
+    /// Processes the scores of the token after `tokens`, which include the start token. Scores are logits, or
+    /// log-probabilities in a beam search.
     fn apply(&self, tokens: &[u32], scores: &mut [f32]) {
         if self.repetition_penalty != 1.0 {
             self.penalize_repetition(tokens, scores);
@@ -127,7 +128,7 @@ impl Processors {
     fn penalize_repetition(&self, tokens: &[u32], scores: &mut [f32]) {
         let penalty = self.repetition_penalty;
         for (index, id) in tokens.iter().enumerate() {
-            // Once for each token, however often it is there.
+            // Once per distinct token.
             if !tokens[..index].contains(id) {
                 let score = &mut scores[*id as usize];
                 *score = if *score < 0.0 {
@@ -139,7 +140,7 @@ impl Processors {
         }
     }
 
-    /// The ids that would make a sequence of `no_repeat_ngram_size` tokens occur twice.
+    /// Returns the ids that would repeat a sequence of `no_repeat_ngram_size` tokens.
     fn repeating(&self, tokens: &[u32]) -> Vec<u32> {
         let size = self.no_repeat_ngram_size;
         if tokens.len() < size {
@@ -155,7 +156,7 @@ impl Processors {
 }
 
 impl Warpers {
-    /// [`Warpers::apply`] where only the highest scores are known, best first: those that are left out are so here too.
+    /// Like [`Warpers::apply`], given only the highest scores, best first: removes the same ids.
     fn apply_to_highest(&self, kept: &mut [(u32, f32)]) {
         let mut scores: Vec<f32> = kept.iter().map(|(_, score)| score / self.temperature).collect();
         if self.top_p < 1.0 {
@@ -186,7 +187,7 @@ impl Warpers {
         let mut sorted = scores.to_vec();
         let (_, threshold, _) = sorted.select_nth_unstable_by(keep - 1, |a, b| b.total_cmp(a));
         let threshold = *threshold;
-        // Those that tie with the last one stay, as in transformers.
+        // Ties with the last one stay, as in transformers.
         for score in scores.iter_mut().filter(|score| **score < threshold) {
             *score = f32::NEG_INFINITY;
         }
@@ -196,7 +197,7 @@ impl Warpers {
         let mut order: Vec<usize> = (0..scores.len())
             .filter(|id| scores[*id] > f32::NEG_INFINITY)
             .collect();
-        // Ascending; of equal scores the lower id is the better one, here as everywhere.
+        // Ascending. Of equal scores the lower id ranks higher, as everywhere.
         order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]).then(b.cmp(a)));
         let total = log_sum_exp(scores);
         let mut cumulative = 0f32;
@@ -210,13 +211,13 @@ impl Warpers {
     }
 }
 
-/// ln Σ exp(x), without overflow.
+/// Returns ln Σ exp(x), without overflow.
 pub(crate) fn log_sum_exp(scores: &[f32]) -> f32 {
     let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if most == f32::NEG_INFINITY {
         return most;
     }
-    // Sixteen sums side by side: exact enough, and one the compiler can keep in registers.
+    // Sixteen partial sums: accurate enough, and they fit into registers.
     let mut sums = [0f32; 16];
     let chunks = scores.chunks_exact(16);
     let rest: f32 = chunks.remainder().iter().map(|score| (score - most).exp()).sum();
@@ -228,7 +229,8 @@ pub(crate) fn log_sum_exp(scores: &[f32]) -> f32 {
     most + (sums.iter().sum::<f32>() + rest).ln()
 }
 
-/// The `count` highest of `scores` with their indices, best first; of equal ones the first.
+/// Returns the indices and values of the `count` highest scores, best first. Of equal scores the lower index comes
+/// first.
 pub(crate) fn top(scores: &[f32], count: usize) -> Vec<(usize, f32)> {
     let count = count.min(scores.len());
     let mut best: Vec<(usize, f32)> = Vec::with_capacity(count + 1);
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ngram_may_be_there_once() {
+    fn an_ngram_may_occur_once() {
         let pairs = GenerationParams {
             no_repeat_ngram_size: 2,
             ..Default::default()
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_banned_until_there_are_enough() {
+    fn the_end_token_is_banned_below_the_minimum_length() {
         let params = GenerationParams {
             min_new_tokens: 2,
             ..Default::default()
@@ -318,7 +320,7 @@ mod tests {
             processed(&params, &[0], &scores),
             [scores[0], scores[1], OUT, OUT]
         );
-        // A beam keeps two, or an end token would leave it nothing.
+        // A beam keeps two tokens, or an end token would leave it none.
         let params = GenerationParams {
             top_k: 1,
             top_p: 0.1,
@@ -332,13 +334,13 @@ mod tests {
     }
 
     #[test]
-    fn the_best_come_first_and_equals_in_order() {
+    fn top_is_sorted_and_stable() {
         assert_eq!(top(&[1.0, 3.0, 3.0, OUT, 2.0], 3), [(1, 3.0), (2, 3.0), (4, 2.0)]);
         assert_eq!(top(&[OUT, 1.0], 5), [(1, 1.0), (0, OUT)]);
     }
 
     #[test]
-    fn the_highest_alone_give_the_same_candidates_as_all() {
+    fn highest_scores_give_the_same_candidates_as_all_scores() {
         let logits: Vec<f32> = (0..300).map(|index| (index as f32 * 0.7).sin() * 9.0).collect();
         let sampling = GenerationParams {
             do_sample: true,
@@ -374,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_of_nothing_is_nothing() {
+    fn log_sum_exp_of_no_scores_is_negative_infinity() {
         assert_eq!(log_sum_exp(&[OUT, OUT]), OUT);
     }
 }

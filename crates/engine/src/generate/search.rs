@@ -1,4 +1,4 @@
-//! The search of one request, whatever its kind.
+//! The search of one request, of any kind.
 
 use super::beam::BeamSearch;
 use super::logits::{RowLogits, Wanted};
@@ -6,7 +6,7 @@ use super::params::GenerationParams;
 use super::random::RowRng;
 use super::single::SingleSearch;
 
-/// The search of one request: so many decoder rows, one token each per step.
+/// The search of one request: a number of decoder rows with one token each per step.
 #[derive(Debug)]
 pub(crate) enum Search {
     /// One row.
@@ -16,7 +16,7 @@ pub(crate) enum Search {
 }
 
 impl Search {
-    /// The search that `params` ask for, begun with `start`. `seed` counts only when sampling.
+    /// Creates the search that `params` describe, starting with the token `start`. `seed` applies to sampling only.
     pub(crate) fn new(params: &GenerationParams, start: u32, eos: &[u32], seed: u64) -> Self {
         let rng = params.do_sample.then(|| RowRng::new(seed));
         if params.num_beams == 1 {
@@ -26,7 +26,7 @@ impl Search {
         }
     }
 
-    /// Decoder rows of the next step.
+    /// Returns the decoder rows of the next step.
     pub(crate) fn rows(&self, vocabulary: usize) -> usize {
         match self {
             Self::Single(_) => 1,
@@ -34,7 +34,7 @@ impl Search {
         }
     }
 
-    /// The last token of a row.
+    /// Returns the last token of a row.
     pub(crate) fn last_token(&self, row: usize) -> u32 {
         let tokens = match self {
             Self::Single(search) => search.result().0,
@@ -43,7 +43,7 @@ impl Search {
         tokens[tokens.len() - 1]
     }
 
-    /// What is needed of a row's logits, and which ids may not follow. `drafts` stand for tokens that may come to be.
+    /// Returns what the search needs of a row's logits, and the banned ids. `drafts` are tokens assumed to follow.
     pub(crate) fn wanted(&self, row: usize, drafts: &[u32], vocabulary: usize) -> (Wanted, Vec<u32>) {
         match self {
             Self::Single(search) => search.wanted(drafts, vocabulary),
@@ -51,8 +51,8 @@ impl Search {
         }
     }
 
-    /// Takes the logits of a step, by row. Gives the row that each row of the next step goes on from, or nothing when
-    /// the search is done.
+    /// Consumes the logits of a step, one entry per row. Returns the parent row of each row of the next step, or `None`
+    /// at the end.
     pub(crate) fn advance(&mut self, logits: &[RowLogits]) -> Option<Vec<usize>> {
         match self {
             Self::Single(search) => search.advance(&logits[0]).then(|| vec![0]),
@@ -60,7 +60,7 @@ impl Search {
         }
     }
 
-    /// Tokens that may still follow a greedy search, whose next ones can be guessed; nothing for other searches.
+    /// Returns how many tokens may be drafted for a greedy search, or `None` for other searches.
     pub(crate) fn draft_room(&self) -> Option<usize> {
         match self {
             Self::Single(search) if search.is_greedy() => Some(search.room()),
@@ -68,7 +68,7 @@ impl Search {
         }
     }
 
-    /// [`Search::advance`] of a search with one row. Tells whether it goes on.
+    /// [`Search::advance`] for a search with one row. Returns whether it continues.
     pub(crate) fn advance_one(&mut self, logits: &RowLogits) -> bool {
         match self {
             Self::Single(search) => search.advance(logits),
@@ -76,7 +76,7 @@ impl Search {
         }
     }
 
-    /// The best sequence so far without the start token, for those who watch.
+    /// Returns the best sequence so far without the start token, for progress events.
     pub(crate) fn tokens_so_far(&self) -> &[u32] {
         match self {
             Self::Single(search) => &search.result().0[1..],
@@ -84,7 +84,7 @@ impl Search {
         }
     }
 
-    /// The results without the start token, and their scores, best first.
+    /// Returns the resulting sequences without the start token, with their scores, best first.
     pub(crate) fn results(&self, count: usize) -> Vec<(Vec<u32>, f32)> {
         let without_start = |(tokens, score): (&[u32], f32)| (tokens[1..].to_vec(), score);
         match self {

@@ -12,16 +12,16 @@ pub(crate) struct SingleSearch {
     length_penalty: f64,
     eos: Vec<u32>,
     processors: Processors,
-    /// `None` is greedy.
+    /// `None` means greedy.
     rng: Option<RowRng>,
-    /// With the start token.
+    /// Includes the start token.
     tokens: Vec<u32>,
-    /// Sum of the log-probabilities that the model itself gave to the tokens.
+    /// Sum of the tokens' unprocessed log-probabilities.
     log_probability: f64,
 }
 
 impl SingleSearch {
-    /// A search that begins with the token `start`.
+    /// Starts a search with the token `start`.
     pub(crate) fn new(params: &GenerationParams, start: u32, eos: &[u32], rng: Option<RowRng>) -> Self {
         Self {
             max_new_tokens: params.max_new_tokens,
@@ -34,12 +34,12 @@ impl SingleSearch {
         }
     }
 
-    /// Whether its tokens are those of highest score, and so known as soon as the logits are.
+    /// Returns whether the search always takes the highest score. Drafts can then be verified.
     pub(crate) fn is_greedy(&self) -> bool {
         self.rng.is_none()
     }
 
-    /// What is needed of the logits after the tokens so far and `drafts`, and which ids may not follow.
+    /// Returns what the search needs of the logits after the tokens so far and `drafts`, and the banned ids.
     pub(crate) fn wanted(&self, drafts: &[u32], vocabulary: usize) -> (Wanted, Vec<u32>) {
         let wanted = self.processors.wanted(1, vocabulary);
         let banned = match drafts {
@@ -49,7 +49,7 @@ impl SingleSearch {
         (wanted, banned)
     }
 
-    /// Takes the logits of a step. Tells whether to go on.
+    /// Consumes the logits of a step. Returns whether to continue.
     pub(crate) fn advance(&mut self, logits: &RowLogits) -> bool {
         let candidates = self.processors.candidates(&self.tokens, logits, false, 1);
         let chosen = match &mut self.rng {
@@ -59,11 +59,11 @@ impl SingleSearch {
             }
             None => candidates.first(),
         };
-        // Every id is banned: nothing can follow.
+        // Every id is banned, so the sequence cannot continue.
         let Some((token, score)) = chosen.copied() else {
             return false;
         };
-        // What the model itself gave, before processing.
+        // The model's unprocessed score.
         let original = match logits.highest() {
             Some(highest) => highest
                 .iter()
@@ -76,12 +76,12 @@ impl SingleSearch {
         !self.eos.contains(&token) && self.tokens.len() <= self.max_new_tokens
     }
 
-    /// Most tokens that can still follow.
+    /// Returns the maximum number of tokens that can still follow.
     pub(crate) fn room(&self) -> usize {
         (self.max_new_tokens + 1).saturating_sub(self.tokens.len())
     }
 
-    /// The sequence so far, start token included, and its score: log-probability / length^length_penalty, as a beam's.
+    /// Returns the sequence so far, including the start token, and its score: log-probability / length^length_penalty.
     pub(crate) fn result(&self) -> (&[u32], f32) {
         let length = (self.tokens.len() - 1).max(1) as f64;
         (

@@ -1,27 +1,28 @@
-//! When a text is long enough, whatever the model would still say.
+//! Ends a text early.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Tells of a text so far whether more of it can still change what is kept of it: where only the first sentence is kept,
-/// that is known once the second has begun.
+/// Decides whether more text can still change the part that is kept. If only the first sentence is kept, that is known
+/// as soon as the second one begins.
 ///
-/// The rule must be one that more text doesn't take back: then what is kept is the same with and without it.
+/// The decision must not change with more text. Then the kept part is the same with and without the rule.
 #[derive(Clone)]
 pub struct StopRule(Arc<dyn Fn(&str) -> bool + Send + Sync>);
 
 impl StopRule {
-    /// Stops when `is_end` says so of the text so far. Clones of one rule are equal, so that requests with them may be.
+    /// Creates a rule that stops when `is_end` returns true for the text so far. Clones of a rule compare equal, so
+    /// that requests with them do too.
     pub fn new(is_end: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(is_end))
     }
 
-    /// Whether a request ends with this text.
+    /// Returns whether the text ends here.
     pub fn is_end(&self, text: &str) -> bool {
         (self.0)(text)
     }
 
-    /// Tells rules apart.
+    /// Identifies the rule.
     pub(crate) fn address(&self) -> usize {
         Arc::as_ptr(&self.0).cast::<()>() as usize
     }

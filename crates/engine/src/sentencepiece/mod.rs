@@ -1,7 +1,7 @@
-//! `spiece.model`, the tokenizer of T5 models that come without a `tokenizer.json`: a SentencePiece unigram model
-//! (Kudo 2018, <https://arxiv.org/abs/1804.10959>) as a tokenizer of the crate `tokenizers`.
+//! Reads `spiece.model`, the tokenizer of T5 models without `tokenizer.json`: converts a SentencePiece unigram model
+//! (Kudo 2018, <https://arxiv.org/abs/1804.10959>) to a tokenizer of the crate `tokenizers`.
 //!
-//! The file is a protocol buffer; messages, numbers and defaults are those of
+//! The file is a protocol buffer. Messages, field numbers and defaults follow
 //! <https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto>.
 
 use std::collections::BTreeSet;
@@ -17,9 +17,9 @@ use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
-/// What SentencePiece writes for a space.
+/// SentencePiece's replacement for a space.
 const SPACE: char = '▁';
-/// Sentinels of T5 (`<extra_id_0>` and so on) where no file says how many there are.
+/// Default number of T5 sentinels (`<extra_id_0>` and so on).
 const USUAL_EXTRA_IDS: usize = 100;
 
 #[derive(Clone, PartialEq, Message)]
@@ -64,10 +64,10 @@ struct NormalizerSpec {
     escape_whitespaces: Option<bool>,
 }
 
-/// `TrainerSpec.ModelType.UNIGRAM`
+/// `TrainerSpec.ModelType.UNIGRAM`.
 const UNIGRAM: i32 = 1;
 
-/// What a piece is for: `SentencePiece.Type`.
+/// Piece type: `SentencePiece.Type`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Normal,
@@ -92,11 +92,12 @@ impl Piece {
     }
 }
 
-/// Makes a tokenizer of the bytes of a `spiece.model`. Behind its pieces come `extra_ids` sentinels; if nothing says how
-/// many there are, T5's hundred, where the model's vocabulary has room for them.
+/// Builds a tokenizer from the bytes of a `spiece.model`.
+///
+/// Appends `extra_ids` sentinels after the pieces. `None` means T5's hundred, if the vocabulary has room for them.
 ///
 /// # Errors
-/// What is wrong with the file, or can't be done.
+/// A description of what is invalid or unsupported.
 pub(crate) fn tokenizer(
     bytes: &[u8],
     extra_ids: Option<usize>,
@@ -122,7 +123,7 @@ pub(crate) fn tokenizer(
         return Err(format!("{extra_ids} extra ids in a vocabulary of {vocabulary}"));
     }
     let pieces = Pieces::of(&proto.pieces, extra_ids)?;
-    // Within a word only: nearly all models. Then each word is looked at once, and remembered.
+    // In nearly all models no piece spans a space. Then words can be tokenized one by one, and cached.
     let split = !proto.pieces.iter().any(Piece::has_inner_space);
     let byte_fallback = trainer.byte_fallback.unwrap_or(false);
     let model = Unigram::from(pieces.scores, Some(pieces.unknown), byte_fallback);
@@ -165,7 +166,7 @@ impl Piece {
     }
 }
 
-/// The pieces, sorted by what they are for.
+/// The pieces, grouped by type.
 struct Pieces {
     scores: Vec<(String, f64)>,
     unknown: usize,
@@ -201,7 +202,7 @@ impl Pieces {
                 return Err(format!("piece {id} is empty or there twice: {text:?}"));
             }
             let kind = piece.purpose()?;
-            // What is never found in a text must not be liked, and must not make what is unknown any cheaper.
+            // Unused pieces get the lowest score, so that they never win and never make an unknown character cheaper.
             let score = match kind {
                 Kind::Normal | Kind::UserDefined => piece.score.unwrap_or(0.0),
                 _ => lowest,
@@ -227,7 +228,7 @@ impl Pieces {
         if found.unknown == usize::MAX {
             return Err("no piece stands for what is unknown".to_owned());
         }
-        // The last id is that of the first sentinel.
+        // The first sentinel has the highest id.
         for index in (0..extra_ids).rev() {
             let text = format!("<extra_id_{index}>");
             found.scores.push((text.clone(), f64::from(lowest)));
@@ -237,7 +238,7 @@ impl Pieces {
     }
 }
 
-/// Whether a map of characters is as long as its first number says: its reader takes that for granted.
+/// Checks that a character map is as long as its first number says. Its reader trusts that number.
 pub(crate) fn check_charsmap(charsmap: &[u8]) -> Result<(), String> {
     match charsmap.split_first_chunk::<4>() {
         Some((length, rest)) if u32::from_le_bytes(*length) as usize <= rest.len() => Ok(()),
@@ -245,7 +246,7 @@ pub(crate) fn check_charsmap(charsmap: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Characters as the model knows them, and no more spaces than count.
+/// Builds the normalization: the model's character map, and the removal of extra spaces.
 fn normalization(spec: &NormalizerSpec) -> Result<Normalizers, String> {
     let mut steps: Vec<NormalizerWrapper> = Vec::new();
     let charsmap = spec.precompiled_charsmap.as_deref().unwrap_or_default();
@@ -255,7 +256,7 @@ fn normalization(spec: &NormalizerSpec) -> Result<Normalizers, String> {
         steps.push(map.into());
     }
     if spec.remove_extra_whitespaces.unwrap_or(true) {
-        // Spaces only: every other white space that counts as such has become one.
+        // Only U+0020: the character map has already replaced other white space.
         for (pattern, instead) in [("^ +| +$", ""), (" {2,}", " ")] {
             let replace = Replace::new(ReplacePattern::Regex(pattern.to_owned()), instead);
             steps.push(replace.map_err(|error| error.to_string())?.into());

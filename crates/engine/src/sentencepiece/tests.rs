@@ -1,4 +1,4 @@
-//! Against what the `sentencepiece` library makes of the same texts (`tests/golden/make_sentencepiece.py`).
+//! Compares with the output of the `sentencepiece` library (`tests/golden/make_sentencepiece.py`).
 
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -30,9 +30,9 @@ fn cases(name: &str) -> Vec<Case> {
         .collect()
 }
 
-/// Letters that are written with several characters which have a normalization together: piled up combining marks,
-/// conjoining Hangul letters, half-width kana with a voicing mark. `tokenizers` looks at all characters of a letter where
-/// SentencePiece looks for the longest that it knows, with a `tokenizer.json` as well.
+/// Returns whether the text contains letters composed of several characters: stacked combining marks, conjoining Hangul
+/// letters, half-width kana with a voicing mark. `tokenizers` normalizes whole grapheme clusters where SentencePiece
+/// takes the longest known match; `tokenizer.json` files behave the same.
 fn has_composed_letters(text: &str) -> bool {
     let is_mark = |letter: &char| ('\u{300}'..='\u{36f}').contains(letter);
     let letters: Vec<char> = text.chars().collect();
@@ -42,7 +42,7 @@ fn has_composed_letters(text: &str) -> bool {
 }
 
 #[test]
-fn ids_and_texts_are_those_of_sentencepiece() {
+fn ids_and_texts_equal_those_of_sentencepiece() {
     for (name, vocabulary) in [("t5", 400), ("umt5", 1600)] {
         let tokenizer = tokenizer(&model(name), None, vocabulary).unwrap();
         let cases = cases(name);
@@ -61,7 +61,7 @@ fn ids_and_texts_are_those_of_sentencepiece() {
                 differences.push(format!("{:?}: {ids:?} and not {:?}", case.text, case.ids));
                 continue;
             }
-            // What is unknown has no text to go back to.
+            // Unknown ids cannot be decoded.
             if !ids.contains(&2) {
                 let decoded = tokenizer.decode(ids, true).unwrap();
                 assert_eq!(decoded.trim(), case.decoded.trim(), "{:?}", case.text);
@@ -82,14 +82,14 @@ fn ids_and_texts_are_those_of_sentencepiece() {
 }
 
 #[test]
-fn sentinels_stand_behind_the_pieces_the_first_one_last() {
+fn sentinels_follow_the_pieces_in_reverse_order() {
     let made = tokenizer(&model("t5"), None, 400).unwrap();
     assert_eq!(made.get_vocab_size(true), 380);
     assert_eq!(made.token_to_id("<extra_id_0>"), Some(379));
     assert_eq!(made.token_to_id("<extra_id_99>"), Some(280));
     let encoding = made.encode_fast("<extra_id_0>", false).unwrap();
     assert_eq!(encoding.get_ids(), [379]);
-    // No room for them, or none wanted.
+    // No room for sentinels, or none requested.
     assert_eq!(
         tokenizer(&model("t5"), None, 300).unwrap().get_vocab_size(true),
         280
@@ -122,7 +122,7 @@ fn refused(change: impl FnOnce(&mut ModelProto)) -> String {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_by_name() {
+fn unreadable_files_name_the_problem() {
     assert_eq!(refused(|_| {}), "");
     assert!(refused(|proto| proto.pieces.clear()).contains("no pieces"));
     assert!(refused(|proto| proto.pieces[0].kind = Some(1)).contains("unknown"));
@@ -151,11 +151,11 @@ fn what_cannot_be_read_is_refused_by_name() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// A damaged file is refused or read as something: nothing panics, not even when it is used.
+    /// A damaged file is refused or read in some way, but nothing panics, not even in use.
     #[test]
-    fn a_damaged_file_does_no_harm(place in 0usize..260_000, byte: u8, cut in 0usize..260_000) {
+    fn damaged_files_never_panic(place in 0usize..260_000, byte: u8, cut in 0usize..260_000) {
         let mut bytes = model("t5");
-        // Half of the places are in the first of the file, where the lengths are.
+        // Half of the positions lie in the file's first bytes, where the lengths are.
         let place = if place % 2 == 0 { place % 3000 } else { place % bytes.len() };
         bytes[place] = byte;
         bytes.truncate(if cut % 3 == 0 { cut % bytes.len() } else { bytes.len() });

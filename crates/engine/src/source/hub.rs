@@ -1,4 +1,4 @@
-//! Models of the Hugging Face hub, through its cache.
+//! Models from the Hugging Face hub, through its local cache.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -9,23 +9,24 @@ use hf_hub::{Cache, Repo, RepoType};
 use super::files::{ModelFiles, TokenizerFile, WeightFiles, read, shard_names};
 use crate::error::{LoadError, Result};
 
-/// Downloads are tried again this often.
+/// Number of download retries.
 const RETRIES: usize = 3;
 
-/// One revision of one repository.
+/// One revision of a repository.
 struct Revision<'a> {
     id: &'a str,
     revision: String,
     cache: Cache,
-    /// `None` with `HF_HUB_OFFLINE=1`: only the cache is looked at.
+    /// `None` with `HF_HUB_OFFLINE=1`: only the cache is used.
     api: Option<Api>,
-    /// Whether the hub gave a file: then it can be asked, and what it fails to give is not left out.
+    /// Whether the hub has already answered. After that, a failed download is an error rather than a missing file.
     reached: Cell<bool>,
 }
 
-/// The files of a model on the hub: from the cache, or downloaded into it. Cache, address and token are those of the
-/// environment: `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`. `newest` asks which commit a branch is at, even if
-/// the cache has one.
+/// Returns the files of a hub model, from the cache or downloaded into it.
+///
+/// Reads `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`. With `newest`, resolves a branch to its latest
+/// commit even if an older one is cached.
 pub(crate) fn files(id: &str, revision: &str, newest: bool) -> Result<ModelFiles> {
     let mut repository = Revision {
         id,
@@ -45,14 +46,14 @@ pub(crate) fn files(id: &str, revision: &str, newest: bool) -> Result<ModelFiles
         repository.api = Some(api);
     }
     if newest {
-        repository.go_to_newest()?;
+        repository.resolve_newest()?;
     }
     repository.files()
 }
 
 impl Revision<'_> {
-    /// From a branch to the commit that it is at by now. Offline it stays at the one in the cache.
-    fn go_to_newest(&mut self) -> Result<()> {
+    /// Moves from a branch to its latest commit. Offline, keeps the cached one.
+    fn resolve_newest(&mut self) -> Result<()> {
         let Some(api) = &self.api else { return Ok(()) };
         let info = api.repo(self.repo()).info();
         self.revision = info
@@ -87,7 +88,7 @@ impl Revision<'_> {
             Some(path) => read(&path)?,
             None => None,
         };
-        // The cache keeps a revision's files in `snapshots/<commit>`.
+        // The cache stores a revision's files in `snapshots/<commit>`.
         let commit = config.parent().and_then(|folder| folder.file_name());
         let commit = commit.map_or_else(
             || self.revision.clone(),
@@ -126,19 +127,20 @@ impl Revision<'_> {
                 place: format!("{} at {} on the hub", self.id, self.revision),
                 hint: "this engine reads repositories with safetensors weights and a tokenizer.json or a spiece.model",
             },
-            None => self.failed(file, "it is not in the cache, and HF_HUB_OFFLINE is set"),
+            None => self.failed(file, "the file is not in the cache and HF_HUB_OFFLINE is set"),
         })
     }
 
-    /// `None` if the repository has no such file; also where all files so far came from the cache and the hub cannot be
-    /// asked about this one. A hub that gave one file and fails at the next would make another model of it: that is an
-    /// error.
+    /// Returns `None` if the repository has no such file, or if the hub is unreachable and all files so far came from
+    /// the cache.
+    ///
+    /// If the hub served one file and fails at the next, ignoring the file would change the model. That is an error.
     fn optional(&self, file: &str) -> Result<Option<PathBuf>> {
         match self.fetch(file) {
             Ok(found) => Ok(found),
             Err(error) if self.reached.get() => Err(self.failed(file, &error.to_string())),
             Err(error) => {
-                tracing::warn!(model = self.id, file, %error, "not in the cache, and the hub cannot be asked");
+                tracing::warn!(model = self.id, file, %error, "optional file is not cached and the hub is unreachable");
                 Ok(None)
             }
         }
@@ -170,12 +172,12 @@ mod tests {
 
     const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/");
 
-    /// Answers as the hub does for the files of a folder, at most `requests` times. Gives its address.
+    /// Starts a fake hub that serves a folder's files for at most `requests` requests. Returns its address.
     fn hub(folder: &'static str, requests: usize) -> String {
         hub_without(folder, requests, "")
     }
 
-    /// The same, which has trouble with one of the files.
+    /// Like `hub`, but answers 503 for one of the files.
     fn hub_without(folder: &'static str, requests: usize, trouble: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_downloaded_once_and_then_needs_no_network() {
+    fn downloaded_models_load_offline() {
         for (folder, weights) in [("t5", 1), ("t5-v1_1", 2)] {
             let cache = tempfile::tempdir().unwrap();
             let fetched = repository(cache.path(), Some(hub(folder, 100))).files().unwrap();
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_that_fails_at_a_file_does_not_make_another_model() {
+    fn a_failed_download_is_an_error_and_not_a_missing_file() {
         for trouble in ["generation_config.json", "tokenizer.json"] {
             let cache = tempfile::tempdir().unwrap();
             let address = hub_without("t5", 100, trouble);
@@ -291,22 +293,22 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_commit_of_a_branch_is_asked_for() {
+    fn newest_resolves_a_branch_to_its_latest_commit() {
         let cache = tempfile::tempdir().unwrap();
         let mut first = repository(cache.path(), Some(hub("t5", 100)));
         assert_eq!(first.files().unwrap().revision, "abc123");
-        first.go_to_newest().unwrap();
+        first.resolve_newest().unwrap();
         assert_eq!(first.files().unwrap().revision, "abc124");
-        // Without a network the branch is where it was when it was fetched.
+        // Offline, the branch stays at the cached commit.
         let mut offline = repository(cache.path(), None);
-        offline.go_to_newest().unwrap();
+        offline.resolve_newest().unwrap();
         assert_eq!(offline.files().unwrap().revision, "abc123");
         let mut gone = repository(cache.path(), Some("http://127.0.0.1:9".to_owned()));
-        assert!(matches!(gone.go_to_newest(), Err(LoadError::Hub { .. })));
+        assert!(matches!(gone.resolve_newest(), Err(LoadError::Hub { .. })));
     }
 
     #[test]
-    fn what_the_repository_lacks_is_told_from_what_cannot_be_reached() {
+    fn missing_files_and_an_unreachable_hub_are_distinct_errors() {
         let cache = tempfile::tempdir().unwrap();
         let error = repository(cache.path(), Some(hub("no-such-model", 10)))
             .files()

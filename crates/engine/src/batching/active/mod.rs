@@ -13,13 +13,13 @@ use crate::generate::{Alternative, FinishReason, Generated, RowLogits, Search, T
 use crate::model::Backend;
 use crate::tokenize::{TextTokenizer, Tokenize};
 
-/// The rows of the next step, of all requests.
+/// The decoder rows of the next step, of all requests.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) tokens: Vec<u32>,
     pub(super) slots: Vec<u32>,
     pub(super) lengths: Vec<usize>,
-    /// Rows of each request.
+    /// Number of rows per request.
     pub(super) rows: Vec<usize>,
 }
 
@@ -32,7 +32,7 @@ impl Plan {
     }
 }
 
-/// What there is besides a request itself.
+/// State outside a request that decoding it needs.
 pub(super) struct Context<'a> {
     pub(super) tokenizer: &'a TextTokenizer,
     pub(super) start: u32,
@@ -46,16 +46,16 @@ pub(super) struct Active<B: Backend> {
     pub(super) ticket: Ticket,
     pub(super) text: Text<B>,
     search: Search,
-    /// Slots of the tokens of each row so far.
+    /// Per row, the KV cache slots of its tokens.
     lines: Vec<Vec<u32>>,
     /// All slots of the request.
     owned: Vec<u32>,
-    /// Drafts of this step, and their slots.
+    /// This step's drafts and their slots.
     drafts: Vec<u32>,
     draft_slots: Vec<u32>,
     drafter: Drafter,
     encode: Duration,
-    /// Whether the encoder had read the text before.
+    /// Whether cached encoder states were used.
     reused_encoder: bool,
     began: Instant,
     steps: usize,
@@ -64,7 +64,7 @@ pub(super) struct Active<B: Backend> {
 }
 
 impl<B: Backend> Active<B> {
-    /// Begins to decode.
+    /// Starts decoding.
     pub(super) fn new(
         ticket: Ticket,
         text: Text<B>,
@@ -91,7 +91,7 @@ impl<B: Backend> Active<B> {
         }
     }
 
-    /// Adds its rows to the next step. `others` is the number of rows that other requests are sure to have.
+    /// Adds the request's rows to the next step. `others` is the minimum number of rows of other requests.
     pub(super) fn plan(
         &mut self,
         plan: &mut Plan,
@@ -134,17 +134,17 @@ impl<B: Backend> Active<B> {
         }
     }
 
-    /// Rows that it has in the step.
+    /// Returns the request's rows in this step.
     pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Rows that it has at least in the next step.
+    /// Returns the request's rows in the next step, without drafts.
     pub(super) fn sure_rows(&self) -> usize {
         self.lines.len()
     }
 
-    /// Takes the logits of its rows. Tells whether it goes on.
+    /// Consumes the logits of the request's rows. Returns whether it continues.
     pub(super) fn advance(
         &mut self,
         logits: &[RowLogits],
@@ -159,7 +159,7 @@ impl<B: Backend> Active<B> {
         }
     }
 
-    /// Whether what there is so far is all that is wanted.
+    /// Returns whether the stop rule ends the text here.
     fn stops(&mut self, context: &Context<'_>) -> Result<bool, RowError> {
         if let (Some(stop), 1) = (&self.ticket.stop, self.lines.len()) {
             let text = context.tokenizer.decode(self.search.tokens_so_far())?;
@@ -168,8 +168,8 @@ impl<B: Backend> Active<B> {
         Ok(self.stopped)
     }
 
-    /// One token, and one more for every draft that was right: each is looked at as if it had come alone, so that
-    /// neither drafts nor whoever else is in the step have a say in where it ends.
+    /// Appends one token, plus one per accepted draft. The stop rule sees each token as if it had come alone, so
+    /// neither drafts nor other requests affect where the text ends.
     fn advance_greedy(
         &mut self,
         logits: &[RowLogits],
@@ -185,7 +185,7 @@ impl<B: Backend> Active<B> {
             }
             match self.drafts.get(accepted) {
                 Some(draft) if *draft == self.search.last_token(0) => {
-                    // It goes from one list to the other at once: whatever happens next, a slot is given back once.
+                    // Move the slot between the lists at once, so that it is freed exactly once whatever happens next.
                     let slot = self.draft_slots.remove(0);
                     self.lines[0].push(slot);
                     self.owned.push(slot);
@@ -217,8 +217,8 @@ impl<B: Backend> Active<B> {
         Ok(true)
     }
 
-    /// Tells whoever listens what there is so far.
-    pub(super) fn tell(&self) {
+    /// Sends the text so far to the subscribers.
+    pub(super) fn send_progress(&self) {
         let subscribers = self.ticket.subscribers.lock();
         if !subscribers.is_empty() {
             let tokens: Arc<[u32]> = self.search.tokens_so_far().into();
@@ -228,13 +228,13 @@ impl<B: Backend> Active<B> {
         }
     }
 
-    /// Gives back its slots.
+    /// Frees the request's slots.
     pub(super) fn release(&mut self, slots: &mut Slots) {
         slots.release(self.owned.drain(..));
         slots.release(self.draft_slots.drain(..));
     }
 
-    /// What it came to.
+    /// Returns the result.
     pub(super) fn result(&self, context: &Context<'_>) -> Result<Generated, RowError> {
         let results = self.search.results(self.ticket.params.num_return_sequences);
         let mut all = results
@@ -278,7 +278,7 @@ impl<B: Backend> Active<B> {
     }
 }
 
-/// A number that is none anywhere in a row's logits makes their sum none.
+/// Fails if any logit of the rows is NaN, which makes the log-sum-exp NaN.
 fn finite(logits: &[RowLogits], step: usize) -> Result<(), RowError> {
     match logits.iter().all(|row| row.log_sum_exp().is_finite()) {
         true => Ok(()),

@@ -1,4 +1,4 @@
-//! What becomes of a request's slots.
+//! Slot accounting, drafts and stop rules of one request.
 
 use super::*;
 use crate::batching::queue::Cost;
@@ -17,7 +17,7 @@ fn tokenizer() -> TextTokenizer {
     TextTokenizer::new(&TokenizerFile::Json(read("tokenizer.json").into()), &config, 64).unwrap()
 }
 
-/// A greedy request for a text that repeats, so that there is a draft after its first token.
+/// A greedy request for a text that repeats itself, so that its first token already has a draft.
 fn ticket(stop: Option<StopRule>) -> Ticket {
     Ticket {
         ids: [7, 8, 9, 10, 7, 8, 9, 10, 1].into(),
@@ -36,7 +36,7 @@ fn ticket(stop: Option<StopRule>) -> Ticket {
     }
 }
 
-/// Decodes with logits that are highest at what `next` says of (step, row); a row without a token is no number.
+/// Decodes with logits that peak at `next(step, row)`. `None` makes the row NaN.
 fn decode(
     stop: Option<StopRule>,
     drafting: Drafting,
@@ -81,13 +81,13 @@ fn decode(
     (ended, slots)
 }
 
-/// 7, 8, 9, 10, 7, … as the text has it.
+/// The repeating text: 7, 8, 9, 10, 7, …
 fn copied(place: usize) -> u32 {
     7 + place as u32 % 4
 }
 
 #[test]
-fn drafts_change_nothing_and_all_slots_come_back() {
+fn drafts_do_not_change_results_and_free_their_slots() {
     for drafting in [Drafting::Adaptive, Drafting::Off] {
         let (ended, slots) = decode(None, drafting, |written, row| Some(copied(written + row)));
         assert_eq!(ended.unwrap(), (0..20).map(copied).collect::<Vec<_>>());
@@ -96,8 +96,8 @@ fn drafts_change_nothing_and_all_slots_come_back() {
 }
 
 #[test]
-fn a_row_that_is_no_number_gives_each_slot_back_once() {
-    // The draft before it is right: its slot has an owner already.
+fn a_nan_row_frees_each_slot_once() {
+    // The preceding draft is accepted, so its slot already belongs to the request.
     let (ended, slots) = decode(None, Drafting::Adaptive, |written, row| {
         (written == 0 || row < 2).then(|| copied(written + row))
     });
@@ -106,12 +106,12 @@ fn a_row_that_is_no_number_gives_each_slot_back_once() {
 }
 
 #[test]
-fn a_rule_ends_a_text_at_the_same_token_with_drafts_and_without() {
+fn a_stop_rule_ends_at_the_same_token_with_and_without_drafts() {
     let ends: Vec<Vec<u32>> = [Drafting::Adaptive, Drafting::Off]
         .into_iter()
         .map(|drafting| {
             let asked = std::sync::atomic::AtomicUsize::new(0);
-            // At the sixth time that it is asked: between two steps with drafts.
+            // True at the sixth call, between two steps with drafts.
             let rule = StopRule::new(move |_| asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 5);
             let (ended, slots) = decode(Some(rule), drafting, |written, row| Some(copied(written + row)));
             assert_eq!(slots.in_use(), 0);

@@ -1,4 +1,4 @@
-//! Requests that wait for a compute thread, and which of them goes next.
+//! The queue before the compute threads: which request is decoded next.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,17 +9,17 @@ use crate::error::RowError;
 use crate::generate::{Generated, GenerationParams, StopRule};
 use crate::model::{Backend, T5Model, Workspace};
 
-/// A cheaper request may go before others this often until the one that waits longest has its turn.
-const MOST_PASSES: u32 = 8;
-/// Waiting requests that are compared.
+/// How often cheaper requests may overtake the oldest one.
+const MAX_OVERTAKES: u32 = 8;
+/// Number of waiting requests that are compared.
 const WINDOW: usize = 16;
 
-/// What a request takes while it is decoded.
+/// Resources that a request needs while it is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Cost {
     /// Decoder rows: its beams.
     pub(super) rows: usize,
-    /// Bytes of its caches when it is longest.
+    /// Bytes of its KV cache at full length.
     pub(super) bytes: usize,
 }
 
@@ -30,7 +30,7 @@ impl std::ops::AddAssign for Cost {
     }
 }
 
-/// Whoever waits for one request, or for several equal ones that are decoded once.
+/// The subscribers of one decoding, which may serve several equal requests.
 #[derive(Default)]
 pub(super) struct Subscribers(pub(super) Mutex<Vec<Subscriber>>);
 
@@ -39,16 +39,16 @@ impl Subscribers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether nobody waits any more.
+    /// Returns whether every subscriber is gone.
     pub(super) fn all_gone(&self) -> bool {
         self.lock().iter().all(Subscriber::is_gone)
     }
 }
 
-/// What makes requests equal: the ids and everything that has a say in the result.
+/// Identifies equal requests: the ids and all parameters that affect the result.
 pub(super) type Key = (Arc<[u32]>, String);
 
-/// Requests that an equal one may join.
+/// Requests in flight that an equal request may join.
 #[derive(Default)]
 pub(super) struct InFlight(Mutex<HashMap<Key, Arc<Subscribers>>>);
 
@@ -58,36 +58,35 @@ impl InFlight {
     }
 }
 
-/// The place of a request among those in flight.
+/// A request's entry in [`InFlight`].
 pub(super) struct Joinable {
     pub(super) key: Key,
     pub(super) among: Arc<InFlight>,
 }
 
-/// A request that waits, or is decoded. However it goes, those who wait for it are told: one that is dropped without a
-/// result has failed.
+/// A request that waits or is decoded. Dropping it without a result fails it, so its subscribers always get an answer.
 pub(super) struct Ticket {
     pub(super) ids: Arc<[u32]>,
     pub(super) params: GenerationParams,
-    /// Seed of sampling.
+    /// Seed of the sampling.
     pub(super) seed: u64,
     pub(super) stop: Option<StopRule>,
-    /// Where equal ones find it, if they may.
+    /// Entry that equal requests find, if sharing is allowed.
     pub(super) joinable: Option<Joinable>,
     pub(super) subscribers: Arc<Subscribers>,
     pub(super) cost: Cost,
     pub(super) submitted: Instant,
-    /// How often another went before it.
+    /// How often other requests overtook it.
     pub(super) passed: u32,
 }
 
 impl Ticket {
-    /// Tells everybody who waits how it ended.
+    /// Sends the result to all subscribers.
     pub(super) fn finish(&self, result: &Result<Generated, RowError>) {
-        // From now on nobody can join.
+        // Remove the entry first, so that no request joins a finished one.
         if let Some(Joinable { key, among }) = &self.joinable {
             let mut among = among.lock();
-            // An equal one may have taken the place of one that was abandoned.
+            // An equal request may have replaced an abandoned one's entry.
             if among
                 .get(key)
                 .is_some_and(|own| Arc::ptr_eq(own, &self.subscribers))
@@ -103,7 +102,7 @@ impl Ticket {
         }
     }
 
-    /// Whether nobody waits for it; if so, nobody can join it any more.
+    /// Returns whether every subscriber is gone. If so, no request can join it any more.
     pub(super) fn is_abandoned(&self) -> bool {
         let Some(Joinable { key, among }) = &self.joinable else {
             return self.subscribers.all_gone();
@@ -123,60 +122,60 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // Nobody is left of one that has ended as it should.
+        // A request that finished normally has no subscribers left.
         self.finish(&Err(RowError::Panicked("the request was lost".to_owned())));
     }
 }
 
-/// Something to compute besides: a look into the model.
+/// A computation other than decoding, such as encoder states.
 pub(super) type Task<B> = Box<dyn FnOnce(&T5Model<B>, &mut Workspace<B>) + Send>;
 
-/// Bounds of what a compute thread has in hand.
+/// Limits of one compute thread.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) cost: Cost,
-    /// Input tokens that are read at once.
+    /// Input tokens per prefill.
     pub(super) prefill_tokens: usize,
 }
 
-/// What a thread is to do next.
+/// A thread's next work.
 pub(super) enum Next<B: Backend> {
-    /// Go on with what it has, and with these.
+    /// Continue decoding, with these new requests.
     Decode(Vec<Ticket>),
-    /// This first.
+    /// Run this task first.
     Task(Task<B>),
-    /// Nothing is left, and nothing will come.
+    /// Exit: all work is done and no more will come.
     Stop,
 }
 
-/// How busy an engine is.
+/// The load of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
-    /// Requests that no compute thread has taken up yet.
+    /// Requests that no compute thread has taken yet.
     pub waiting: usize,
     /// Decoder rows (beams) of all requests that are being decoded.
     pub rows: usize,
-    /// Bytes that those may come to take for their caches.
+    /// Bytes that their KV caches may need.
     pub bytes: usize,
 }
 
 struct State<B: Backend> {
     waiting: VecDeque<Ticket>,
     tasks: VecDeque<Task<B>>,
-    /// What each thread has in hand; nothing if it waits for work.
+    /// Each thread's use; `None` while it is idle.
     threads: Vec<Option<Cost>>,
     stopped: bool,
 }
 
 /// The queue of an engine.
-pub(super) struct Queue<B: Backend> {
+pub(super) struct RequestQueue<B: Backend> {
     state: Mutex<State<B>>,
     changed: Condvar,
     limits: Limits,
 }
 
-impl<B: Backend> Queue<B> {
-    /// For so many threads with these limits each.
+impl<B: Backend> RequestQueue<B> {
+    /// Creates a queue for `threads` threads with these limits each.
     pub(super) fn new(threads: usize, limits: Limits) -> Self {
         Self {
             state: Mutex::new(State {
@@ -200,19 +199,19 @@ impl<B: Backend> Queue<B> {
         self.changed.notify_all();
     }
 
-    /// Adds a task; the next thread that looks does it.
+    /// Adds a task for the next thread that asks for work.
     pub(super) fn push_task(&self, task: Task<B>) {
         self.lock().tasks.push_back(task);
         self.changed.notify_all();
     }
 
-    /// No more will come: threads end when everything is done.
+    /// Closes the queue: threads exit when all work is done.
     pub(super) fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
     }
 
-    /// How busy the threads are.
+    /// Returns the current load.
     pub(super) fn load(&self) -> Load {
         let state = self.lock();
         let mut load = Load {
@@ -226,7 +225,7 @@ impl<B: Backend> Queue<B> {
         load
     }
 
-    /// What `thread`, which has `used` in hand, is to do next. Waits only if it has nothing.
+    /// Returns the next work of `thread`, which currently uses `used`. Blocks only if it is idle.
     pub(super) fn next(&self, thread: usize, used: Cost) -> Next<B> {
         let mut state = self.lock();
         state.threads[thread] = Some(used);
@@ -247,7 +246,7 @@ impl<B: Backend> Queue<B> {
         }
     }
 
-    /// Takes what fits, up to the input tokens that are read at once.
+    /// Takes requests that fit, up to one prefill's input tokens.
     fn take(&self, state: &mut State<B>, thread: usize) -> Vec<Ticket> {
         let mut taken = Vec::new();
         let mut tokens = 0;
@@ -262,7 +261,7 @@ impl<B: Backend> Queue<B> {
                 let others = state.threads.iter().enumerate();
                 others.filter(|(other, _)| *other != thread).map(|(_, used)| used)
             };
-            // Another thread that would still have less than this one takes it as soon as it looks.
+            // Leave it to a less loaded thread, which takes it at its next turn.
             let rather = |other: &Option<Cost>| match other {
                 None => used.rows > 0,
                 Some(other) => other.rows + ticket.cost.rows <= used.rows && self.fits(*other, ticket.cost),
@@ -287,10 +286,10 @@ impl<B: Backend> Queue<B> {
         taken
     }
 
-    /// The cheapest of the requests that wait longest, unless the first of them was passed too often already.
+    /// Chooses the cheapest of the oldest requests, unless the oldest one was overtaken too often.
     fn choose(&self, waiting: &VecDeque<Ticket>, used: Cost) -> Option<usize> {
         let first = waiting.front()?;
-        if first.passed >= MOST_PASSES {
+        if first.passed >= MAX_OVERTAKES {
             return self.fits(used, first.cost).then_some(0);
         }
         let window = waiting.iter().take(WINDOW).enumerate();
@@ -300,7 +299,7 @@ impl<B: Backend> Queue<B> {
             .map(|(place, _)| place)
     }
 
-    /// A thread that has nothing takes anything: a request that is too large for the limits must be done too.
+    /// An idle thread takes any request, even one that exceeds the limits.
     fn fits(&self, mut used: Cost, cost: Cost) -> bool {
         if used.rows == 0 {
             return true;
@@ -310,7 +309,7 @@ impl<B: Backend> Queue<B> {
     }
 }
 
-/// Takes out those that nobody waits for, as far as choosing looks: they are in nobody's way, and pass for nothing.
+/// Removes abandoned requests within the window, so that they neither block nor count as overtaken.
 fn drop_abandoned(waiting: &mut VecDeque<Ticket>) {
     let mut place = 0;
     while place < waiting.len().min(WINDOW) {

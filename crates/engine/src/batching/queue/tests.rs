@@ -1,11 +1,11 @@
-//! Which request goes next.
+//! The order of requests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::model::Cpu;
 
-/// Somebody who waits until `gone`.
+/// A subscriber that listens until `gone` is set.
 fn waiting(gone: Arc<AtomicBool>) -> Subscriber {
     Subscriber::new(Box::new(|_| {}), gone)
 }
@@ -24,12 +24,12 @@ fn ticket(rows: usize, bytes: usize) -> Ticket {
     }
 }
 
-fn queue(threads: usize) -> Queue<Cpu> {
+fn queue(threads: usize) -> RequestQueue<Cpu> {
     let cost = Cost {
         rows: 16,
         bytes: 1000,
     };
-    Queue::new(
+    RequestQueue::new(
         threads,
         Limits {
             cost,
@@ -46,7 +46,7 @@ fn bytes(next: Next<Cpu>) -> Vec<usize> {
 }
 
 #[test]
-fn cheap_ones_go_first_and_the_dear_one_does_not_wait_for_ever() {
+fn cheap_requests_overtake_a_bounded_number_of_times() {
     let queue = queue(1);
     queue.push(ticket(8, 900));
     (0..20).for_each(|index| queue.push(ticket(1, 10 + index)));
@@ -57,7 +57,7 @@ fn cheap_ones_go_first_and_the_dear_one_does_not_wait_for_ever() {
 }
 
 #[test]
-fn what_does_not_fit_waits_until_there_is_room() {
+fn a_request_that_does_not_fit_waits_for_room() {
     let queue = queue(1);
     queue.push(ticket(12, 100));
     let used = Cost { rows: 8, bytes: 800 };
@@ -67,19 +67,19 @@ fn what_does_not_fit_waits_until_there_is_room() {
     queue.push(ticket(4, 150));
     assert_eq!(bytes(queue.next(0, used)), [150]);
     assert_eq!(bytes(queue.next(0, Cost::default())), [100]);
-    // Larger than everything: a thread without work takes it.
+    // Exceeds every limit: only an idle thread takes it.
     queue.push(ticket(64, 5000));
     assert_eq!(bytes(queue.next(0, Cost::default())), [300]);
     assert_eq!(bytes(queue.next(0, Cost::default())), [5000]);
 }
 
 #[test]
-fn what_nobody_waits_for_is_in_nobodys_way() {
+fn abandoned_requests_do_not_block_others() {
     let queue = queue(1);
     let gone = Arc::new(AtomicBool::new(false));
-    // It waits longest, does not fit, and was passed so often that it is next.
+    // The oldest request does not fit now, but was overtaken so often that it is next.
     let mut dear = ticket(12, 100);
-    dear.passed = MOST_PASSES;
+    dear.passed = MAX_OVERTAKES;
     *dear.subscribers.lock() = vec![waiting(gone.clone())];
     queue.push(dear);
     queue.push(ticket(4, 30));
@@ -91,7 +91,7 @@ fn what_nobody_waits_for_is_in_nobodys_way() {
 }
 
 #[test]
-fn the_thread_with_less_in_hand_gets_the_next() {
+fn the_least_loaded_thread_takes_the_next_request() {
     let queue = queue(2);
     let (much, little) = (Cost { rows: 8, bytes: 10 }, Cost { rows: 2, bytes: 10 });
     queue.next(0, much);
@@ -104,7 +104,7 @@ fn the_thread_with_less_in_hand_gets_the_next() {
 }
 
 #[test]
-fn a_stopped_queue_is_emptied_first() {
+fn a_closed_queue_is_drained() {
     let queue = queue(1);
     queue.push(ticket(1, 7));
     queue.stop();
