@@ -1,21 +1,21 @@
-//! The left side of a product: rows of activations, converted once for however many products.
+//! The left operand of a product: rows of activations, converted once for all products that read them.
 
 use super::lanes::{LANES, fold, sum, to_bf16, versions};
 use super::weights::{Lines, group};
 use super::{Isa, Precision};
 
-/// Converted rows, [count, width].
+/// Converted rows, `[count, width]`.
 #[derive(Debug)]
 pub struct Activations {
     precision: Precision,
     count: usize,
     width: usize,
-    /// Numbers from one row to the next: `width`, and room for whole groups.
+    /// Elements from one row to the next: `width`, rounded up to whole groups.
     stride: usize,
-    /// The rows in their type of numbers. Where a row is whole cache lines it begins at one: AMX takes twice the time to
-    /// read what lies across two.
+    /// The converted elements. Rows of whole cache lines start on a cache line: AMX takes twice as long to load lines
+    /// that straddle two.
     values: Lines,
-    /// int8: a number x stands as x / scale + zero.
+    /// int8: an element x is stored as x / scale + zero.
     scales: Vec<f32>,
     zeros: Vec<i32>,
     normed: Vec<f32>,
@@ -37,10 +37,11 @@ impl Default for Activations {
 }
 
 impl Activations {
-    /// Takes rows of `width`, one after the other. int8 spreads the range of each row, and 0, over 256 steps.
+    /// Converts rows of `width` elements, stored one after the other. int8 maps the range of each row, including 0, to
+    /// 256 steps.
     ///
     /// # Panics
-    /// If `rows` is not whole rows.
+    /// If `rows` is not a whole number of rows.
     pub fn fill(&mut self, isa: Isa, precision: Precision, rows: &[f32], width: usize) {
         self.shape(precision, rows.len(), width);
         for (index, row) in rows.chunks_exact(width).enumerate() {
@@ -48,10 +49,10 @@ impl Activations {
         }
     }
 
-    /// Takes x / √(mean(x²) + ε) · weight · scale of each row x: T5's normalization with the conversion behind it.
+    /// Converts x / √(mean(x²) + ε) · weight · scale of each row x: T5's normalization fused with the conversion.
     ///
     /// # Panics
-    /// If `rows` is not whole rows of as many numbers as `weight`.
+    /// If `rows` is not a whole number of rows of `weight.len()` elements.
     pub fn fill_normed(
         &mut self,
         isa: Isa,
@@ -104,17 +105,17 @@ impl Activations {
         }
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Width of a row.
+    /// Returns the width of a row.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// What they were converted to.
+    /// Returns the format of the converted elements.
     pub fn precision(&self) -> Precision {
         self.precision
     }
@@ -131,7 +132,7 @@ impl Activations {
         &self.values.get::<u16>()[..self.count * self.stride]
     }
 
-    /// The integers, the scale and the zero of each row.
+    /// Returns the integers, and the scale and zero point of each row.
     pub(super) fn int8(&self) -> (&[u8], &[f32], &[i32]) {
         (
             &self.values.get::<u8>()[..self.count * self.stride],
@@ -142,7 +143,7 @@ impl Activations {
 }
 
 versions! {
-    /// x / √(mean(x²) + ε) · weight · scale.
+    /// Computes x / √(mean(x²) + ε) · weight · scale.
     pub(super) fn norm_row(row: &[f32], weight: &[f32], epsilon: f32, scale: f32, out: &mut [f32]) = norm_row_body
 }
 
@@ -156,7 +157,7 @@ fn norm_row_body(row: &[f32], weight: &[f32], epsilon: f32, scale: f32, out: &mu
 }
 
 versions! {
-    /// Rounds a row to bfloat16; what `out` has beyond it becomes 0.
+    /// Rounds a row to bfloat16 and zeroes the rest of `out`.
     pub(super) fn bf16_row(row: &[f32], out: &mut [u16]) = bf16_row_body
 }
 
@@ -170,8 +171,8 @@ fn bf16_row_body(row: &[f32], out: &mut [u16]) {
 }
 
 versions! {
-    /// Spreads a row over 0..=255; gives the worth of a step and the place of 0. A row with a number that is none, or is
-    /// infinite, has steps that are worth no number, so that nothing that comes of it looks like a result.
+    /// Quantizes a row to 0..=255 and returns its scale and zero point. A row with NaN or infinity gets a NaN scale, so
+    /// that its results are NaN too.
     fn int8_row(row: &[f32], out: &mut [u8]) -> (f32, i32) = int8_row_body
 }
 
@@ -181,12 +182,12 @@ fn int8_row_body(row: &[f32], out: &mut [u8]) -> (f32, i32) {
     let highs: [f32; LANES] = fold(row, 0.0, |high, value| if value > high { value } else { high });
     let low = lows.into_iter().fold(0.0, f32::min);
     let high = highs.into_iter().fold(0.0, f32::max);
-    // Infinity times 0 is no number either. Comparisons above pass over such numbers.
+    // Infinity times 0 is NaN. The comparisons above ignore both.
     let broken = sum(fold(row, 0.0, |sum, value| sum + value * 0.0)).is_nan();
     let range = high - low;
     let scale = if range > 0.0 { range / 255.0 } else { 1.0 };
     let inverse = 1.0 / scale;
-    // 1.5 · 2^23: what is added to it is rounded to a whole number, ties to even, in its low bits.
+    // 1.5 · 2^23: adding it rounds to an integer, ties to even, in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let zero = (-low * inverse + ROUND) - ROUND;
     let offset = zero + ROUND;

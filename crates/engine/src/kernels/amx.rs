@@ -1,12 +1,12 @@
-//! Products with AMX, a unit of its own for products of matrices: tiles of 16 rows of 64 bytes, two of which are multiplied
-//! by one instruction (`tdpbusd` for 8-bit integers, `tdpbf16ps` for bf16).
+//! Products with AMX, the matrix unit: one instruction multiplies two tiles of 16 rows of 64 bytes (`tdpbusd` for 8-bit
+//! integers, `tdpbf16ps` for bf16).
 //!
-//! Sums are kept in four tiles. Where there are more than 16 rows, a pass multiplies 32 of them by half a panel, so that every
-//! tile that is read is used twice; else all of a panel by as many rows as there are. Panels stand as the unit wants
-//! them: a line of a tile has the weights of 16 outputs, of four (two) inputs each.
+//! Four tiles hold the sums. With more than 16 rows, a pass multiplies 32 rows by half a panel, so that every loaded
+//! tile is used twice. Otherwise it multiplies all rows by a whole panel. Panels have the layout that the unit needs: a
+//! tile line holds the weights of 16 outputs, of four (int8) or two (bf16) inputs each.
 //!
-//! Tiles are instructions' operands only, which the compiler knows nothing of: each pass is one block of assembly from the
-//! zeroing of its sums to their storing. Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18.
+//! The compiler does not know about tile registers, so each pass is one assembly block, from zeroing its sums to
+//! storing them. Reference: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
@@ -20,41 +20,41 @@ use super::product::{Rows, Scales, Target, tiles};
 
 /// Rows of a tile.
 const TILE: usize = 16;
-/// Bytes of a line of a tile, and of what a step of the inner loop reads of a row.
+/// Bytes of a tile line, and of a row per inner step.
 const LINE: usize = 64;
-/// Bytes from one line of a panel's tile to the next: 64 outputs of four bytes.
+/// Bytes between lines of a panel's tile: 64 outputs of four bytes.
 const PANEL_LINE: usize = 4 * PANEL;
-/// Words of the sums of 32 rows.
+/// 32-bit sums of 32 rows.
 const SUMS: usize = 2 * TILE * PANEL;
 
-/// Rows of 8-bit integers from which the unit is faster than `vpdpbusd`, whose sums are the same. Those of bf16 are not, so that
-/// it takes any number of rows of them.
+/// Minimum rows of 8-bit integers for which AMX is faster than `vpdpbusd`. Both give the same sums. bf16 sums differ
+/// between the two, so AMX takes any number of bf16 rows.
 pub(super) const LEAST_INT8_ROWS: usize = 5;
 
-/// Whether the processor has the unit and the system lets this process use it. It is asked for once.
+/// Returns whether the processor has AMX and the system lets this process use it. The answer is cached.
 pub(super) fn is_usable() -> bool {
     static USABLE: OnceLock<bool> = OnceLock::new();
     *USABLE.get_or_init(|| has_instructions() && is_permitted())
 }
 
 fn has_instructions() -> bool {
-    /// Of leaf 7: tiles, and products of bf16 and of 8-bit integers.
+    /// Bits of CPUID leaf 7: tiles, bf16 products, 8-bit integer products.
     const EDX: u32 = 1 << 24 | 1 << 22 | 1 << 25;
-    // Not unsafe in newer versions of the standard library.
+    // Newer standard libraries declare the function safe.
     #[allow(unused_unsafe)]
-    // SAFETY: every x86-64 processor has the instruction; a leaf is asked for that there is.
+    // SAFETY: every x86-64 processor has CPUID, and leaf 7 was checked to exist.
     unsafe {
         __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & EDX == EDX
     }
 }
 
-/// Linux has a process ask for the unit: its registers are 8 KiB, for which signals need larger stacks. It says no where it
-/// doesn't keep them, whatever the processor has.
+/// Linux grants AMX on request only, because its 8 KiB of registers need larger signal stacks. It refuses if it does
+/// not save the registers.
 #[cfg(target_os = "linux")]
 fn is_permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_long = 18;
-    // SAFETY: this call takes two numbers, and changes nothing but what the process may use.
+    // SAFETY: the call takes two integers and changes only this process's permissions.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 
@@ -63,13 +63,13 @@ fn is_permitted() -> bool {
     false
 }
 
-/// Whether rows of this many bytes are whole lines of tiles. How many rows there are doesn't matter, so that a row's result
-/// doesn't depend on what is beside it.
+/// Returns whether rows of this many bytes are whole tile lines. The number of rows plays no part, so that a row's
+/// result does not depend on its neighbours.
 pub(super) fn fits(bytes: usize) -> bool {
     bytes > 0 && bytes.is_multiple_of(LINE)
 }
 
-/// How tiles are shaped; what `ldtilecfg` reads.
+/// Tile configuration: the operand of `ldtilecfg`.
 #[repr(C, align(64))]
 struct Shape {
     palette: u8,
@@ -80,7 +80,8 @@ struct Shape {
 }
 
 impl Shape {
-    /// Of a pass over `first` and `second` rows, at most 16 each; the second none: one tile of rows by four of a panel.
+    /// Returns the configuration of a pass over `first` and `second` rows, at most 16 each. With `second` 0, one tile
+    /// of rows is multiplied by four of a panel.
     fn of(first: usize, second: usize) -> Self {
         let (first, second) = (first as u8, second as u8);
         let whole = TILE as u8;
@@ -102,32 +103,32 @@ impl Shape {
 }
 
 thread_local! {
-    /// How this thread's tiles are shaped: rows of the first and of the second tile of a pass.
-    static SHAPED: Cell<(usize, usize)> = const { Cell::new(UNSHAPED) };
+    /// This thread's configuration: rows of the first and second tile of a pass.
+    static CONFIGURED: Cell<(usize, usize)> = const { Cell::new(UNCONFIGURED) };
 }
 
-/// The shape of tiles that were given back.
-const UNSHAPED: (usize, usize) = (0, 0);
+/// The configuration of released tiles.
+const UNCONFIGURED: (usize, usize) = (0, 0);
 
-/// Shapes this thread's tiles, unless they are shaped that way: it takes as long as some ten products of tiles.
+/// Configures this thread's tiles unless they already match: configuring costs about ten tile products.
 ///
 /// # Safety
-/// The unit is usable, `first` is 1 to 16 and `second` at most 16.
+/// AMX is usable, `first` is 1 to 16 and `second` at most 16.
 #[inline]
 unsafe fn shape(first: usize, second: usize) {
-    if SHAPED.get() != (first, second) {
+    if CONFIGURED.get() != (first, second) {
         let shape = Shape::of(first, second);
-        // SAFETY: it is a shape of palette 1: eight tiles of at most 16 rows of 64 bytes.
+        // SAFETY: a palette 1 configuration of eight tiles of at most 16 rows of 64 bytes.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shape, options(nostack, readonly)) };
-        SHAPED.set((first, second));
+        CONFIGURED.set((first, second));
     }
 }
 
-/// Gives this thread's tiles back, if it has any: the system need not keep them for it then. Products leave them as they are,
-/// for the next one.
+/// Releases this thread's tiles, if configured, so that context switches need not save them. Products leave them
+/// configured for the next product.
 pub(super) fn release() {
-    if SHAPED.replace(UNSHAPED) != UNSHAPED {
-        // SAFETY: the thread has shaped tiles, so that the unit is usable; nothing is in them any more.
+    if CONFIGURED.replace(UNCONFIGURED) != UNCONFIGURED {
+        // SAFETY: the thread has configured tiles, so AMX is usable, and their contents are no longer needed.
         unsafe { asm!("tilerelease", options(nomem, nostack)) };
     }
 }
@@ -136,20 +137,20 @@ pub(super) fn release() {
 #[repr(C, align(64))]
 struct Sums([u32; SUMS]);
 
-/// What a pass reads.
+/// Operands of a pass.
 #[derive(Clone, Copy)]
 struct Pass {
-    /// The first row, in bytes.
+    /// Pointer to the first row.
     rows: *const u8,
     /// Bytes from one row to the next.
     stride: usize,
     panel: *const u8,
-    /// Lines of a row.
+    /// Tile lines per row.
     steps: usize,
 }
 
-/// Brings those lines of the panel near that begin `$parts` bytes behind each 256 of the next step: the processor doesn't
-/// foresee them, as panels are read tile by tile.
+/// Prefetches the panel lines that start `$parts` bytes into each 256 of the next step. The hardware prefetcher does
+/// not predict them, because panels are read tile by tile.
 macro_rules! near {
     ($parts:literal) => {
         concat!(
@@ -162,13 +163,13 @@ macro_rules! near {
     };
 }
 
-/// The two kinds of passes with one instruction.
+/// Both kinds of passes for one instruction.
 macro_rules! passes {
     ($narrow:ident, $wide:ident, $dot:literal) => {
-        /// Up to 16 rows by a panel.
+        /// Multiplies up to 16 rows by a panel.
         ///
         /// # Safety
-        /// The unit is usable; rows and panel have `steps` lines, and tiles the shape for it.
+        /// AMX is usable, rows and panel have `steps` lines, and the tiles are configured for the pass.
         #[inline]
         unsafe fn $narrow(pass: Pass, sums: &mut Sums) {
             // SAFETY: reads lines of rows and panel, writes the sums of 16 rows and the tiles.
@@ -210,7 +211,7 @@ macro_rules! passes {
             }
         }
 
-        /// 17 to 32 rows by half a panel, of which `sums` are those of the first row.
+        /// Multiplies 17 to 32 rows by half a panel. `sums` points to the sums of the first row.
         ///
         /// # Safety
         /// As above, and there is room for half of the sums of 32 rows.
@@ -262,16 +263,16 @@ macro_rules! passes {
 passes!(int8_narrow, int8_wide, "tdpbusd");
 passes!(bf16_narrow, bf16_wide, "tdpbf16ps");
 
-/// Loops of nothing but one instruction.
+/// Benchmark loops of a single instruction.
 macro_rules! peaks {
     ($name:ident, $dot:literal) => {
-        /// Runs `steps` steps of four products of whole tiles each, of ones as far as 8-bit integers go.
+        /// Runs `steps` steps of four full tile products each.
         ///
         /// # Safety
-        /// The unit is usable, and `steps` is at least 1.
+        /// AMX is usable, and `steps` is at least 1.
         pub(super) unsafe fn $name(steps: usize) {
             let ones = Sums([0x0101_0101; SUMS]);
-            // SAFETY: reads 16 lines of 256 bytes, of which there are 32; the rest is in tiles, which are shaped.
+            // SAFETY: reads 16 of 32 lines of 256 bytes; everything else is in configured tiles.
             unsafe {
                 shape(TILE, TILE);
                 asm!(
@@ -306,10 +307,11 @@ macro_rules! peaks {
 peaks!(int8_peak, "tdpbusd");
 peaks!(bf16_peak, "tdpbf16ps");
 
-/// Multiplies all rows by a panel; `done` gets the sums of up to 32 rows, the first of them and how many they are.
+/// Multiplies all rows by a panel. Calls `done` with the sums of up to 32 rows, the index of the first, and their
+/// number.
 ///
 /// # Safety
-/// The unit is usable; `count` rows and the panel have `steps` lines each.
+/// AMX is usable; `count` rows and the panel have `steps` lines each.
 #[inline(always)]
 unsafe fn blocks(
     pass: Pass,
@@ -319,14 +321,14 @@ unsafe fn blocks(
     mut done: impl FnMut(&Sums, usize, usize),
 ) {
     let mut sums = Sums([0; SUMS]);
-    // Of one height as far as possible: tiles are shaped anew between two heights.
+    // Passes of equal height where possible, because another height reconfigures the tiles.
     for (first, rows) in tiles(count, 2 * TILE) {
         let second = rows.saturating_sub(TILE);
         let pass = Pass {
             rows: pass.rows.wrapping_add(first * pass.stride),
             ..pass
         };
-        // SAFETY: all of these rows are there, and the tiles have the shape for them.
+        // SAFETY: all of these rows exist, and the tiles are configured for them.
         unsafe {
             shape(rows.min(TILE), second);
             if second == 0 {
@@ -345,7 +347,7 @@ unsafe fn blocks(
 }
 
 /// # Safety
-/// The unit is usable, the processor has AVX-512F, and rows are whole lines. Lengths are as `product.rs` checks them.
+/// AMX is usable, the processor has AVX-512F, and rows are whole lines. `product.rs` checked the lengths.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn bf16_panel(rows: Rows<'_, u16>, panel: &[u16], target: &mut Target<'_>) {
     let pass = Pass {
@@ -354,7 +356,7 @@ pub(super) unsafe fn bf16_panel(rows: Rows<'_, u16>, panel: &[u16], target: &mut
         panel: panel.as_ptr().cast(),
         steps: 2 * rows.inputs / LINE,
     };
-    // SAFETY: `count` rows of `inputs` numbers are there, and 64 of each input in the panel.
+    // SAFETY: there are `count` rows of `inputs` elements, and 64 weights per input in the panel.
     unsafe {
         blocks(pass, rows.count, bf16_narrow, bf16_wide, |sums, first, count| {
             for (row, sums) in sums.0.chunks_exact(PANEL).take(count).enumerate() {
@@ -366,7 +368,7 @@ pub(super) unsafe fn bf16_panel(rows: Rows<'_, u16>, panel: &[u16], target: &mut
 }
 
 /// # Safety
-/// The unit is usable, the processor has AVX-512F, and rows are whole lines. Lengths are as `product.rs` checks them.
+/// AMX is usable, the processor has AVX-512F, and rows are whole lines. `product.rs` checked the lengths.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn int8_panel(
     rows: Rows<'_, u8>,
@@ -380,7 +382,7 @@ pub(super) unsafe fn int8_panel(
         panel: panel.as_ptr().cast(),
         steps: rows.inputs / LINE,
     };
-    // SAFETY: `count` rows of `inputs` numbers are there, and 64 of each input in the panel.
+    // SAFETY: there are `count` rows of `inputs` elements, and 64 weights per input in the panel.
     unsafe {
         blocks(pass, rows.count, int8_narrow, int8_wide, |sums, first, count| {
             for (row, sums) in sums.0.chunks_exact(PANEL).take(count).enumerate() {

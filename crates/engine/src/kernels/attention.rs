@@ -1,25 +1,25 @@
-//! Attention of many queries to one text: in the encoder of a text to itself, in the decoder of the beams of a request.
+//! Attention of many queries to one text: a text to itself in the encoder, and a request's beams in the decoder.
 
 use super::elementwise::softmax;
 use super::product::{Epilogue, Rows, Target, bf16_panel, f32_panel, finish};
 use super::weights::Lines;
 use super::{Isa, PANEL, PackedKeysValues, activations};
 
-/// Queries whose scores are worked on together: they stay in the first-level cache.
+/// Queries whose scores are computed together: they fit into the first-level cache.
 const BLOCK: usize = 24;
 
-/// A number for each distance between a query and a key.
+/// Relative position bias: one value per distance between query and key.
 #[derive(Debug, Clone, Copy)]
 pub struct DistanceBias<'a> {
-    /// [heads, length]
+    /// `[heads, length]`.
     pub values: &'a [f32],
-    /// Distances of a head.
+    /// Distances per head.
     pub length: usize,
-    /// Place of distance 0; a key one further on is at the next place.
+    /// Index of distance 0. The next key is at the next index.
     pub center: usize,
 }
 
-/// Memory that attention works in.
+/// Scratch memory.
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
     scores: Vec<f32>,
@@ -28,7 +28,7 @@ pub struct AttentionScratch {
 }
 
 impl AttentionScratch {
-    /// Room for so many scores.
+    /// Returns a buffer for `count` scores.
     pub(super) fn scores(&mut self, count: usize) -> &mut [f32] {
         if self.scores.len() < count {
             self.scores.resize(count, 0.0);
@@ -37,12 +37,12 @@ impl AttentionScratch {
     }
 }
 
-/// softmax(q · kᵀ + bias) · v for `count` queries, which stand at `offset` in rows of `stride` numbers, head after head.
-/// With a bias, query `i` stands at token `i`. T5 doesn't scale the scores: that is in its weights. `out` is
-/// [count, heads · d_kv].
+/// Computes softmax(q · kᵀ + bias) · v for `count` queries. They start at `offset` in rows of `stride` elements, head
+/// after head. With a bias, query `i` is at token `i`. T5 does not scale the scores: its weights include the factor.
+/// `out` is `[count, heads · d_kv]`.
 ///
 /// # Panics
-/// If the numbers do not fit together.
+/// If the lengths do not match.
 #[allow(clippy::too_many_arguments)]
 pub fn attend(
     isa: Isa,
@@ -165,7 +165,7 @@ pub fn attend(
     finish(isa);
 }
 
-/// All 64 columns of a panel of scores.
+/// Returns all 64 columns of a panel of scores.
 fn whole(scores: &mut [f32], width: usize, panel: usize) -> Target<'_> {
     Target {
         out: &mut scores[panel * PANEL..],

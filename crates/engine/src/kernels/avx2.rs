@@ -1,9 +1,9 @@
 //! Products with 256-bit registers.
 //!
-//! A tile is up to 6 rows by two registers of sums: 12 of the 16 registers that there are. Rows of bf16 and of 8-bit
-//! integers are widened block by block into numbers that can be broadcast from memory: a block of a panel stays in the
-//! first-level cache while it is used. 8-bit integers are multiplied as pairs of 16-bit ones: `vpmaddubsw`, which takes
-//! them as they are, would cut sums off at 16 bits, and needs as many multiplications.
+//! A tile is up to 6 rows by two registers of sums, which takes 12 of 16 registers. bf16 and 8-bit rows are widened
+//! block by block to a format that can be broadcast from memory, so a block of a panel stays in the first-level cache
+//! while it is used. 8-bit integers are multiplied as 16-bit pairs: `vpmaddubsw` would saturate sums at 16 bits, and
+//! needs as many multiplications.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -15,23 +15,23 @@ use super::product::{Rows, Scales, Target, tiles};
 
 /// Rows of a tile.
 const TILE: usize = 6;
-/// Inputs of a block of 8-bit integers: of a panel it takes 16 KiB, half of a first-level cache, so that the next one has
-/// room beside it.
+/// Inputs per block of 8-bit integers: 16 KiB of a panel, half of a first-level cache, so that the next block fits
+/// beside it.
 const INT8_BLOCK: usize = 256;
-/// The same of bf16.
+/// Inputs per block of bf16.
 const BF16_BLOCK: usize = 128;
-/// The same of f32.
+/// Inputs per block of f32.
 const F32_BLOCK: usize = 64;
-/// Columns of a tile of f32 and bf16.
+/// Columns per tile of f32 and bf16.
 const COLUMNS: usize = 16;
-/// Columns of a tile of 8-bit integers, each with two sums.
+/// Columns per tile of 8-bit integers, with two sums each.
 const INT8_COLUMNS: usize = 8;
 
-/// Bytes of a line.
+/// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// What is read after a block of a panel, of `length` numbers from `block` on; the panel stands in front of the next panel: the rest of the panel; when
-/// there is none, the panel once more for the next tile, or the next one after the last tile.
+/// Returns what is read after a block of a panel (`length` elements from `block` on, with the next panel behind it):
+/// the rest of the panel, or at its end the panel again for the next tile, or the next panel after the last tile.
 #[inline(always)]
 fn after<T>(panel: &[T], block: usize, length: usize, is_last_tile: bool) -> *const u8 {
     let end = block + length;
@@ -39,12 +39,12 @@ fn after<T>(panel: &[T], block: usize, length: usize, is_last_tile: bool) -> *co
     panel.as_ptr().wrapping_add(next).cast()
 }
 
-/// Brings a line of what is read next near, one at each step of a pass over a block of `steps`. A block is read in several
-/// passes, a few columns of every step in each, which the processor doesn't foresee; four passes bring all of the next.
+/// Prefetches one line of the next block per step of a pass over a block of `steps`. A block is read in several passes
+/// of a few columns each, which the hardware prefetcher does not predict. Four passes prefetch the whole next block.
 #[inline(always)]
 unsafe fn prefetch(next: *const u8, steps: usize, pass: usize, step: usize) {
     let line = next.wrapping_add((pass * steps + step) * LINE);
-    // SAFETY: a prefetch of any address is allowed, and reads nothing.
+    // SAFETY: a prefetch may use any address and reads nothing.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
 }
 
@@ -61,25 +61,25 @@ macro_rules! by_rows {
     };
 }
 
-/// The sums of a tile's rows so far, of 16 columns.
+/// Loads a tile row's 16 sums.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load_sums<const R: usize>(results: &[[f32; PANEL]; R], column: usize) -> [[__m256; 2]; R] {
     let load = |row: &[f32; PANEL], first: usize| {
         let eight = &row[first..first + 8];
-        // SAFETY: 8 numbers are there.
+        // SAFETY: the slice has 8 elements.
         unsafe { _mm256_loadu_ps(eight.as_ptr()) }
     };
     std::array::from_fn(|row| [load(&results[row], column), load(&results[row], column + 8)])
 }
 
-/// Puts them back.
+/// Stores them.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn store_sums<const R: usize>(results: &mut [[f32; PANEL]; R], column: usize, sums: [[__m256; 2]; R]) {
     for (row, sums) in results.iter_mut().zip(sums) {
         let (low, high) = row[column..column + COLUMNS].split_at_mut(8);
-        // SAFETY: 8 numbers are there in each half.
+        // SAFETY: each half has 8 elements.
         unsafe {
             _mm256_storeu_ps(low.as_mut_ptr(), sums[0]);
             _mm256_storeu_ps(high.as_mut_ptr(), sums[1]);
@@ -88,7 +88,7 @@ fn store_sums<const R: usize>(results: &mut [[f32; PANEL]; R], column: usize, su
 }
 
 /// # Safety
-/// The processor has AVX2 and FMA. Lengths are as `product.rs` checks them.
+/// The processor has AVX2 and FMA. `product.rs` checked the lengths.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn f32_panel(rows: Rows<'_, f32>, panel: &[f32], target: &mut Target<'_>) {
     for (first, count) in tiles(rows.count, TILE) {
@@ -109,7 +109,7 @@ unsafe fn f32_tile<const R: usize>(
     for block in (0..rows.inputs).step_by(F32_BLOCK) {
         let steps = (rows.inputs - block).min(F32_BLOCK);
         let next = after(panel, block * PANEL, steps * PANEL, first + R == rows.count);
-        // SAFETY: `first + R` rows are there, of `inputs` numbers each; the panel has 64 for each input.
+        // SAFETY: there are `first + R` rows of `inputs` elements, and 64 weights per input in the panel.
         unsafe {
             let values = rows.values.as_ptr().add(first * rows.stride + block);
             let weights = panel.as_ptr().add(block * PANEL);
@@ -136,7 +136,7 @@ unsafe fn f32_tile<const R: usize>(
 }
 
 /// # Safety
-/// The processor has AVX2 and FMA. Lengths are as `product.rs` checks them.
+/// The processor has AVX2 and FMA. `product.rs` checked the lengths.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn bf16_panel(rows: Rows<'_, u16>, panel: &[u16], target: &mut Target<'_>) {
     let mut wide = [[0f32; BF16_BLOCK]; TILE];
@@ -165,8 +165,8 @@ unsafe fn bf16_tile<const R: usize>(
                 .zip(values)
                 .for_each(|(wide, value)| *wide = from_bf16(*value));
         }
-        // SAFETY: `wide` has `inputs` numbers of each row, an even number; the panel has 128 for each two. Two bfloat16
-        // side by side are one 32-bit number, whose halves shifted up are f32.
+        // SAFETY: `wide` has `inputs` elements per row, an even number, and the panel has 128 weights per input pair.
+        // Two adjacent bfloat16 form a 32-bit word, whose halves shifted up are f32.
         unsafe {
             let upper = _mm256_set1_epi32(0xFFFF_0000_u32 as i32);
             let weights = panel.as_ptr().add(block * PANEL);
@@ -179,7 +179,7 @@ unsafe fn bf16_tile<const R: usize>(
                         _mm256_loadu_si256(place.cast()),
                         _mm256_loadu_si256(place.add(16).cast()),
                     ];
-                    // The second factors first, as `vdpbf16ps` does it.
+                    // The second factors first, as `vdpbf16ps` does.
                     let weights = pairs.map(|pairs| _mm256_castsi256_ps(_mm256_and_si256(pairs, upper)));
                     for (wide, sums) in wide.iter().zip(&mut sums) {
                         let value = _mm256_broadcast_ss(&*wide.as_ptr().add(2 * step + 1));
@@ -205,7 +205,7 @@ unsafe fn bf16_tile<const R: usize>(
 }
 
 /// # Safety
-/// The processor has AVX2. Lengths are as `product.rs` checks them.
+/// The processor has AVX2. `product.rs` checked the lengths.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn int8_panel(
     rows: Rows<'_, u8>,
@@ -240,11 +240,11 @@ unsafe fn int8_tile<const R: usize>(
                 .zip(values)
                 .for_each(|(wide, value)| *wide = i16::from(*value));
         }
-        // SAFETY: `wide` has `inputs` numbers of each row, a multiple of 4; the panel has 256 for each four.
+        // SAFETY: `wide` has `inputs` elements per row, a multiple of 4, and the panel has 256 weights per four inputs.
         unsafe {
             let weights = panel.as_ptr().add(block * PANEL);
             for (pass, column) in (0..PANEL).step_by(INT8_COLUMNS).enumerate() {
-                // Of 4 columns each; two sums for a column, of the first and of the last two of its four inputs.
+                // Four columns each, with two sums per column: of the first two and the last two of its four inputs.
                 let mut sums = [[_mm256_setzero_si256(); 2]; R];
                 for step in 0..inputs / 4 {
                     if pass % 2 == 0 {
@@ -264,7 +264,7 @@ unsafe fn int8_tile<const R: usize>(
                     }
                 }
                 for (totals, [low, high]) in totals.iter_mut().zip(sums) {
-                    // Of each half of a register the two columns of `low`, then those of `high`: put in order.
+                    // Each half has the two columns of `low`, then those of `high`: restore the order.
                     let pairs = _mm256_hadd_epi32(low, high);
                     let columns = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
                     let place = totals.as_mut_ptr().add(column).cast::<__m256i>();

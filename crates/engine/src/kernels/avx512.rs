@@ -1,7 +1,7 @@
 //! Products with 512-bit registers: FMA for f32, `vdpbf16ps` for bf16, `vpdpbusd` for 8-bit integers.
 //!
-//! A tile is up to 6 rows by the 64 columns of a panel: 24 registers of sums, 4 of weights, one value broadcast. While it
-//! is computed, a part of the next panel is brought near.
+//! A tile is up to 6 rows by the 64 columns of a panel: 24 registers of sums, 4 of weights, and one broadcast value.
+//! Each tile prefetches a part of the next panel.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -11,30 +11,30 @@ use super::product::{Epilogue, Rows, Scales, Target, tiles};
 
 /// Rows of a tile.
 const TILE: usize = 6;
-/// Registers across a panel.
+/// Registers per panel row.
 const WIDE: usize = 4;
-/// Bytes of weights that a step of the inner loop reads.
+/// Bytes of weights per inner step.
 const STEP: usize = 256;
 
-/// Brings part `tile` of what stands `panel` bytes behind `place` near, a line at each step: four tiles of a panel bring
+/// Prefetches part `tile` of the data `panel` bytes after `place`, one line per step. Four tiles of a panel prefetch
 /// the whole next one.
 #[inline(always)]
 unsafe fn prefetch(place: *const u8, tile: usize, steps: usize, step: usize) {
     if tile < STEP / 64 {
         let line = place.wrapping_add(steps * STEP + (tile * steps + step) * 64);
-        // SAFETY: a prefetch of any address is allowed, and reads nothing.
+        // SAFETY: a prefetch may use any address and reads nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
     }
 }
 
-/// Puts a row of sums where it belongs.
+/// Stores a row of sums.
 ///
 /// # Safety
-/// The processor has AVX-512F, and the target this row.
+/// The processor has AVX-512F, and the target has this row.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn put(target: &mut Target<'_>, row: usize, sums: [__m512; WIDE]) {
-    // SAFETY: `Target::check`: `columns` numbers of this row are there; the masks leave out the others.
+    // SAFETY: `Target::check` ensures `columns` elements of this row; the masks exclude the others.
     unsafe {
         let out = target.out.as_mut_ptr().add(row * target.stride);
         for (index, sum) in sums.into_iter().enumerate() {
@@ -52,10 +52,10 @@ pub(super) unsafe fn put(target: &mut Target<'_>, row: usize, sums: [__m512; WID
     }
 }
 
-/// Puts a row of sums of 8-bit products where it belongs, as numbers.
+/// Converts a row of 8-bit product sums to f32 and stores it.
 ///
 /// # Safety
-/// As for [`put`]; there are scales of the row, and of 64 columns.
+/// As for [`put`]; the row and 64 columns have scales.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn put_scaled(
@@ -67,7 +67,7 @@ pub(super) unsafe fn put_scaled(
     let zero = _mm512_set1_epi32(scales.zeros[row]);
     let scale = _mm512_set1_ps(scales.rows[row]);
     let mut values = [_mm512_setzero_ps(); WIDE];
-    // SAFETY: 64 columns have scales and sums; the rest is the caller's.
+    // SAFETY: 64 columns have scales and sums; the caller ensures the rest.
     unsafe {
         for (index, sum) in sums.into_iter().enumerate() {
             let column_sums = _mm512_loadu_si512(scales.sums.as_ptr().add(index * 16).cast());
@@ -94,7 +94,7 @@ macro_rules! by_rows {
 }
 
 /// # Safety
-/// The processor has AVX-512F. Lengths are as `product.rs` checks them.
+/// The processor has AVX-512F. `product.rs` checked the lengths.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn f32_panel(rows: Rows<'_, f32>, panel: &[f32], target: &mut Target<'_>) {
     for (tile, (first, count)) in tiles(rows.count, TILE).enumerate() {
@@ -112,7 +112,7 @@ unsafe fn f32_tile<const R: usize>(
     first: usize,
     tile: usize,
 ) {
-    // SAFETY: `first + R` rows are there, of `inputs` numbers each; the panel has 64 for each input.
+    // SAFETY: there are `first + R` rows of `inputs` elements, and 64 weights per input in the panel.
     unsafe {
         let values = rows.values.as_ptr().add(first * rows.stride);
         let mut sums = [[_mm512_setzero_ps(); WIDE]; R];
@@ -134,7 +134,7 @@ unsafe fn f32_tile<const R: usize>(
 }
 
 /// # Safety
-/// The processor has AVX-512F and AVX512-BF16. Lengths are as `product.rs` checks them.
+/// The processor has AVX-512F and AVX512-BF16. `product.rs` checked the lengths.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) unsafe fn bf16_panel(rows: Rows<'_, u16>, panel: &[u16], target: &mut Target<'_>) {
     for (tile, (first, count)) in tiles(rows.count, TILE).enumerate() {
@@ -152,8 +152,8 @@ unsafe fn bf16_tile<const R: usize>(
     first: usize,
     tile: usize,
 ) {
-    // SAFETY: `first + R` rows are there, of `inputs` numbers each, an even number; the panel has 128 for each two.
-    // Every 512 bits are 32 bfloat16.
+    // SAFETY: there are `first + R` rows of `inputs` elements, an even number, and 128 weights per input pair in the
+    // panel. Any 512 bits are 32 bfloat16.
     unsafe {
         let values = rows.values.as_ptr().add(first * rows.stride);
         let steps = rows.inputs / 2;
@@ -180,7 +180,7 @@ unsafe fn bf16_tile<const R: usize>(
 }
 
 /// # Safety
-/// The processor has AVX-512F and AVX512-VNNI. Lengths are as `product.rs` checks them.
+/// The processor has AVX-512F and AVX512-VNNI. `product.rs` checked the lengths.
 #[target_feature(enable = "avx512f,avx512vnni")]
 pub(super) unsafe fn int8_panel(
     rows: Rows<'_, u8>,
@@ -204,8 +204,8 @@ unsafe fn int8_tile<const R: usize>(
     first: usize,
     tile: usize,
 ) {
-    // SAFETY: `first + R` rows are there, of `inputs` numbers each, a multiple of 4, and have scales; the panel has 256
-    // for each four, and 64 scales and sums.
+    // SAFETY: there are `first + R` rows with scales of `inputs` elements, a multiple of 4; the panel has 256 weights
+    // per four inputs, and 64 scales and sums.
     unsafe {
         let values = rows.values.as_ptr().add(first * rows.stride);
         let steps = rows.inputs / 4;

@@ -1,4 +1,4 @@
-//! Keys and values of generated tokens, and attention to them.
+//! KV cache of generated tokens, and attention to it.
 
 use super::attention::AttentionScratch;
 use super::elementwise::softmax;
@@ -6,25 +6,25 @@ use super::lanes::{LANES, from_bf16, sum, to_bf16, versions};
 use super::weights::Lines;
 use super::{Isa, Precision};
 
-/// Slots of a chunk of memory.
+/// Slots per chunk of memory.
 const CHUNK: usize = 64;
-/// Numbers of a head that are summed side by side.
+/// Elements of a head that are summed side by side.
 const WIDE: usize = 64;
 
-/// Keys and values of many generated tokens in all layers, one slot each. In f32 or, where products are less exact, in
-/// bf16. Grows by chunks, which stay where they are.
+/// Keys and values of generated tokens in all layers, one slot per token. Stored as f32, or as bf16 with bf16 and int8
+/// products. Grows by chunks that never move.
 #[derive(Debug)]
 pub struct SlotCache {
     half: bool,
     layers: usize,
     heads: usize,
     d_kv: usize,
-    /// [layers, CHUNK, keys | values] each.
+    /// `[layers, CHUNK, keys | values]` each.
     chunks: Vec<Lines>,
 }
 
 impl SlotCache {
-    /// An empty cache.
+    /// Creates an empty cache.
     pub fn new(precision: Precision, layers: usize, heads: usize, d_kv: usize) -> Self {
         Self {
             half: precision != Precision::F32,
@@ -35,7 +35,7 @@ impl SlotCache {
         }
     }
 
-    /// Makes room for `slots` slots in all.
+    /// Grows the cache to `slots` slots.
     pub fn reserve(&mut self, slots: usize) {
         let numbers = self.layers * CHUNK * 2 * self.heads * self.d_kv;
         while self.chunks.len() * CHUNK < slots {
@@ -46,7 +46,7 @@ impl SlotCache {
         }
     }
 
-    /// First number of a slot in its chunk, and the length of its keys and values.
+    /// Returns a slot's chunk, its first element there, and the length of its keys and values.
     fn place(&self, layer: usize, slot: u32) -> (usize, usize, usize) {
         let length = 2 * self.heads * self.d_kv;
         let (chunk, slot) = (slot as usize / CHUNK, slot as usize % CHUNK);
@@ -58,10 +58,10 @@ impl SlotCache {
         &self.chunks[chunk].get::<T>()[first..first + length]
     }
 
-    /// Stores a token's keys and values, [heads · d_kv] each.
+    /// Stores a token's keys and values, `[heads · d_kv]` each.
     ///
     /// # Panics
-    /// If there is no room for the slot, or the numbers are not as many.
+    /// If the slot is out of range or the lengths do not match.
     pub fn store(&mut self, isa: Isa, layer: usize, slot: u32, keys: &[f32], values: &[f32]) {
         let (chunk, first, length) = self.place(layer, slot);
         assert_eq!(2 * keys.len(), length, "keys of another width");
@@ -97,11 +97,11 @@ fn store_half_body(keys: &[f32], values: &[f32], out: &mut [u16]) {
     }
 }
 
-/// Attention of one query, [heads · d_kv], to the cached tokens in `slots`, in their order. The bias of a head is at
-/// `bias[head · length + distance]`, where the last token has distance 0. `out` is [heads · d_kv].
+/// Computes attention of one query, `[heads · d_kv]`, to the cached tokens in `slots`, in their order. A head's bias is
+/// at `bias[head · length + distance]`; the last token has distance 0. `out` is `[heads · d_kv]`.
 ///
 /// # Panics
-/// If the numbers do not fit together, or there are more slots than biases.
+/// If the lengths do not match, or there are more slots than biases.
 #[allow(clippy::too_many_arguments)]
 pub fn attend_slots(
     isa: Isa,
@@ -178,7 +178,7 @@ fn single_scores_body(
     scores_body(query, slots, shape, bias, length, scores, |number| number);
 }
 
-/// Token after token, since a token's keys of all heads stand together.
+/// Token after token, because a token's keys of all heads are adjacent.
 #[inline(always)]
 fn scores_body<T: Copy>(
     query: &[f32],
@@ -196,7 +196,7 @@ fn scores_body<T: Copy>(
             let query = &query[head * d_kv..(head + 1) * d_kv];
             let key = &slot[head * d_kv..(head + 1) * d_kv];
             let lanes = match (<&[f32; WIDE]>::try_from(query), <&[T; WIDE]>::try_from(key)) {
-                // The usual width, known to the compiler.
+                // The usual width, as a compile-time constant.
                 (Ok(query), Ok(key)) => products(query, key, &number),
                 _ => products(query, key, &number),
             };
@@ -205,7 +205,7 @@ fn scores_body<T: Copy>(
     }
 }
 
-/// Products of a head's numbers, folded into lanes.
+/// Multiplies a head's elements and folds the products into lanes.
 #[inline(always)]
 fn products<T: Copy>(query: &[f32], key: &[T], number: &impl Fn(T) -> f32) -> [f32; LANES] {
     let mut lanes = [0f32; LANES];
@@ -244,7 +244,7 @@ fn single_values_body(slots: &[&[f32]], shape: (usize, usize), shares: &[f32], o
     values_body(slots, shape, shares, out, |number| number);
 }
 
-/// Head after head, since a head's sums then stay in registers.
+/// Head after head, because a head's sums then stay in registers.
 #[inline(always)]
 fn values_body<T: Copy>(
     slots: &[&[T]],

@@ -1,13 +1,13 @@
-//! What is done to numbers one by one, or row by row.
+//! Elementwise and rowwise functions.
 
 use super::Isa;
 use super::activations::norm_row;
 use super::lanes::{exp, fold, larger, largest, sum, versions};
 
-/// x / √(mean(x²) + ε) · weight of each row x: T5's normalization. No mean is taken off and there is no bias.
+/// Computes x / √(mean(x²) + ε) · weight of each row x: T5's normalization, without mean subtraction and bias.
 ///
 /// # Panics
-/// If `rows` and `out` are not as many whole rows of as many numbers as `weight`.
+/// If `rows` and `out` are not the same whole number of rows of `weight.len()` elements.
 pub fn rms_norm(isa: Isa, rows: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     assert_eq!(rows.len(), out.len(), "a place of another size");
     assert!(rows.len().is_multiple_of(weight.len()), "no whole rows");
@@ -19,11 +19,11 @@ pub fn rms_norm(isa: Isa, rows: &[f32], weight: &[f32], epsilon: f32, out: &mut 
     }
 }
 
-/// gelu(gate) · linear of rows [gate | linear], `width` each: [count, 2 · width] → [count, width]. In the form with tanh,
-/// as `NewGELUActivation` of transformers.
+/// Computes gelu(gate) · linear of rows [gate | linear]: `[count, 2 · width]` → `[count, width]`. Uses the tanh
+/// approximation, like transformers' `NewGELUActivation`.
 ///
 /// # Panics
-/// If `rows` and `out` don't fit together.
+/// If the lengths of `rows` and `out` do not match.
 pub fn gelu_gate(isa: Isa, rows: &[f32], width: usize, out: &mut [f32]) {
     assert_eq!(rows.len(), 2 * out.len(), "a place of another size");
     for (row, out) in rows.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
@@ -41,7 +41,7 @@ fn gelu_gate_body(gate: &[f32], linear: &[f32], out: &mut [f32]) {
     const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     for ((out, x), linear) in out.iter_mut().zip(gate).zip(linear) {
         let inner = SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x);
-        // 0.5 · (1 + tanh y) = 1 / (1 + exp(-2y)), written so that no large number is exponentiated.
+        // 0.5 · (1 + tanh y) = 1 / (1 + exp(-2y)), arranged so that exp never overflows.
         let small = exp(-2.0 * inner.abs());
         let upper = 1.0 / (1.0 + small);
         let half_plus = if inner > 0.0 { upper } else { small * upper };
@@ -50,7 +50,8 @@ fn gelu_gate_body(gate: &[f32], linear: &[f32], out: &mut [f32]) {
 }
 
 versions! {
-    /// softmax of the first `count` scores, with `bias` (as many, or none) added first; what is behind them becomes 0.
+    /// Computes the softmax of the first `count` scores after adding `bias` (`count` values, or none), and zeroes the
+    /// rest.
     pub(super) fn softmax(scores: &mut [f32], count: usize, bias: Option<&[f32]>) = softmax_body
 }
 

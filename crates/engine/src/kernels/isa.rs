@@ -1,4 +1,4 @@
-//! Which instructions this processor has.
+//! The processor's instruction sets.
 
 /// Instructions that kernels may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub struct Isa {
     pub(super) vnni: bool,
     /// `vdpbf16ps`.
     pub(super) bf16: bool,
-    /// The unit for products of matrices.
+    /// AMX, the matrix unit.
     pub(super) amx: bool,
 }
 
@@ -20,7 +20,7 @@ pub(super) enum Level {
 }
 
 impl Isa {
-    /// What this processor has. Asking is cheap.
+    /// Detects this processor's instructions. Cheap to call.
     pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -50,7 +50,7 @@ impl Isa {
         Self::portable()
     }
 
-    /// Nothing that not every processor has.
+    /// Returns the baseline that every processor has.
     pub fn portable() -> Self {
         Self {
             level: Level::Portable,
@@ -60,7 +60,7 @@ impl Isa {
         }
     }
 
-    /// What this processor has, AVX-512 left out.
+    /// Returns this processor's instructions without AVX-512.
     pub fn avx2_or_less() -> Self {
         let found = Self::detect();
         Self {
@@ -71,7 +71,7 @@ impl Isa {
         }
     }
 
-    /// What this processor has, the unit for products of matrices left out.
+    /// Returns this processor's instructions without AMX.
     pub fn without_amx() -> Self {
         Self {
             amx: false,
@@ -79,7 +79,7 @@ impl Isa {
         }
     }
 
-    /// `avx512`, `avx2` or `portable`; after a `+` what it has besides.
+    /// Returns `avx512`, `avx2` or `portable`, with extensions after a `+`.
     pub fn name(self) -> &'static str {
         match (self.level, self.vnni, self.bf16, self.amx) {
             (Level::Portable, ..) => "portable",

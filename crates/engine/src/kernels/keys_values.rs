@@ -1,15 +1,15 @@
-//! Keys and values of one text, as attention reads them.
+//! Keys and values of a text, packed for attention.
 
 use super::lanes::{to_bf16, versions};
 use super::weights::Lines;
 use super::{Isa, PANEL, Precision};
 
-/// Keys and values of one text in one layer, laid out as the panels of a product: of each head the keys as
-/// [d_kv, tokens], the values as [tokens, d_kv]. In f32 or, where products are less exact, in bf16.
+/// Keys and values of one text in one layer, packed as panels of a product: per head, keys as `[d_kv, tokens]` and
+/// values as `[tokens, d_kv]`. Stored as f32, or as bf16 with bf16 and int8 products.
 #[derive(Debug)]
 pub struct PackedKeysValues {
     pub(super) half: bool,
-    /// Tokens of the values are filled up to a multiple of it.
+    /// The tokens of the values are padded to a multiple of this.
     group: usize,
     pub(super) tokens: usize,
     pub(super) heads: usize,
@@ -18,7 +18,7 @@ pub struct PackedKeysValues {
     pub(super) values: Lines,
 }
 
-/// Where keys and values stand in rows of numbers.
+/// Position of keys or values in rows of projections.
 #[derive(Debug, Clone, Copy)]
 struct Source<'a> {
     values: &'a [f32],
@@ -27,18 +27,18 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Head `head` of a token.
+    /// Returns head `head` of a token.
     fn of(&self, token: usize, head: usize, d_kv: usize) -> &[f32] {
         &self.values[token * self.stride + self.offset + head * d_kv..][..d_kv]
     }
 }
 
 impl PackedKeysValues {
-    /// Packs the keys and values of `tokens` rows of `stride` numbers, in which they begin at two offsets and stand
-    /// head after head.
+    /// Packs the keys and values of `tokens` rows of `stride` elements. In each row they start at two offsets, head
+    /// after head.
     ///
     /// # Panics
-    /// If `source` is too short for them.
+    /// If `source` is too short.
     #[allow(clippy::too_many_arguments)]
     pub fn pack(
         isa: Isa,
@@ -74,7 +74,7 @@ impl PackedKeysValues {
         packed
     }
 
-    /// [`PackedKeysValues::pack`] into the same memory.
+    /// [`PackedKeysValues::pack`] that reuses this memory.
     ///
     /// # Panics
     /// As `pack`.
@@ -100,7 +100,7 @@ impl PackedKeysValues {
         self.group = match (self.half, isa.amx) {
             (false, _) => 1,
             (true, false) => 2,
-            // A line of AMX's tiles.
+            // A line of an AMX tile.
             (true, true) => 32,
         };
         (self.tokens, self.heads, self.d_kv) = (tokens, heads, d_kv);
@@ -130,28 +130,28 @@ impl PackedKeysValues {
         }
     }
 
-    /// Memory that it takes.
+    /// Returns the size in bytes.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.keys.bytes() + self.values.bytes()
     }
 
-    /// d_kv, in whole groups.
+    /// Returns d_kv, rounded up to whole groups.
     pub(super) fn key_inputs(&self) -> usize {
         self.d_kv.next_multiple_of(if self.half { 2 } else { 1 })
     }
 
-    /// Tokens, in whole groups.
+    /// Returns the number of tokens, rounded up to whole groups.
     pub(super) fn value_inputs(&self) -> usize {
         self.tokens.next_multiple_of(self.group)
     }
 
-    /// Numbers of a head's keys.
+    /// Returns the elements of a head's keys.
     pub(super) fn key_length(&self) -> usize {
         self.key_inputs() * self.tokens.next_multiple_of(PANEL)
     }
 
-    /// Numbers of a head's values.
+    /// Returns the elements of a head's values.
     pub(super) fn value_length(&self) -> usize {
         self.value_inputs() * self.d_kv.next_multiple_of(PANEL)
     }
@@ -202,7 +202,7 @@ fn half_values_body(
         if count < PANEL {
             out.fill(0);
         } else {
-            // From the last pair on that isn't one.
+            // Zero everything after the last complete pair.
             out[tokens / 2 * 2 * PANEL..].fill(0);
         }
         for (pair, places) in out

@@ -1,14 +1,14 @@
-//! One source, several instruction sets; and sums in a fixed order that vector instructions can keep.
+//! Compiles one source for several instruction sets, and sums in a fixed order that vector instructions can keep.
 //!
-//! A function made by `versions!` is compiled three times from the same portable body: for any processor, for AVX2, and
-//! for AVX-512. Bodies work on arrays of [`LANES`] numbers, which the compiler turns into the registers that there are;
-//! their results are the same bits everywhere, since nothing is contracted and every order is written down.
+//! `versions!` compiles a portable body three times: for the baseline, AVX2 and AVX-512. Bodies work on arrays of
+//! [`LANES`] elements, which the compiler maps to the available registers. Results are bit-identical everywhere,
+//! because nothing is contracted to FMA and every order is explicit.
 #![allow(unsafe_code)]
 
-/// Numbers that are worked on side by side.
+/// Elements per lane array.
 pub(super) const LANES: usize = 16;
 
-/// Makes `name(isa, …)` out of the portable, `#[inline(always)]` function `body(…)`.
+/// Defines `name(isa, …)` from the portable, `#[inline(always)]` function `body(…)`.
 macro_rules! versions {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? = $body:path) => {
         $(#[$meta])*
@@ -25,7 +25,7 @@ macro_rules! versions {
                     $body($($arg),*)
                 }
                 match isa.level {
-                    // SAFETY: an `Isa` of this level is made only where the processor was found to have these features.
+                    // SAFETY: an `Isa` of this level exists only if the processor has these features.
                     $crate::kernels::isa::Level::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     $crate::kernels::isa::Level::Avx2 => return unsafe { avx2($($arg),*) },
@@ -38,7 +38,7 @@ macro_rules! versions {
 }
 pub(super) use versions;
 
-/// Sum of lanes, halves first.
+/// Sums lanes, halves first.
 #[inline(always)]
 pub(super) fn sum(lanes: [f32; LANES]) -> f32 {
     let eight: [f32; 8] = std::array::from_fn(|index| lanes[index] + lanes[index + 8]);
@@ -46,7 +46,7 @@ pub(super) fn sum(lanes: [f32; LANES]) -> f32 {
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
-/// Folds values into lanes: lane `i` gets those at `i`, `i + LANES`, …
+/// Folds values into lanes: lane `i` gets the values at `i`, `i + LANES`, …
 #[inline(always)]
 pub(super) fn fold(values: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
     let mut lanes = [start; LANES];
@@ -63,13 +63,13 @@ pub(super) fn fold(values: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [
     lanes
 }
 
-/// The larger, the second where the first is no number.
+/// Returns the larger value, or the second if the first is NaN.
 #[inline(always)]
 pub(super) fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// The largest of values; what `larger` makes of those that are no numbers.
+/// Returns the largest value. Treats NaN as `larger` does.
 #[inline(always)]
 pub(super) fn largest(values: &[f32]) -> f32 {
     fold(values, f32::NEG_INFINITY, larger)
@@ -77,14 +77,14 @@ pub(super) fn largest(values: &[f32]) -> f32 {
         .fold(f32::NEG_INFINITY, larger)
 }
 
-/// exp(x) for x ≤ 0 (and a little above), relative error below 3e-7; 0 below -87. By Cody and Waite: x = n·ln 2 + r, a
-/// polynomial of r, and the exponent's bits.
+/// Computes exp(x) for x ≤ 0 (and slightly above) with a relative error below 3e-7; 0 below -87. Cody and Waite: x =
+/// n·ln 2 + r, a polynomial in r, and the exponent's bits.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    /// 1.5 · 2^23: a number added to it is rounded to a whole one, which stands in its low bits.
+    /// 1.5 · 2^23: adding it rounds to an integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let clamped = if x > -87.0 { x } else { -87.0 };
     let clamped = if clamped < 88.0 { clamped } else { 88.0 };
@@ -102,7 +102,7 @@ pub(super) fn exp(x: f32) -> f32 {
     if x > -87.0 { y * power } else { 0.0 }
 }
 
-/// Rounds to bfloat16, ties to even; what is no number stays none.
+/// Rounds to bfloat16, ties to even. NaN stays NaN.
 #[inline(always)]
 pub(super) fn to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
@@ -116,7 +116,7 @@ pub(super) fn to_bf16(value: f32) -> u16 {
     chosen as u16
 }
 
-/// The number that a bfloat16 stands for.
+/// Converts bfloat16 to f32.
 #[inline(always)]
 pub(super) fn from_bf16(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)

@@ -1,11 +1,11 @@
-//! What the T5 graph computes with on a CPU: matrix products on prepacked weights, attention, and a look at logits.
+//! CPU kernels of the T5 graph: matrix products on packed weights, attention, and selection of the highest logits.
 //!
-//! Every kernel is one portable Rust function. Products have besides it versions in the instructions of AMX, AVX-512 and AVX2
-//! (`amx.rs`, `avx512.rs`, `avx2.rs`, the only places with `unsafe` intrinsics); everything else is compiled once for each
-//! instruction set from the same source (`versions!`). Which one runs is found out at run time (`Isa::detect`).
+//! Every kernel is a portable Rust function. Products also have versions for AMX, AVX-512 and AVX2 (`amx.rs`,
+//! `avx512.rs`, `avx2.rs`), the only places with `unsafe` intrinsics. Everything else is compiled once per instruction
+//! set from the same source (`versions!`). `Isa::detect` chooses at run time.
 //!
-//! Two properties hold for all of them. A row's result doesn't depend on the rows beside it: sums over the inner
-//! dimension are taken in one order, whatever the tile. And nothing allocates but scratch memory that grows.
+//! All kernels share two properties. A row's result does not depend on its neighbours, because sums over the inner
+//! dimension have one order whatever the tile. And kernels allocate nothing but growing scratch memory.
 
 mod activations;
 #[cfg(target_arch = "x86_64")]
@@ -39,14 +39,14 @@ pub use product::{Epilogue, product, product_columns};
 pub use select::{LogSumExp, Top};
 pub use weights::PackedWeights;
 
-/// The numbers that products are computed in.
+/// Number format of matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// f32 throughout.
     F32,
     /// bfloat16 factors, f32 sums.
     Bf16,
-    /// 8-bit integer factors, exact 32-bit sums; attention as [`Precision::Bf16`].
+    /// 8-bit integer factors, exact 32-bit sums; attention as in [`Precision::Bf16`].
     Int8,
 }
 

@@ -1,4 +1,4 @@
-//! What a processor could do at most: products of numbers that are in its registers already.
+//! Peak arithmetic throughput: products of values that are already in registers.
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
@@ -6,24 +6,23 @@ use super::amx;
 use super::isa::Level;
 use super::{Isa, Precision};
 
-/// Tiles of sums in a step.
+/// Sum tiles per step.
 #[cfg(target_arch = "x86_64")]
 const AMX_TILES: usize = 4;
 
-/// Runs a loop of `steps` steps of nothing but multiply-and-add instructions, as the kernels for `isa` use them, and
-/// tells how many operations (multiplications and additions) that were. Nothing where the kernels have no instructions of
-/// their own.
+/// Runs `steps` iterations of multiply-add instructions only, as the kernels for `isa` use them. Returns the number of
+/// operations (multiplications and additions), or `None` if the kernels have no instructions of their own.
 pub fn operations_at_peak(isa: Isa, precision: Precision, steps: usize) -> Option<f64> {
     #[cfg(target_arch = "x86_64")]
     {
         let (registers, per_step) = match precision {
             Precision::F32 if isa.level == Level::Avx512 => {
-                // SAFETY: the processor was found to have AVX-512F.
+                // SAFETY: the processor has AVX-512F.
                 unsafe { x86::f32(steps) };
                 (x86::REGISTERS, 32)
             }
             Precision::Bf16 if isa.amx && steps > 0 => {
-                // SAFETY: the unit was found usable, and there is a step.
+                // SAFETY: AMX is usable, and `steps` is at least 1.
                 unsafe { amx::bf16_peak(steps) };
                 (AMX_TILES, 16 * 16 * 64)
             }
@@ -33,23 +32,23 @@ pub fn operations_at_peak(isa: Isa, precision: Precision, steps: usize) -> Optio
                 (AMX_TILES, 16 * 16 * 128)
             }
             Precision::Bf16 if isa.bf16 => {
-                // SAFETY: the processor was found to have AVX512-BF16.
+                // SAFETY: the processor has AVX512-BF16.
                 unsafe { x86::bf16(steps) };
                 (x86::REGISTERS, 64)
             }
             Precision::Int8 if isa.vnni => {
-                // SAFETY: the processor was found to have AVX512-VNNI.
+                // SAFETY: the processor has AVX512-VNNI.
                 unsafe { x86::int8(steps) };
                 (x86::REGISTERS, 128)
             }
-            // bfloat16 without its own instructions is multiplied as f32.
+            // Without its own instructions bfloat16 is multiplied as f32.
             Precision::F32 | Precision::Bf16 if isa.level >= Level::Avx2 => {
-                // SAFETY: the processor was found to have AVX2 and FMA.
+                // SAFETY: the processor has AVX2 and FMA.
                 unsafe { x86::f32_avx2(steps) };
                 (x86::AVX2_REGISTERS, 16)
             }
             Precision::Int8 if isa.level >= Level::Avx2 => {
-                // SAFETY: the processor was found to have AVX2.
+                // SAFETY: the processor has AVX2.
                 unsafe { x86::int8_avx2(steps) };
                 (x86::AVX2_REGISTERS, 32)
             }
@@ -69,7 +68,7 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
-    /// Sums that are independent of each other: enough to hide the instructions' latency.
+    /// Independent sums, enough to hide the instructions' latency.
     pub(super) const REGISTERS: usize = 24;
 
     #[target_feature(enable = "avx512f")]
@@ -115,7 +114,7 @@ mod x86 {
         black_box(sums);
     }
 
-    /// As [`REGISTERS`], of the 16 that AVX2 has.
+    /// As [`REGISTERS`], within AVX2's 16.
     pub(super) const AVX2_REGISTERS: usize = 12;
 
     #[target_feature(enable = "avx2,fma")]
@@ -130,14 +129,14 @@ mod x86 {
         black_box(sums);
     }
 
-    /// A multiplication of 16-bit pairs and an addition.
+    /// Multiplies 16-bit pairs and adds.
     #[target_feature(enable = "avx2")]
     pub(super) unsafe fn int8_avx2(steps: usize) {
         let a = black_box(_mm256_set1_epi16(1));
         let mut sums = [_mm256_setzero_si256(); AVX2_REGISTERS];
         for _ in 0..steps {
             for sum in &mut sums {
-                // Of the sum itself: a product that never changes would be taken out of the loop.
+                // Uses the sum itself: the compiler would hoist a constant product out of the loop.
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(a, *sum));
             }
         }

@@ -1,10 +1,10 @@
-//! Products in plain Rust: what runs where there is nothing better, and what the others are tested against.
+//! Products in plain Rust: the fallback, and the scalar twin of the vector kernels.
 
 use super::PANEL;
 use super::lanes::from_bf16;
 use super::product::{Epilogue, Rows, Scales, Target};
 
-/// Puts a row of results where it belongs.
+/// Stores a row of results.
 pub(super) fn put(target: &mut Target<'_>, row: usize, values: &[f32]) {
     let first = row * target.stride;
     let out = &mut target.out[first..first + target.columns];
@@ -36,7 +36,7 @@ pub(super) fn bf16_panel(rows: Rows<'_, u16>, panel: &[u16], target: &mut Target
         let values = &rows.values[row * rows.stride..][..rows.inputs];
         for (pair, weights) in values.chunks_exact(2).zip(panel.chunks_exact(2 * PANEL)) {
             for (sum, weights) in sums.iter_mut().zip(weights.chunks_exact(2)) {
-                // The second factor first, as `vdpbf16ps` does it.
+                // The second factor first, as `vdpbf16ps` does.
                 *sum += from_bf16(pair[1]) * from_bf16(weights[1]);
                 *sum += from_bf16(pair[0]) * from_bf16(weights[0]);
             }

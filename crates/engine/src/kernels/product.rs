@@ -1,4 +1,4 @@
-//! Rows times weights.
+//! Matrix products of rows and packed weights.
 
 use std::ops::Range;
 
@@ -7,25 +7,25 @@ use super::{Activations, Isa, PANEL, PackedWeights, Precision, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx2, avx512};
 
-/// What becomes of a product.
+/// How a product is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Epilogue {
-    /// It is the result.
+    /// Overwrites the target.
     Store,
-    /// It is added to what is there.
+    /// Adds to the target.
     Add,
-    /// Numbers below 0 become 0.
+    /// Overwrites, with negative values set to 0.
     Relu,
 }
 
-/// Rows of f32 or bf16, as a panel is multiplied with them.
+/// Rows of f32 or bf16, the left operand of a panel product.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows<'a, T> {
-    /// [count, stride], of which the last row may end at `inputs`.
+    /// `[count, stride]`; the last row may end at `inputs`.
     pub(super) values: &'a [T],
     pub(super) count: usize,
     pub(super) stride: usize,
-    /// Numbers of a row that count; whole groups.
+    /// Elements of a row that count, a multiple of the group size.
     pub(super) inputs: usize,
 }
 
@@ -48,14 +48,14 @@ impl<T> Rows<'_, T> {
     }
 }
 
-/// Where up to 64 columns of a result go.
+/// Target of up to 64 result columns.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
-    /// The first column of the first row, and everything behind it.
+    /// Elements from the first column of the first row on.
     pub(super) out: &'a mut [f32],
-    /// Numbers from one row to the next.
+    /// Elements from one row to the next.
     pub(super) stride: usize,
-    /// Columns that are wanted: 1 to 64.
+    /// Number of columns: 1 to 64.
     pub(super) columns: usize,
     pub(super) epilogue: Epilogue,
 }
@@ -72,36 +72,36 @@ impl Target<'_> {
     }
 }
 
-/// What turns 8-bit sums into numbers.
+/// Scales that convert 8-bit sums to f32.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scales<'a> {
-    /// By row: worth of a step, and the place of 0.
+    /// Per row: scale, and zero point.
     pub(super) rows: &'a [f32],
     pub(super) zeros: &'a [i32],
-    /// By column of the panel: worth of a unit, and the sum of the column's weights.
+    /// Per column of the panel: scale, and sum of the column's weights.
     pub(super) columns: &'a [f32],
     pub(super) sums: &'a [i32],
 }
 
-/// How `count` rows are split into tiles of at most `most`, none much smaller than another.
+/// Splits `count` rows into tiles of at most `most` rows of similar height.
 pub(super) fn tiles(count: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let tiles = count.div_ceil(most).max(1);
     let (size, larger) = (count / tiles, count % tiles);
     (0..tiles).map(move |tile| (tile * size + tile.min(larger), size + usize::from(tile < larger)))
 }
 
-/// `out` = rows · weights, [count, outputs].
+/// Computes `out` = rows · weights, `[count, outputs]`.
 ///
 /// # Panics
-/// If rows, weights and `out` do not fit together.
+/// If the lengths of rows, weights and `out` do not match.
 pub fn product(isa: Isa, rows: &Activations, weights: &PackedWeights, epilogue: Epilogue, out: &mut [f32]) {
     columns(isa, rows, weights, 0..weights.outputs(), epilogue, out);
 }
 
-/// Some columns of a product only, [count, columns]. The first must be a multiple of 64.
+/// Computes some columns of a product, `[count, columns]`. The first must be a multiple of 64.
 ///
 /// # Panics
-/// If rows, weights, columns and `out` do not fit together.
+/// If the lengths of rows, weights, columns and `out` do not match.
 pub fn product_columns(
     isa: Isa,
     rows: &Activations,
@@ -190,7 +190,7 @@ fn columns(
     finish(isa);
 }
 
-/// Ends a row of products by panels: gives back what instructions of `isa` have kept for the next of them.
+/// Ends a series of panel products: releases state that instructions of `isa` keep between them.
 pub(super) fn finish(isa: Isa) {
     #[cfg(target_arch = "x86_64")]
     if isa.amx {
@@ -200,13 +200,13 @@ pub(super) fn finish(isa: Isa) {
     let _ = isa;
 }
 
-/// Rows times a panel [inputs, 64].
+/// Multiplies rows by a panel `[inputs, 64]`.
 #[allow(unsafe_code)]
 pub(super) fn f32_panel(isa: Isa, rows: Rows<'_, f32>, panel: &[f32], target: &mut Target<'_>) {
     rows.check(panel.len(), target);
     #[cfg(target_arch = "x86_64")]
     match isa.level {
-        // SAFETY: the processor has the instructions, and `check` has made sure of every length.
+        // SAFETY: the processor has the instructions, and `check` validated every length.
         Level::Avx512 => return unsafe { avx512::f32_panel(rows, panel, target) },
         // SAFETY: as above.
         Level::Avx2 => return unsafe { avx2::f32_panel(rows, panel, target) },
@@ -215,17 +215,17 @@ pub(super) fn f32_panel(isa: Isa, rows: Rows<'_, f32>, panel: &[f32], target: &m
     portable::f32_panel(rows, panel, target);
 }
 
-/// Rows times a panel [inputs / 2, 64, 2].
+/// Multiplies rows by a panel `[inputs / 2, 64, 2]`.
 #[allow(unsafe_code)]
 pub(super) fn bf16_panel(isa: Isa, rows: Rows<'_, u16>, panel: &[u16], target: &mut Target<'_>) {
     rows.check(panel.len(), target);
     #[cfg(target_arch = "x86_64")]
     match isa.level {
         Level::Avx512 if isa.amx && amx::fits(2 * rows.inputs) => {
-            // SAFETY: the unit was found usable, rows are whole lines, and `check` has made sure of every length.
+            // SAFETY: AMX is usable, rows are whole lines, and `check` validated every length.
             return unsafe { amx::bf16_panel(rows, panel, target) };
         }
-        // SAFETY: the processor has the instructions, and `check` has made sure of every length.
+        // SAFETY: the processor has the instructions, and `check` validated every length.
         Level::Avx512 if isa.bf16 => return unsafe { avx512::bf16_panel(rows, panel, target) },
         // SAFETY: as above.
         Level::Avx2 | Level::Avx512 => return unsafe { avx2::bf16_panel(rows, panel, target) },
@@ -234,7 +234,7 @@ pub(super) fn bf16_panel(isa: Isa, rows: Rows<'_, u16>, panel: &[u16], target: &
     portable::bf16_panel(rows, panel, target);
 }
 
-/// Rows times a panel [inputs / 4, 64, 4].
+/// Multiplies rows by a panel `[inputs / 4, 64, 4]`.
 #[allow(unsafe_code)]
 pub(super) fn int8_panel(
     isa: Isa,
@@ -255,10 +255,10 @@ pub(super) fn int8_panel(
     #[cfg(target_arch = "x86_64")]
     match isa.level {
         Level::Avx512 if isa.amx && rows.count >= amx::LEAST_INT8_ROWS && amx::fits(rows.inputs) => {
-            // SAFETY: the unit was found usable, rows are whole lines, and the checks above have made sure of every length.
+            // SAFETY: AMX is usable, rows are whole lines, and the checks above validated every length.
             return unsafe { amx::int8_panel(rows, panel, scales, target) };
         }
-        // SAFETY: the processor has the instructions, and the checks above have made sure of every length.
+        // SAFETY: the processor has the instructions, and the checks above validated every length.
         Level::Avx512 if isa.vnni => return unsafe { avx512::int8_panel(rows, panel, scales, target) },
         // SAFETY: as above.
         Level::Avx2 | Level::Avx512 => return unsafe { avx2::int8_panel(rows, panel, scales, target) },

@@ -1,18 +1,18 @@
-//! A look at logits, block by block: the sum of their exponentials, and the highest.
+//! Reduces logits block by block to their log-sum-exp and the highest ones.
 
 use super::Isa;
 use super::lanes::{LANES, exp, fold, larger, largest, sum, versions};
 
-/// ln Σ exp(x) of numbers that come in blocks, without overflow. Not finite if one of them isn't.
+/// ln Σ exp(x) of values in blocks, without overflow. Not finite if any value is not finite.
 #[derive(Debug, Clone, Copy)]
 pub struct LogSumExp {
     most: f32,
-    /// Σ exp(x - most)
+    /// Σ exp(x - most).
     total: f32,
 }
 
 impl LogSumExp {
-    /// Of nothing.
+    /// Creates the sum of no values.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         Self {
@@ -21,7 +21,7 @@ impl LogSumExp {
         }
     }
 
-    /// Takes a block.
+    /// Adds a block.
     pub fn feed(&mut self, isa: Isa, block: &[f32]) {
         let most = larger(largest_of(isa, block), self.most);
         if most > self.most {
@@ -31,7 +31,7 @@ impl LogSumExp {
         self.total += sum_of_exponentials(isa, block, most);
     }
 
-    /// The result so far.
+    /// Returns the result so far.
     pub fn value(&self) -> f32 {
         self.most + self.total.ln()
     }
@@ -47,22 +47,22 @@ versions! {
 
 #[inline(always)]
 fn sum_of_exponentials_body(values: &[f32], most: f32) -> f32 {
-    // x · 0 is 0, and no number where x is none or infinite.
+    // x · 0 is 0, or NaN if x is NaN or infinite.
     sum(fold(values, 0.0, |sum, value| {
         sum + (exp(value - most) + value * 0.0)
     }))
 }
 
-/// The highest of numbers that come in blocks, with their ids.
+/// The highest of values in blocks, with their ids.
 #[derive(Debug)]
 pub struct Top {
     count: usize,
-    /// Best first; of equal ones the lower id.
+    /// Best first. Of equal values the lower id comes first.
     entries: Vec<(f32, u32)>,
 }
 
 impl Top {
-    /// The `count` highest.
+    /// Creates a selection of the `count` highest.
     pub fn new(count: usize) -> Self {
         Self {
             count,
@@ -70,14 +70,14 @@ impl Top {
         }
     }
 
-    /// Begins anew.
+    /// Starts over.
     pub fn reset(&mut self, count: usize) {
         self.count = count;
         self.entries.clear();
     }
 
-    /// Takes the numbers of the ids from `first` on, which must be above all ids so far. Those in `banned`, which is in
-    /// order, don't count, and neither does what is no number.
+    /// Adds the values of the ids from `first` on, which must exceed all ids so far. Ignores NaN and the ids in
+    /// `banned`, which is sorted.
     pub fn feed(&mut self, isa: Isa, block: &[f32], first: u32, banned: &[u32]) {
         let mut start = 0;
         while let Some(found) = first_above(isa, &block[start..], self.threshold()) {
@@ -90,7 +90,7 @@ impl Top {
         }
     }
 
-    /// What a number must be above to get in.
+    /// Returns the value that a new one must exceed.
     fn threshold(&self) -> f32 {
         match self.entries.last() {
             Some((score, _)) if self.entries.len() == self.count => *score,
@@ -106,14 +106,14 @@ impl Top {
         }
     }
 
-    /// The highest so far.
+    /// Returns the highest values so far.
     pub fn entries(&self) -> &[(f32, u32)] {
         &self.entries
     }
 }
 
 versions! {
-    /// The first place, in steps of [`LANES`], from which on one of [`LANES`] numbers is above `threshold`.
+    /// Returns the first index, in steps of [`LANES`], where one of [`LANES`] values exceeds `threshold`.
     fn first_above(values: &[f32], threshold: f32) -> Option<usize> = first_above_body
 }
 

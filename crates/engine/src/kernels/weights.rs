@@ -1,19 +1,19 @@
-//! A weight matrix, laid out in the order in which a product reads it.
+//! Packed weight matrices, laid out in the order in which products read them.
 
 use super::lanes::to_bf16;
 use super::{PANEL, Precision};
 
-/// A line of the processor's cache: panels begin at one.
+/// A cache line. Panels start at one.
 #[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Line([u64; 8]);
 
-/// Memory that begins at a cache line.
+/// Memory aligned to cache lines.
 #[derive(Debug, Default)]
 pub(super) struct Lines(Vec<Line>);
 
 impl Lines {
-    /// `count` numbers of type T, all zero.
+    /// Allocates `count` zero elements of type T.
     pub(super) fn zeros<T: bytemuck::Pod>(count: usize) -> Self {
         Self(vec![
             Line::default();
@@ -21,7 +21,7 @@ impl Lines {
         ])
     }
 
-    /// Room for `count` numbers of type T, whatever they are.
+    /// Resizes to `count` elements of type T with unspecified values.
     pub(super) fn resize<T: bytemuck::Pod>(&mut self, count: usize) {
         let lines = (count * size_of::<T>()).div_ceil(size_of::<Line>());
         self.0.resize(lines, Line::default());
@@ -41,28 +41,28 @@ impl Lines {
     }
 }
 
-/// A matrix [inputs, outputs] in panels of 64 outputs, each of which a product reads from its beginning to its end.
+/// A matrix `[inputs, outputs]` in panels of 64 outputs, each of which a product reads sequentially.
 ///
-/// In a panel stand for f32 the 64 weights of one input after those of the one before: [inputs, 64]; for bf16 those of
-/// two inputs side by side, [inputs / 2, 64, 2]; for int8 of four, [inputs / 4, 64, 4]. Missing inputs and outputs are 0.
+/// A panel's layout is `[inputs, 64]` for f32, `[inputs / 2, 64, 2]` for bf16 and `[inputs / 4, 64, 4]` for int8, so
+/// that the inputs of one instruction are adjacent. Missing inputs and outputs are 0.
 #[derive(Debug)]
 pub struct PackedWeights {
     precision: Precision,
     inputs: usize,
     outputs: usize,
     panels: Lines,
-    /// int8: what a unit of each output's weights is worth.
+    /// int8: scale of each output's weights.
     scales: Vec<f32>,
     /// int8: sum of each output's integers.
     sums: Vec<i32>,
 }
 
 impl PackedWeights {
-    /// Packs matrices as they stand in a checkpoint, row-major [outputs, inputs] each, side by side as one. int8 takes
-    /// the largest weight of each output as 127.
+    /// Packs row-major checkpoint matrices, `[outputs, inputs]` each, side by side into one. int8 maps the largest
+    /// weight of each output to 127.
     ///
     /// # Panics
-    /// If a part is not whole rows of `inputs`.
+    /// If a part is not a whole number of rows of `inputs` elements.
     pub fn pack(precision: Precision, inputs: usize, parts: &[&[f32]]) -> Self {
         assert!(inputs > 0, "a matrix without inputs");
         for part in parts {
@@ -128,40 +128,40 @@ impl PackedWeights {
         }
     }
 
-    /// Width of the rows that it is multiplied with.
+    /// Returns the width of the left operand's rows.
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Width of the result's rows.
+    /// Returns the width of the result's rows.
     pub fn outputs(&self) -> usize {
         self.outputs
     }
 
-    /// The numbers it is stored in.
+    /// Returns the number format.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// Numbers of a panel.
+    /// Returns the elements of a panel.
     fn panel_length(&self) -> usize {
         PANEL * self.inputs.next_multiple_of(group(self.precision))
     }
 
-    /// Panel `index`, in its type of numbers.
+    /// Returns panel `index` as elements of type T.
     pub(super) fn panel<T: bytemuck::Pod>(&self, index: usize) -> &[T] {
         let length = self.panel_length();
         &self.panels.get::<T>()[index * length..(index + 1) * length]
     }
 
-    /// int8: the scales and the sums of a panel's outputs.
+    /// int8: returns the scales and sums of a panel's outputs.
     pub(super) fn panel_scales(&self, index: usize) -> (&[f32], &[i32]) {
         let columns = index * PANEL..(index + 1) * PANEL;
         (&self.scales[columns.clone()], &self.sums[columns])
     }
 }
 
-/// Inputs that stand side by side.
+/// Returns the number of adjacent inputs.
 pub(super) fn group(precision: Precision) -> usize {
     match precision {
         Precision::F32 => 1,
