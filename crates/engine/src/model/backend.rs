@@ -1,34 +1,34 @@
-//! What the T5 graph asks of whatever computes it.
+//! The operations that the T5 graph needs of a backend.
 //!
-//! The graph (`encoder.rs`, `decoder.rs`) is written once, over this trait. [`Cpu`](super::cpu::Cpu) computes it with
-//! our own kernels on prepacked weights; [`Tensors`](super::tensors::Tensors) with candle's tensors, on any device of
-//! candle's, and is the reference that the kernels are tested against.
+//! The graph (`encoder.rs`, `decoder.rs`) is written once, over this trait. [`Cpu`](super::cpu::Cpu) implements it with
+//! this crate's kernels on packed weights. [`Tensors`](super::tensors::Tensors) implements it with candle's tensors on
+//! any candle device, and is the reference that the kernels are tested against.
 //!
-//! Operations are as large as a back end may want to fuse them (a normalization with the product behind it, a whole
-//! feed-forward layer), and all of them are ragged: rows of texts of different lengths, or of requests with different
-//! numbers of beams, stand one after the other without padding.
+//! Operations are as large as a backend may want to fuse them, for example a normalization with the following product,
+//! or a whole feed-forward layer. All are ragged: rows of texts of different lengths, or of requests with different
+//! numbers of beams, follow one another without padding.
 
 use candle_core::{Result, Tensor};
 use candle_nn::Activation;
 
-/// Learned numbers by distance between query and key.
+/// Learned values by distance between query and key.
 #[derive(Debug, Clone)]
 pub(crate) struct DistanceTable {
-    /// [heads, length]
+    /// `[heads, length]`.
     pub(crate) values: Vec<f32>,
     /// Attention heads.
     pub(crate) heads: usize,
-    /// Distances of a head.
+    /// Distances per head.
     pub(crate) length: usize,
-    /// Place of distance 0 (key at the query's own position); a key one further on is at the next place.
+    /// Index of distance 0, a key at the query's position. The next key is at the next index.
     pub(crate) center: usize,
 }
 
-/// A feed-forward layer: `outer(activation(inner(norm(x))))`, gated where `inner` is two projections side by side.
+/// A feed-forward layer: `outer(activation(inner(norm(x))))`. Gated if `inner` is two projections side by side.
 #[derive(Debug)]
 pub(crate) struct FeedForward<B: Backend> {
     pub(crate) norm: B::Norm,
-    /// [d_model → d_ff], or [d_model → 2 · d_ff]: what is activated, then what it gates.
+    /// `[d_model → d_ff]`, or `[d_model → 2 · d_ff]`: the activated part, then the gated part.
     pub(crate) inner: B::Linear,
     pub(crate) outer: B::Linear,
     pub(crate) d_ff: usize,
@@ -36,22 +36,22 @@ pub(crate) struct FeedForward<B: Backend> {
     pub(crate) gated: bool,
 }
 
-/// One decode step of many sequences.
+/// One decoding step of many sequences.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepRows<'a> {
     /// Last token of each row.
     pub(crate) tokens: &'a [u32],
-    /// Cache slots of all rows, one after the other: of each row the slots of its tokens so far, in order, the last
-    /// one that of its last token, which this step fills.
+    /// KV cache slots of all rows, one row after the other. Each row lists the slots of its tokens in order, ending
+    /// with the slot that this step fills.
     pub(crate) slots: &'a [u32],
     /// Number of slots of each row.
     pub(crate) lengths: &'a [usize],
-    /// Rows of each request, in the order of the cross batch.
+    /// Rows per request, in the order of the cross batch.
     pub(crate) rows: &'a [usize],
 }
 
 impl<'a> StepRows<'a> {
-    /// The slots of each row.
+    /// Iterates over the slots of each row.
     pub(crate) fn ancestries(&self) -> impl Iterator<Item = &'a [u32]> + use<'a> {
         let mut rest = self.slots;
         self.lengths.iter().map(move |length| {
@@ -62,50 +62,50 @@ impl<'a> StepRows<'a> {
     }
 }
 
-/// A place to compute, with its scratch memory: one for each thread that computes. Weights are shared between them.
+/// A compute device with scratch memory, one per compute thread. Weights are shared between threads.
 pub(crate) trait Backend: Send + Sized + 'static {
-    /// Activations, [rows, width].
+    /// Activations, `[rows, width]`.
     type Rows: Default + Send;
     /// A projection without bias.
     type Linear: Send + Sync + std::fmt::Debug;
-    /// The weight of an RMS normalization.
+    /// Weight of an RMS normalization.
     type Norm: Send + Sync + std::fmt::Debug;
-    /// A vector for each token id.
+    /// Embedding table.
     type Embedding: Send + Sync + std::fmt::Debug;
-    /// A [`DistanceTable`].
+    /// A [`DistanceTable`] on the device.
     type Bias: Send + Sync + std::fmt::Debug;
-    /// Keys and values of one text in one layer.
+    /// Cross-attention keys and values of one text in one layer.
     type KeysValues: Send + Sync;
-    /// Keys and values of the texts of a step, in every layer.
+    /// Cross-attention keys and values of a step's texts, in every layer.
     type CrossBatch: Send;
-    /// Keys and values of generated tokens, in every layer.
+    /// KV cache of generated tokens, in every layer.
     type Cache: Send;
 
-    /// Another one for another thread.
+    /// Creates another instance for another thread.
     fn fork(&self) -> Self;
-    /// Name of the device: `cpu`, `cuda`, `metal`.
+    /// Returns the device name: `cpu`, `cuda` or `metal`.
     fn device(&self) -> &'static str;
-    /// What it computes in: `f32`, `bf16`, `f16`, `int8`.
+    /// Returns the number format: `f32`, `bf16`, `f16` or `int8`.
     fn precision(&self) -> &'static str;
 
-    /// Takes weights of [outputs, inputs] each, f32 on the CPU, as one projection of all outputs side by side.
+    /// Loads weights of `[outputs, inputs]` each, f32 on the CPU, as one projection with all outputs side by side.
     fn linear(&self, parts: &[Tensor]) -> Result<Self::Linear>;
-    /// Takes a weight of [d_model].
+    /// Loads a normalization weight, `[d_model]`.
     fn norm(&self, weight: &Tensor, epsilon: f32) -> Result<Self::Norm>;
-    /// Takes a table of [vocab_size, d_model].
+    /// Loads an embedding table, `[vocab_size, d_model]`.
     fn embedding(&self, table: &Tensor) -> Result<Self::Embedding>;
-    /// Takes a position bias.
+    /// Loads a position bias.
     fn bias(&self, table: DistanceTable) -> Result<Self::Bias>;
-    /// An empty cache.
+    /// Creates an empty cache.
     fn cache(&self, layers: usize, heads: usize, d_kv: usize) -> Result<Self::Cache>;
-    /// Makes room for this many slots in all.
+    /// Grows the cache to this many slots.
     fn reserve(&mut self, cache: &mut Self::Cache, slots: usize) -> Result<()>;
 
-    /// [ids, d_model]
+    /// Looks up embeddings: `[ids, d_model]`.
     fn embed(&mut self, table: &Self::Embedding, ids: &[u32], out: &mut Self::Rows) -> Result<()>;
-    /// `rows` → norm(rows).
+    /// Computes norm(rows).
     fn normed(&mut self, rows: &Self::Rows, norm: &Self::Norm, out: &mut Self::Rows) -> Result<()>;
-    /// `rows` → linear(norm(rows)).
+    /// Computes linear(norm(rows)).
     fn project(
         &mut self,
         rows: &Self::Rows,
@@ -113,16 +113,16 @@ pub(crate) trait Backend: Send + Sized + 'static {
         linear: &Self::Linear,
         out: &mut Self::Rows,
     ) -> Result<()>;
-    /// `rows += linear(input)`.
+    /// Computes `rows += linear(input)`.
     fn project_onto(
         &mut self,
         rows: &mut Self::Rows,
         input: &Self::Rows,
         linear: &Self::Linear,
     ) -> Result<()>;
-    /// `rows += feed_forward(rows)`.
+    /// Computes `rows += feed_forward(rows)`.
     fn feed_forward(&mut self, rows: &mut Self::Rows, layer: &FeedForward<Self>) -> Result<()>;
-    /// Attention of every text to itself. `qkv` is [tokens of all texts, 3 · heads · d_kv].
+    /// Computes the self-attention of every text. `qkv` is `[tokens of all texts, 3 · heads · d_kv]`.
     fn encoder_attention(
         &mut self,
         qkv: &Self::Rows,
@@ -131,16 +131,16 @@ pub(crate) trait Backend: Send + Sized + 'static {
         bias: &Self::Bias,
         out: &mut Self::Rows,
     ) -> Result<()>;
-    /// Splits [tokens of all texts, 2 · heads · d_kv] into what cross-attention reads of each text.
+    /// Splits `[tokens of all texts, 2 · heads · d_kv]` into the cross-attention keys and values of each text.
     fn keys_values(
         &mut self,
         kv: &Self::Rows,
         lengths: &[usize],
         heads: usize,
     ) -> Result<Vec<Self::KeysValues>>;
-    /// Puts the texts of a step together; `texts` holds the layers of each.
+    /// Combines the texts of a step. `texts` holds the layers of each.
     fn cross_batch(&mut self, texts: Vec<std::sync::Arc<Vec<Self::KeysValues>>>) -> Result<Self::CrossBatch>;
-    /// Attention of the rows of each request to its text. `queries` is [rows of all requests, heads · d_kv].
+    /// Computes the attention of each request's rows to its text. `queries` is `[rows of all requests, heads · d_kv]`.
     fn cross_attention(
         &mut self,
         queries: &Self::Rows,
@@ -149,8 +149,8 @@ pub(crate) trait Backend: Send + Sized + 'static {
         rows: &[usize],
         out: &mut Self::Rows,
     ) -> Result<()>;
-    /// Stores the last token's keys and values of every row, then lets every row attend to its tokens so far. `qkv` is
-    /// [rows, 3 · heads · d_kv]. Rows may stand in each other's past.
+    /// Stores the keys and values of every row's last token, then computes every row's attention to its tokens so far.
+    /// `qkv` is `[rows, 3 · heads · d_kv]`. Rows may share slots.
     fn self_attention(
         &mut self,
         qkv: &Self::Rows,
@@ -160,8 +160,8 @@ pub(crate) trait Backend: Send + Sized + 'static {
         bias: &Self::Bias,
         out: &mut Self::Rows,
     ) -> Result<()>;
-    /// Logits of norm(rows) · scale, some columns at a time while they are in the cache of the processor: `take` gets
-    /// the first column and [rows, columns].
+    /// Computes the logits of norm(rows) · scale, in blocks of columns that stay in the processor's cache. Calls `take`
+    /// with the first column and `[rows, columns]`.
     fn logits(
         &mut self,
         rows: &Self::Rows,
@@ -170,8 +170,8 @@ pub(crate) trait Backend: Send + Sized + 'static {
         head: &Self::Linear,
         take: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()>;
-    /// Instead of [`Backend::logits`], where numbers are far from the host: of each row the logarithm of the sum of all
-    /// exponentials and at least the `count` highest logits with their ids. Nothing if all logits may as well be taken.
+    /// Replaces [`Backend::logits`] where transfers to the host are expensive. Returns per row the log-sum-exp and at
+    /// least the `count` highest logits with their ids, or `None` if transferring all logits is as good.
     fn highest(
         &mut self,
         _rows: &Self::Rows,
@@ -182,9 +182,9 @@ pub(crate) trait Backend: Send + Sized + 'static {
     ) -> Result<Option<Vec<Highest>>> {
         Ok(None)
     }
-    /// The numbers on the host, row after row.
+    /// Copies the values to the host, row after row.
     fn to_host(&mut self, rows: &Self::Rows) -> Result<Vec<f32>>;
-    /// The mean of each text's rows, on the host. `rows` are those of all texts, one after the other.
+    /// Returns the mean of each text's rows, on the host. `rows` contains all texts, one after the other.
     fn means(&mut self, rows: &Self::Rows, lengths: &[usize]) -> Result<Vec<Vec<f32>>> {
         let values = self.to_host(rows)?;
         let width = values.len() / lengths.iter().sum::<usize>().max(1);
@@ -198,25 +198,25 @@ pub(crate) trait Backend: Send + Sized + 'static {
     }
 }
 
-/// What is looked at of a row's logits, where not all of them come to the host.
+/// A row's reduced logits.
 #[derive(Debug, Clone)]
 pub(crate) struct Highest {
-    /// ln Σ exp(logit) over the whole vocabulary.
+    /// ln Σ exp(logit) over the vocabulary.
     pub(crate) log_sum_exp: f32,
-    /// The highest logits with their ids, in no order that counts.
+    /// The highest logits with their ids, in any order.
     pub(crate) logits: Vec<(f32, u32)>,
 }
 
-/// Logits of a step, as they come.
+/// Logits of a step, as a backend delivers them.
 #[derive(Debug)]
 pub(crate) enum Logits<'a> {
-    /// Some columns of all rows: the first column, and [rows, columns].
+    /// A block of columns of all rows: the first column, and `[rows, columns]`.
     Columns(usize, &'a [f32]),
-    /// All that there will be, by row.
+    /// The reduced logits of all rows.
     Highest(&'a [Highest]),
 }
 
-/// Mean of rows of this width.
+/// Returns the mean of rows of this width.
 fn mean(rows: &[f32], width: usize) -> Vec<f32> {
     let mut mean = vec![0f32; width];
     for row in rows.chunks_exact(width.max(1)) {

@@ -1,4 +1,4 @@
-//! The decoder: one step for every row at a time.
+//! The decoder: one step for all rows at once.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::weights::Weights;
 #[derive(Debug)]
 struct Block<B: Backend> {
     self_norm: B::Norm,
-    /// [d_model → 3 · heads · d_kv]
+    /// `[d_model → 3 · heads · d_kv]`.
     query_key_value: B::Linear,
     self_output: B::Linear,
     cross_norm: B::Norm,
     cross_query: B::Linear,
-    /// [d_model → 2 · heads · d_kv], of the encoder's states.
+    /// `[d_model → 2 · heads · d_kv]`, applied to the encoder's states.
     cross_key_value: B::Linear,
     cross_output: B::Linear,
     feed_forward: FeedForward<B>,
@@ -28,24 +28,24 @@ struct Block<B: Backend> {
 #[derive(Debug)]
 pub(crate) struct Decoder<B: Backend> {
     blocks: Vec<Block<B>>,
-    /// One for all layers; for UMT5 one for each.
+    /// One for all layers; UMT5 has one per layer.
     bias: Vec<B::Bias>,
     heads: usize,
 }
 
-/// Memory that a step works in.
+/// Scratch memory of a step.
 #[derive(Debug, Default)]
 pub(crate) struct DecoderScratch<R> {
     projected: R,
     attended: R,
 }
 
-/// Keys and values of one text's encoder states, by decoder layer: computed once for a text, shared by the beams of
-/// its request and by any other request for the same text.
+/// Cross-attention keys and values of one text, by decoder layer. Computed once per text and shared by the beams of its
+/// request and by other requests for the same text.
 pub(crate) type Cross<B> = Arc<Vec<<B as Backend>::KeysValues>>;
 
 impl<B: Backend> Decoder<B> {
-    /// Loads `decoder.*`. `max_tokens` is the most that a sequence can have.
+    /// Loads `decoder.*`. `max_tokens` is the maximum length of a sequence.
     pub(crate) fn load(
         backend: &B,
         weights: &Weights,
@@ -68,7 +68,7 @@ impl<B: Backend> Decoder<B> {
                 feed_forward: load::feed_forward(backend, weights, &layer(2), config)?,
             });
             if index == 0 || config.architecture == Architecture::Umt5 {
-                // The decoder sees only what is before it: its buckets are unidirectional.
+                // The decoder attends to earlier tokens only, so its buckets are unidirectional.
                 let table = own.position_bias(weights, config)?;
                 bias.push(backend.bias(table.by_distance(1 - max_tokens as i64..1, false))?);
             }
@@ -80,8 +80,8 @@ impl<B: Backend> Decoder<B> {
         })
     }
 
-    /// What cross-attention reads of each text; `states` is as [`Encoder::forward`](super::encoder::Encoder::forward)
-    /// gives it.
+    /// Computes the cross-attention keys and values of each text. `states` comes from
+    /// [`Encoder::forward`](super::encoder::Encoder::forward).
     pub(crate) fn cross(
         &self,
         backend: &mut B,
@@ -101,8 +101,8 @@ impl<B: Backend> Decoder<B> {
         Ok(texts.into_iter().map(Arc::new).collect())
     }
 
-    /// One decode step. `rows` holds the embeddings of the last tokens, [rows, d_model], and after it what the output
-    /// head reads. Keys and values of this step are stored in the cache.
+    /// Runs one decoding step. On entry `rows` holds the embeddings of the last tokens, `[rows, d_model]`; on return,
+    /// the input of the output head. Stores this step's keys and values in the cache.
     pub(crate) fn step(
         &self,
         backend: &mut B,

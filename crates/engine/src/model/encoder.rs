@@ -1,4 +1,4 @@
-//! The encoder: token ids of texts to one state per token.
+//! The encoder: token ids to one hidden state per token.
 
 use candle_core::Result;
 
@@ -11,7 +11,7 @@ use crate::weights::Weights;
 #[derive(Debug)]
 struct Block<B: Backend> {
     norm: B::Norm,
-    /// [d_model → 3 · heads · d_kv]
+    /// `[d_model → 3 · heads · d_kv]`.
     query_key_value: B::Linear,
     output: B::Linear,
     feed_forward: FeedForward<B>,
@@ -21,13 +21,13 @@ struct Block<B: Backend> {
 #[derive(Debug)]
 pub(crate) struct Encoder<B: Backend> {
     blocks: Vec<Block<B>>,
-    /// One for all layers; for UMT5 one for each.
+    /// One for all layers; UMT5 has one per layer.
     bias: Vec<B::Bias>,
     norm: B::Norm,
     heads: usize,
 }
 
-/// Memory that a pass through the encoder works in.
+/// Scratch memory of an encoder pass.
 #[derive(Debug, Default)]
 pub(crate) struct EncoderScratch<R> {
     rows: R,
@@ -55,7 +55,7 @@ impl<B: Backend> Encoder<B> {
             });
             if index == 0 || config.architecture == Architecture::Umt5 {
                 let table = names.position_bias(weights, config)?;
-                bias.push(backend.bias(table.both_ways(max_tokens))?);
+                bias.push(backend.bias(table.bidirectional_bias(max_tokens))?);
             }
         }
         Ok(Self {
@@ -69,8 +69,8 @@ impl<B: Backend> Encoder<B> {
         })
     }
 
-    /// States of texts, [tokens of all texts, d_model], in `states`. `ids` are those of all texts, one after the
-    /// other, and `lengths` their numbers of tokens: there is no padding, and no text sees another.
+    /// Computes the hidden states of all texts, `[tokens of all texts, d_model]`, into `states`. `ids` contains the
+    /// texts one after the other without padding, and `lengths` their token counts. Texts do not attend to each other.
     pub(crate) fn forward(
         &self,
         backend: &mut B,
@@ -98,8 +98,8 @@ impl<B: Backend> Encoder<B> {
 }
 
 impl load::BiasTable {
-    /// The bias between any two of `tokens` tokens: a text is read in both directions.
-    fn both_ways(&self, tokens: usize) -> DistanceTable {
+    /// Returns the bias between any two of `tokens` tokens. The encoder attends in both directions.
+    fn bidirectional_bias(&self, tokens: usize) -> DistanceTable {
         let center = tokens as i64 - 1;
         self.by_distance(-center..center + 1, true)
     }

@@ -1,4 +1,4 @@
-//! The parts of a block, by their names in a checkpoint.
+//! Loads the parts of a block by their checkpoint names.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::config::T5Config;
 use crate::error::Result;
 use crate::weights::Weights;
 
-/// `<layer>.layer_norm.weight`, [d_model].
+/// Loads `<layer>.layer_norm.weight`, `[d_model]`.
 pub(super) fn norm<B: Backend>(
     backend: &B,
     weights: &Weights,
@@ -21,7 +21,7 @@ pub(super) fn norm<B: Backend>(
     Ok(backend.norm(&weight, config.layer_norm_epsilon as f32)?)
 }
 
-/// `<layer>.DenseReluDense.*` with its normalization.
+/// Loads `<layer>.DenseReluDense.*` with its normalization.
 pub(super) fn feed_forward<B: Backend>(
     backend: &B,
     weights: &Weights,
@@ -45,14 +45,14 @@ pub(super) fn feed_forward<B: Backend>(
     })
 }
 
-/// The tensors of an attention layer.
+/// Tensor names of an attention layer.
 pub(super) struct AttentionNames {
     /// `<layer>.SelfAttention` or `<layer>.EncDecAttention`.
     prefix: String,
 }
 
 impl AttentionNames {
-    /// Those of `<layer>.<kind>`.
+    /// Returns the names of `<layer>.<kind>`.
     pub(super) fn new(layer: &str, kind: &str) -> Self {
         Self {
             prefix: format!("{layer}.{kind}"),
@@ -78,7 +78,7 @@ impl AttentionNames {
         Ok(backend.linear(&parts?)?)
     }
 
-    /// [d_model → 3 · heads · d_kv]
+    /// Loads `[d_model → 3 · heads · d_kv]`.
     pub(super) fn query_key_value<B: Backend>(
         &self,
         backend: &B,
@@ -88,7 +88,7 @@ impl AttentionNames {
         self.several(&["q", "k", "v"], backend, weights, config)
     }
 
-    /// [d_model → heads · d_kv]
+    /// Loads `[d_model → heads · d_kv]`.
     pub(super) fn query<B: Backend>(
         &self,
         backend: &B,
@@ -98,7 +98,7 @@ impl AttentionNames {
         self.several(&["q"], backend, weights, config)
     }
 
-    /// [d_model → 2 · heads · d_kv]
+    /// Loads `[d_model → 2 · heads · d_kv]`.
     pub(super) fn key_value<B: Backend>(
         &self,
         backend: &B,
@@ -108,7 +108,7 @@ impl AttentionNames {
         self.several(&["k", "v"], backend, weights, config)
     }
 
-    /// [heads · d_kv → d_model]
+    /// Loads `[heads · d_kv → d_model]`.
     pub(super) fn output<B: Backend>(
         &self,
         backend: &B,
@@ -119,7 +119,7 @@ impl AttentionNames {
         Ok(backend.linear(&[weights.get(&format!("{}.o.weight", self.prefix), &shape)?])?)
     }
 
-    /// `relative_attention_bias`, [buckets, heads].
+    /// Loads `relative_attention_bias`, `[buckets, heads]`.
     pub(super) fn position_bias(&self, weights: &Weights, config: &T5Config) -> Result<BiasTable> {
         let (buckets, heads) = (config.relative_attention_num_buckets, config.num_heads);
         let name = format!("{}.relative_attention_bias.weight", self.prefix);
@@ -133,9 +133,9 @@ impl AttentionNames {
     }
 }
 
-/// A learned number per bucket of distance and head.
+/// Learned values per distance bucket and head.
 pub(super) struct BiasTable {
-    /// [buckets, heads]
+    /// `[buckets, heads]`.
     table: Vec<f32>,
     heads: usize,
     buckets: usize,
@@ -143,7 +143,7 @@ pub(super) struct BiasTable {
 }
 
 impl BiasTable {
-    /// The numbers of each head for these distances (key position - query position), of which 0 must be one.
+    /// Returns each head's values for these distances (key position - query position), which must include 0.
     pub(super) fn by_distance(&self, distances: Range<i64>, bidirectional: bool) -> DistanceTable {
         let length = distances.clone().count();
         let center = usize::try_from(-distances.start).unwrap_or(0);
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bias_is_looked_up_by_distance() {
+    fn biases_are_looked_up_by_distance() {
         let table = BiasTable {
             table: (0..64u8).map(f32::from).collect(),
             heads: 2,
@@ -178,7 +178,7 @@ mod tests {
         };
         let back = table.by_distance(-39..1, false);
         assert_eq!((back.length, back.center), (40, 39));
-        // Distance 0 is bucket 0, distance -16 bucket 16; a bucket's numbers of the heads stand side by side.
+        // Distance 0 is bucket 0, distance -16 is bucket 16. A bucket's values of all heads are adjacent.
         assert_eq!([back.values[39], back.values[39 - 16]], [0.0, 32.0]);
         assert_eq!([back.values[40 + 39], back.values[40 + 39 - 16]], [1.0, 33.0]);
         let both = table.by_distance(-3..4, true);

@@ -1,10 +1,10 @@
-//! The T5 graph: what a model computes, on whatever computes it.
+//! The T5 graph, independent of the backend.
 //!
-//! Two calls are all that generation needs: [`T5Model::prefill`] reads texts, [`T5Model::step`] decodes one token of any
-//! number of rows, which belong to requests of any lengths, ages and numbers of beams.
+//! Generation needs two calls: [`T5Model::prefill`] encodes texts, and [`T5Model::step`] decodes one token for any
+//! number of rows. The rows may belong to requests of any length, age and number of beams.
 //!
-//! Rules of the architecture: Raffel et al. 2020, <https://arxiv.org/abs/1910.10683>; details as in `modeling_t5.py` of
-//! transformers, against which the golden tests compare.
+//! Architecture: Raffel et al. 2020, <https://arxiv.org/abs/1910.10683>. Details follow `modeling_t5.py` of
+//! transformers, which the golden tests compare with.
 
 mod backend;
 mod cpu;
@@ -27,14 +27,14 @@ use decoder::{Decoder, DecoderScratch};
 use encoder::{Encoder, EncoderScratch};
 pub(crate) use tensors::Tensors;
 
-/// Most tokens of a sequence in the decoder: the start token, the new ones, and drafts that are not yet accepted.
+/// Maximum decoder tokens of a sequence: start token, new tokens, and unverified drafts.
 const DECODER_TOKENS: usize = MAX_NEW_TOKENS + 64;
 
-/// A loaded model. It is never changed: any number of threads may use it at the same time.
+/// A loaded model. Immutable, so any number of threads can use it at once.
 #[derive(Debug)]
 pub(crate) struct T5Model<B: Backend> {
     config: T5Config,
-    /// [vocab_size, d_model]
+    /// `[vocab_size, d_model]`.
     embedding: B::Embedding,
     encoder: Encoder<B>,
     decoder: Decoder<B>,
@@ -44,9 +44,9 @@ pub(crate) struct T5Model<B: Backend> {
     parameters: u64,
 }
 
-/// A thread's memory for working with a model.
+/// A thread's scratch memory for a model.
 pub(crate) struct Workspace<B: Backend> {
-    /// What computes.
+    /// The backend.
     pub(crate) backend: B,
     encoder: EncoderScratch<B::Rows>,
     decoder: DecoderScratch<B::Rows>,
@@ -54,7 +54,7 @@ pub(crate) struct Workspace<B: Backend> {
 }
 
 impl<B: Backend> Workspace<B> {
-    /// An empty one.
+    /// Creates empty scratch memory.
     pub(crate) fn new(backend: B) -> Self {
         Self {
             backend,
@@ -65,19 +65,19 @@ impl<B: Backend> Workspace<B> {
     }
 }
 
-/// A text that was read.
+/// An encoded text.
 pub(crate) struct Prefilled<B: Backend> {
-    /// What the decoder reads of it.
+    /// Its cross-attention keys and values.
     pub(crate) cross: Cross<B>,
-    /// Mean of the encoder's states, [d_model].
+    /// Mean of the encoder's states, `[d_model]`.
     pub(crate) embedding: Vec<f32>,
 }
 
 impl<B: Backend> T5Model<B> {
-    /// Loads the tensors that the configuration asks for. Texts may have up to `max_input_tokens` tokens.
+    /// Loads the tensors that the configuration requires. Texts may have up to `max_input_tokens` tokens.
     ///
     /// # Errors
-    /// Missing tensors, other shapes or types than expected, values that are not finite.
+    /// Missing tensors, unexpected shapes or types, values that are not finite.
     pub(crate) fn load(
         backend: &B,
         weights: &Weights,
@@ -85,7 +85,7 @@ impl<B: Backend> T5Model<B> {
         max_input_tokens: usize,
     ) -> error::Result<Self> {
         let shape = [config.vocab_size, config.d_model];
-        // The embedding has four names in the wild; they are one tensor.
+        // Checkpoints use four names for the same embedding tensor.
         let names = [
             "shared.weight",
             "encoder.embed_tokens.weight",
@@ -113,17 +113,17 @@ impl<B: Backend> T5Model<B> {
         })
     }
 
-    /// Shape of the model.
+    /// Returns the model's shape.
     pub(crate) fn config(&self) -> &T5Config {
         &self.config
     }
 
-    /// Numbers in the model.
+    /// Returns the number of parameters.
     pub(crate) fn parameters(&self) -> u64 {
         self.parameters
     }
 
-    /// A cache for generated tokens.
+    /// Creates a KV cache for generated tokens.
     pub(crate) fn cache(&self, backend: &B) -> Result<B::Cache> {
         backend.cache(
             self.config.num_decoder_layers,
@@ -132,7 +132,7 @@ impl<B: Backend> T5Model<B> {
         )
     }
 
-    /// Reads texts.
+    /// Encodes texts.
     pub(crate) fn prefill(&self, work: &mut Workspace<B>, inputs: &[&[u32]]) -> Result<Vec<Prefilled<B>>> {
         let lengths: Vec<usize> = inputs.iter().map(|ids| ids.len()).collect();
         self.read(work, inputs, &lengths)?;
@@ -146,7 +146,7 @@ impl<B: Backend> T5Model<B> {
             .collect())
     }
 
-    /// States of one text: [tokens, d_model].
+    /// Returns the hidden states of one text, `[tokens, d_model]`.
     pub(crate) fn encode(&self, work: &mut Workspace<B>, ids: &[u32]) -> Result<Vec<f32>> {
         self.read(work, &[ids], &[ids.len()])?;
         work.backend.to_host(&work.rows)
@@ -163,8 +163,8 @@ impl<B: Backend> T5Model<B> {
             .forward(backend, &self.embedding, &inputs.concat(), lengths, encoder, rows)
     }
 
-    /// One decode step. `take` gets the logits some columns at a time or, if no row needs more than the `highest` ones and
-    /// the numbers are far away, only those.
+    /// Runs one decoding step. `take` receives the logits in blocks of columns, or only the `highest` ones if no row
+    /// needs more and transfers are expensive.
     pub(crate) fn step(
         &self,
         work: &mut Workspace<B>,
@@ -197,7 +197,7 @@ impl<B: Backend> T5Model<B> {
     }
 }
 
-/// Numbers in a model of this shape.
+/// Returns the number of parameters of a model of this shape.
 pub(crate) fn parameters(config: &T5Config, untied: bool) -> u64 {
     let (model, inner, wide) = (config.d_model, config.inner_dim(), config.d_ff);
     let attention = 4 * model * inner + model;

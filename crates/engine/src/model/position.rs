@@ -1,10 +1,10 @@
-//! T5's relative position bias: a learned number per head and bucket of distance, added to the attention scores.
+//! T5's relative position bias: a learned value per head and distance bucket, added to the attention scores.
 
-/// The bucket of a key at `relative = key position - query position`.
+/// Returns the bucket of `relative = key position - query position`.
 ///
-/// In the encoder (bidirectional) half of the buckets are for keys after the query; in the decoder all of them are
-/// for keys at or before it. Of a direction's buckets, half hold one distance each; the others grow as the logarithm up
-/// to `max_distance`. As `T5Attention._relative_position_bucket` of transformers.
+/// In the encoder (bidirectional), half of the buckets are for keys after the query. In the decoder, all are for keys
+/// at or before it. Per direction, half of the buckets hold one distance each, and the rest grow logarithmically up to
+/// `max_distance`. Equals `T5Attention._relative_position_bucket` of transformers.
 pub(crate) fn bucket(relative: i64, bidirectional: bool, buckets: usize, max_distance: usize) -> u32 {
     let (buckets, offset, distance) = if bidirectional {
         let half = buckets / 2;
@@ -17,7 +17,7 @@ pub(crate) fn bucket(relative: i64, bidirectional: bool, buckets: usize, max_dis
     let within = if distance < exact {
         distance
     } else {
-        // In f32, as transformers does it: a bucket's edge lies on the same side.
+        // In f32, as in transformers, so that bucket edges fall on the same distance.
         let ratio = (distance as f32 / exact as f32).ln() / (max_distance as f64 / exact as f64).ln() as f32;
         (exact + (ratio * (buckets - exact) as f32) as usize).min(buckets - 1)
     };
@@ -30,7 +30,7 @@ mod tests {
 
     /// From `T5Attention._relative_position_bucket` with 32 buckets and distance 128.
     #[test]
-    fn buckets_are_those_of_transformers() {
+    fn buckets_equal_those_of_transformers() {
         let both = |relative| bucket(relative, true, 32, 128);
         assert_eq!(
             [0, -1, -7, -8, -15, -16, -127, -128, -5000].map(both),

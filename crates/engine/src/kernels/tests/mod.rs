@@ -1,4 +1,4 @@
-//! Every kernel against plain arithmetic in f64, and every instruction set against the portable code.
+//! Compares every kernel with f64 arithmetic, and every instruction set with the portable code.
 
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ fn isas() -> Vec<Isa> {
     isas
 }
 
-/// Numbers without a pattern, -1 to 1.
+/// Pseudo-random values in -1..1.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -33,7 +33,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// rows · weightsᵀ in f64.
+/// Computes rows · weightsᵀ in f64.
 fn exact(rows: &[f32], weights: &[f32], inputs: usize) -> Vec<f64> {
     let dot = |row: &[f32], weights: &[f32]| {
         let products = row.iter().zip(weights);
@@ -54,7 +54,7 @@ fn computed(isa: Isa, precision: Precision, rows: &[f32], weights: &[f32], input
     out
 }
 
-/// Widths of rows of which half are whole lines of AMX's tiles.
+/// Row widths, half of which are whole AMX tile lines.
 fn widths(most: usize) -> impl Strategy<Value = usize> {
     prop_oneof![1..most, (1..most.div_ceil(64)).prop_map(|lines| 64 * lines)]
 }
@@ -104,7 +104,7 @@ proptest! {
         for isa in isas() {
             for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
                 let found = computed(isa, precision, &rows, &weights, inputs);
-                // A weight may be 0, but infinity times 0 is no number either.
+                // A weight may be 0, but infinity times 0 is NaN too.
                 prop_assert!(found[..outputs].iter().all(|number| !number.is_finite()), "{precision:?}");
                 prop_assert!(found[outputs..].iter().all(|number| number.is_finite()));
             }
@@ -170,7 +170,7 @@ proptest! {
                 for (found, portable) in out.iter().zip(first) {
                     prop_assert!((found - *portable).abs() < 2e-2);
                 }
-                // The last query alone, without the others.
+                // The last query on its own.
                 if count > 1 {
                     let row = count - 1;
                     let mut alone = vec![0.0; inner];
@@ -286,7 +286,7 @@ proptest! {
 }
 
 #[test]
-fn results_are_stored_added_or_cut_at_zero() {
+fn epilogues_store_add_or_clamp_at_zero() {
     let (rows, weights) = (numbers(7 * 33, 1), numbers(70 * 33, 2));
     for isa in isas() {
         for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
@@ -309,7 +309,7 @@ fn results_are_stored_added_or_cut_at_zero() {
 }
 
 #[test]
-fn normalization_with_the_conversion_is_normalization_and_conversion() {
+fn fused_normalization_equals_normalization_then_conversion() {
     let (rows, weight) = (numbers(5 * 48, 3), numbers(48, 4));
     let weights = numbers(64 * 48, 5);
     for isa in isas() {
@@ -329,7 +329,7 @@ fn normalization_with_the_conversion_is_normalization_and_conversion() {
 }
 
 #[test]
-fn what_is_no_number_is_found_and_does_no_harm() {
+fn nan_and_infinity_are_detected_and_stay_in_their_row() {
     for isa in isas() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut values = numbers(100, 9);
@@ -344,7 +344,7 @@ fn what_is_no_number_is_found_and_does_no_harm() {
 }
 
 #[test]
-fn bfloat16_is_rounded_to_even() {
+fn bfloat16_rounds_ties_to_even() {
     for (value, expected) in [
         (1.0, 0x3F80),
         (f32::from_bits(0x3F80_8000), 0x3F80),

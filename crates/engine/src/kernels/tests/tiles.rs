@@ -1,10 +1,10 @@
-//! Tiles of AMX, where there are any, beside what other instructions give; and memory that is used again.
+//! Compares AMX tiles with other instructions, and tests the reuse of memory.
 
 use super::*;
 
-/// Numbers of rows around those at which tiles are split in another way, and every epilogue.
+/// Row counts around the boundaries of tile splits, with every epilogue.
 #[test]
-fn tiles_of_any_height_give_what_other_instructions_give() {
+fn tiles_of_any_height_equal_other_instructions() {
     let (with, without) = (Isa::detect(), Isa::without_amx());
     for inputs in [32, 64, 96, 128, 512] {
         for outputs in [1, 63, 64, 65, 130] {
@@ -42,9 +42,9 @@ fn tiles_of_any_height_give_what_other_instructions_give() {
     }
 }
 
-/// What an earlier, longer text has left in the same memory, numbers or not, is in no result.
+/// Values that an earlier, longer text left in the memory, NaN included, do not affect results.
 #[test]
-fn attention_forgets_the_text_before() {
+fn attention_ignores_stale_memory() {
     let (heads, d_kv) = (2, 64);
     let inner = heads * d_kv;
     for isa in isas() {

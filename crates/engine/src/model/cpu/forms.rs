@@ -1,10 +1,10 @@
-//! What weights and activations are on the CPU.
+//! Types of weights and activations on the CPU.
 
 use candle_core::{Result, Tensor};
 
 use crate::model::backend::DistanceTable;
 
-/// [rows, width]
+/// `[rows, width]`.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub(super) values: Vec<f32>,
@@ -16,7 +16,7 @@ impl Rows {
         self.values.len().checked_div(self.width).unwrap_or(0)
     }
 
-    /// [count, width] of anything.
+    /// Resizes to `[count, width]` with unspecified values.
     pub(super) fn shape(&mut self, count: usize, width: usize) -> &mut [f32] {
         self.width = width;
         self.values.resize(count * width, 0.0);
@@ -24,21 +24,21 @@ impl Rows {
     }
 }
 
-/// The weight of a normalization.
+/// Weight of a normalization.
 #[derive(Debug)]
 pub(crate) struct Norm {
     pub(super) weight: Vec<f32>,
     pub(super) epsilon: f32,
 }
 
-/// A vector for each token id.
+/// Embedding table.
 #[derive(Debug)]
 pub(crate) struct Embedding {
     pub(super) vectors: Vectors,
     pub(super) width: usize,
 }
 
-/// Where products are less exact than f32, so may be what goes into them.
+/// Embedding vectors: f32, or bf16 with bf16 and int8 products.
 #[derive(Debug)]
 pub(super) enum Vectors {
     F32(Vec<f32>),
@@ -49,7 +49,7 @@ pub(super) enum Vectors {
 #[derive(Debug)]
 pub(crate) struct Bias {
     pub(super) table: DistanceTable,
-    /// [heads, center + 1]: the numbers of the distances back from a query, nearest first.
+    /// `[heads, center + 1]`: the values of the distances back from a query, nearest first.
     pub(super) back: Vec<f32>,
 }
 

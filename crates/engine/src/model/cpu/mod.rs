@@ -1,4 +1,4 @@
-//! The graph's operations with our own kernels, on one thread of the CPU.
+//! The graph's operations with this crate's kernels, on one CPU thread.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::kernels::{
 
 mod forms;
 
-/// Rows of a feed-forward layer that are computed together: their inner activations stay in the second-level cache.
+/// Rows per block of a feed-forward layer: the inner activations stay in the second-level cache.
 const FEED_FORWARD_ROWS: usize = 96;
-/// Columns of the output head whose logits are handed on together, while they are in the cache.
+/// Columns per block of the output head: the logits stay in the processor's cache.
 const HEAD_COLUMNS: usize = 1024;
 
-/// Computes with kernels for this processor.
+/// The kernels' backend.
 #[derive(Debug)]
 pub(crate) struct Cpu {
     isa: Isa,
@@ -33,7 +33,7 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    /// Products are computed in `precision`, with what `isa` has.
+    /// Creates a backend that computes products in `precision` with the instructions of `isa`.
     pub(crate) fn new(isa: Isa, precision: Precision) -> Self {
         Self {
             isa,
@@ -48,7 +48,7 @@ impl Cpu {
     }
 }
 
-/// Width of a head.
+/// Returns the width of a head.
 fn head_width(inner: usize, heads: usize) -> usize {
     inner / heads.max(1)
 }
@@ -210,7 +210,7 @@ impl Backend for Cpu {
                     &self.gated
                 }
                 (gated, activation) => {
-                    // Rare in practice, and exact: candle's own.
+                    // Rare activations use candle's exact ones.
                     let inner = Tensor::from_slice(&self.wide, (count, layer.inner.outputs()), &Device::Cpu)?;
                     let part = |index: usize| inner.narrow(1, index * layer.d_ff, layer.d_ff)?.contiguous();
                     let activated = activation.forward(&part(0)?)?;

@@ -1,38 +1,38 @@
-//! Keys and values of generated tokens, and the attention of a decode step to them.
+//! KV cache of generated tokens, and a decoding step's attention to it.
 
 use candle_core::{Result, Tensor, TensorId};
 
 use super::{Bias, Tensors, attend};
 use crate::model::backend::StepRows;
 
-/// Slots by which a cache grows.
+/// Slots by which the cache grows.
 const GROWTH: usize = 1024;
 
-/// By layer, keys and values of all slots: [slots, heads, d_kv] each.
+/// Per layer, keys and values of all slots: `[slots, heads, d_kv]` each.
 #[derive(Debug)]
 pub(crate) struct Cache {
     layers: Vec<(Tensor, Tensor)>,
     heads: usize,
     d_kv: usize,
     slots: usize,
-    /// Of the step that is being computed: made in its first layer.
+    /// The current step's tensors, created in its first layer.
     step: Option<Step>,
 }
 
-/// What all layers of a step have in common: it goes to the device once.
+/// Tensors that all layers of a step share, uploaded once.
 #[derive(Debug)]
 struct Step {
-    /// Slot of each row's last token, [rows, heads, d_kv].
+    /// Slot of each row's last token, `[rows, heads, d_kv]`.
     last: Tensor,
-    /// Slots of the past of every row, padded at its end to the longest, [rows · most].
+    /// Slots of every row's past, padded at the end to the longest, `[rows · most]`.
     past: Tensor,
     /// Tokens of the longest past.
     most: usize,
-    /// Places in the table of a bias, [rows · most].
+    /// Indices into a bias table, `[rows · most]`.
     places: Tensor,
-    /// [rows, 1, 1, most]; nothing if all rows are as long.
+    /// `[rows, 1, 1, most]`, or `None` if all rows have the same length.
     mask: Option<Tensor>,
-    /// The bias that was made last, with the mask, and the table that it is of: most models have one for all layers.
+    /// The last bias including the mask, with the id of its table: most models share one table across layers.
     bias: Option<(TensorId, Tensor)>,
 }
 
@@ -69,7 +69,7 @@ impl Step {
         })
     }
 
-    /// [rows, heads, 1, most]
+    /// Returns `[rows, heads, 1, most]`.
     fn bias(&mut self, bias: &Bias) -> Result<Tensor> {
         if let Some((table, made)) = &self.bias
             && *table == bias.table.id()
@@ -93,7 +93,7 @@ impl Step {
 }
 
 impl Cache {
-    /// An empty one.
+    /// Creates an empty cache.
     pub(super) fn new(backend: &Tensors, layers: usize, heads: usize, d_kv: usize) -> Result<Self> {
         let empty = || Tensor::zeros((0, heads, d_kv), backend.dtype, &backend.device);
         let layers: Result<Vec<_>> = (0..layers).map(|_| Ok((empty()?, empty()?))).collect();
@@ -106,7 +106,7 @@ impl Cache {
         })
     }
 
-    /// Makes room for so many slots.
+    /// Grows the cache to `slots` slots.
     pub(super) fn reserve(&mut self, backend: &Tensors, slots: usize) -> Result<()> {
         if slots <= self.slots {
             return Ok(());
@@ -115,7 +115,7 @@ impl Cache {
         let shape = (grown - self.slots, self.heads, self.d_kv);
         let room = Tensor::zeros(shape, backend.dtype, &backend.device)?;
         for (keys, values) in &mut self.layers {
-            // An empty tensor is nothing that can be put beside another.
+            // candle cannot concatenate an empty tensor.
             let grow = |tensor: &Tensor| match self.slots {
                 0 => room.copy(),
                 _ => Tensor::cat(&[tensor, &room], 0),
@@ -126,8 +126,8 @@ impl Cache {
         Ok(())
     }
 
-    /// Stores the keys and values of a layer's rows, [rows, 3 · heads · d_kv] with the queries before them, and has every
-    /// query see its row's past: [rows, heads · d_kv].
+    /// Stores the keys and values of a layer's rows, `[rows, 3 · heads · d_kv]` with the queries first, and attends
+    /// every query to its row's past: `[rows, heads · d_kv]`.
     pub(super) fn attend(
         &mut self,
         backend: &Tensors,

@@ -1,29 +1,29 @@
-//! The highest logits of each row, without all of them coming to the host.
+//! Selects each row's highest logits on the device.
 
 use candle_core::{D, Result, Tensor};
 
 use crate::model::backend::Highest;
 
-/// Logits that are sorted together: one block of threads of a GPU has shared memory for so many.
+/// Logits per sorted block: the shared memory of a GPU thread block limits it.
 const SORT_BLOCK: usize = 512;
-/// The same in the second round.
+/// Logits sorted in the second round.
 const MOST_SORTED: usize = 8192;
 
-/// Whether so many can be found of a vocabulary of this size.
+/// Returns whether `count` logits can be selected from a vocabulary of this size.
 pub(super) fn can_find(count: usize, vocabulary: usize) -> bool {
     let blocks = vocabulary.div_ceil(SORT_BLOCK);
     count > 0 && count <= SORT_BLOCK && blocks * count <= MOST_SORTED && vocabulary > SORT_BLOCK
 }
 
-/// The `count` highest of [rows, vocabulary], and the logarithm of the sum of all: sorted where they are, in two rounds,
-/// within blocks of the vocabulary, and what leads there among each other. Nothing if one of them is no number.
+/// Returns the `count` highest of `[rows, vocabulary]` and the log-sum-exp. Sorts blocks of the vocabulary first, then
+/// the blocks' leaders. Returns `None` if a logit is NaN.
 pub(super) fn highest(logits: Tensor, count: usize) -> Result<Option<Vec<Highest>>> {
     let device = logits.device().clone();
     let vocabulary = logits.dim(1)?;
     let blocks = vocabulary.div_ceil(SORT_BLOCK);
     let count_rows = logits.dim(0)?;
     let sums = logits.log_sum_exp(D::Minus1)?.to_vec1::<f32>()?;
-    // What is no number can't be sorted: whoever takes all of them finds it.
+    // NaN cannot be sorted. The caller then takes all logits and detects it.
     if sums.iter().any(|sum| !sum.is_finite()) {
         return Ok(None);
     }
@@ -43,7 +43,7 @@ pub(super) fn highest(logits: Tensor, count: usize) -> Result<Option<Vec<Highest
     let leading = in_blocks
         .gather(&places, 2)?
         .reshape((count_rows, blocks * count))?;
-    // The place in its block, and the block, make an id.
+    // An id is the block's start plus the index within the block.
     let first = Tensor::arange_step(0u32, (blocks * SORT_BLOCK) as u32, SORT_BLOCK as u32, &device)?;
     let ids = places
         .broadcast_add(&first.reshape((1, blocks, 1))?)?
@@ -59,7 +59,7 @@ pub(super) fn highest(logits: Tensor, count: usize) -> Result<Option<Vec<Highest
     let found = sums.into_iter().zip(values.into_iter().zip(ids));
     let highest = found.map(|(log_sum_exp, (values, ids))| Highest {
         log_sum_exp,
-        // Not the padding.
+        // Skips the padding.
         logits: values
             .into_iter()
             .zip(ids)

@@ -1,4 +1,4 @@
-//! The graph's operations on candle's tensors: for GPUs, and as the reference of the kernels.
+//! The graph's operations on candle's tensors, for GPUs and as the reference of the kernels.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use super::backend::{Backend, DistanceTable, FeedForward, Highest, StepRows};
 mod cache;
 mod highest;
 
-/// Scores of what may not be seen: their exponential is 0.
+/// Score of masked positions: its exponential is 0.
 const HIDDEN: f32 = -1e9;
-/// The same where the largest number is 65504.
+/// The same for f16, whose largest value is 65504.
 const HIDDEN_F16: f32 = -6e4;
 
-/// Computes with candle, on its device, in one type of numbers.
+/// candle's backend, on one device in one number format.
 #[derive(Debug, Clone)]
 pub(crate) struct Tensors {
     device: Device,
@@ -23,7 +23,7 @@ pub(crate) struct Tensors {
 }
 
 impl Tensors {
-    /// On this device, in this type.
+    /// Creates a backend for this device and number format.
     pub(crate) fn new(device: Device, dtype: DType) -> Self {
         Self { device, dtype }
     }
@@ -36,8 +36,8 @@ impl Tensors {
         Tensor::from_slice(values, values.len(), &self.device)
     }
 
-    /// 0 where row `i` of [rows, 1, 1, most] has one of its `lengths[i]` values, a very low number where not; nothing
-    /// if all rows are full.
+    /// Returns a mask `[rows, 1, 1, most]`: 0 for the first `lengths[i]` positions of row `i`, a very low value after
+    /// them. `None` if all rows are full.
     fn mask(&self, lengths: &[usize], most: usize) -> Result<Option<Tensor>> {
         if lengths.iter().all(|length| *length == most) {
             return Ok(None);
@@ -56,7 +56,7 @@ impl Tensors {
     }
 }
 
-/// [rows, width]; nothing before the first use.
+/// `[rows, width]`, or `None` before the first use.
 #[derive(Debug, Default)]
 pub(crate) struct Rows(Option<Tensor>);
 
@@ -72,7 +72,7 @@ impl Rows {
 /// x · Wᵀ.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    /// [inputs, outputs], laid out so.
+    /// `[inputs, outputs]`, contiguous.
     weight: Tensor,
 }
 
@@ -98,25 +98,25 @@ impl Norm {
 /// A position bias on the device.
 #[derive(Debug)]
 pub(crate) struct Bias {
-    /// [length, heads]
+    /// `[length, heads]`.
     table: Tensor,
     center: usize,
 }
 
 impl Bias {
-    /// Where the numbers of queries at `queries` to keys at 0..keys stand in the table, query after query.
+    /// Returns the table indices of queries at `queries` and keys at 0..keys, query after query.
     fn places(&self, queries: impl Iterator<Item = usize>, keys: usize) -> Result<Vec<u32>> {
         let length = self.table.dim(0)?;
         let mut places = Vec::new();
         for query in queries {
-            // Keys after the last that there is a number for are padding.
+            // Keys beyond the table are padding.
             let place = |key: usize| (self.center + key).saturating_sub(query).min(length - 1) as u32;
             places.extend((0..keys).map(place));
         }
         Ok(places)
     }
 
-    /// The bias of all tokens of a text to each other, [1, heads, tokens, tokens].
+    /// Returns the bias between all tokens of a text, `[1, heads, tokens, tokens]`.
     fn within(&self, backend: &Tensors, tokens: usize) -> Result<Tensor> {
         let places = backend.index(&self.places(0..tokens, tokens)?)?;
         let bias = self.table.index_select(&places, 0)?;
@@ -126,7 +126,7 @@ impl Bias {
     }
 }
 
-/// Keys and values of a text in a layer, [heads, tokens, d_kv] each.
+/// Keys and values of a text in a layer, `[heads, tokens, d_kv]` each.
 #[derive(Debug)]
 pub(crate) struct KeysValues {
     keys: Tensor,
@@ -136,16 +136,16 @@ pub(crate) struct KeysValues {
 /// Texts side by side, padded to the longest.
 #[derive(Debug)]
 pub(crate) struct CrossBatch {
-    /// By layer: [texts, heads, tokens, d_kv] each.
+    /// Per layer: `[texts, heads, tokens, d_kv]` each.
     layers: Vec<(Tensor, Tensor)>,
-    /// [texts, 1, 1, tokens]
+    /// `[texts, 1, 1, tokens]`.
     mask: Option<Tensor>,
 }
 
-/// softmax(Q · Kᵀ + bias) · V. T5 doesn't scale the scores: that is in its weights.
+/// Computes softmax(Q · Kᵀ + bias) · V. T5 does not scale the scores: its weights include the factor.
 ///
-/// `query` is [batch, heads, queries, d_kv], `key` and `value` [batch, heads, keys, d_kv], `bias` anything that
-/// broadcasts to [batch, heads, queries, keys]; the result is as `query`.
+/// `query` is `[batch, heads, queries, d_kv]`, `key` and `value` are `[batch, heads, keys, d_kv]`, and `bias`
+/// broadcasts to `[batch, heads, queries, keys]`. The result has the shape of `query`.
 fn attend(query: &Tensor, key: &Tensor, value: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let scores = query.matmul(&key.transpose(D::Minus2, D::Minus1)?)?;
     let scores = match bias {
@@ -155,7 +155,7 @@ fn attend(query: &Tensor, key: &Tensor, value: &Tensor, bias: Option<&Tensor>) -
     candle_nn::ops::softmax_last_dim(&scores)?.matmul(value)
 }
 
-/// [batch · tokens, heads · d_kv] → [batch, heads, tokens, d_kv], contiguous.
+/// `[batch · tokens, heads · d_kv]` → `[batch, heads, tokens, d_kv]`, contiguous.
 fn split_heads(rows: &Tensor, batch: usize, heads: usize) -> Result<Tensor> {
     let (count, width) = rows.dims2()?;
     rows.contiguous()?
@@ -164,7 +164,7 @@ fn split_heads(rows: &Tensor, batch: usize, heads: usize) -> Result<Tensor> {
         .contiguous()
 }
 
-/// [batch, heads, tokens, d_kv] → [batch · tokens, heads · d_kv].
+/// `[batch, heads, tokens, d_kv]` → `[batch · tokens, heads · d_kv]`.
 fn join_heads(heads: &Tensor) -> Result<Tensor> {
     let (batch, count, tokens, width) = heads.dims4()?;
     heads.transpose(1, 2)?.reshape((batch * tokens, count * width))
@@ -346,7 +346,7 @@ impl Backend for Tensors {
         let heads = key.dim(1)?;
         let queries = queries.get()?;
         let (mut attended, mut first_text, mut first_row) = (Vec::new(), 0, 0);
-        // Neighbours with equally many rows are one product.
+        // Adjacent requests with the same number of rows share one product.
         for run in rows.chunk_by(|a, b| a == b) {
             let (texts, count) = (run.len(), run.len() * run[0]);
             let query = split_heads(&queries.narrow(0, first_row, count)?, texts, heads)?;
