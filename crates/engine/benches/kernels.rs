@@ -1,7 +1,7 @@
-//! Products at the shapes of a t5-small: ours as a share of what the processor can do at most, and beside candle's own.
+//! Products at t5-small's shapes: throughput as a share of the processor's peak, and compared with candle.
 //!
-//! `cargo bench -p precis-engine --bench kernels [-- --json]`. Everything is measured in turns, in processor
-//! time of the whole process (candle's product uses several threads); figures are medians of the rounds.
+//! `cargo bench -p precis-engine --bench kernels [-- --json]`. Contenders run in turns. Times are CPU times of the
+//! whole process, because candle's product uses several threads; figures are medians over rounds.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -14,7 +14,8 @@ use precis_engine::kernels::{
 use rustix::time::{ClockId, clock_gettime};
 
 const ROUNDS: usize = 7;
-/// Rows, inputs, outputs: beams of 4 and of 16 requests, an article; the layers of a block and a part of the output head.
+/// Rows, inputs, outputs: beams of 4 and of 16 requests, and an article; for the layers of a block and a part of the
+/// output head.
 const SHAPES: [(usize, usize, usize); 10] = [
     (1, 512, 2048),
     (8, 512, 2048),
@@ -33,7 +34,7 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
-/// Seconds of one call, of as many as take a moment.
+/// Returns the seconds per call, averaged over enough calls.
 fn seconds(mut work: impl FnMut()) -> f64 {
     let begin = cpu_time();
     let mut calls = 0;
@@ -56,7 +57,7 @@ fn numbers(count: usize) -> Vec<f32> {
 }
 
 fn main() {
-    // Also run by `cargo test`, with its own arguments: nothing is measured then.
+    // `cargo test` also runs this binary, without `--bench`. Measure nothing then.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }

@@ -1,5 +1,5 @@
-//! Attention of any shape and of any numbers, to a text and to slots of the cache: nothing is read or written outside, and
-//! where numbers are tame so are the results.
+//! Attention of any shape over any values, to a text and to cache slots. Nothing is read or written out of bounds, and
+//! finite inputs of moderate size give finite results.
 #![no_main]
 
 use arbitrary::Arbitrary;

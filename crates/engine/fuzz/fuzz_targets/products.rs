@@ -1,5 +1,5 @@
-//! Products of any shape and of any numbers: nothing is read or written outside, every instruction set gives what the
-//! portable code gives, and a row is the same whatever is beside it.
+//! Products of any shape over any values. Nothing is read or written out of bounds, every instruction set equals the
+//! portable code, and a row does not depend on its neighbours.
 #![no_main]
 
 use arbitrary::Arbitrary;

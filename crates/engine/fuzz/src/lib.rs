@@ -1,4 +1,4 @@
-//! The engine's kernels by themselves, without candle, so that a fuzzer with AddressSanitizer is built in a moment.
+//! The engine's kernels alone, without candle, so that a fuzzer with AddressSanitizer builds quickly.
 
 #[allow(dead_code)]
 #[path = "../../src/kernels/mod.rs"]
@@ -6,14 +6,14 @@ pub mod kernels;
 
 use kernels::Isa;
 
-/// Every instruction set that this processor has.
+/// Returns every instruction set of this processor.
 pub fn isas() -> Vec<Isa> {
     let mut isas = vec![Isa::portable(), Isa::avx2_or_less(), Isa::without_amx(), Isa::detect()];
     isas.dedup();
     isas
 }
 
-/// `count` numbers: those of `given` first, again and again, each time a little smaller.
+/// Returns `count` values: those of `given`, repeated, a little smaller each time.
 pub fn numbers(given: &[f32], count: usize) -> Vec<f32> {
     (0..count)
         .map(|index| match given.len() {

@@ -1,4 +1,4 @@
-//! Rows of a batch don't see each other; a row that fails or is taken out leaves the others as they were.
+//! Rows of a batch are independent: a row that fails or is cancelled leaves the others unchanged.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use precis_engine::{
 
 use crate::common::{alone, encoded, mini, tiny};
 
-/// Ids that look like text: the model's own, in another order for each seed.
+/// Plausible ids: the model's own, in a different order per seed.
 fn ids(engine: &Engine, length: usize, seed: usize) -> Vec<u32> {
     const TEXT: &str = "The city of Port Ellis will close its old harbour bridge to cars from next spring after \
         engineers found cracks in three of its supports, the mayor said on Tuesday. Buses and pedestrians will still be \
@@ -26,7 +26,7 @@ fn ids(engine: &Engine, length: usize, seed: usize) -> Vec<u32> {
 }
 
 #[test]
-fn a_padded_batch_of_mixed_requests_gives_what_each_gives_alone() {
+fn a_mixed_batch_equals_its_requests_alone() {
     let engine = mini();
     let params = [
         GenerationParams {
@@ -95,7 +95,7 @@ fn a_padded_batch_of_mixed_requests_gives_what_each_gives_alone() {
     }
 }
 
-/// Cancels row `row` after `step` steps, and writes down what it is asked.
+/// Cancels row `row` after `step` steps and records every call.
 struct Canceller {
     row: usize,
     step: usize,
@@ -132,7 +132,7 @@ fn four(engine: &Engine) -> Vec<GenerateRequest> {
 }
 
 #[test]
-fn a_cancelled_row_leaves_at_the_next_step_and_the_others_go_on() {
+fn a_cancelled_row_leaves_at_the_next_step() {
     let engine = tiny("t5");
     let requests = four(&engine);
     let undisturbed = engine.generate_batch(&requests, &mut ());
@@ -244,7 +244,7 @@ fn a_bad_row_fails_alone() {
 }
 
 #[test]
-fn an_observer_that_panics_costs_its_row_and_not_the_engine() {
+fn a_panicking_observer_fails_only_its_row() {
     struct Fragile;
     impl BatchObserver for Fragile {
         fn keep(&mut self, row: usize, step: usize, _: &[u32]) -> RowDecision {
@@ -267,7 +267,7 @@ fn an_observer_that_panics_costs_its_row_and_not_the_engine() {
 }
 
 #[test]
-fn threads_share_an_engine() {
+fn an_engine_serves_many_threads() {
     let engine = Arc::new(tiny("t5-v1_1"));
     let expected = engine.generate_batch(&four(&engine), &mut ());
     let threads: Vec<_> = (0..4)
@@ -284,7 +284,7 @@ fn threads_share_an_engine() {
 }
 
 #[test]
-fn widest_search_of_the_smallest_vocabulary_works() {
+fn more_beams_than_tokens_work() {
     let engine = tiny("t5");
     for do_sample in [false, true] {
         let params = GenerationParams {

@@ -1,4 +1,4 @@
-//! Requests that come and go while others are decoded; shortcuts that change no result.
+//! Requests that join and leave during decoding, and shortcuts that do not change results.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +41,7 @@ fn greedy(engine: &Engine, text: &str) -> GenerateRequest {
 }
 
 #[test]
-fn drafts_save_steps_and_change_nothing() {
+fn drafts_save_steps_without_changing_results() {
     let (plain, drafted) = (with(|options| options.drafting = Drafting::Off), mini());
     let (mut tokens, mut steps) = (0, 0);
     let special = [
@@ -70,7 +70,7 @@ fn drafts_save_steps_and_change_nothing() {
 }
 
 #[test]
-fn a_stream_tells_what_happens_in_order() {
+fn events_arrive_in_order() {
     let engine = mini();
     let request = greedy(&engine, &articles()[0]);
     let events: Vec<Event> = block_on(engine.submit(&request).unwrap().collect());
@@ -105,11 +105,11 @@ fn long(engine: &Engine, seed: u32) -> GenerateRequest {
 }
 
 #[test]
-fn a_late_request_is_done_before_an_early_long_one() {
+fn a_late_short_request_finishes_before_an_early_long_one() {
     let engine = tiny("t5");
     let mut early = engine.submit(&long(&engine, 1)).unwrap();
     let mut other = engine.submit(&long(&engine, 2)).unwrap();
-    // Both threads are decoding.
+    // Wait until both threads are decoding.
     block_on(async {
         while !matches!(early.next().await, Some(Event::Tokens(_))) {}
         while !matches!(other.next().await, Some(Event::Tokens(_))) {}
@@ -132,7 +132,7 @@ fn a_late_request_is_done_before_an_early_long_one() {
 }
 
 #[test]
-fn a_dropped_request_leaves_and_its_room_is_free() {
+fn a_dropped_request_frees_its_room() {
     let engine = tiny("t5");
     let requests: Vec<_> = (0..40)
         .map(|seed| engine.submit(&long(&engine, seed)).unwrap())
@@ -145,7 +145,7 @@ fn a_dropped_request_leaves_and_its_room_is_free() {
     let next = GenerateRequest::new(encoded(&[5, 6, 1]), params);
     engine.submit(&next).unwrap().wait().unwrap();
     loop {
-        // One look: between two a request could go from one number to the other.
+        // A single snapshot: with two, a request could move between the counts.
         let load = engine.load_now();
         if load.rows + load.waiting == 0 {
             break;
@@ -163,11 +163,11 @@ fn equal_requests_in_flight_are_decoded_once() {
     let third = engine.submit(&request).unwrap();
     let load = engine.load_now();
     assert!(load.waiting + load.rows / 2 <= 1, "{load:?}");
-    // One that goes takes nothing from the others.
+    // A request that leaves does not affect the others.
     drop(first);
     let (second, third) = (second.wait().unwrap(), third.wait().unwrap());
     assert_eq!(second, third);
-    // Samples without a seed are as many draws.
+    // Samples without a seed are independent draws.
     let params = GenerationParams {
         do_sample: true,
         max_new_tokens: 24,
@@ -181,7 +181,7 @@ fn equal_requests_in_flight_are_decoded_once() {
 }
 
 #[test]
-fn a_text_that_was_read_is_not_read_again() {
+fn a_repeated_text_reuses_its_encoder_states() {
     let engine = with(|options| options.text_bytes = 64 << 20);
     let fresh = with(|options| options.text_bytes = 0);
     let mut request = greedy(&engine, &articles()[1]);
@@ -196,7 +196,7 @@ fn a_text_that_was_read_is_not_read_again() {
 }
 
 #[test]
-fn a_stop_rule_ends_a_greedy_search_and_the_kept_part_is_the_same() {
+fn a_stop_rule_saves_steps_and_keeps_the_same_text() {
     let engine = mini();
     let first = |text: &str| text.split_inclusive(". ").next().unwrap().trim().to_owned();
     let rule = StopRule::new(|text| {
@@ -207,7 +207,7 @@ fn a_stop_rule_ends_a_greedy_search_and_the_kept_part_is_the_same() {
     let mut stopped = 0;
     for text in articles() {
         let mut request = greedy(&engine, &text);
-        // The model mostly ends after a sentence by itself.
+        // The model usually ends after one sentence by itself.
         request.params.min_new_tokens = 60;
         let whole = engine.submit(&request).unwrap().wait().unwrap();
         request.stop = Some(rule.clone());
@@ -244,7 +244,7 @@ fn several_sequences_are_returned_best_first() {
 }
 
 #[test]
-fn an_engine_that_is_replaced_finishes_what_it_was_given() {
+fn a_replaced_engine_finishes_its_requests() {
     let engine = tiny("t5");
     let requests: Vec<_> = (0..30).map(|seed| long(&engine, seed)).collect();
     let given: Vec<_> = requests
@@ -258,7 +258,7 @@ fn an_engine_that_is_replaced_finishes_what_it_was_given() {
 }
 
 #[test]
-fn many_callers_share_the_threads() {
+fn many_callers_share_the_compute_threads() {
     let engine = Arc::new(tiny("t5-v1_1"));
     let done = Arc::new(AtomicUsize::new(0));
     std::thread::scope(|scope| {

@@ -1,5 +1,4 @@
-//! Model files that somebody else wrote may hold anything: they load, or are refused with an error; nothing panics, and
-//! nothing takes memory beyond measure.
+//! Damaged model files load or are refused with an error. Nothing panics, and nothing allocates excessive memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::common::tiny_folder;
 
-/// Loads the folder and, if that works, writes three tokens.
+/// Loads the folder and, if that works, generates three tokens.
 fn use_it(folder: &Path) -> Result<(), TestCaseError> {
     let options = EngineOptions {
         device: DeviceChoice::Cpu,
@@ -43,7 +42,7 @@ fn use_it(folder: &Path) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// A copy of a small model with one file changed.
+/// Copies a small model with one file changed.
 fn with_file(file: &str, bytes: &[u8]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in [
@@ -62,7 +61,7 @@ fn original(file: &str) -> Vec<u8> {
     std::fs::read(tiny_folder("t5").join(file)).unwrap()
 }
 
-/// Values that a key may have by mistake.
+/// Plausible wrong values for a key.
 fn values() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
@@ -109,7 +108,7 @@ proptest! {
     ) {
         let mut bytes = original(file);
         for (place, byte) in changes {
-            // What parsers look at most is at the beginning.
+            // Parsers depend most on the beginning of a file.
             let most = if in_head { bytes.len().min(200) } else { bytes.len() };
             bytes[place.index(most)] = byte;
         }

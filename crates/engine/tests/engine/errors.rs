@@ -1,4 +1,4 @@
-//! What is refused, and how it is said.
+//! Errors while loading, and their messages.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn load(folder: &Path) -> Result<Engine, LoadError> {
     Engine::load(&ModelSource::Path(folder.to_owned()), &options)
 }
 
-/// A copy of the small T5 in a folder of its own.
+/// Copies the small T5 into a folder of its own.
 fn copy(of: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(tiny_folder(of)).unwrap() {
@@ -35,7 +35,7 @@ fn change_config(folder: &Path, change: impl Fn(&mut Value)) {
 }
 
 #[test]
-fn a_missing_file_is_named() {
+fn missing_files_are_named() {
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
         let folder = copy("t5");
         std::fs::remove_file(folder.path().join(file)).unwrap();
@@ -60,7 +60,7 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn the_generation_file_may_be_missing() {
+fn generation_config_is_optional() {
     let folder = copy("t5");
     std::fs::remove_file(folder.path().join("generation_config.json")).unwrap();
     assert_eq!(load(folder.path()).unwrap().default_params().max_new_tokens, 63);
@@ -100,7 +100,7 @@ fn corrupt_weights_are_refused() {
 }
 
 #[test]
-fn another_shape_or_kind_than_the_configuration_says_is_refused() {
+fn unexpected_shapes_and_types_are_refused() {
     let error = |change: &dyn Fn(&mut Value)| {
         let folder = copy("t5");
         change_config(folder.path(), change);
@@ -134,14 +134,14 @@ fn another_shape_or_kind_than_the_configuration_says_is_refused() {
 }
 
 #[test]
-fn a_tokenizer_that_is_none_is_refused() {
+fn an_invalid_tokenizer_is_refused() {
     let folder = copy("t5");
     std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
     assert!(matches!(load(folder.path()), Err(LoadError::Tokenizer { .. })));
 }
 
 #[test]
-fn a_device_that_the_binary_lacks_is_refused() {
+fn a_device_without_a_backend_is_refused() {
     if cfg!(any(feature = "cuda", feature = "metal")) {
         return;
     }
@@ -155,7 +155,7 @@ fn a_device_that_the_binary_lacks_is_refused() {
 }
 
 #[test]
-fn the_model_is_described() {
+fn model_info_describes_the_model() {
     let engine = tiny("t5-v1_1");
     let info = engine.info();
     assert_eq!(
@@ -167,7 +167,7 @@ fn the_model_is_described() {
         (512, 32, "cpu", "f32")
     );
     assert_eq!((info.prompt_prefix.as_str(), info.threads), ("summarize: ", 2));
-    // 2 bytes each in the shards.
+    // The shards store 2 bytes per parameter.
     let folder = tiny_folder("t5-v1_1");
     let shards = [
         "model-00001-of-00002.safetensors",
@@ -186,7 +186,7 @@ fn the_model_is_described() {
 }
 
 #[test]
-fn a_long_text_is_cut_and_says_so() {
+fn truncation_is_reported() {
     let engine = tiny("t5");
     let short = engine.tokenize("The river").unwrap();
     assert_eq!((short.tokens, short.truncated_tokens), (short.ids.len(), 0));
@@ -196,7 +196,7 @@ fn a_long_text_is_cut_and_says_so() {
     assert_eq!(long.tokens, 512 + long.truncated_tokens);
     let whole = engine.tokenize(&"the river of the city ".repeat(100)).unwrap();
     assert_eq!(long.ids[..500], whole.ids[..500]);
-    // Any text has ids, and ids their text.
+    // Every text has ids, and ids have a text.
     assert_eq!(engine.tokenize("").unwrap().ids.last(), Some(&1));
     let text = "summarize: naïve 漢字 🙂";
     let odd = engine.tokenize("naïve 漢字 🙂").unwrap();
@@ -205,14 +205,14 @@ fn a_long_text_is_cut_and_says_so() {
 
 #[cfg(not(feature = "embedded-model"))]
 #[test]
-fn without_the_embedded_model_it_is_said_so() {
+fn a_missing_embedded_model_is_reported() {
     let error = Engine::load(&ModelSource::Embedded, &EngineOptions::default()).unwrap_err();
     assert!(matches!(error, LoadError::NotEmbedded));
 }
 
 #[cfg(feature = "embedded-model")]
 #[test]
-fn the_embedded_model_is_there() {
+fn the_embedded_model_loads() {
     let options = EngineOptions {
         device: DeviceChoice::Cpu,
         threads: 1,
@@ -224,7 +224,7 @@ fn the_embedded_model_is_there() {
 }
 
 #[test]
-fn a_model_that_does_not_fit_into_memory_is_refused_before_it_is_read() {
+fn a_model_that_exceeds_memory_is_refused_before_loading() {
     let options = EngineOptions {
         device: DeviceChoice::Cpu,
         memory_bytes: 100_000,
@@ -234,7 +234,7 @@ fn a_model_that_does_not_fit_into_memory_is_refused_before_it_is_read() {
     let LoadError::Memory { needed, available } = error else {
         panic!("{error}")
     };
-    // 48 000 numbers of 4 bytes, and the embedding once more.
+    // 48 000 parameters of 4 bytes, plus a copy of the embedding.
     assert!((150_000..400_000).contains(&needed), "{needed}");
     assert_eq!(available, 100_000);
     let options = EngineOptions {
@@ -248,7 +248,7 @@ fn a_model_that_does_not_fit_into_memory_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn a_model_with_a_spiece_model_only_is_tokenized_as_sentencepiece_does() {
+fn spiece_model_alone_tokenizes_like_sentencepiece() {
     let folder = copy("t5");
     std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
     let pieces = tiny_folder("sentencepiece");
@@ -262,7 +262,7 @@ fn a_model_with_a_spiece_model_only_is_tokenized_as_sentencepiece_does() {
         ids.ends_with(&[&expected[1..], &[1]].concat()),
         "{ids:?} {expected:?}"
     );
-    // 280 pieces and 100 sentinels are too many for this model.
+    // 280 pieces and 100 sentinels exceed this model's vocabulary.
     std::fs::write(
         folder.path().join("tokenizer_config.json"),
         r#"{"extra_ids":100}"#,

@@ -1,4 +1,4 @@
-//! Small random models of every kind against what transformers makes of them (`tests/golden/make_golden.py`).
+//! Compares small random models of every kind with transformers (`tests/golden/make_golden.py`).
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ struct Line {
 #[derive(Deserialize)]
 pub(crate) struct Expected {
     pub(crate) params: BTreeMap<String, Value>,
-    /// Without the start token.
+    /// Excludes the start token.
     pub(crate) ids: Vec<u32>,
     pub(crate) score: f32,
 }
@@ -34,7 +34,7 @@ fn lines(kind: &str) -> Vec<Line> {
         .collect()
 }
 
-/// Parameters in transformers' names; one that is not known here is a mistake.
+/// Converts parameters from transformers' names. An unknown name is an error.
 pub(crate) fn params(reference: &BTreeMap<String, Value>) -> GenerationParams {
     let mut params = GenerationParams::default();
     let (mut min_length, mut max_length) = (0, 64);
@@ -71,7 +71,7 @@ fn furthest(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 #[test]
-fn the_models_compute_the_same() {
+fn encoder_states_and_first_logits_equal_transformers() {
     for kind in KINDS {
         let engine = tiny(kind);
         for line in lines(kind) {
@@ -107,7 +107,7 @@ fn assert_same(found: &Generated, expected: &Expected, what: &str) {
 }
 
 #[test]
-fn one_batch_of_all_inputs_and_searches_gives_the_same_tokens_and_scores() {
+fn one_batch_of_all_inputs_and_searches_equals_transformers() {
     for kind in KINDS {
         let engine = tiny(kind);
         let (mut requests, mut expected) = (Vec::new(), Vec::new());
@@ -137,9 +137,9 @@ fn one_batch_of_all_inputs_and_searches_gives_the_same_tokens_and_scores() {
     }
 }
 
-/// Every search with some input of every kind: alone takes longer than in a batch.
+/// Every search with one input of every kind: single requests are slower than a batch.
 #[test]
-fn one_at_a_time_gives_the_same_tokens_and_scores() {
+fn single_requests_equal_transformers() {
     for kind in KINDS {
         let engine = tiny(kind);
         let lines = lines(kind);

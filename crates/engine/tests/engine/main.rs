@@ -1,6 +1,6 @@
-//! Tests of the engine through its public calls: against transformers' results, of batches, of sampling, of refusals.
+//! Tests of the public interface: comparison with transformers, batching, sampling, errors.
 
-// clippy.toml allows it in test functions; helpers of tests are no different.
+// clippy.toml allows unwrap in test functions only; these are helpers of tests.
 #![allow(clippy::unwrap_used)]
 
 mod batching;

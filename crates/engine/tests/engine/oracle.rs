@@ -1,4 +1,4 @@
-//! The encoder against that of candle-transformers: another implementation on the same tensors.
+//! Compares the encoder with candle-transformers' on the same tensors.
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -7,11 +7,11 @@ use candle_transformers::models::t5::{Config, T5EncoderModel};
 use crate::common::{encoded, tiny, tiny_folder};
 
 #[test]
-fn the_encoder_agrees_with_that_of_candle_transformers() {
+fn encoder_states_equal_candle_transformers() {
     let folder = tiny_folder("t5");
     let mut config: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
-    // Asked for there, and of no use to inference.
+    // candle-transformers requires this key, which inference ignores.
     config["initializer_factor"] = 1.0.into();
     config["dropout_rate"] = 0.0.into();
     let config: Config = serde_json::from_value(config).unwrap();

@@ -1,4 +1,4 @@
-//! The kernels against candle's tensors, and what bf16 and int8 lose against f32.
+//! Compares the kernels with candle's tensors, and bf16 and int8 with f32.
 
 use precis_engine::{Engine, EngineOptions, GenerateRequest, GenerationParams, ModelSource, PrecisionChoice};
 use precis_scoring::Rouge;
@@ -17,7 +17,7 @@ fn load(folder: std::path::PathBuf, precision: PrecisionChoice, reference: bool)
 }
 
 #[test]
-fn the_kernels_give_what_candle_gives() {
+fn kernels_equal_candle() {
     for name in ["t5", "t5-v1_1", "umt5"] {
         let folder = tiny_folder(name);
         let ours = load(folder.clone(), PrecisionChoice::F32, false);
@@ -50,9 +50,9 @@ fn the_kernels_give_what_candle_gives() {
     }
 }
 
-/// A vocabulary so large that only the highest logits come from the device.
+/// A vocabulary large enough that the device returns only the highest logits.
 #[test]
-fn the_highest_logits_of_the_device_are_enough() {
+fn highest_logits_give_the_same_result_as_all_logits() {
     let ours = load(mini_folder(), PrecisionChoice::F32, false);
     let theirs = load(mini_folder(), PrecisionChoice::F32, true);
     let mut requests = Vec::new();
@@ -88,10 +88,10 @@ fn the_highest_logits_of_the_device_are_enough() {
 
 const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
 
-/// bf16 and int8 write what f32 writes, nearly always: where two continuations are nearly as good, they may choose the
-/// other one. `precis bench engine` measures what that means for ROUGE on more texts.
+/// bf16 and int8 nearly always produce the same text as f32, except where two continuations score almost the same.
+/// `precis bench quality` measures the effect on ROUGE over more texts.
 #[test]
-fn less_exact_numbers_write_nearly_the_same() {
+fn lower_precisions_produce_nearly_the_same_text() {
     let exact = load(mini_folder(), PrecisionChoice::F32, false);
     let rouge = Rouge::new(false);
     for (precision, least) in [(PrecisionChoice::Bf16, 0.85), (PrecisionChoice::Int8, 0.75)] {

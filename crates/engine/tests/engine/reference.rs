@@ -1,4 +1,4 @@
-//! The embedded model against `reference.jsonl`: what transformers made of the same weights.
+//! Compares the embedded model with `reference.jsonl`: transformers' output with the same weights.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ struct Case {
     input_ids: Vec<u32>,
     encoder: EncoderStatistics,
     first_step_top5: Vec<TopLogit>,
-    /// `greedy`, `beam4`, `beam8`: whatever searches the file has.
+    /// `greedy`, `beam4`, `beam8`: the searches that the file contains.
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
 }
@@ -40,13 +40,13 @@ struct TopLogit {
 #[derive(Deserialize)]
 struct Output {
     params: BTreeMap<String, Value>,
-    /// With the start token.
+    /// Includes the start token.
     ids: Vec<u32>,
     text: String,
     score: Option<f32>,
 }
 
-/// The reference's cases.
+/// Reads the reference cases.
 fn cases() -> Vec<Case> {
     let path = mini_folder().join("reference.jsonl");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -65,7 +65,7 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// The searches of this case by name.
+    /// Returns the case's searches by name.
     fn outputs(&self) -> impl Iterator<Item = (&str, Output)> {
         let searches = self.rest.iter().filter(|(_, value)| value.get("ids").is_some());
         searches.map(|(name, value)| (name.as_str(), serde_json::from_value(value.clone()).unwrap()))
@@ -81,7 +81,7 @@ fn close(found: &[f32], expected: &[f32], tolerance: f32) -> bool {
 }
 
 #[test]
-fn texts_become_the_same_ids() {
+fn tokenization_equals_transformers() {
     let engine = mini();
     for case in cases() {
         let encoded = engine.tokenize(&case.input).unwrap();
@@ -97,7 +97,7 @@ fn texts_become_the_same_ids() {
 }
 
 #[test]
-fn the_encoder_and_the_first_logits_are_the_same() {
+fn encoder_states_and_first_logits_equal_transformers() {
     let engine = mini();
     for case in cases() {
         let input = encoded(&case.input_ids);
@@ -145,7 +145,7 @@ fn the_encoder_and_the_first_logits_are_the_same() {
     }
 }
 
-/// Compares one result with the reference; gives what differs.
+/// Compares a result with the reference and returns the difference.
 fn difference(what: &str, output: &Output, generated: &Generated) -> Option<String> {
     assert_eq!(output.ids[0], 0);
     if generated.ids != output.ids[1..] {
@@ -164,7 +164,7 @@ fn difference(what: &str, output: &Output, generated: &Generated) -> Option<Stri
 }
 
 #[test]
-fn padded_batches_of_all_searches_give_the_same_tokens_and_scores() {
+fn batches_of_all_searches_equal_transformers() {
     let engine = mini();
     let mut searches = BTreeMap::<String, usize>::new();
     let mut differences = Vec::new();
@@ -196,9 +196,9 @@ fn padded_batches_of_all_searches_give_the_same_tokens_and_scores() {
     );
 }
 
-/// Every fourth text: alone takes longer than in a batch.
+/// Every fourth text: single requests are slower than a batch.
 #[test]
-fn one_at_a_time_gives_the_same_tokens_and_scores() {
+fn single_requests_equal_transformers() {
     let engine = mini();
     for case in cases().iter().step_by(4) {
         for (name, output) in case.outputs() {

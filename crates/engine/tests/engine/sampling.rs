@@ -1,4 +1,4 @@
-//! Sampling: it can only be compared as a distribution. Seeds are fixed, so that a test that passes always passes.
+//! Sampling, compared with transformers as a distribution. Seeds are fixed, so the tests are deterministic.
 
 use std::collections::BTreeMap;
 
@@ -22,13 +22,13 @@ struct FirstToken {
     probabilities: Probabilities,
 }
 
-/// Of a first token, by id.
+/// Probabilities of the first token, by id.
 type Probabilities = BTreeMap<u32, f64>;
 
 #[derive(Deserialize)]
 struct BeamSampling {
     params: BTreeMap<String, Value>,
-    /// How often transformers drew which sequence; ids with spaces between.
+    /// How often transformers drew each sequence. Keys are ids separated by spaces.
     counts: BTreeMap<String, usize>,
 }
 
@@ -36,7 +36,7 @@ fn reference() -> Reference {
     serde_json::from_str(&std::fs::read_to_string(tiny_folder("t5").join("sampling.json")).unwrap()).unwrap()
 }
 
-/// Results of so many seeds, in batches.
+/// Generates with `count` seeds, in batches.
 fn draw(engine: &Engine, ids: &[u32], params: &GenerationParams, count: u64) -> Vec<Vec<u32>> {
     let mut drawn = Vec::new();
     let seeds: Vec<u64> = (0..count).collect();
@@ -57,14 +57,14 @@ fn draw(engine: &Engine, ids: &[u32], params: &GenerationParams, count: u64) -> 
     drawn
 }
 
-/// Upper bound of chi-square that is passed by chance with a probability of about 0.001 (Wilson and Hilferty).
+/// Returns the chi-square value that is exceeded by chance with probability 0.001 (Wilson and Hilferty).
 fn critical(degrees: usize) -> f64 {
     let n = degrees as f64;
     n * (1.0 - 2.0 / (9.0 * n) + 3.09 * (2.0 / (9.0 * n)).sqrt()).powi(3)
 }
 
-/// Chi-square of first tokens drawn with `params` against `probabilities`, and its degrees of freedom; tokens that are
-/// expected fewer than five times are taken together.
+/// Returns the chi-square of first tokens drawn with `params` against `probabilities`, and its degrees of freedom.
+/// Tokens expected fewer than five times are merged.
 fn chi_square(
     engine: &Engine,
     ids: &[u32],
@@ -80,7 +80,7 @@ fn chi_square(
     for ids in draw(engine, ids, &params, DRAWS) {
         *counts.entry(ids[0]).or_default() += 1.0;
     }
-    // top_k and top_p: nothing else is ever drawn.
+    // top_k and top_p never allow any other token.
     for id in counts.keys() {
         assert!(probabilities.contains_key(id), "{params:?}: token {id}");
     }
@@ -106,7 +106,7 @@ fn chi_square(
 }
 
 #[test]
-fn first_tokens_follow_the_models_distribution() {
+fn first_tokens_follow_the_distribution_of_transformers() {
     let engine = tiny("t5");
     let reference = reference();
     for case in &reference.first_token {
@@ -129,14 +129,14 @@ fn first_tokens_follow_the_models_distribution() {
     }
 }
 
-/// So that the test above would see a temperature that is a little off.
+/// Proves that the test above would notice a slightly wrong temperature.
 #[test]
-fn a_temperature_that_is_a_tenth_off_is_seen() {
+fn a_temperature_off_by_a_tenth_is_detected() {
     let engine = tiny("t5");
     let reference = reference();
     let mut tried = 0;
     for case in &reference.first_token {
-        // Another temperature would let top_p allow other tokens.
+        // With top_p, another temperature would allow other tokens.
         if case.probabilities.len() < 20 || params(&case.params).top_p < 1.0 {
             continue;
         }
@@ -160,7 +160,7 @@ fn a_temperature_that_is_a_tenth_off_is_seen() {
 }
 
 #[test]
-fn beam_sampling_draws_what_transformers_draws() {
+fn beam_samples_follow_the_distribution_of_transformers() {
     const DRAWS: u64 = 20_000;
     let engine = tiny("t5");
     let reference = reference();
@@ -170,7 +170,7 @@ fn beam_sampling_draws_what_transformers_draws() {
             let key = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
             *ours.entry(key).or_default() += 1.0;
         }
-        // Chi-square of two samples; what both together have seldom is taken together.
+        // Chi-square of two samples. Rare sequences are merged.
         let total: usize = case.counts.values().sum();
         let (ours_total, theirs_total) = (DRAWS as f64, total as f64);
         let mut keys: Vec<&String> = ours.keys().chain(case.counts.keys()).collect();
@@ -203,7 +203,7 @@ fn beam_sampling_draws_what_transformers_draws() {
 }
 
 #[test]
-fn a_seed_gives_the_same_whatever_else_is_in_the_batch() {
+fn a_seed_gives_the_same_result_in_any_batch() {
     let engine = tiny("t5");
     let input = reference().input_ids;
     let sample = |num_beams, seed| GenerationParams {
@@ -235,7 +235,7 @@ fn a_seed_gives_the_same_whatever_else_is_in_the_batch() {
 }
 
 #[test]
-fn a_seed_that_was_drawn_is_told() {
+fn results_contain_the_drawn_seed() {
     let engine = tiny("t5");
     let input = reference().input_ids;
     let params = GenerationParams {

@@ -1,4 +1,4 @@
-//! How long an article takes; for people, not for checks.
+//! Prints the time per article; not an assertion.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use precis_engine::{Engine, EngineOptions, GenerateRequest, GenerationParams, Mo
 
 use crate::common::{encoded, mini_folder};
 
-/// Prints milliseconds per article of 350 tokens, 1 and 2 threads, greedy and beams, alone and in a batch.
+/// Prints milliseconds per article of 350 tokens: 1 and 2 threads, greedy and beams, single and batched.
 #[test]
 #[ignore = "measures the machine it runs on; run it with --release --ignored --nocapture"]
 fn time_per_article() {

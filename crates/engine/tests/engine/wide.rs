@@ -1,5 +1,5 @@
-//! Many inputs of 1 to 512 tokens against what transformers makes of them (`tests/golden/make_wide.py`): small random models
-//! of every kind, and the embedded model on parts of the sample articles. All of a model's requests are one batch.
+//! Compares many inputs of 1 to 512 tokens with transformers (`tests/golden/make_wide.py`): small random models of
+//! every kind, and the embedded model on parts of the sample articles. All requests of a model form one batch.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ struct Line {
     searches: Vec<Expected>,
 }
 
-/// A part of an article, by characters.
+/// A part of an article, as a character range.
 #[derive(Deserialize)]
 struct Part {
     article: usize,
@@ -27,7 +27,7 @@ struct Part {
     searches: Vec<Expected>,
 }
 
-/// The sequences that are asked for, best first.
+/// The expected sequences, best first.
 #[derive(Deserialize)]
 struct Expected {
     params: BTreeMap<String, Value>,
@@ -43,7 +43,7 @@ fn lines<T: DeserializeOwned>(file: &str) -> Vec<T> {
         .collect()
 }
 
-/// What differs of a result.
+/// Returns the difference of a result, if any.
 fn difference(found: &Generated, expected: &Expected) -> Option<String> {
     let mut sequences = vec![(&found.ids, found.score)];
     sequences.extend(found.alternatives.iter().map(|other| (&other.ids, other.score)));
@@ -89,7 +89,7 @@ fn assert_all_equal(engine: &Engine, what: &str, cases: Vec<(Vec<u32>, Vec<Expec
 }
 
 #[test]
-fn small_models_give_the_same_tokens_and_scores_for_inputs_of_all_lengths() {
+fn small_models_equal_transformers_at_all_lengths() {
     let mut inputs = 0;
     for kind in ["t5", "t5-v1_1", "mt5", "umt5"] {
         let cases: Vec<Line> = lines(&format!("{kind}/wide.jsonl"));
@@ -109,7 +109,7 @@ fn small_models_give_the_same_tokens_and_scores_for_inputs_of_all_lengths() {
 const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
 
 #[test]
-fn the_embedded_model_gives_the_same_tokens_and_scores_for_parts_of_articles() {
+fn the_embedded_model_equals_transformers_on_parts_of_articles() {
     let engine = mini();
     let articles: Vec<Vec<char>> = ARTICLES
         .lines()
