@@ -2,6 +2,7 @@
 //! sees only the logits of its own rows.
 
 mod beam;
+mod defaults;
 mod logits;
 mod params;
 mod random;
@@ -13,8 +14,8 @@ mod stop;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use defaults::GenerationDefaults;
 pub(crate) use logits::{RowLogits, Wanted};
-pub(crate) use params::GenerationDefaults;
 pub use params::{EarlyStopping, GenerationParams, MAX_BEAMS, MAX_NEW_TOKENS, ParamError};
 pub(crate) use search::Search;
 pub use stop::StopRule;

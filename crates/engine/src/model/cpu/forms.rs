@@ -1,6 +1,7 @@
 //! Types of weights and activations on the CPU.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Module, Result, Tensor};
+use candle_nn::Activation;
 
 use crate::model::backend::DistanceTable;
 
@@ -55,4 +56,24 @@ pub(crate) struct Bias {
 
 pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.flatten_all()?.to_vec1()
+}
+
+/// Returns the width of a head.
+pub(super) fn head_width(inner: usize, heads: usize) -> usize {
+    inner / heads.max(1)
+}
+
+/// Applies an activation without a kernel of its own, using candle: `inner` is `[count, d_ff]`, or `[count, 2 · d_ff]` if
+/// gated.
+pub(super) fn activate(
+    activation: Activation,
+    gated: bool,
+    inner: &[f32],
+    count: usize,
+    d_ff: usize,
+) -> Result<Vec<f32>> {
+    let inner = Tensor::from_slice(inner, (count, inner.len() / count), &Device::Cpu)?;
+    let part = |index: usize| inner.narrow(1, index * d_ff, d_ff)?.contiguous();
+    let activated = activation.forward(&part(0)?)?;
+    numbers(&if gated { (activated * part(1)?)? } else { activated })
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Module, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::Activation;
 
-use self::forms::{Bias, Embedding, Norm, Rows, Vectors, numbers};
+use self::forms::{Bias, Embedding, Norm, Rows, Vectors, activate, head_width, numbers};
 use super::backend::{Backend, DistanceTable, FeedForward, StepRows};
 use crate::kernels::{
     Activations, AttentionScratch, DistanceBias, Epilogue, Isa, PackedKeysValues, PackedWeights, Precision,
@@ -46,11 +46,6 @@ impl Cpu {
             keys_values: None,
         }
     }
-}
-
-/// Returns the width of a head.
-fn head_width(inner: usize, heads: usize) -> usize {
-    inner / heads.max(1)
 }
 
 impl Backend for Cpu {
@@ -210,11 +205,7 @@ impl Backend for Cpu {
                     &self.gated
                 }
                 (gated, activation) => {
-                    // Rare activations use candle's exact ones.
-                    let inner = Tensor::from_slice(&self.wide, (count, layer.inner.outputs()), &Device::Cpu)?;
-                    let part = |index: usize| inner.narrow(1, index * layer.d_ff, layer.d_ff)?.contiguous();
-                    let activated = activation.forward(&part(0)?)?;
-                    self.gated = numbers(&if gated { (activated * part(1)?)? } else { activated })?;
+                    self.gated = activate(activation, gated, &self.wide, count, layer.d_ff)?;
                     &self.gated
                 }
             };

@@ -1,0 +1,216 @@
+//! A model's default generation parameters and special tokens.
+
+use serde_json::{Map, Value};
+
+use super::params::{EarlyStopping, GenerationParams, MAX_NEW_TOKENS};
+use crate::config::{Ids, T5Config};
+use crate::error::{LoadError, Result};
+
+/// A model's default parameters and special tokens, from `generation_config.json`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct GenerationDefaults {
+    /// Parameters of a request that sets none.
+    pub(crate) params: GenerationParams,
+    /// First id of the decoder input.
+    pub(crate) start: u32,
+    /// End-of-sequence ids.
+    pub(crate) eos: Vec<u32>,
+}
+
+/// Settings that would change the output but are not supported, unless they have their neutral values.
+const NOT_SUPPORTED: [&str; 12] = [
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+    "sequence_bias",
+    "encoder_no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "exponential_decay_length_penalty",
+    "penalty_alpha",
+    "min_p",
+    "typical_p",
+];
+
+impl GenerationDefaults {
+    /// Parses `generation_config.json`, if present.
+    ///
+    /// Missing settings come from the summarization task of `config.json`, where older models keep them, then from
+    /// transformers' defaults. The maximum length is the exception: transformers' default of 20 would truncate every
+    /// summary, so it is the 64 of the T5 summarizers.
+    pub(crate) fn from_json(bytes: Option<&[u8]>, config: &T5Config) -> Result<Self> {
+        let file: Map<String, Value> = match bytes {
+            Some(bytes) => serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?,
+            None => Map::new(),
+        };
+        for name in NOT_SUPPORTED {
+            if file
+                .get(name)
+                .is_some_and(|value| !value.is_null() && *value != 1.0 && *value != 0)
+            {
+                tracing::warn!(
+                    setting = name,
+                    "ignoring an unsupported setting of generation_config.json"
+                );
+            }
+        }
+        let fields = Fields {
+            file: &file,
+            task: &config.summarization,
+        };
+        let fallback = GenerationParams::default();
+        let max_new_tokens = match fields.whole("max_new_tokens")? {
+            Some(new) => new,
+            None => fields
+                .whole("max_length")?
+                .map_or(fallback.max_new_tokens, |length| length.saturating_sub(1)),
+        };
+        let min_new_tokens = match fields.whole("min_new_tokens")? {
+            Some(new) => new,
+            None => fields
+                .whole("min_length")?
+                .map_or(0, |length| length.saturating_sub(1)),
+        };
+        let params = GenerationParams {
+            num_beams: fields.whole("num_beams")?.unwrap_or(fallback.num_beams),
+            do_sample: fields.flag("do_sample")?.unwrap_or(fallback.do_sample),
+            temperature: fields.number("temperature")?.unwrap_or(fallback.temperature),
+            top_k: fields.whole("top_k")?.unwrap_or(fallback.top_k),
+            top_p: fields.number("top_p")?.unwrap_or(fallback.top_p),
+            length_penalty: fields
+                .number("length_penalty")?
+                .unwrap_or(fallback.length_penalty),
+            early_stopping: match fields.get("early_stopping") {
+                Some(Value::String(never)) if never == "never" => EarlyStopping::Never,
+                _ => fields.flag("early_stopping")?.unwrap_or(false).into(),
+            },
+            no_repeat_ngram_size: fields
+                .whole("no_repeat_ngram_size")?
+                .unwrap_or(fallback.no_repeat_ngram_size),
+            repetition_penalty: fields
+                .number("repetition_penalty")?
+                .unwrap_or(fallback.repetition_penalty),
+            min_new_tokens: min_new_tokens.min(max_new_tokens).min(MAX_NEW_TOKENS),
+            max_new_tokens: max_new_tokens.min(MAX_NEW_TOKENS),
+            num_return_sequences: fields.whole("num_return_sequences")?.unwrap_or(1),
+            seed: None,
+        };
+        params.validate().map_err(|error| wrong(error.to_string()))?;
+        let id = |name: &str| match file.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => serde_json::from_value::<Ids>(value.clone())
+                .map(|ids| Some(ids.into_vec()))
+                .map_err(|_| wrong(format!("{name} is {value}"))),
+        };
+        let start = id("decoder_start_token_id")?.and_then(|ids| ids.first().copied());
+        let eos = id("eos_token_id")?.filter(|ids| !ids.is_empty());
+        let defaults = Self {
+            params,
+            start: start.unwrap_or(config.decoder_start_token_id),
+            eos: eos.unwrap_or_else(|| config.eos_token_ids.clone()),
+        };
+        let unknown = |id: &u32| *id as usize >= config.vocab_size;
+        let first = [defaults.start]
+            .into_iter()
+            .chain(defaults.eos.iter().copied())
+            .find(unknown);
+        if let Some(id) = first {
+            return Err(wrong(format!(
+                "token id {id} is outside the vocabulary of {}",
+                config.vocab_size
+            )));
+        }
+        Ok(defaults)
+    }
+}
+
+fn wrong(reason: String) -> LoadError {
+    LoadError::Config {
+        file: "generation_config.json",
+        reason,
+    }
+}
+
+/// Reads a setting from `generation_config.json`, then from the summarization task. `null` counts as absent.
+struct Fields<'a> {
+    file: &'a Map<String, Value>,
+    task: &'a Map<String, Value>,
+}
+
+impl Fields<'_> {
+    fn get(&self, name: &str) -> Option<&Value> {
+        let present = |map: &'_ Map<String, Value>| map.get(name).is_some_and(|value| !value.is_null());
+        if present(self.file) {
+            self.file.get(name)
+        } else {
+            self.task.get(name).filter(|value| !value.is_null())
+        }
+    }
+
+    fn read<T>(&self, name: &str, convert: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(value) => convert(value)
+                .map(Some)
+                .ok_or_else(|| wrong(format!("{name} is {value}"))),
+        }
+    }
+
+    fn whole(&self, name: &str) -> Result<Option<usize>> {
+        self.read(name, |value| {
+            value.as_u64().and_then(|whole| usize::try_from(whole).ok())
+        })
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>> {
+        self.read(name, Value::as_f64)
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>> {
+        self.read(name, Value::as_bool)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(task: &str) -> T5Config {
+        let json = format!(
+            r#"{{"model_type":"t5","vocab_size":100,"d_model":8,"d_kv":4,"d_ff":16,"num_layers":1,"num_heads":2,
+            "relative_attention_num_buckets":32,"task_specific_params":{{"summarization":{task}}}}}"#
+        );
+        T5Config::from_json(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn generation_config_precedes_task_settings_and_defaults() {
+        let task = config(r#"{"num_beams":4,"length_penalty":2.0,"early_stopping":true,"max_length":200}"#);
+        let file = br#"{"max_length":64,"length_penalty":null,"num_beams":2,"eos_token_id":[1,7]}"#;
+        let defaults = GenerationDefaults::from_json(Some(file), &task).unwrap();
+        assert_eq!(
+            (defaults.params.num_beams, defaults.params.max_new_tokens),
+            (2, 63)
+        );
+        assert_eq!(defaults.params.length_penalty, 2.0);
+        assert_eq!(defaults.params.early_stopping, EarlyStopping::FirstBeams);
+        assert_eq!((defaults.eos, defaults.start), (vec![1, 7], 0));
+        let fallback = GenerationDefaults::from_json(None, &config("{}")).unwrap();
+        assert_eq!(fallback.params, GenerationParams::default());
+    }
+
+    #[test]
+    fn invalid_generation_configs_are_refused() {
+        for file in [
+            r#"{"num_beams":"four"}"#,
+            r#"{"num_beams":1000}"#,
+            r#"{"eos_token_id":100}"#,
+            "[]",
+            r#"{"top_p":2}"#,
+        ] {
+            let error = GenerationDefaults::from_json(Some(file.as_bytes()), &config("{}")).unwrap_err();
+            assert!(error.to_string().contains("generation_config.json"), "{error}");
+        }
+    }
+}
