@@ -1,9 +1,9 @@
-//! What it costs to score a summary: the signals, ROUGE and BLEU as the monitor computes them, beside `rouge-score` and
-//! `sacrebleu`, the packages of Python whose figures they equal.
+//! Cost of scoring a summary (signals, ROUGE and BLEU as in the monitor), compared with the Python packages
+//! `rouge-score` and `sacrebleu`, whose scores are equal.
 //!
-//! `cargo bench -p precis-scoring --bench scores [-- --json] [-- --python PATH]`. The interpreter (`python3` unless another
-//! is named) needs `pip install rouge-score sacrebleu`; without them only our own figures are told. Times are processor time
-//! on one thread, medians of rounds that are taken in turns.
+//! `cargo bench -p precis-scoring --bench scores [-- --json] [-- --python PATH]`. The interpreter (`python3` by
+//! default) needs `pip install rouge-score sacrebleu`; without them only this crate is measured. Times are CPU times of
+//! one thread, medians over rounds taken in turns.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 const ROUNDS: usize = 7;
 const ARTICLES: &str = include_str!("../../../samples/articles.jsonl");
-/// The same in Python: a line asks for a round and is answered with the seconds of each.
+/// The Python peer: each input line requests a round, answered with the seconds of each package.
 const PEERS: &str = r#"
 import json, sys, time
 from rouge_score import rouge_scorer
@@ -55,7 +55,7 @@ fn samples() -> Vec<Sample> {
         let article = text(&line, "article");
         Sample {
             reference: text(&line, "reference"),
-            // What is summarized badly is scored at the same cost.
+            // The quality of a summary does not affect the cost of scoring it.
             summary: article.split_inclusive(". ").skip(1).take(2).collect(),
             article,
         }
@@ -68,7 +68,7 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
-/// Seconds for one of the samples.
+/// Returns the seconds per sample.
 fn seconds(samples: &[Sample], mut work: impl FnMut(&Sample)) -> f64 {
     let begin = cpu_time();
     let mut calls = 0;
@@ -84,7 +84,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Python, which waits for the word to measure.
+/// A Python process that measures on request.
 struct Peers {
     process: Child,
     asks: ChildStdin,
@@ -127,7 +127,7 @@ impl Peers {
 
 impl Drop for Peers {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -135,7 +135,7 @@ impl Drop for Peers {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    // Also run by `cargo test`, with its own arguments: nothing is measured then.
+    // `cargo test` also runs this binary, without `--bench`. Measure nothing then.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }

@@ -1,26 +1,25 @@
-//! Figures over many pairs: the plain mean, and how far it may be off.
+//! Aggregates over many pairs: the mean and its confidence interval.
 //!
-//! `rouge-score`'s own aggregator reports the median of 1,000 resampled means drawn from a global generator,
-//! so its figure changes from run to run around the plain mean. Here the figure is the plain mean, and the
-//! resampling (Efron 1979, the percentile bootstrap) serves only the interval, from a seed.
+//! `rouge-score`'s own aggregator reports the median of 1,000 resampled means from a global generator, so its result
+//! varies from run to run around the mean. This module reports the mean itself, and uses resampling (the percentile
+//! bootstrap, Efron 1979) only for the interval, with a seed.
 
 use crate::rouge::{Prf, RougeScores};
 use serde::{Deserialize, Serialize};
 
-/// How the confidence interval is drawn.
+/// Settings of the bootstrap.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bootstrap {
     /// Number of resamples; more give a steadier interval. 0 is taken as 1.
     pub resamples: u32,
-    /// Share of resampled means inside the interval, 0 to 1; values outside are clamped, and a value that is
-    /// not a number is taken as 0.
+    /// Share of resampled means inside the interval, 0 to 1. Values outside are clamped, and NaN counts as 0.
     pub confidence: f64,
-    /// Seed of the generator: equal scores and seeds give equal intervals on every machine.
+    /// Seed of the generator. Equal scores and seeds give equal intervals on every machine.
     pub seed: u64,
 }
 
 impl Default for Bootstrap {
-    /// 1,000 resamples and 95 %, as `rouge-score` takes, with seed 0.
+    /// 1,000 resamples and 95 %, like `rouge-score`, with seed 0.
     fn default() -> Self {
         Self {
             resamples: 1_000,
@@ -31,7 +30,7 @@ impl Default for Bootstrap {
 }
 
 impl Bootstrap {
-    /// Share of resampled means beyond each end of the interval.
+    /// Returns the share of resampled means beyond each end of the interval.
     fn tail(&self) -> f64 {
         let confidence = if self.confidence.is_nan() {
             0.0
@@ -42,13 +41,13 @@ impl Bootstrap {
     }
 }
 
-/// Mean scores of many pairs with a confidence interval, figure by figure.
+/// Mean scores of many pairs, each with a confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RougeSummary {
     /// Number of pairs.
     pub count: u64,
-    /// Plain mean of every figure. The F-measure is the mean of the pairs' F-measures, not that of the mean
-    /// precision and recall.
+    /// Mean of every score. The F-measure is the mean of the pairs' F-measures, not the F-measure of the mean precision
+    /// and recall.
     pub mean: RougeScores,
     /// Lower end of the interval of each mean.
     pub low: RougeScores,
@@ -56,7 +55,7 @@ pub struct RougeSummary {
     pub high: RougeScores,
 }
 
-/// The mean of one figure of many pairs with a confidence interval.
+/// Mean of one score over many pairs, with a confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Plain mean.
@@ -67,8 +66,8 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// The plain mean of one figure with its bootstrap interval, or nothing for no values. As [`summarize`]: the same pairs
-/// are drawn.
+/// Returns the mean of one score with its bootstrap interval, or `None` without values. Draws the same pairs as
+/// [`summarize`].
 pub fn interval(values: &[f64], bootstrap: &Bootstrap) -> Option<Interval> {
     let count = values.len();
     if count == 0 {
@@ -90,10 +89,10 @@ pub fn interval(values: &[f64], bootstrap: &Bootstrap) -> Option<Interval> {
     })
 }
 
-/// The figures of a score, in a fixed order.
+/// Number of values in a [`RougeScores`], in a fixed order.
 const FIGURES: usize = 12;
 
-/// The plain mean of every figure, or nothing for no scores.
+/// Returns the mean of every score, or `None` without scores.
 pub fn mean(scores: &[RougeScores]) -> Option<RougeScores> {
     (!scores.is_empty()).then(|| {
         let rows: Vec<_> = scores.iter().map(to_row).collect();
@@ -101,10 +100,10 @@ pub fn mean(scores: &[RougeScores]) -> Option<RougeScores> {
     })
 }
 
-/// The plain mean of every figure with its bootstrap interval, or nothing for no scores.
+/// Returns the mean of every score with its bootstrap interval, or `None` without scores.
 ///
-/// Whole pairs are drawn with replacement. The ends of the interval are quantiles of the resampled means with
-/// linear interpolation between neighbours. Takes `resamples * scores.len()` steps.
+/// Draws whole pairs with replacement. The ends of the interval are quantiles of the resampled means, interpolated
+/// linearly. Takes `resamples * scores.len()` steps.
 pub fn summarize(scores: &[RougeScores], bootstrap: &Bootstrap) -> Option<RougeSummary> {
     let mean = mean(scores)?;
     let rows: Vec<_> = scores.iter().map(to_row).collect();
@@ -142,7 +141,7 @@ fn mean_of(rows: &[[f64; FIGURES]], picked: impl Iterator<Item = usize>) -> [f64
     sums.map(|sum| sum / rows.len() as f64)
 }
 
-/// The quantile of sorted, non-empty values, with linear interpolation (Hyndman and Fan 1996, type 7).
+/// Returns the quantile of sorted, non-empty values, interpolated linearly (Hyndman and Fan 1996, type 7).
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let position = share * (sorted.len() - 1) as f64;
     let below = (position.floor() as usize).min(sorted.len() - 1);
@@ -178,7 +177,7 @@ fn from_row(row: &[f64; FIGURES]) -> RougeScores {
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014): small, and the same sequence forever.
+/// SplitMix64 (Steele, Lea and Flood 2014): small, with a sequence that never changes.
 struct SplitMix64(u64);
 
 impl SplitMix64 {
@@ -190,7 +189,7 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`. Its bias is under `bound / 2^64`, far below what an interval shows.
+    /// Returns a number below `bound`. The bias is under `bound / 2^64`, far below the width of an interval.
     fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
     }
@@ -211,13 +210,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_mean() {
+    fn no_scores_have_no_mean() {
         assert_eq!(mean(&[]), None);
         assert_eq!(summarize(&[], &Bootstrap::default()), None);
     }
 
     #[test]
-    fn the_generator_is_the_published_one() {
+    fn the_generator_equals_the_published_one() {
         let mut random = SplitMix64(1_234_567);
         assert_eq!(
             [random.next(), random.next()],
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_repeats_and_holds_the_mean() {
+    fn intervals_are_reproducible_and_contain_the_mean() {
         let scores: Vec<_> = (0..50).map(|i| with_f(f64::from(i) / 49.0)).collect();
         let summary = summarize(&scores, &Bootstrap::default()).unwrap();
         assert_eq!(summary, summarize(&scores, &Bootstrap::default()).unwrap());
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn one_figure_alone_has_the_interval_that_it_has_among_all() {
+    fn interval_of_one_score_equals_its_interval_in_the_summary() {
         let scores: Vec<_> = (0..20).map(|i| with_f(f64::from(i) / 19.0)).collect();
         let values: Vec<f64> = scores.iter().map(|scores| scores.rouge1.fmeasure).collect();
         let all = summarize(&scores, &Bootstrap::default()).unwrap();
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_settings_are_tamed() {
+    fn invalid_settings_are_clamped() {
         for confidence in [f64::NAN, -1.0, 7.0, f64::INFINITY] {
             let bootstrap = Bootstrap {
                 resamples: 0,

@@ -22,7 +22,7 @@ pub struct BleuScore {
     pub score: f64,
     /// Smoothed precision of n = 1 to 4, each 0 to 100. All 0 when no n-gram of any length matches.
     pub precisions: [f64; ORDERS],
-    /// N-grams of the prediction that the reference has too, n = 1 to 4.
+    /// N-grams of the prediction that also occur in the reference, n = 1 to 4.
     pub counts: [u64; ORDERS],
     /// N-grams of the prediction, n = 1 to 4.
     pub totals: [u64; ORDERS],
@@ -79,21 +79,21 @@ pub fn bleu(reference: &str, prediction: &str) -> BleuScore {
     }
     if result.precisions.iter().all(|&precision| precision > 0.0) {
         let logs: f64 = result.precisions.iter().map(|precision| precision.ln()).sum();
-        // Four logarithms of 100 can round to a hair above it.
+        // Rounding can push four logarithms of 100 slightly above it.
         result.score = (bp * (logs / ORDERS as f64).exp()).min(100.0);
     }
     result
 }
 
-/// Tokens of a text under mteval-v13a's rules, as the score counts them.
+/// Returns the tokens of a text under mteval-v13a's rules.
 ///
-/// ASCII punctuation stands alone, except that `'` stays in its word, `.` and `,` stay between digits, and `-`
-/// leaves only a digit. The entities `&quot;`, `&amp;`, `&lt;` and `&gt;` are decoded first.
+/// ASCII punctuation is a token of its own, except that `'` stays in its word, `.` and `,` stay between digits, and `-`
+/// is split off after a digit only. The entities `&quot;`, `&amp;`, `&lt;` and `&gt;` are decoded first.
 pub fn tokenize_13a(text: &str) -> Vec<String> {
     split(&normalize(text)).into_iter().map(str::to_owned).collect()
 }
 
-/// The text with spaces wherever two tokens meet.
+/// Inserts spaces between adjacent tokens.
 fn normalize(text: &str) -> String {
     let mut text = text
         .trim_end_matches(is_space)
@@ -133,7 +133,7 @@ fn isolate_punctuation(text: &str) -> String {
     out
 }
 
-/// Replaces pairs of neighbouring characters from left to right; a replaced pair is not looked at again.
+/// Replaces pairs of adjacent characters from left to right. A replaced pair is not examined again.
 fn replace_pairs(text: &str, rule: impl Fn(char, char) -> Option<[char; 4]>) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let mut chars = text.chars();
@@ -158,10 +158,11 @@ fn split(text: &str) -> Vec<&str> {
     text.split(is_space).filter(|token| !token.is_empty()).collect()
 }
 
-/// A token of the prediction that the reference lacks.
+/// A token of the prediction that does not occur in the reference.
 const ABSENT: u32 = u32::MAX;
 
-/// Tokens as numbers that are equal where the tokens are, or [`ABSENT`]: n-grams of numbers are compared faster.
+/// Maps equal tokens to equal numbers, and tokens missing from the reference to [`ABSENT`]. N-grams of numbers compare
+/// faster.
 fn intern(reference: &[&str], prediction: &[&str]) -> (Vec<u32>, Vec<u32>) {
     let mut vocabulary: HashMap<&str, u32> = HashMap::with_capacity(reference.len());
     let mut number = |token| {
@@ -173,14 +174,15 @@ fn intern(reference: &[&str], prediction: &[&str]) -> (Vec<u32>, Vec<u32>) {
     (reference, prediction.iter().map(known).collect())
 }
 
-/// An n-gram of up to four tokens as one number, which is compared faster. Those of one length only are told apart.
+/// Packs an n-gram of up to four tokens into one number, which compares faster. Only n-grams of the same length may be
+/// compared.
 fn packed(ngram: &[u32]) -> u128 {
     ngram
         .iter()
         .fold(0, |packed, token| (packed << 32) | u128::from(*token))
 }
 
-/// N-grams of the prediction found in the reference, each at most as often as the reference has it.
+/// Counts n-grams of the prediction that occur in the reference, each at most as often as there.
 fn matches(reference: &[u32], prediction: &[u32], order: usize) -> u64 {
     let mut left: HashMap<u128, u64> = HashMap::with_capacity(reference.len());
     for ngram in reference.windows(order) {
@@ -203,13 +205,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn under_four_tokens_even_a_copy_scores_zero() {
+    fn copies_of_fewer_than_four_tokens_score_zero() {
         assert_eq!(bleu("a b c", "a b c").score, 0.0);
         assert_eq!(bleu("a b c d", "a b c d").precisions, [100.0; 4]);
     }
 
     #[test]
-    fn digits_keep_their_points_and_lose_their_hyphens() {
+    fn decimal_points_stay_and_hyphens_after_digits_split() {
         assert_eq!(
             tokenize_13a("77,410.5, 3.2% of 5-year-old."),
             ["77,410.5", ",", "3.2", "%", "of", "5", "-", "year-old", "."]

@@ -1,9 +1,9 @@
-//! ROUGE: how much of a reference a summary covers, and how much of the summary the reference backs.
+//! ROUGE: the overlap of a summary with a reference.
 //!
-//! The figures are those of Google's `rouge-score` 0.1.2 to the last bit (Lin 2004, *ROUGE: A Package for
-//! Automatic Evaluation of Summaries*). Text is lower-cased, every run outside `a-z0-9` separates tokens, and
-//! with stemming each token of more than three characters goes through the Porter stemmer with NLTK's
-//! extensions. A side without n-grams scores 0, even against another empty side.
+//! Scores equal Google's `rouge-score` 0.1.2 to the last bit (Lin 2004, *ROUGE: A Package for Automatic Evaluation of
+//! Summaries*). Text is lower-cased, and every run of characters outside `a-z0-9` separates tokens. With stemming,
+//! tokens of more than three characters go through the Porter stemmer with NLTK's extensions. A text without n-grams
+//! scores 0, even against another empty text.
 
 use rougers::{RougeScorer, RougeType, Score, Tokenizer};
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 /// Precision, recall and their harmonic mean, each a share from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prf {
-    /// Share of the prediction's units that the reference has too, 0 to 1.
+    /// Share of the prediction's units that occur in the reference, 0 to 1.
     pub precision: f64,
-    /// Share of the reference's units that the prediction has too, 0 to 1.
+    /// Share of the reference's units that occur in the prediction, 0 to 1.
     pub recall: f64,
     /// `2 * precision * recall / (precision + recall)`, and 0 when both are 0.
     pub fmeasure: f64,
@@ -22,21 +22,21 @@ pub struct Prf {
 /// The four ROUGE variants of one pair, serialized as `rouge1`, `rouge2`, `rougeL` and `rougeLsum`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RougeScores {
-    /// Overlap of single tokens, each counted at most as often as it occurs on the other side.
+    /// Overlap of single tokens, each counted at most as often as it occurs in the other text.
     pub rouge1: Prf,
-    /// Overlap of pairs of neighbouring tokens, counted likewise.
+    /// Overlap of pairs of adjacent tokens, counted likewise.
     pub rouge2: Prf,
     /// Longest common subsequence of the two whole texts.
     #[serde(rename = "rougeL")]
     pub rouge_l: Prf,
     /// Union of the longest common subsequences of each reference line with every prediction line.
     ///
-    /// Lines end at `\n` only; text without a newline is one line, and the figure then equals `rougeL`.
+    /// Lines end at `\n` only. For text without a newline the score equals `rougeL`.
     #[serde(rename = "rougeLsum")]
     pub rouge_lsum: Prf,
 }
 
-/// The F-measures alone, each 0 to 1: what `evaluate`'s ROUGE returns, under the same four names.
+/// The F-measures alone, each 0 to 1, under the names that `evaluate`'s ROUGE uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RougeFmeasures {
     /// F-measure of ROUGE-1.
@@ -52,7 +52,7 @@ pub struct RougeFmeasures {
 }
 
 impl RougeScores {
-    /// The F-measures alone.
+    /// Returns the F-measures alone.
     pub fn fmeasures(&self) -> RougeFmeasures {
         RougeFmeasures {
             rouge1: self.rouge1.fmeasure,
@@ -63,19 +63,19 @@ impl RougeScores {
     }
 }
 
-/// Two texts are too long to compare in bounded time and memory; see [`Rouge::try_score`].
+/// Two texts are too long to compare; see [`Rouge::try_score`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("texts are too long to compare: {cells} pairs of tokens, at most {limit} are allowed")]
 pub struct TooLong {
     /// Tokens of the reference times tokens of the prediction.
     pub cells: u64,
-    /// The limit that was passed in.
+    /// The limit of the call.
     pub limit: u64,
 }
 
 /// Scores predictions against references, with or without stemming.
 ///
-/// The default does not stem, which is also the default of `rouge-score` and of `evaluate`.
+/// The default does not stem, like `rouge-score` and `evaluate`.
 #[derive(Clone, Debug)]
 pub struct Rouge {
     scorer: RougeScorer,
@@ -92,7 +92,7 @@ impl Rouge {
     /// texts of 5,800 tokens each, at most 128 MiB of table.
     pub const DEFAULT_LIMIT: u64 = 1 << 25;
 
-    /// A scorer that stems tokens when `stem` is set.
+    /// Creates a scorer, which stems tokens if `stem` is set.
     pub fn new(stem: bool) -> Self {
         let types = vec![RougeType::N(1), RougeType::N(2), RougeType::L, RougeType::LSum];
         let scorer = RougeScorer::with_tokenizer(types, Tokenizer::new(stem))
@@ -102,7 +102,7 @@ impl Rouge {
 
     /// Scores `prediction` against `reference`.
     ///
-    /// Time and memory of `rougeLsum` grow with the product of the two lengths; for texts of unknown size use
+    /// Time and memory of `rougeLsum` grow with the product of the two lengths. For untrusted texts use
     /// [`try_score`](Self::try_score).
     pub fn score(&self, reference: &str, prediction: &str) -> RougeScores {
         let scores = self.scorer.score(reference, prediction);
@@ -118,9 +118,9 @@ impl Rouge {
     /// Scores `prediction` against `reference` unless the work would exceed `limit` pairs of tokens.
     ///
     /// # Errors
-    /// [`TooLong`] when the product of the two token counts exceeds `limit`; nothing is computed then.
+    /// [`TooLong`] if the product of the two token counts exceeds `limit`. Nothing is computed then.
     pub fn try_score(&self, reference: &str, prediction: &str, limit: u64) -> Result<RougeScores, TooLong> {
-        // A token has a byte at least: most texts are so short that there is nothing to count.
+        // A token has at least one byte, so short texts need no counting.
         let most = (reference.len() as u64).saturating_mul(prediction.len() as u64);
         if most > limit {
             let cells = count_tokens(reference).saturating_mul(count_tokens(prediction));
@@ -132,7 +132,7 @@ impl Rouge {
     }
 }
 
-/// The number of ROUGE tokens in a text: a bound on work, counted without allocating them.
+/// Counts the ROUGE tokens of a text without allocating them.
 fn count_tokens(text: &str) -> u64 {
     let mut count = 0;
     let mut inside = false;
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_beyond_the_limit_is_refused_before_any_work() {
+    fn pairs_above_the_limit_are_refused_early() {
         let text = "word ".repeat(1_000);
         assert_eq!(
             Rouge::default().try_score(&text, &text, 999_999),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_counted_as_the_scorer_cuts_them() {
+    fn token_counts_equal_the_scorers() {
         for text in [
             "",
             "a-b c",
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn stemming_joins_forms_of_a_word() {
+    fn stemming_merges_inflected_forms() {
         assert_eq!(Rouge::new(false).score("running", "runs").rouge1.fmeasure, 0.0);
         assert_eq!(Rouge::new(true).score("running", "runs").rouge1.fmeasure, 1.0);
     }

@@ -1,21 +1,20 @@
-//! The words of a summary as numbers, and those of an article that the summary has, too.
+//! Maps the words of a summary, and those an article shares with it, to numbers.
 
 use hashbrown::HashMap;
 use std::borrow::Cow;
 
-/// A word of the article that the summary lacks. Articles are long and summaries are short: most words are such, and
-/// which of them it is matters to no signal.
+/// A word of the article that the summary lacks. Most words of an article are such, and no signal depends on which.
 pub(crate) const ABSENT: u32 = u32::MAX;
 
-/// A word as it stands in a text.
+/// A word of a text.
 struct Word<'a> {
     text: &'a str,
     is_ascii: bool,
-    /// The same for words that differ in the case of ASCII letters only.
+    /// A hash that ignores the case of ASCII letters.
     mark: u32,
 }
 
-/// The words of a text. Most of most texts is ASCII, of which a byte is looked at once.
+/// Iterates over the words of a text, with a fast path for ASCII.
 struct Words<'a> {
     rest: &'a str,
 }
@@ -33,7 +32,7 @@ impl<'a> Iterator for Words<'a> {
         let (mut is_ascii, mut mark) = (true, 0_u32);
         while let Some(&byte) = bytes.get(at) {
             if byte.is_ascii_alphanumeric() {
-                // The bit that makes a letter a small one; digits have it, too.
+                // The bit that lower-cases a letter; digits have it too.
                 mark = mark.rotate_left(5) ^ u32::from(byte | 0x20);
                 at += 1;
             } else if byte.is_ascii() {
@@ -54,7 +53,7 @@ impl<'a> Iterator for Words<'a> {
 }
 
 impl Words<'_> {
-    /// Bytes of the character there if it belongs to no word.
+    /// Returns the length of the character at `at` if it belongs to no word.
     fn gap(&self, bytes: &[u8], at: usize) -> Option<usize> {
         let byte = bytes.get(at)?;
         if byte.is_ascii() {
@@ -77,21 +76,20 @@ impl Word<'_> {
     }
 }
 
-/// The words of a summary, and their numbers.
+/// The words of a summary and their numbers.
 #[derive(Default)]
 pub(crate) struct Vocabulary {
     numbers: HashMap<String, u32>,
-    /// A bit for each mark of a word in ASCII, by its last ten bits: it tells of most other words that they are not there.
+    /// A Bloom filter over the last ten bits of the marks, which rules most other words out.
     marks: [u64; 16],
 }
 
 impl Vocabulary {
-    /// Words of the summary as numbers that are equal where the words are, counted from 0 in the order of their first
-    /// use.
+    /// Maps the words of the summary to numbers, counted from 0 in order of first use.
     pub(crate) fn intern(&mut self, text: &str) -> Vec<u32> {
         let number = |word: Word<'_>| {
             let word = word.in_lower_case();
-            // As it will be looked for: a sign for kelvin has become a plain k.
+            // In the form that lookups use: lower-casing turns U+212A (kelvin) into an ASCII k.
             let mut pure = Words { rest: &word }.filter(|same| same.is_ascii);
             if let Some(Word { mark, .. }) = pure.next() {
                 self.marks[bit(mark).0] |= bit(mark).1;
@@ -102,7 +100,7 @@ impl Vocabulary {
         Words { rest: text }.map(number).collect()
     }
 
-    /// Words of the article as the same numbers, or [`ABSENT`].
+    /// Maps the words of the article to the same numbers, or [`ABSENT`].
     pub(crate) fn look_up(&self, text: &str) -> Vec<u32> {
         let number = |word: Word<'_>| {
             if word.is_ascii && self.marks[bit(word.mark).0] & bit(word.mark).1 == 0 {
@@ -111,14 +109,14 @@ impl Vocabulary {
             let found = self.numbers.get(&*word.in_lower_case());
             found.copied().unwrap_or(ABSENT)
         };
-        // Five letters and a space, about.
+        // An estimate: five letters and a space per word.
         let mut numbers = Vec::with_capacity(text.len() / 6);
         numbers.extend(Words { rest: text }.map(number));
         numbers
     }
 }
 
-/// The place of a mark among 16 times 64 bits.
+/// Returns the position of a mark among 16 × 64 bits.
 fn bit(mark: u32) -> (usize, u64) {
     ((mark >> 6) as usize % 16, 1_u64 << (mark % 64))
 }
@@ -128,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_found_whichever_way_it_was_written() {
+    fn words_match_in_any_case() {
         for (ours, theirs) in [
             ("KM", "km"),
             ("\u{212a}m", "km"),
@@ -142,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_the_runs_of_letters_and_digits() {
+    fn words_are_runs_of_letters_and_digits() {
         let split = |text: &str| -> Vec<String> {
             let alphanumeric = text.split(|c: char| !c.is_alphanumeric());
             let words = alphanumeric.filter(|word| !word.is_empty());

@@ -1,4 +1,4 @@
-//! ROUGE and BLEU against the figures of the Python packages; `data/README.md` names them.
+//! Compares ROUGE and BLEU with the Python packages that `data/README.md` names.
 
 mod common;
 
@@ -42,7 +42,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Every figure as bits, so that equal means equal to the last one.
+/// Returns every value as bits, so that equality is exact.
 fn bits(scores: &RougeScores) -> Vec<u64> {
     [scores.rouge1, scores.rouge2, scores.rouge_l, scores.rouge_lsum]
         .iter()
@@ -106,7 +106,7 @@ fn tokens_equal_those_of_the_python_packages() {
     } in cases
     {
         assert_eq!(tokenize_13a(&text), bleu_13a, "{text:?}");
-        // The scorer's own tokenizers: a new version of the crate that changes one is caught here.
+        // Detects a new version of the crate that changes a tokenizer.
         assert_eq!(Tokenizer::new(false).tokenize(&text), rouge, "{text:?}");
         assert_eq!(Tokenizer::new(true).tokenize(&text), rouge_stemmed, "{text:?}");
     }

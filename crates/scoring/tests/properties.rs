@@ -1,11 +1,11 @@
-//! What holds for any text.
+//! Properties that hold for any text.
 
 use precis_scoring::sentence::{Rules, first_sentence_by, sentence_ranges};
 use precis_scoring::{Bootstrap, Prf, Rouge, RougeScores, bleu, mean, sentences, signals, summarize};
 use proptest::prelude::*;
 use std::collections::HashSet;
 
-/// Text of few words and many odd signs, so that overlaps and boundaries are common.
+/// Text of few words and many signs, so that overlaps and boundaries are frequent.
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => prop::sample::select(vec![
@@ -23,7 +23,7 @@ fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
-/// Words by their definition.
+/// Words, by definition.
 fn words(text: &str) -> Vec<String> {
     let words = text.split(|c: char| !c.is_alphanumeric());
     let words = words.filter(|word| !word.is_empty());
@@ -42,7 +42,7 @@ fn share(part: usize, whole: usize) -> f64 {
     }
 }
 
-/// Fragments as figure 2 of Grusky et al. 2018 has them, with its two pointers.
+/// Fragments by the two pointers of Grusky et al. 2018, figure 2.
 fn fragments(article: &[String], summary: &[String]) -> Vec<usize> {
     let (mut lengths, mut i) = (vec![], 0);
     while i < summary.len() {
@@ -93,7 +93,7 @@ proptest! {
     fn swapping_the_sides_swaps_precision_and_recall(a in text(), b in text(), stem: bool) {
         let rouge = Rouge::new(stem);
         let (there, back) = (rouge.score(&a, &b), rouge.score(&b, &a));
-        // Not so for ROUGE-Lsum, which takes the union over the lines of the reference.
+        // Except ROUGE-Lsum, which takes the union over the lines of the reference.
         for (x, y) in parts(&there).iter().zip(parts(&back)).take(3) {
             prop_assert_eq!((x.precision, x.recall), (y.recall, y.precision));
             prop_assert!((x.fmeasure - y.fmeasure).abs() < 1e-15);

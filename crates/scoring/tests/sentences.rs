@@ -1,4 +1,4 @@
-//! The sentence split against NLTK's on the shared cases, and the rules that go beyond NLTK.
+//! Compares sentence splits with NLTK's on shared cases, and tests the rules beyond NLTK.
 
 mod common;
 
@@ -15,7 +15,7 @@ struct Case {
 }
 
 #[test]
-fn the_shared_hard_cases_are_split_as_nltk_splits_them() {
+fn hard_cases_split_like_nltk() {
     let cases: Vec<Case> = common::read_lines("sentences.jsonl");
     assert_eq!(cases.len(), 71);
     let (mut first, mut whole) = (0, 0);
@@ -31,12 +31,12 @@ fn the_shared_hard_cases_are_split_as_nltk_splits_them() {
         "of {}: first sentence {first}, all sentences {whole}",
         cases.len()
     );
-    // What is asked for is 95 %; what is reached is held.
+    // The goal is 95 %; the assertion holds what is reached.
     assert_eq!((first, whole), (71, 71));
 }
 
 #[test]
-fn numbers_and_abbreviations_of_news_stay_whole() {
+fn numbers_and_abbreviations_do_not_split() {
     for first in [
         "There were 77,410.5 of them, or 3.2% more.",
         "The U.S. Supreme Court ruled at 5 p.m. on Friday.",
@@ -61,7 +61,7 @@ fn numbers_and_abbreviations_of_news_stay_whole() {
 }
 
 #[test]
-fn extended_rules_know_abbreviations_that_nltk_splits() {
+fn extended_rules_keep_abbreviations_that_nltk_splits() {
     for (text, nltk) in [
         ("Gov. Brown signed it.", "Gov."),
         ("He lives at No. 5 Hill Road.", "He lives at No."),

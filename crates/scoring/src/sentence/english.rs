@@ -1,7 +1,7 @@
-//! What is known of English words: small lists, written for this crate by hand.
+//! Small hand-written lists of English words.
 //!
-//! None of them is taken from a trained model. Which abbreviations belong to the extended rules alone follows
-//! from how NLTK splits sample sentences that hold them.
+//! None is taken from a trained model. Which abbreviations belong to the extended rules only was determined by how NLTK
+//! splits sample sentences.
 
 use super::Rules;
 use super::token::NUMBER;
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 type Words = LazyLock<HashSet<&'static str>>;
 
-/// Words that take a period without ending a sentence, in lower case and without that period.
+/// Abbreviations with a period, in lower case and without it.
 static ABBREVIATIONS: Words = LazyLock::new(|| {
     set("
         mr mrs ms messrs dr prof sen rep reps gen col lt maj adm jr sr st ft
@@ -32,7 +32,7 @@ static MORE_ABBREVIATIONS: Words = LazyLock::new(|| {
 /// Abbreviations made of letters that NLTK's English model doesn't know.
 const MORE_LETTERS: [&str; 2] = ["e.g", "i.e"];
 
-/// Words that often open a sentence: after an abbreviation, a capital on one of them ends the sentence.
+/// Words that often start a sentence. A capitalized one after an abbreviation ends the sentence.
 static STARTERS: Words = LazyLock::new(|| {
     set("
         a after also although among an and as at because before but by despite during each even for from he her
@@ -42,7 +42,7 @@ static STARTERS: Words = LazyLock::new(|| {
     ")
 });
 
-/// Words of everyday use that are hardly ever capitalized inside a sentence.
+/// Common words that are hardly ever capitalized inside a sentence.
 static LOWER_ONLY: Words = LazyLock::new(|| {
     set("
         according additionally afterwards again almost already altogether anybody anyone anything
@@ -59,7 +59,7 @@ static LOWER_ONLY: Words = LazyLock::new(|| {
     ")
 });
 
-/// Words of everyday use that occur with a capital inside sentences too, in titles and names.
+/// Common words that are also capitalized inside sentences, in titles and names.
 static BOTH_CASES: Words = LazyLock::new(|| {
     set("
         about above across against all another any anyway are around be been being below best better between
@@ -76,35 +76,35 @@ fn set(words: &'static str) -> HashSet<&'static str> {
     words.split_ascii_whitespace().collect()
 }
 
-/// Titles, which the name after them never leaves alone, under the extended rules.
+/// Titles, which always belong to the following name under the extended rules.
 static TITLES: Words = LazyLock::new(|| {
     set("
         mr mrs ms messrs dr prof sen rep gen col lt maj adm gov sgt cpl pvt capt cmdr rev hon supt insp det pres
     ")
 });
 
-/// Words that a number follows, as in `No. 5`, under the extended rules.
+/// Words before a number, as in `No. 5`, under the extended rules.
 const BEFORE_NUMBER: [&str; 6] = ["no", "nos", "vol", "vols", "ch", "op"];
 
-/// How a word is usually written.
+/// How a word is usually capitalized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evidence {
-    /// In lower case, except where a sentence starts.
+    /// Only at the start of a sentence.
     LowerOnly,
-    /// In lower case, and with a capital inside sentences too.
+    /// At the start and inside of sentences.
     Both,
-    /// Nothing is known: most names, and rarer words.
+    /// Unknown: most names, and rare words.
     Unknown,
 }
 
 impl Evidence {
-    /// Whether the word is known to occur in lower case.
+    /// Returns whether the word is known to occur in lower case.
     pub(super) fn seen_lower(self) -> bool {
         self != Self::Unknown
     }
 }
 
-/// What is known of a word given in lower case.
+/// Returns what is known about a word in lower case.
 pub(super) fn evidence(word: &str) -> Evidence {
     if LOWER_ONLY.contains(word) {
         Evidence::LowerOnly
@@ -115,7 +115,7 @@ pub(super) fn evidence(word: &str) -> Evidence {
     }
 }
 
-/// Whether a word, in lower case and without its period, is an abbreviation.
+/// Returns whether a word, in lower case and without its period, is an abbreviation.
 pub(super) fn is_abbreviation(word: &str, rules: Rules) -> bool {
     let extended = rules == Rules::Extended;
     if MORE_LETTERS.contains(&word) {
@@ -124,8 +124,8 @@ pub(super) fn is_abbreviation(word: &str, rules: Rules) -> bool {
     ABBREVIATIONS.contains(word) || extended && MORE_ABBREVIATIONS.contains(word) || is_letters(word)
 }
 
-/// Whether a word is single letters with a period between each two, such as `u.s`, or one letter that is
-/// rarely a word or a label of its own.
+/// Returns whether a word is single letters separated by periods, such as `u.s`, or one letter that is rarely a word of
+/// its own.
 fn is_letters(word: &str) -> bool {
     let mut parts = word.split('.');
     let letters = parts.all(|part| {
@@ -135,12 +135,12 @@ fn is_letters(word: &str) -> bool {
     letters && !matches!(word, "a" | "b" | "i" | "o")
 }
 
-/// Whether a word often opens a sentence.
+/// Returns whether a word often starts a sentence.
 pub(super) fn is_starter(word: &str) -> bool {
     STARTERS.contains(word)
 }
 
-/// Whether two words belong together across the period between them: `No. 5`, `Mr. Still`.
+/// Returns whether two words belong together across a period: `No. 5`, `Mr. Still`.
 pub(super) fn is_collocation(word: &str, next: &str, next_upper: bool, rules: Rules) -> bool {
     rules == Rules::Extended
         && (next == NUMBER && BEFORE_NUMBER.contains(&word) || next_upper && TITLES.contains(word))

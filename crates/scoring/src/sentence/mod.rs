@@ -1,15 +1,15 @@
-//! Where a sentence ends, in English text.
+//! Sentence boundaries in English text.
 //!
-//! The decision is Punkt's (Kiss and Strunk 2006, *Unsupervised Multilingual Sentence Boundary Detection*), in
-//! the form NLTK 3.10 gives it: a period ends a sentence unless its word is an abbreviation, an initial or an
-//! ordinal; the next word's case, and what is known of it, may overrule either way. Punkt learns its word
-//! lists from a corpus. The lists here are written by hand and far smaller, so that agreement is close and not
-//! complete; `tests/sentences.rs` states and checks how close on a shared set of hard cases.
+//! Follows Punkt (Kiss and Strunk 2006, *Unsupervised Multilingual Sentence Boundary Detection*) as NLTK 3.10
+//! implements it: a period ends a sentence unless its word is an abbreviation, an initial or an ordinal. The case of
+//! the next word, and what is known about that word, may overrule either way. Punkt learns its word lists from a
+//! corpus. The lists here are hand-written and much smaller, so agreement is close but not complete;
+//! `tests/sentences.rs` measures it on a shared set of hard cases.
 //!
-//! [`Rules::Nltk`] is the default and follows NLTK's English model in the abbreviations that model lacks, too:
-//! there `Gov. Brown`, `Sgt. Hill` and `No. 5` are split after the period. [`Rules::Extended`] knows those.
+//! [`Rules::Nltk`], the default, also lacks the abbreviations that NLTK's English model lacks: it splits `Gov. Brown`,
+//! `Sgt. Hill` and `No. 5` after the period. [`Rules::Extended`] knows those.
 //!
-//! Everything works on byte ranges of the input, in time linear in its length, and never panics.
+//! All functions work on byte ranges of the input, take linear time, and never panic.
 
 mod english;
 mod rules;
@@ -19,21 +19,20 @@ use crate::space::is_space;
 use std::ops::Range;
 use token::is_closing;
 
-/// Which abbreviations are known.
+/// The known abbreviations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Rules {
-    /// Those that NLTK's English model treats as abbreviations: for results equal to NLTK's.
+    /// Those of NLTK's English model, for results equal to NLTK's.
     #[default]
     Nltk,
-    /// Also common ones that NLTK's model lacks, such as `Gov.`, `Sgt.`, `Rev.`, `Dept.`, `e.g.` and `No. 5`,
-    /// and marks that belong together, such as `?!`, even at the end of a text: for better sentences.
+    /// Also common ones that NLTK lacks, such as `Gov.`, `Sgt.`, `Rev.`, `Dept.`, `e.g.` and `No. 5`. Also keeps marks
+    /// such as `?!` together at the end of a text. For better sentences.
     Extended,
 }
 
-/// The first sentence of a text, without the white space after it; empty for empty or blank text.
+/// Returns the first sentence without trailing white space, or an empty string for blank text.
 ///
-/// Like NLTK's, it keeps white space in front of the sentence and newlines inside it. Text without a sentence
-/// end is one sentence.
+/// Like NLTK, keeps leading white space and newlines inside the sentence. Text without a sentence end is one sentence.
 ///
 /// ```
 /// use precis_scoring::first_sentence;
@@ -60,25 +59,25 @@ pub fn first_sentence_by(text: &str, rules: Rules) -> &str {
         .map_or("", |range| &text[range])
 }
 
-/// All sentences of a text, in order; none for empty or blank text.
+/// Returns all sentences in order; none for blank text.
 pub fn sentences(text: &str) -> Vec<&str> {
     Sentences::new(text, Rules::Nltk)
         .map(|range| &text[range])
         .collect()
 }
 
-/// The byte range of every sentence, in order and on character boundaries.
+/// Returns the byte range of every sentence, in order and on character boundaries.
 ///
-/// The ranges are not empty and don't overlap, and between and after them is nothing but white space.
+/// Ranges are not empty and do not overlap. Between and after them is only white space.
 pub fn sentence_ranges(text: &str, rules: Rules) -> Vec<Range<usize>> {
     Sentences::new(text, rules).collect()
 }
 
-/// Sentences found one by one, with closing quotes and brackets moved to the sentence they close.
+/// Iterates over sentences, and moves closing quotes and brackets to the sentence they close.
 struct Sentences<'a> {
     text: &'a str,
     slices: Slices<'a>,
-    /// The slice to give out next, whose end is final only once the following slice is known.
+    /// The next slice to return. Its end is final once the following slice is known.
     current: Option<Range<usize>>,
 }
 
@@ -114,8 +113,8 @@ impl Iterator for Sentences<'_> {
     }
 }
 
-/// Closing quotes and brackets at the start of a slice, with the white space after them, provided that white
-/// space, a dash or the end of the slice follows them. The extended rules take further marks along, too.
+/// Returns the closing quotes and brackets at the start of a slice with the white space after them, if white space, a
+/// dash or the end of the slice follows. The extended rules include further marks.
 fn closing_prefix(slice: &str, rules: Rules) -> Option<&str> {
     let extended = rules == Rules::Extended;
     let rest = slice.trim_start_matches(|c| is_closing(c) || extended && matches!(c, '.' | '?' | '!'));
@@ -125,10 +124,10 @@ fn closing_prefix(slice: &str, rules: Rules) -> Option<&str> {
     closes.then(|| &slice[..marks + space])
 }
 
-/// Slices between the positions that end a sentence.
+/// Iterates over the slices between sentence ends.
 struct Slices<'a> {
     text: &'a str,
-    /// The length of the text without the white space at its end, as Python strips it.
+    /// Length of the text without trailing white space, as Python strips it.
     end: usize,
     rules: Rules,
     candidates: Candidates<'a>,
@@ -165,23 +164,24 @@ impl Iterator for Slices<'_> {
     }
 }
 
-/// A place where a sentence may end.
+/// A possible sentence end.
 #[derive(Clone)]
 struct Candidate {
     /// Position of the `.`, `?` or `!`, each of one byte.
     mark: usize,
-    /// Where the next sentence would start.
+    /// Start of the next sentence.
     next_start: usize,
-    /// The mark with the word before it and the word or sign after it: all that the decision looks at.
+    /// The mark with the preceding word and the following word or sign: everything the decision depends on.
     context: Range<usize>,
 }
 
-/// Marks followed by white space and a word, or by a sign that can't be part of a word; the last of each word.
+/// Iterates over marks followed by white space and a word, or by a sign that cannot be part of a word. Yields the last
+/// mark of each word.
 struct Candidates<'a> {
     text: &'a str,
-    /// Where the search goes on.
+    /// Position at which the search continues.
     position: usize,
-    /// The latest mark found, given out once the next one is known to belong to another word.
+    /// The last mark found, yielded once the next one is known to belong to another word.
     pending: Option<Candidate>,
 }
 
@@ -194,7 +194,7 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// The next mark with what follows it, whatever word it belongs to: mark, start of the next sentence.
+    /// Returns the next mark and the start of the next sentence, whatever word the mark belongs to.
     fn next_mark(&mut self) -> Option<(usize, usize)> {
         loop {
             let rest = self.text.get(self.position..)?;
@@ -224,7 +224,7 @@ impl Iterator for Candidates<'_> {
                 Some(previous) => (previous.context.start, previous.mark),
                 None => (0, 0),
             };
-            // ASCII white space alone ends the word here, and none at the very start of the text.
+            // Only ASCII white space ends a word here, and none at the very start of the text.
             let space = self.text[scan_from..mark].rfind([' ', '\t', '\n', '\r', '\u{b}', '\u{c}']);
             let own_word = space.filter(|&at| at > 0).map(|at| scan_from + at + 1);
             let next = Candidate {
@@ -232,7 +232,7 @@ impl Iterator for Candidates<'_> {
                 next_start,
                 context: own_word.unwrap_or(word_start)..context_end(self.text, mark, next_start),
             };
-            // Marks of one word overlap, and the later one stands for all of them.
+            // Contexts of marks in one word overlap, and the last mark stands for all of them.
             let apart = next.context.start >= scan_from;
             match self.pending.replace(next) {
                 Some(finished) if apart => return Some(finished),
@@ -242,7 +242,7 @@ impl Iterator for Candidates<'_> {
     }
 }
 
-/// The end of the word that starts at `next_start`, or of the one sign after a mark that no space follows.
+/// Returns the end of the word that starts at `next_start`, or of the sign that directly follows the mark.
 fn context_end(text: &str, mark: usize, next_start: usize) -> usize {
     let rest = &text[next_start..];
     let length = if next_start == mark + 1 {
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn closing_marks_go_with_the_sentence_they_close() {
+    fn closing_marks_stay_with_their_sentence() {
         assert_eq!(closing_prefix("\" Then", Rules::Nltk), Some("\" "));
         assert_eq!(closing_prefix("\u{201d}) He", Rules::Nltk), Some("\u{201d}) "));
         assert_eq!(closing_prefix("\"--then", Rules::Nltk), Some("\""));

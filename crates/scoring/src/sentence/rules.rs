@@ -4,7 +4,7 @@ use super::Rules;
 use super::english::{self, Evidence};
 use super::token::{NUMBER, Token, Words};
 
-/// Whether a context holds a sentence end before its last word.
+/// Returns whether a context contains a sentence end before its last word.
 pub(super) fn has_break(context: &str, rules: Rules) -> bool {
     let mut previous: Option<Token<'_>> = None;
     for word in Words::new(context) {
@@ -21,7 +21,7 @@ pub(super) fn has_break(context: &str, rules: Rules) -> bool {
     false
 }
 
-/// First pass: what the word alone tells (section 3 of the paper).
+/// First pass: decides by the word alone (section 3 of the paper).
 fn judge_alone(token: &mut Token<'_>, rules: Rules) {
     if matches!(token.text, "." | "?" | "!") {
         token.sentence_break = true;
@@ -36,7 +36,7 @@ fn judge_alone(token: &mut Token<'_>, rules: Rules) {
     }
 }
 
-/// Second pass: what the next word tells (section 4).
+/// Second pass: considers the next word (section 4).
 fn judge_with_next(token: &mut Token<'_>, next: &Token<'_>, rules: Rules) {
     if !token.ends_in_period() {
         return;
@@ -65,10 +65,10 @@ fn judge_with_next(token: &mut Token<'_>, next: &Token<'_>, rules: Rules) {
     }
 }
 
-/// Whether the case of a word, against how it is usually written, shows that it starts a sentence.
+/// Returns whether a word's case, compared with its usual one, shows that it starts a sentence.
 fn starts_sentence(token: &Token<'_>, word: &str) -> Option<bool> {
     if matches!(token.text, ";" | ":" | "," | "." | "!" | "?") || token.starts_lower() {
-        // No word is known that opens sentences in lower case.
+        // No known word starts sentences in lower case.
         return Some(false);
     }
     let lower_only = token.starts_upper() && english::evidence(word) == Evidence::LowerOnly;

@@ -1,16 +1,16 @@
-//! Words as Punkt cuts them, and what can be told from the look of one.
+//! Punkt's tokens and their orthographic features.
 
 use std::borrow::Cow;
 
 /// The type of every number.
 pub(super) const NUMBER: &str = "##number##";
 
-/// Signs that may close a sentence after its mark.
+/// Returns whether a character may close a sentence after its mark.
 pub(super) fn is_closing(c: char) -> bool {
     matches!(c, '"' | '\'' | ')' | ']' | '}') || is_quote(c)
 }
 
-/// Curly quotes and guillemets.
+/// Returns whether a character is a curly quote or guillemet.
 fn is_quote(c: char) -> bool {
     matches!(
         c,
@@ -18,12 +18,12 @@ fn is_quote(c: char) -> bool {
     )
 }
 
-/// Signs that can't occur inside a word.
+/// Returns whether a character cannot occur inside a word.
 pub(super) fn ends_word(c: char) -> bool {
     is_closing(c) || matches!(c, ';' | '*' | ':' | '@' | '(' | '{' | '[' | '!' | '?')
 }
 
-/// Signs that can't start a word of more than one character.
+/// Returns whether a character cannot start a word of more than one character.
 fn bars_word(c: char) -> bool {
     matches!(
         c,
@@ -31,7 +31,7 @@ fn bars_word(c: char) -> bool {
     )
 }
 
-/// Cuts a text into words and signs, from left to right.
+/// Splits a text into words and signs, from left to right.
 pub(super) struct Words<'a> {
     rest: &'a str,
 }
@@ -59,7 +59,7 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
-/// The length of a word that starts here: at least one character, up to the first sign that ends a word.
+/// Returns the length of the word that starts here: at least one character, up to the first sign that ends a word.
 fn word_length(text: &str) -> usize {
     let ends = |at: usize, c: char| {
         c.is_whitespace() || ends_word(c) || matches!(c, '-' | '.') && dashes_or_dots(&text[at..]).is_some()
@@ -74,7 +74,7 @@ fn word_length(text: &str) -> usize {
     text.len()
 }
 
-/// The length of two or more dashes, of two or more dots, or of three or more dots with one space in between.
+/// Returns the length of two or more dashes, of two or more dots, or of three or more dots separated by single spaces.
 fn dashes_or_dots(text: &str) -> Option<usize> {
     let same = |c: char| text.len() - text.trim_start_matches(c).len();
     match text.as_bytes() {
@@ -85,7 +85,7 @@ fn dashes_or_dots(text: &str) -> Option<usize> {
     }
 }
 
-/// The length of `. . .` and longer.
+/// Returns the length of `. . .` and longer.
 fn spaced_dots(text: &str) -> Option<usize> {
     let mut dots = 1;
     let mut length = 1;
@@ -100,7 +100,7 @@ fn spaced_dots(text: &str) -> Option<usize> {
     (dots >= 3).then_some(length)
 }
 
-/// A word with what the rules have decided about it so far.
+/// A token with the decisions so far.
 pub(super) struct Token<'a> {
     pub(super) text: &'a str,
     /// Ends a sentence.
@@ -129,7 +129,7 @@ impl<'a> Token<'a> {
         self.text.len() > 1 && self.text.bytes().all(|byte| byte == b'.')
     }
 
-    /// Whether it is one letter and a period.
+    /// Returns whether it is a single letter with a period.
     pub(super) fn is_initial(&self) -> bool {
         let mut chars = self.text.chars();
         let letter = chars.next().is_some_and(|c| c == '_' || c.is_alphabetic());
@@ -144,7 +144,7 @@ impl<'a> Token<'a> {
         self.text.starts_with(char::is_lowercase)
     }
 
-    /// The word in lower case, any number as [`NUMBER`], without a period at its end.
+    /// Returns the word in lower case without a trailing period; any number is [`NUMBER`].
     pub(super) fn type_without_period(&self) -> Cow<'static, str> {
         match self.whole_type() {
             Cow::Owned(mut word) if word.len() > 1 && word.ends_with('.') => {
@@ -155,7 +155,7 @@ impl<'a> Token<'a> {
         }
     }
 
-    /// The same, but with the period unless it ends a sentence.
+    /// Returns the same, with the period unless it ends a sentence.
     pub(super) fn type_for_context(&self) -> Cow<'static, str> {
         if self.sentence_break {
             self.type_without_period()
@@ -173,7 +173,8 @@ impl<'a> Token<'a> {
     }
 }
 
-/// Digits with points, commas and hyphens among them, a sign or point before, a period after.
+/// Returns whether a word is digits with points, commas and hyphens, an optional leading sign or point, and an optional
+/// trailing period.
 fn is_number(word: &str) -> bool {
     let unsigned = word.strip_prefix('-').unwrap_or(word);
     let digits = unsigned.strip_prefix(['.', ',']).unwrap_or(unsigned);
@@ -183,7 +184,7 @@ fn is_number(word: &str) -> bool {
             .all(|c| is_digit(c) || matches!(c, ',' | '.' | '-'))
 }
 
-/// Decimal digits of the scripts that turn up in English text: Latin, full-width, Arabic and Devanagari.
+/// Returns whether a character is a decimal digit: Latin, full-width, Arabic or Devanagari.
 fn is_digit(c: char) -> bool {
     matches!(
         c,
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_cut_at_signs_and_keep_their_periods() {
+    fn words_end_at_signs_and_keep_their_periods() {
         assert_eq!(
             words("U.S. (1,000.5,) isn't well-known--or..."),
             [
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_told_from_words() {
+    fn numbers_are_recognized() {
         for number in ["5", "77,410.5", "-3.", ".5", "1990-95"] {
             assert!(is_number(number), "{number}");
         }
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_initial_is_one_letter_with_a_period() {
+    fn initials_are_one_letter_with_a_period() {
         for (word, initial) in [
             ("J.", true),
             ("\u{c9}.", true),

@@ -1,9 +1,9 @@
-//! What the golden tests share.
+//! Shared helpers of the golden tests.
 
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
-/// One value per line of a file in `tests/data`.
+/// Reads one value per line of a file in `tests/data`.
 pub(crate) fn read_lines<T: DeserializeOwned>(name: &str) -> Vec<T> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/data")
@@ -14,7 +14,7 @@ pub(crate) fn read_lines<T: DeserializeOwned>(name: &str) -> Vec<T> {
         .collect()
 }
 
-/// Whether two figures are equal within 1e-9.
+/// Returns whether two values are equal within 1e-9.
 #[allow(dead_code, reason = "each test binary compiles this module on its own")]
 pub(crate) fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-9
