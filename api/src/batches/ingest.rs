@@ -111,7 +111,7 @@ pub(super) async fn ingest(
             };
         }
         Err(error) => {
-            extract::leave(request).await;
+            extract::discard_body(request).await;
             return Err(error);
         }
     };
@@ -123,7 +123,7 @@ pub(super) async fn ingest(
                 if let Some(claim) = claim {
                     claim.release(&state, &refusal).await;
                 }
-                extract::leave(request).await;
+                extract::discard_body(request).await;
                 return Err(refusal.into());
             }
         };

@@ -15,7 +15,7 @@ use precis_schemas::error_code::ErrorCode;
 use tokio::time::{Instant, timeout_at};
 
 use super::rows::FileFormat;
-use crate::http::extract::{self, discard, leave};
+use crate::http::extract::{self, discard, discard_body};
 use crate::http::media_type::{MediaType, announced_length, check_coding};
 use crate::http::problem::ApiError;
 use crate::state::AppState;
@@ -83,7 +83,7 @@ pub(super) async fn of_request(request: Request, limits: &BatchesConfig) -> Resu
     if let Some(length) = announced_length(request.headers())
         && length > limits.max_upload_bytes
     {
-        leave(request).await;
+        discard_body(request).await;
         return Err(too_large(limits.max_upload_bytes));
     }
     if essence == "multipart/form-data" {

@@ -9,7 +9,7 @@ use crate::http::problem::ApiError;
 
 macro_rules! pages {
     ($($code:literal)+) => {
-        /// Every code with its page.
+        /// Every error code with its page.
         const PAGES: &[(&str, &str)] = &[$((
             $code,
             include_str!(concat!("../../../docs/errors/", $code, ".md")),
@@ -60,14 +60,14 @@ fn markdown(text: &'static str) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], text)
 }
 
-/// What all errors have in common, and a list of them.
+/// `GET /errors`: the format of errors and a list of the codes.
 pub(crate) async fn index() -> impl IntoResponse {
     markdown(INDEX)
 }
 
-/// What a code means, and what to do about it.
+/// `GET /errors/{code}`: the meaning of a code and its remedy.
 pub(crate) async fn page(Path(code): Path<String>) -> Result<impl IntoResponse, ApiError> {
-    // Links between pages lead from file to file.
+    // The pages link to each other by file name.
     let code = code.strip_suffix(".md").unwrap_or(&code);
     PAGES
         .iter()
@@ -76,7 +76,7 @@ pub(crate) async fn page(Path(code): Path<String>) -> Result<impl IntoResponse, 
         .ok_or_else(|| {
             ApiError::new(
                 ErrorCode::RouteNotFound,
-                format!("there is no error code {code:?}; /errors lists them"),
+                format!("there is no error code {code:?}; see /errors for a list"),
             )
         })
 }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_its_page_with_its_status_and_title() {
+    fn every_code_has_a_page_with_its_status_and_title() {
         let names: Vec<&str> = PAGES.iter().map(|(name, _)| *name).collect();
         let codes: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names, codes);

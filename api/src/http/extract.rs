@@ -1,4 +1,4 @@
-//! Reading requests: a JSON body, and a query, with errors that say what is wrong and where.
+//! Extractors for JSON bodies and queries. Their errors say what is wrong and where.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::http::media_type::{MediaType, announced_length, check_coding};
 use crate::http::problem::ApiError;
 use crate::state::AppState;
 
-/// A JSON object of type `T` from the body.
+/// Extracts a JSON object of type `T` from the body.
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
@@ -34,20 +34,24 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
     }
 }
 
-/// The whole body of a request, as it is, of at most `limit` bytes.
+/// Reads the whole body of a request.
 ///
 /// # Errors
-/// When it is larger, compressed, breaks off, or does not arrive in time.
-pub(crate) async fn read_body(request: Request, limit: usize, patience: Duration) -> Result<Bytes, ApiError> {
+/// If the body is compressed, has more than `limit` bytes, is incomplete, or takes longer than `time_limit`.
+pub(crate) async fn read_body(
+    request: Request,
+    limit: usize,
+    time_limit: Duration,
+) -> Result<Bytes, ApiError> {
     check_coding(request.headers())?;
     if announced_length(request.headers()).is_some_and(|length| length > limit as u64) {
-        leave(request).await;
+        discard_body(request).await;
         return Err(too_large(limit));
     }
-    tokio::time::timeout(patience, collect(request.into_body(), limit))
+    tokio::time::timeout(time_limit, collect(request.into_body(), limit))
         .await
         .map_err(|_| {
-            let seconds = patience.as_secs();
+            let seconds = time_limit.as_secs();
             ApiError::new(
                 ErrorCode::RequestTimeout,
                 format!("the body did not arrive within {seconds} seconds"),
@@ -69,7 +73,7 @@ fn too_large(limit: usize) -> ApiError {
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let unsupported = |message: String| Err(ApiError::new(ErrorCode::UnsupportedMediaType, message));
     let Some(media_type) = MediaType::of(headers) else {
-        return unsupported("there is no content type; send application/json".into());
+        return unsupported("the content type is missing; send application/json".into());
     };
     let essence = media_type.essence();
     let json =
@@ -84,32 +88,32 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Most bytes that are read only to be thrown away, and the longest that this may take.
-const MOST_DISCARDED: usize = 16 << 20;
-const LONGEST_DISCARD: Duration = Duration::from_secs(5);
+/// Limits on reading a body that is then discarded.
+const MAX_DISCARDED_BYTES: usize = 16 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Lets the client of a request that is refused without its body come to the end of it, within bounds.
-pub(crate) async fn leave(request: Request) {
-    // A client that asks before it sends needs only the answer.
+/// Discards the body of a rejected request, see [`discard`].
+pub(crate) async fn discard_body(request: Request) {
+    // With `Expect: 100-continue` the client has not sent the body yet.
     if !request.headers().contains_key(header::EXPECT) {
         discard(request.into_body().into_data_stream()).await;
     }
 }
 
-/// Reads on and throws away, within bounds: a client that is cut off while it still writes sees a
-/// broken connection instead of the reason (RFC 9112, 9.6).
+/// Reads and discards the rest of a body, up to a limit. A client that is cut off while it still writes sees a broken
+/// connection instead of the error response (RFC 9112, 9.6).
 pub(crate) async fn discard(mut chunks: BodyDataStream) {
     let read = async {
         let mut bytes = 0;
         while let Some(Ok(chunk)) = chunks.next().await {
             bytes += chunk.len();
-            if bytes > MOST_DISCARDED {
+            if bytes > MAX_DISCARDED_BYTES {
                 return;
             }
         }
     };
-    // Either way the refusal is sent now.
-    let _within_time = tokio::time::timeout(LONGEST_DISCARD, read).await;
+    // After the timeout, the error response is sent anyway.
+    let _timed_out = tokio::time::timeout(DISCARD_TIMEOUT, read).await;
 }
 
 async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
@@ -117,12 +121,12 @@ async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| invalid(format!("the body broke off: {error}")))?;
+        let chunk = chunk.map_err(|error| invalid(format!("the body is incomplete: {error}")))?;
         if first.len() + all.len() + chunk.len() > limit {
             discard(chunks).await;
             return Err(too_large(limit));
         }
-        // Most bodies come in one piece, which need not be copied.
+        // Avoids a copy of a body that arrives in one chunk, as most do.
         if first.is_empty() && all.is_empty() {
             first = chunk;
         } else {
@@ -133,17 +137,20 @@ async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-/// Reads a JSON object.
+/// Parses a JSON object.
+///
+/// # Errors
+/// [`ErrorCode::InvalidRequest`] with the line, column and field of the problem.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body)
         .map_err(|error| invalid(format!("the body is not UTF-8 (byte {})", error.valid_up_to())))?;
     match text.trim_start().chars().next() {
         None => return Err(invalid("the body is empty; send a JSON object")),
-        // A type that is read from an object can also be read from an array, in the order of its fields.
+        // serde would also accept an array with the fields in order.
         Some('[') => return Err(invalid("the body is a JSON array; send a JSON object")),
         Some(_) => {}
     }
-    // Following the path through the body costs as much as reading it: that is done only when there is something to tell.
+    // Tracking the path costs as much as parsing, so it is done only for an error message.
     if let Ok(value) = serde_json::from_str(text) {
         return Ok(value);
     }
@@ -156,7 +163,7 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         if let Some(end) = message.rfind(" at line ") {
             message.truncate(end);
         }
-        // What is quoted may be a whole article.
+        // The message may quote a whole article.
         if let Some((cut, _)) = message.char_indices().nth(300) {
             message.truncate(cut);
             message.push('…');
@@ -169,7 +176,7 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     })?;
     reader.end().map_err(|error| {
         invalid(format!(
-            "line {}, column {}: something follows the object",
+            "line {}, column {}: unexpected characters after the object",
             error.line(),
             error.column()
         ))
@@ -177,7 +184,7 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// Parameters of type `T` from the query.
+/// Extracts parameters of type `T` from the query string.
 #[derive(Debug)]
 pub(crate) struct Query<T>(pub(crate) T);
 
@@ -197,20 +204,20 @@ mod tests {
 
     use super::*;
 
-    fn refused(body: &[u8]) -> String {
+    fn error_of(body: &[u8]) -> String {
         let error = parse::<SubmitSummary>(body).unwrap_err();
         assert_eq!(error.code(), ErrorCode::InvalidRequest);
         format!("{error:?}")
     }
 
     #[test]
-    fn an_error_says_where_reading_stopped_and_at_what() {
+    fn a_parse_error_names_position_and_field() {
         for (body, parts) in [
             (&b""[..], &["the body is empty"][..]),
             (b"  \n", &["the body is empty"]),
             (b"{\n\"text\": oops}", &["line 2, column 9", "expected"]),
             (b"{\"text\": \"x\"", &["line 1, column 12", "EOF"]),
-            (b"{\"text\": \"x\"} {}", &["something follows"]),
+            (b"{\"text\": \"x\"} {}", &["unexpected characters"]),
             (b"[\"x\"]", &["array"]),
             (b"\"x\"", &["line 1", "invalid type: string"]),
             (b"{\"text\": \"\xff\"}", &["not UTF-8 (byte 10)"]),
@@ -238,7 +245,7 @@ mod tests {
             ),
             (b"{\"text\": \"x\", \"deadline\": \"soon\"}", &["deadline: "]),
         ] {
-            let message = refused(body);
+            let message = error_of(body);
             for part in parts {
                 assert!(
                     message.contains(part),
@@ -250,29 +257,29 @@ mod tests {
     }
 
     #[test]
-    fn json_by_its_other_names_is_taken_and_all_else_is_not() {
+    fn only_json_media_types_are_accepted() {
         let check = |content_type: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
             check_media_type(&headers)
         };
-        for fine in [
+        for accepted in [
             "application/json",
             "Application/JSON; charset=UTF-8",
             "application/vnd.precis+json",
         ] {
-            assert_eq!(check(fine), Ok(()), "{fine}");
+            assert_eq!(check(accepted), Ok(()), "{accepted}");
         }
-        for bad in [
+        for rejected in [
             "text/plain",
             "application/x-www-form-urlencoded",
             "",
             "application/json; charset=latin1",
         ] {
             assert_eq!(
-                check(bad).unwrap_err().code(),
+                check(rejected).unwrap_err().code(),
                 ErrorCode::UnsupportedMediaType,
-                "{bad}"
+                "{rejected}"
             );
         }
         assert!(check_media_type(&HeaderMap::new()).is_err());

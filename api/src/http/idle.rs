@@ -1,6 +1,7 @@
-//! An HTTP/2 connection on which nothing happens is given up: HTTP/1 has a timeout of its own for that.
+//! Detects idle HTTP/2 connections. (hyper has a timeout for HTTP/1 only.)
 //!
-//! What a client sends besides requests doesn't count: pings, the first half of a head, more room for nothing.
+//! Only requests and response data count as activity. Pings, incomplete headers and window updates don't, so a client
+//! can't hold a connection open with them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,98 +19,103 @@ use tower::Service;
 
 #[derive(Debug)]
 struct Inner {
-    began: Instant,
-    /// When something last happened, in milliseconds after the begin.
-    last: AtomicU64,
-    /// Requests that have no answer yet.
+    /// Applies after the last response.
+    idle_timeout: Duration,
+    /// Applies while a response is sent, since the last data that the client accepted.
+    write_timeout: Duration,
+    opened_at: Instant,
+    /// Time of the last activity, in milliseconds since `opened_at`.
+    last_active: AtomicU64,
+    /// Requests without a response.
     requests: AtomicUsize,
-    /// Answers that are not sent yet.
-    answers: AtomicUsize,
+    /// Responses that are being sent.
+    responses: AtomicUsize,
 }
 
-/// What happens on one connection. Cheap to clone.
+/// The idle timer of one connection. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Activity(Arc<Inner>);
+pub(crate) struct IdleTimer(Arc<Inner>);
 
-/// Counts one more while it lives.
-struct Counted {
-    activity: Activity,
-    count: fn(&Inner) -> &AtomicUsize,
+/// Increments a counter until it is dropped.
+struct InFlight {
+    timer: IdleTimer,
+    counter: fn(&Inner) -> &AtomicUsize,
 }
 
-impl Drop for Counted {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.activity.touch();
-        (self.count)(&self.activity.0).fetch_sub(1, Ordering::Relaxed);
+        self.timer.touch();
+        (self.counter)(&self.timer.0).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Activity {
-    /// Of a connection that begins now.
-    pub(crate) fn new() -> Self {
+impl IdleTimer {
+    /// Starts the timer of a new connection.
+    pub(crate) fn new(idle_timeout: Duration, write_timeout: Duration) -> Self {
         Self(Arc::new(Inner {
-            began: Instant::now(),
-            last: AtomicU64::new(0),
+            idle_timeout,
+            write_timeout,
+            opened_at: Instant::now(),
+            last_active: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
-            answers: AtomicUsize::new(0),
+            responses: AtomicUsize::new(0),
         }))
     }
 
     fn touch(&self) {
-        let ms = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last.store(ms, Ordering::Relaxed);
+        let ms = u64::try_from(self.0.opened_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.last_active.store(ms, Ordering::Relaxed);
     }
 
-    fn counted(&self, count: fn(&Inner) -> &AtomicUsize) -> Counted {
-        count(&self.0).fetch_add(1, Ordering::Relaxed);
-        Counted {
-            activity: self.clone(),
-            count,
+    fn count(&self, counter: fn(&Inner) -> &AtomicUsize) -> InFlight {
+        counter(&self.0).fetch_add(1, Ordering::Relaxed);
+        InFlight {
+            timer: self.clone(),
+            counter,
         }
     }
 
-    /// When it is to be given up if nothing happens until then: `unused` after the last answer, `unread` after the last
-    /// piece of one that the client does not take. Never while a request is worked on.
-    fn end(&self, unused: Duration, unread: Duration) -> Instant {
+    /// The time at which the connection expires without further activity. It never expires while a request is handled.
+    fn expires_at(&self) -> Instant {
         let inner = &*self.0;
         if inner.requests.load(Ordering::Relaxed) > 0 {
-            return Instant::now() + unused;
+            return Instant::now() + inner.idle_timeout;
         }
-        let patience = match inner.answers.load(Ordering::Relaxed) {
-            0 => unused,
-            _ => unread,
+        let timeout = match inner.responses.load(Ordering::Relaxed) {
+            0 => inner.idle_timeout,
+            _ => inner.write_timeout,
         };
-        inner.began + Duration::from_millis(inner.last.load(Ordering::Relaxed)) + patience
+        inner.opened_at + Duration::from_millis(inner.last_active.load(Ordering::Relaxed)) + timeout
     }
 
-    /// Waits until the connection is to be given up, see [`Activity::end`].
-    pub(crate) async fn over(&self, unused: Duration, unread: Duration) {
+    /// Waits until the connection has been idle for too long.
+    pub(crate) async fn expired(&self) {
         loop {
-            let end = self.end(unused, unread);
-            if Instant::now() >= end {
+            let expires_at = self.expires_at();
+            if Instant::now() >= expires_at {
                 return;
             }
-            sleep_until(end).await;
+            sleep_until(expires_at).await;
         }
     }
 
-    /// `service`, whose requests and answers count.
-    pub(crate) fn watch<S>(&self, service: S) -> Watched<S> {
-        Watched {
-            activity: self.clone(),
+    /// Wraps `service`: its requests and responses restart the timer.
+    pub(crate) fn layer<S>(&self, service: S) -> TrackActivity<S> {
+        TrackActivity {
+            timer: self.clone(),
             service,
         }
     }
 }
 
-/// A service whose requests and answers count.
+/// A service whose requests and responses restart an [`IdleTimer`].
 #[derive(Debug, Clone)]
-pub(crate) struct Watched<S> {
-    activity: Activity,
+pub(crate) struct TrackActivity<S> {
+    timer: IdleTimer,
     service: S,
 }
 
-impl<S, B> Service<Request<B>> for Watched<S>
+impl<S, B> Service<Request<B>> for TrackActivity<S>
 where
     S: Service<Request<B>, Response = Response>,
     S::Future: Send + 'static,
@@ -123,15 +129,15 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let activity = self.activity.clone();
-        let asked = activity.counted(|inner| &inner.requests);
-        let answer = self.service.call(request);
+        let timer = self.timer.clone();
+        let handling = timer.count(|inner| &inner.requests);
+        let response = self.service.call(request);
         async move {
-            let (head, body) = answer.await?.into_parts();
-            let sent = activity.counted(|inner| &inner.answers);
-            drop(asked);
+            let (head, body) = response.await?.into_parts();
+            let sending = timer.count(|inner| &inner.responses);
+            drop(handling);
             let body = body.map_frame(move |frame| {
-                sent.activity.touch();
+                sending.timer.touch();
                 frame
             });
             Ok(Response::from_parts(head, Body::new(body)))
@@ -144,28 +150,28 @@ where
 mod tests {
     use super::*;
 
-    const UNUSED: Duration = Duration::from_secs(30);
-    const UNREAD: Duration = Duration::from_secs(60);
+    const IDLE: Duration = Duration::from_secs(30);
+    const WRITE: Duration = Duration::from_secs(60);
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_is_over_when_nothing_was_asked_or_taken_for_long() {
-        let began = Instant::now();
-        let activity = Activity::new();
-        activity.over(UNUSED, UNREAD).await;
-        assert_eq!(began.elapsed(), UNUSED);
+    async fn a_connection_expires_without_requests_or_response_data() {
+        let opened = Instant::now();
+        let timer = IdleTimer::new(IDLE, WRITE);
+        timer.expired().await;
+        assert_eq!(opened.elapsed(), IDLE);
 
-        let activity = Activity::new();
-        let asked = activity.counted(|inner| &inner.requests);
-        let never = tokio::time::timeout(UNREAD * 10, activity.over(UNUSED, UNREAD)).await;
-        assert!(never.is_err(), "a request is worked on");
-        let sent = activity.counted(|inner| &inner.answers);
-        drop(asked);
-        let answered = Instant::now();
-        activity.over(UNUSED, UNREAD).await;
-        assert_eq!(answered.elapsed(), UNREAD);
-        drop(sent);
-        let taken = Instant::now();
-        activity.over(UNUSED, UNREAD).await;
-        assert_eq!(taken.elapsed(), UNUSED);
+        let timer = IdleTimer::new(IDLE, WRITE);
+        let handling = timer.count(|inner| &inner.requests);
+        let never = tokio::time::timeout(WRITE * 10, timer.expired()).await;
+        assert!(never.is_err(), "a request is being handled");
+        let sending = timer.count(|inner| &inner.responses);
+        drop(handling);
+        let responded = Instant::now();
+        timer.expired().await;
+        assert_eq!(responded.elapsed(), WRITE);
+        drop(sending);
+        let sent = Instant::now();
+        timer.expired().await;
+        assert_eq!(sent.elapsed(), IDLE);
     }
 }

@@ -1,4 +1,4 @@
-//! What happens to every request: an id, a trace, a log line, metrics, and problems as RFC 9457.
+//! Layers around all routes: request id, trace, log line, metrics, authentication and error bodies.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -25,10 +25,10 @@ use crate::metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVER_TIMING: &str = "server-timing";
-/// Longest id that is taken over from a client.
+/// Longest request id that a client may set, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The client's id of the request if it is 1 to 128 visible ASCII characters, else a new one.
+/// Returns the client's request id if it consists of 1 to 128 visible ASCII characters, else a new one.
 fn request_id(headers: &HeaderMap) -> Arc<str> {
     let given = headers
         .get(&REQUEST_ID)
@@ -41,17 +41,17 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
     }
 }
 
-/// The trace that a client brings.
+/// Returns the client's trace context, if it sent one.
 fn trace(headers: &HeaderMap) -> Option<TraceContext> {
     let parent = headers.get(TRACEPARENT)?.to_str().ok();
-    // Several fields of it are one list (RFC 9110, 5.3).
+    // Repeated fields form one list (RFC 9110, 5.3).
     let states = headers.get_all(TRACESTATE).iter();
     let states: Vec<&str> = states.filter_map(|value| value.to_str().ok()).collect();
     let state = (!states.is_empty()).then(|| states.join(","));
     TraceContext::read(parent, state.as_deref())
 }
 
-/// The span of a request, below the client's if there is one.
+/// Starts the span of a request, as a child of the client's span if there is one.
 fn span(method: &'static str, route: &str, parent: Option<&TraceContext>) -> Span {
     let name = match spans::is_on() {
         true => format!("{method} {route}").into(),
@@ -128,15 +128,15 @@ async fn guarded(guard: &Guard, mut request: Request, next: Next) -> Response {
     }
     let admitted = match guard.gate.admit(&mut request) {
         Ok(admitted) => admitted,
-        Err(refused) => return refused,
+        Err(response) => return response,
     };
-    // Nothing of a request is used after it.
+    // Unwind safe: the request is not used afterwards.
     let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     admitted.write_to(response.unwrap_or_else(|panic| panicked(&*panic)))
 }
 
-/// Says in the answer which trace the request is part of, and how long it took: `traceparent` for programs,
-/// `server-timing` for browsers, which show it and hand it to scripts.
+/// Adds the trace and the duration to the response: `traceparent` for programs, `server-timing` for browsers, which
+/// show it and expose it to scripts.
 fn write_trace(headers: &mut HeaderMap, trace: &TraceContext, took: Duration) {
     let parent = trace.parent();
     let ms = took.as_micros() as f64 / 1e3;
@@ -148,7 +148,7 @@ fn write_trace(headers: &mut HeaderMap, trace: &TraceContext, took: Duration) {
     }
 }
 
-/// The outermost layer.
+/// The outermost layer: assigns the request id and the trace, and records the request once it is answered.
 async fn observe(mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(request.headers());
@@ -190,7 +190,7 @@ async fn observe(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// A name out of a few, so that clients can't make up metrics.
+/// Maps the method to a fixed set of names: clients must not create metric labels.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -204,17 +204,17 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// The answer to a request whose handler has panicked.
+/// The response to a request whose handler panicked.
 fn panicked(panic: &(dyn Any + Send)) -> Response {
     let message = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message");
+        .unwrap_or("a panic without message");
     ApiError::internal(message).into_response()
 }
 
-/// Says that an answer about a job is about this moment.
+/// The header that makes caches revalidate a response about current state.
 pub(crate) fn no_cache() -> (HeaderName, HeaderValue) {
     (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
 }
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_state_of_a_trace_may_come_in_several_fields() {
+    fn repeated_tracestate_fields_are_joined() {
         let mut headers = HeaderMap::new();
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         headers.insert(TRACEPARENT, HeaderValue::from_static(parent));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_harmless_request_id_is_taken_over() {
+    fn only_a_visible_ascii_request_id_is_kept() {
         let id = |value: &[u8]| {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, HeaderValue::from_bytes(value).unwrap());

@@ -1,33 +1,33 @@
-//! What a request says of its body: media type (RFC 9110, 8.3.1), content coding, and length.
+//! Headers that describe a request body: media type (RFC 9110, 8.3.1), content coding and length.
 
 use http::{HeaderMap, header};
 use precis_schemas::ErrorCode;
 
 use crate::http::problem::ApiError;
 
-/// The media type of a body, as its client wrote it.
+/// The media type of a body, as the client wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MediaType<'a>(&'a str);
 
 impl<'a> MediaType<'a> {
-    /// The one in these headers; empty when it is not text. None without the header.
+    /// Returns the header `content-type`: empty if it is not ASCII text, `None` if it is missing.
     pub(crate) fn of(headers: &'a HeaderMap) -> Option<Self> {
         let value = headers.get(header::CONTENT_TYPE)?;
         Some(Self(value.to_str().unwrap_or_default()))
     }
 
-    /// All of it.
+    /// The whole header value.
     pub(crate) fn text(self) -> &'a str {
         self.0
     }
 
-    /// Type and subtype in small letters, without parameters.
+    /// Type and subtype in lower case, without parameters.
     pub(crate) fn essence(self) -> String {
         let essence = self.0.split(';').next().unwrap_or_default();
         essence.trim().to_ascii_lowercase()
     }
 
-    /// Names and values of the parameters; without a `=` there is no value.
+    /// Names and values of the parameters. A parameter without `=` has no value.
     pub(crate) fn parameters(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
         self.0
             .split(';')
@@ -38,7 +38,7 @@ impl<'a> MediaType<'a> {
             })
     }
 
-    /// The character set, when it is named and is not UTF-8.
+    /// The character set, if it is specified and not UTF-8.
     pub(crate) fn foreign_charset(self) -> Option<&'a str> {
         self.parameters()
             .filter(|(name, _)| name.eq_ignore_ascii_case("charset"))
@@ -47,7 +47,7 @@ impl<'a> MediaType<'a> {
     }
 }
 
-/// Refuses a compressed body.
+/// Rejects a compressed body.
 ///
 /// # Errors
 /// [`ErrorCode::UnsupportedMediaType`] for every content coding but `identity`.
@@ -55,13 +55,13 @@ pub(crate) fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     match headers.get(header::CONTENT_ENCODING) {
         Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(ApiError::new(
             ErrorCode::UnsupportedMediaType,
-            "the body is compressed; send it as it is, without content-encoding",
+            "the body is compressed; send it uncompressed, without content-encoding",
         )),
         _ => Ok(()),
     }
 }
 
-/// The length that a request announces, in bytes.
+/// The value of `content-length`, in bytes.
 pub(crate) fn announced_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn type_and_parameters_are_told_apart() {
+    fn essence_and_parameters_are_split() {
         let mut headers = HeaderMap::new();
         assert_eq!(MediaType::of(&headers), None);
         let text = "Text/CSV ; Charset=\"Latin-1\";header";

@@ -9,4 +9,4 @@ pub(crate) mod media_type;
 pub(crate) mod prefer;
 pub(crate) mod problem;
 pub(crate) mod serve;
-mod slow;
+mod write_timeout;

@@ -6,24 +6,24 @@ use http::{HeaderMap, HeaderName};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// What a client would like.
+/// The preferences of a client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Preferences {
-    /// How long it is ready to wait, in seconds.
+    /// Seconds that the client waits.
     pub(crate) wait: Option<u64>,
-    /// Whether it prefers an answer at once to the result.
+    /// Whether the client prefers an immediate response over the result.
     pub(crate) respond_async: bool,
 }
 
 impl Preferences {
-    /// Reads all `Prefer` headers; of a repeated preference the first counts. What is not known here or can't be read is
-    /// ignored, and a longer `wait` than `most` seconds is one of so many, as RFC 7240 (2) wants: nothing is refused.
-    pub(crate) fn read(headers: &HeaderMap, most: u64) -> Self {
+    /// Reads all `Prefer` headers. The first of repeated preferences counts. As RFC 7240 (2) requires, nothing is
+    /// rejected: unknown and malformed preferences are ignored, and `wait` is capped at `max_wait` seconds.
+    pub(crate) fn read(headers: &HeaderMap, max_wait: u64) -> Self {
         let mut found = Self::default();
         for value in headers.get_all(PREFER) {
             let Ok(text) = value.to_str() else { continue };
             for preference in split(text, ',') {
-                // What follows a semicolon are parameters, and neither preference has any.
+                // Ignores parameters after a semicolon: neither preference has any.
                 let main = split(preference, ';').next().unwrap_or_default();
                 let (name, value) = match main.split_once('=') {
                     Some((name, value)) => (name.trim(), unquoted(value.trim())),
@@ -32,19 +32,19 @@ impl Preferences {
                 if name.eq_ignore_ascii_case("respond-async") {
                     found.respond_async = true;
                 } else if name.eq_ignore_ascii_case("wait") && found.wait.is_none() {
-                    found.wait = seconds(&value).map(|seconds| seconds.min(most));
+                    found.wait = seconds(&value).map(|seconds| seconds.min(max_wait));
                 }
             }
         }
         found
     }
 
-    /// How long to wait for a result, if the client says so.
+    /// How long to wait for a result, if the client specified it.
     pub(crate) fn patience(self) -> Option<Duration> {
         self.wait.map(Duration::from_secs)
     }
 
-    /// The value of `Preference-Applied`, when there is something to say.
+    /// The value of `Preference-Applied`, or `None` if no preference was applied.
     pub(crate) fn applied(self, answered_async: bool) -> Option<String> {
         let wait = self.wait.map(|seconds| format!("wait={seconds}"));
         let respond_async = (self.respond_async && answered_async).then(|| "respond-async".to_owned());
@@ -53,13 +53,13 @@ impl Preferences {
     }
 }
 
-/// A number of seconds; one that is too large to be written is longer than anything.
+/// Parses seconds. A number that overflows becomes the maximum.
 fn seconds(value: &str) -> Option<u64> {
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| value.parse().unwrap_or(u64::MAX))
 }
 
-/// The parts of `text` between separators that are not inside quotes.
+/// Splits `text` at separators outside quotes.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     let mut escaped = false;
@@ -74,7 +74,7 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A token as it is, a quoted string without its quotes.
+/// Removes the quotes of a quoted string. Returns a token unchanged.
 fn unquoted(value: &str) -> String {
     let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return value.to_owned();
@@ -105,12 +105,12 @@ mod tests {
     }
 
     #[test]
-    fn preferences_are_read_in_every_form_that_the_rfc_knows() {
+    fn every_form_of_rfc_7240_is_parsed() {
         let wait = |seconds| Preferences {
             wait: Some(seconds),
             respond_async: false,
         };
-        for (header, wanted) in [
+        for (header, expected) in [
             ("wait=10", wait(10)),
             ("WAIT = 10", wait(10)),
             ("wait=\"10\"", wait(10)),
@@ -122,7 +122,7 @@ mod tests {
             ("wait=soon, wait=10", wait(10)),
             ("", Preferences::default()),
         ] {
-            assert_eq!(read(&[header]), wanted, "{header}");
+            assert_eq!(read(&[header]), expected, "{header}");
         }
         let both = Preferences {
             wait: Some(5),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_is_no_number_is_ignored() {
+    fn a_wait_that_is_not_a_number_is_ignored() {
         for header in ["wait", "wait=", "wait=soon", "wait=-1", "wait=+1", "wait=1.5"] {
             assert_eq!(read(&[header]), Preferences::default(), "{header}");
         }

@@ -1,13 +1,13 @@
-//! Refusals as HTTP answers: RFC 9457, `application/problem+json`.
+//! Errors as problem details (RFC 9457, `application/problem+json`).
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::rest::{Problem, Status};
 
-/// Media type of a problem.
+/// The media type of a problem.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
-/// Longest `detail`, in characters: what is quoted from a request may be long.
+/// Longest `detail`, in characters. It may quote a long part of the request.
 const MAX_DETAIL_CHARS: usize = 500;
 
 /// A response extension: the error body is already written, in another service's format, and stays as it is.
@@ -31,7 +31,8 @@ impl ErrorFormat {
         };
         let (head, _) = response.into_parts();
         let mut rendered = (self.render)(error);
-        // `www-authenticate`, `ratelimit` and a precise `retry-after` stay. Headers that describe the body are the new one's.
+        // `www-authenticate`, `ratelimit` and a precise `retry-after` stay. Headers that describe the body are the new
+        // one's.
         for (name, value) in &head.headers {
             if !rendered.headers().contains_key(name) || *name == header::RETRY_AFTER {
                 rendered.headers_mut().insert(name, value.clone());
@@ -42,69 +43,69 @@ impl ErrorFormat {
     }
 }
 
-/// Why a request is not answered with what it asked for.
+/// The error of a request, on its way to becoming a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiError(Box<Problem>);
 
 impl ApiError {
-    /// An error with its message.
+    /// Creates an error with this code and detail.
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Refusal::new(code, message).into()
     }
 
-    /// A defect: `message` goes to the log, and not to the client.
+    /// Logs `message` and creates an error that doesn't disclose it.
     pub(crate) fn internal(message: &str) -> Self {
-        tracing::error!(error = message, "a request failed inside");
+        tracing::error!(error = message, "internal error");
         Self::new(
             ErrorCode::Internal,
-            "something went wrong inside; the logs have the details under this request id",
+            "an internal error occurred; the logs have the details under this request id",
         )
     }
 
-    /// Adds the job that goes on, or that failed.
+    /// Adds the job that continues or that failed.
     #[must_use]
     pub(crate) fn of_job(mut self, handle: String) -> Self {
         self.0.job_id = Some(handle);
         self
     }
 
-    /// Adds all jobs of a request that had several texts, in the order of the texts.
+    /// Adds all jobs of a request with several texts, in their order.
     #[must_use]
     pub(crate) fn of_jobs(mut self, handles: Vec<String>) -> Self {
         self.0.job_ids = handles;
         self
     }
 
-    /// The problem, to be written in another shape.
+    /// Returns the problem, for another error format.
     pub(crate) fn into_problem(self) -> Problem {
         *self.0
     }
 
-    /// Adds the state of that job.
+    /// Adds the state of the job.
     #[must_use]
     pub(crate) fn in_state(mut self, status: Status) -> Self {
         self.0.job_status = Some(status);
         self
     }
 
-    /// Says in front of the message which part of the request it is about.
+    /// Prefixes the detail with the part of the request that is wrong.
     #[must_use]
     pub(crate) fn at(mut self, part: &str) -> Self {
         self.0.detail = format!("{part}: {}", self.0.detail);
         self
     }
 
-    /// What it says, without what belongs to HTTP.
+    /// The code and detail, without the parts that are specific to HTTP.
     pub(crate) fn refusal(&self) -> Refusal {
         Refusal::new(self.0.code, self.0.detail.clone())
     }
 
-    /// Whether the request was larger than allowed.
+    /// Whether the request body was too large.
     pub(crate) fn is_too_large(&self) -> bool {
         self.0.code == ErrorCode::BodyTooLarge
     }
 
-    /// The code.
+    /// The error code.
     #[cfg(test)]
     pub(crate) fn code(&self) -> ErrorCode {
         self.0.code
@@ -122,7 +123,8 @@ impl From<Refusal> for ApiError {
     }
 }
 
-/// The problem travels in the extensions: the outermost layer, which knows the request's id, writes it.
+/// Carries the error in the response's extensions. The outermost layer writes the body, because it knows the request
+/// id.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -137,30 +139,30 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// After how many seconds the same request may succeed.
+/// Seconds after which the same request may succeed.
 pub(crate) fn retry_after(code: ErrorCode) -> Option<u64> {
     match code {
         ErrorCode::QueueFull | ErrorCode::QuotaExceeded | ErrorCode::AnalyticsUnavailable => Some(5),
         ErrorCode::QueueUnavailable => Some(2),
-        // The gate knows better; this is for whoever does not.
+        // The gate sets a precise value; this is the fallback.
         ErrorCode::RateLimited | ErrorCode::RequestTimeout => Some(1),
         ErrorCode::IdempotencyKeyInUse => Some(1),
         _ => None,
     }
 }
 
-/// The response as it goes out: a problem is written, and what another layer has refused becomes one.
+/// Writes the body of an error response. Errors that didn't originate here, such as the router's, become problems too.
 pub(crate) fn finish(mut response: Response, request_id: &str, method: &str, path: &str) -> Response {
     let status = response.status();
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
         None if response.extensions().get::<Rendered>().is_some() => return response,
-        None if status.is_client_error() || status.is_server_error() => foreign(status, method, path),
+        None if status.is_client_error() || status.is_server_error() => from_status(status, method, path),
         None => return response,
     };
     let mut problem = error.0;
     problem.request_id = Some(request_id.to_owned());
-    // A problem has only strings and numbers, so that writing it can't fail.
+    // A problem consists of strings and numbers: it always serializes.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
     let (mut head, _) = response.into_parts();
     head.status = StatusCode::from_u16(problem.status).unwrap_or(status);
@@ -175,12 +177,10 @@ pub(crate) fn finish(mut response: Response, request_id: &str, method: &str, pat
     Response::from_parts(head, body.into())
 }
 
-/// A refusal that was not made here but, for example, by the router.
-fn foreign(status: StatusCode, method: &str, path: &str) -> ApiError {
+/// Creates the error for a response that has only a status.
+fn from_status(status: StatusCode, method: &str, path: &str) -> ApiError {
     match status {
-        StatusCode::NOT_FOUND => {
-            ApiError::new(ErrorCode::RouteNotFound, format!("there is nothing at {path}"))
-        }
+        StatusCode::NOT_FOUND => ApiError::new(ErrorCode::RouteNotFound, format!("there is no route {path}")),
         StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
             ErrorCode::MethodNotAllowed,
             format!("{method} is not allowed on {path}"),
@@ -190,7 +190,7 @@ fn foreign(status: StatusCode, method: &str, path: &str) -> ApiError {
             "the queue can't be reached at the moment",
         ),
         status if status.is_client_error() => {
-            ApiError::new(ErrorCode::InvalidRequest, "the request can't be read")
+            ApiError::new(ErrorCode::InvalidRequest, "the request is invalid")
         }
         status => ApiError::internal(&format!("unexpected status {status}")),
     }
@@ -201,15 +201,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_quoted_is_cut() {
+    fn a_long_detail_is_truncated() {
         let error = ApiError::new(ErrorCode::InvalidRequest, "é".repeat(2_000));
         assert_eq!(error.0.detail.chars().count(), MAX_DETAIL_CHARS + 1);
     }
 
     #[test]
-    fn a_success_goes_out_as_it_is_and_a_503_says_when_to_come_back() {
-        let fine = finish("ready\n".into_response(), "r1", "GET", "/");
-        assert_eq!(fine.status(), StatusCode::OK);
+    fn a_503_becomes_a_problem_with_retry_after() {
+        let ready = finish("ready\n".into_response(), "r1", "GET", "/");
+        assert_eq!(ready.status(), StatusCode::OK);
         for response in [
             (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
             ApiError::new(ErrorCode::QueueFull, "the queue is full").into_response(),

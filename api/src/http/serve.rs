@@ -1,4 +1,4 @@
-//! The server: it accepts connections, bounds the time that a client may take, and ends in good order.
+//! The HTTP server: accepts connections, limits how long a client may take, and shuts down gracefully.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -16,62 +16,69 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::http::idle::Activity;
-use crate::http::slow::Impatient;
+use crate::http::idle::IdleTimer;
+use crate::http::write_timeout::WriteTimeout;
 
-/// Most header fields of an HTTP/1 request where hyper is told nothing.
-const HYPERS_HEADERS: usize = 100;
-/// How often a silent HTTP/2 client is asked whether it is still there.
-const PING_EVERY: Duration = Duration::from_secs(20);
-/// How long an HTTP/2 client may take to leave when it is told to.
-const GOODBYE: Duration = Duration::from_secs(2);
-/// How long open requests may go on when the process is to stop.
-const DRAIN: Duration = Duration::from_secs(10);
-/// Pause after a connection could not be accepted, which is mostly for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// hyper's own limit on the header fields of an HTTP/1 request.
+const DEFAULT_MAX_HEADERS: usize = 100;
+/// Interval of pings to a silent HTTP/2 client.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Time that an HTTP/2 client has to close its connection after a GOAWAY frame.
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time that open requests have to finish after shutdown begins.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed `accept`. The usual cause is a lack of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Serves `router` until `stop`, then lets open requests finish for a while.
+/// Serves `router` until `stop` is cancelled, then gives open requests some time to finish.
 pub(crate) async fn serve(listener: TcpListener, router: Router, http: &HttpConfig, stop: CancellationToken) {
     let connections = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(http.max_connections.min(Semaphore::MAX_PERMITS)));
+    let permits = Arc::new(Semaphore::new(http.max_connections.min(Semaphore::MAX_PERMITS)));
     loop {
-        // Whoever comes when all places are taken waits in the system's queue.
-        let place = tokio::select! {
+        // Without a permit, new connections wait in the kernel's backlog.
+        let permit = tokio::select! {
             () = stop.cancelled() => break,
-            place = places.clone().acquire_owned() => place,
+            permit = permits.clone().acquire_owned() => permit,
         };
         let stream = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection can't be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tracing::warn!(%error, "accepting a connection failed; retrying");
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                     continue;
                 }
             },
         };
-        let serving = connection(stream, router.clone(), http.clone(), stop.clone());
+        let serving = serve_connection(stream, router.clone(), http.clone(), stop.clone());
         connections.spawn(async move {
             serving.await;
-            drop(place);
+            drop(permit);
         });
     }
-    // New connections are refused from here on.
+    // Refuses new connections from here on.
     drop(listener);
     connections.close();
     let open = connections.len();
-    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
-        let seconds = DRAIN.as_secs();
-        tracing::warn!(open, seconds, "requests that did not finish in time are cut off");
+    if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait())
+        .await
+        .is_err()
+    {
+        let seconds = DRAIN_TIMEOUT.as_secs();
+        tracing::warn!(
+            open,
+            seconds,
+            "requests did not finish in time; closing their connections"
+        );
     }
 }
 
-/// What an HTTP/2 client begins with (RFC 9113, 3.4).
+/// The bytes with which an HTTP/2 client begins (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Shortest and longest pause between two looks at a beginning that may be either version's.
-const FIRST_LOOK: Duration = Duration::from_millis(5);
-const LAST_LOOK: Duration = Duration::from_millis(500);
+/// Shortest and longest delay between two peeks at an incomplete preface.
+const MIN_PEEK_DELAY: Duration = Duration::from_millis(5);
+const MAX_PEEK_DELAY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
@@ -79,11 +86,12 @@ enum Version {
     Http2,
 }
 
-/// Which version a client speaks, by what it sends first; none when it leaves before that can be told. Nothing is taken
-/// from the stream, and whoever calls sets a time for it: hyper would wait for ever.
-async fn version(stream: &TcpStream) -> Option<Version> {
+/// Detects the HTTP version from the first bytes without consuming them. Returns `None` if the client leaves first.
+///
+/// The caller must set a timeout: a client may send nothing at all.
+async fn detect_version(stream: &TcpStream) -> Option<Version> {
     let mut begin = [0; PREFACE.len()];
-    let mut pause = FIRST_LOOK;
+    let mut delay = MIN_PEEK_DELAY;
     let mut seen = 0;
     loop {
         let count = stream.peek(&mut begin).await.ok()?;
@@ -91,86 +99,89 @@ async fn version(stream: &TcpStream) -> Option<Version> {
             [] => return None,
             all if all == PREFACE => return Some(Version::Http2),
             some if !PREFACE.starts_with(some) => return Some(Version::Http1),
-            // What has been seen is seen again at once: only time tells whether more comes.
-            _ => tokio::time::sleep(pause).await,
+            // `peek` returns the same bytes again at once, so only a delay reveals whether more arrive.
+            _ => tokio::time::sleep(delay).await,
         }
-        pause = if count > seen {
-            FIRST_LOOK
+        delay = if count > seen {
+            MIN_PEEK_DELAY
         } else {
-            (pause * 2).min(LAST_LOOK)
+            (delay * 2).min(MAX_PEEK_DELAY)
         };
         seen = count;
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, http: HttpConfig, stop: CancellationToken) {
-    // Answers are small and complete: waiting for more to send only delays them.
+async fn serve_connection(stream: TcpStream, router: Router, http: HttpConfig, stop: CancellationToken) {
+    // Responses are small and complete: waiting for more data only delays them.
     let _best_effort = stream.set_nodelay(true);
-    // The timeout of the head begins only with its first byte.
-    let patience = http.header_timeout();
+    // hyper's header timeout starts with the first byte of a header; this one starts with the connection.
+    let header_timeout = http.header_timeout();
     let version = tokio::select! {
         () = stop.cancelled() => return,
-        known = tokio::time::timeout(patience, version(&stream)) => match known {
+        detected = tokio::time::timeout(header_timeout, detect_version(&stream)) => match detected {
             Ok(Some(version)) => version,
             Ok(None) | Err(_) => return,
         },
     };
-    let stream = TokioIo::new(Impatient::new(stream, http.write_timeout()));
+    let stream = TokioIo::new(WriteTimeout::new(stream, http.write_timeout()));
     let ended = match version {
         Version::Http1 => {
             let mut builder = http1::Builder::new();
             builder
                 .timer(TokioTimer::new())
-                .header_read_timeout(patience)
+                .header_read_timeout(header_timeout)
                 .max_header_size(http.max_header_bytes)
                 .max_buf_size(http.max_header_bytes);
-            // Without a number of its own hyper needs no memory for it.
-            if http.max_headers != HYPERS_HEADERS {
+            // A custom limit makes hyper allocate for each request.
+            if http.max_headers != DEFAULT_MAX_HEADERS {
                 builder.max_headers(http.max_headers);
             }
             let serving = pin!(builder.serve_connection(stream, TowerToHyperService::new(router)));
-            until(serving, stop.cancelled()).await.map_err(Into::into)
+            serve_until(serving, stop.cancelled()).await.map_err(Into::into)
         }
         Version::Http2 => {
             let mut builder = auto::Builder::new(TokioExecutor::new()).http2_only();
             builder
                 .http2()
                 .timer(TokioTimer::new())
-                .keep_alive_interval(PING_EVERY)
+                .keep_alive_interval(PING_INTERVAL)
                 .max_header_list_size(u32::try_from(http.max_header_bytes).unwrap_or(u32::MAX))
                 .max_concurrent_streams(1_024);
-            let activity = Activity::new();
+            let idle = IdleTimer::new(header_timeout, http.write_timeout());
             let serving =
-                pin!(builder.serve_connection(stream, TowerToHyperService::new(activity.watch(router))));
-            let over = async {
+                pin!(builder.serve_connection(stream, TowerToHyperService::new(idle.layer(router))));
+            let stop_or_idle = async {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = activity.over(patience, http.write_timeout()) => {}
+                    () = idle.expired() => {}
                 }
             };
-            // A client that is told to leave and does not is cut off. When the process is to stop, its own time is longer.
-            let goodbye = async {
-                activity.over(patience, http.write_timeout()).await;
-                tokio::time::sleep(GOODBYE).await;
-                // Unless it has asked something at the last moment.
-                activity.over(patience, http.write_timeout()).await;
+            // Closes a connection whose client ignores GOAWAY. During shutdown `DRAIN_TIMEOUT` applies instead.
+            let closed = async {
+                idle.expired().await;
+                tokio::time::sleep(GOAWAY_TIMEOUT).await;
+                // A request that crossed the GOAWAY frame has restarted the timer.
+                idle.expired().await;
             };
             tokio::select! {
-                ended = until(serving, over) => ended,
-                () = goodbye => return,
+                ended = serve_until(serving, stop_or_idle) => ended,
+                () = closed => return,
             }
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended");
+        tracing::debug!(%error, "a connection failed");
     }
 }
 
-/// Serves a connection to its end, and asks it once to come there, `when` that is due.
-async fn until<C: GracefulConnection>(mut serving: Pin<&mut C>, when: impl Future<Output = ()>) -> C::Output {
+/// Serves a connection until its client closes it. Starts a graceful shutdown when `shutdown` completes.
+async fn serve_until<C: GracefulConnection>(
+    mut serving: Pin<&mut C>,
+    shutdown: impl Future<Output = ()>,
+) -> C::Output {
     tokio::select! {
         ended = serving.as_mut() => return ended,
-        () = when => serving.as_mut().graceful_shutdown(),
+        () = shutdown => serving.as_mut().graceful_shutdown(),
     }
     serving.await
 }

@@ -1,4 +1,4 @@
-//! A connection that is given up when its client leaves an answer unread for too long.
+//! A stream that fails when its client stops reading.
 
 use std::io;
 use std::pin::Pin;
@@ -8,45 +8,46 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Fails a write that makes no progress for `patience`.
+/// Fails a write that makes no progress for `timeout`.
 #[derive(Debug)]
-pub(crate) struct Impatient<S> {
+pub(crate) struct WriteTimeout<S> {
     stream: S,
-    patience: Duration,
-    /// Runs while a write waits.
+    timeout: Duration,
+    /// Runs while a write is pending.
     deadline: Pin<Box<Sleep>>,
-    waits: bool,
+    is_pending: bool,
 }
 
-impl<S> Impatient<S> {
-    /// A stream whose writes may wait for so long.
-    pub(crate) fn new(stream: S, patience: Duration) -> Self {
+impl<S> WriteTimeout<S> {
+    /// Wraps `stream`.
+    pub(crate) fn new(stream: S, timeout: Duration) -> Self {
         Self {
             stream,
-            patience,
-            deadline: Box::pin(sleep(patience)),
-            waits: false,
+            timeout,
+            deadline: Box::pin(sleep(timeout)),
+            is_pending: false,
         }
     }
 
-    fn watched<T>(&mut self, context: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Returns the outcome of a write, or an error if the write has been pending for too long.
+    fn check<T>(&mut self, context: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if poll.is_ready() {
-            self.waits = false;
+            self.is_pending = false;
             return poll;
         }
-        if !self.waits {
-            self.waits = true;
-            self.deadline.as_mut().reset(Instant::now() + self.patience);
+        if !self.is_pending {
+            self.is_pending = true;
+            self.deadline.as_mut().reset(Instant::now() + self.timeout);
         }
         ready!(self.deadline.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "the client does not read its answer",
+            "the client stopped reading its response",
         )))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -56,14 +57,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watched(context, poll)
+        self.check(context, poll)
     }
 
     fn poll_write_vectored(
@@ -72,7 +73,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.watched(context, poll)
+        self.check(context, poll)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -81,12 +82,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let poll = Pin::new(&mut self.stream).poll_flush(context);
-        self.watched(context, poll)
+        self.check(context, poll)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let poll = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.watched(context, poll)
+        self.check(context, poll)
     }
 }
 
@@ -97,9 +98,9 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_may_be_slow_but_not_for_ever() {
+    async fn a_slow_reader_is_served_and_a_stalled_one_times_out() {
         let (mut client, server) = duplex(4);
-        let mut server = Impatient::new(server, Duration::from_secs(60));
+        let mut server = WriteTimeout::new(server, Duration::from_secs(60));
         let reader = tokio::spawn(async move {
             let mut bytes = [0; 4];
             for _ in 0..3 {
@@ -108,7 +109,7 @@ mod tests {
             }
             client
         });
-        // Two and a half minutes in all, and never a minute without progress.
+        // Takes 150 seconds, but never 60 without progress.
         server.write_all(&[7; 16]).await.unwrap();
         let _open = reader.await.unwrap();
         let error = server.write_all(&[7; 16]).await.unwrap_err();
