@@ -1,18 +1,17 @@
-//! `POST /article/summarize` and `POST /article/summarize_batch`: the routes of the local serving
-//! component and of the gateway before MLflow. They answer with the bare summary.
+//! `POST /article/summarize` and `POST /article/summarize_batch`, which return bare summaries.
 //!
-//! The two have bodies of their own: `{"article": {"article": "…"}, "config": {…}}` is the local component's,
-//! `{"article": "…"}` the gateway's. Either is taken, and tells by which channel the request came.
+//! Two services had these routes. The local serving component expects `{"article": {"article": "…"}, "config": {…}}`,
+//! the gateway in front of MLflow `{"article": "…"}`. The body determines the channel.
 
 use axum::extract::State;
 use axum::{Extension, Json};
 use precis_runtime::trace_context::TraceContext;
 use serde::Deserialize;
 
-use super::knobs::{Knobs, params};
-use super::wrapped::{Wrappable, Wrapped};
+use super::legacy_params::{LegacyParams, generation_params};
+use super::nested::{Nested, PlainOrNested};
 use crate::access::Caller;
-use crate::compat::sync::{Call, Item};
+use crate::compat::sync_call::{Item, SyncCall};
 use crate::http::extract::JsonBody;
 use crate::http::problem::ApiError;
 use crate::state::AppState;
@@ -21,18 +20,18 @@ use crate::state::AppState;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct One {
-    article: Wrapped<Article>,
+    article: PlainOrNested<Article>,
     #[serde(default)]
-    config: Option<Knobs>,
+    config: Option<LegacyParams>,
 }
 
 /// Body of `POST /article/summarize_batch`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Many {
-    articles: Wrapped<Articles>,
+    articles: PlainOrNested<Articles>,
     #[serde(default)]
-    config: Option<Knobs>,
+    config: Option<LegacyParams>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,50 +46,54 @@ struct Articles {
     articles: Vec<String>,
 }
 
-impl Wrappable for Article {
+impl Nested for Article {
     type Inner = String;
     const EXPECTED: &'static str = "a text, or an object with the text in its field `article`";
 
-    fn unwrapped(self) -> String {
+    fn into_inner(self) -> String {
         self.article
     }
 }
 
-impl Wrappable for Articles {
+impl Nested for Articles {
     type Inner = Vec<String>;
     const EXPECTED: &'static str = "a list of texts, or an object with the list in its field `articles`";
 
-    fn unwrapped(self) -> Vec<String> {
+    fn into_inner(self) -> Vec<String> {
         self.articles
     }
 }
 
-/// One article in, its summary out.
+/// Summarizes an article.
 pub(crate) async fn summarize(
     State(state): State<AppState>,
     caller: Caller,
     Extension(trace): Extension<TraceContext>,
     JsonBody(body): JsonBody<One>,
 ) -> Result<Json<String>, ApiError> {
-    let Wrapped { inner: text, channel } = body.article;
-    let call = Call::new(state, caller, trace, channel);
-    call.one(Item::from(text), params(body.config)).await.map(Json)
+    let PlainOrNested { inner: text, channel } = body.article;
+    let call = SyncCall::new(state, caller, trace, channel);
+    call.summarize(Item::from(text), generation_params(body.config))
+        .await
+        .map(Json)
 }
 
-/// Articles in, their summaries out, in the same order; all or nothing.
+/// Summarizes several articles, all or none, in order.
 pub(crate) async fn summarize_batch(
     State(state): State<AppState>,
     caller: Caller,
     Extension(trace): Extension<TraceContext>,
     JsonBody(body): JsonBody<Many>,
 ) -> Result<Json<Vec<String>>, ApiError> {
-    let Wrapped {
+    let PlainOrNested {
         inner: texts,
         channel,
     } = body.articles;
     let items = texts.into_iter().map(Item::from).collect();
-    let call = Call::new(state, caller, trace, channel);
-    call.many("articles", items, &params(body.config)).await.map(Json)
+    let call = SyncCall::new(state, caller, trace, channel);
+    call.summarize_all("articles", items, &generation_params(body.config))
+        .await
+        .map(Json)
 }
 
 #[cfg(test)]
@@ -101,7 +104,7 @@ mod tests {
     use crate::http::extract::parse;
 
     #[test]
-    fn both_shapes_are_read_and_tell_the_channel() {
+    fn both_formats_parse_and_determine_the_channel() {
         for (body, channel) in [
             (r#"{"article":"Rain."}"#, Channel::Mlflow),
             (r#"{"article":{"article":"Rain."},"config":null}"#, Channel::Local),
@@ -127,9 +130,9 @@ mod tests {
     }
 
     #[test]
-    fn a_config_is_read_in_either_spelling_and_not_twice() {
+    fn a_config_accepts_one_of_both_spellings() {
         let with = |config: &str| parse::<One>(format!(r#"{{"article":"x","config":{config}}}"#).as_bytes());
-        let beams = |config: &str| params(with(config).unwrap().config);
+        let beams = |config: &str| generation_params(with(config).unwrap().config);
         assert_eq!(beams("{\"num_beans\": 5}").num_beams, Some(5));
         assert_eq!(beams("{\"num_beams\": 6}").num_beams, Some(6));
         let defaults = beams("{}");
@@ -137,15 +140,15 @@ mod tests {
         assert_eq!(defaults.do_sample, Some(true));
         let integer = beams("{\"num_beans\": 8, \"temperature\": 1}");
         assert_eq!(integer.temperature, Some(1.0));
-        for bad in [
+        for invalid in [
             "{\"num_beans\":1,\"num_beams\":1}",
             "{\"beams\":1}",
             "{\"temperature\":\"hot\"}",
             "7",
         ] {
-            assert!(with(bad).is_err(), "{bad}");
+            assert!(with(invalid).is_err(), "{invalid}");
         }
-        let none = params(None);
+        let none = generation_params(None);
         assert_eq!((none.num_beams, none.do_sample), (None, None));
         assert_eq!(
             (none.min_new_tokens, none.max_new_tokens, none.first_sentence),
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_shape_is_refused_with_both() {
+    fn an_error_names_both_formats() {
         for (body, part) in [
             (
                 r#"{"article":7}"#,

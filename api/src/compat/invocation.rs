@@ -1,6 +1,7 @@
-//! `POST /invocations`: MLflow's scoring server and a SageMaker container have the same path. What the body is
-//! tells them apart: an object with `articles` is for the container and is answered with a list of summaries;
-//! everything else is MLflow's, answers and errors included.
+//! `POST /invocations`, a path that MLflow's scoring server and SageMaker containers share.
+//!
+//! The body tells them apart. An object with `articles` is for the container, which returns a list of summaries. All
+//! other bodies are MLflow's, with its responses and errors.
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -12,49 +13,49 @@ use precis_schemas::{Channel, GenerationParams};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::knobs::{Knobs, params};
+use super::legacy_params::{LegacyParams, generation_params};
 use super::mlflow::error::MlflowError;
-use super::mlflow::{Predictions, frame};
+use super::mlflow::{Predictions, table};
 use crate::access::Caller;
-use crate::compat::sync::{Call, Item};
+use crate::compat::sync_call::{Item, SyncCall};
 use crate::http::extract::{self, read_body};
 use crate::http::media_type::MediaType;
 use crate::http::problem::ApiError;
 use crate::state::AppState;
 
-/// Name of the texts in messages.
+/// Name of the list of texts, for error messages.
 pub(crate) const FIELD: &str = "articles";
 
-/// What a body asks for.
+/// A parsed body.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Asked {
+pub(crate) struct Invocation {
     /// The texts.
     pub(crate) items: Vec<Item>,
-    /// How to generate.
+    /// The generation parameters.
     pub(crate) params: GenerationParams,
-    /// How the answer looks.
-    pub(crate) form: Form,
+    /// The format of the request, and thus of its response.
+    pub(crate) format: BodyFormat,
 }
 
-/// The two forms of a request and its answer.
+/// The format of a request and its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// `{"articles": […]}`, answered with a list of texts.
-    Articles,
-    /// A table, answered with `{"predictions": […]}`.
+pub(crate) enum BodyFormat {
+    /// The container's: a list of texts for `{"articles": […]}`.
+    List,
+    /// MLflow's: `{"predictions": […]}` for a table.
     Table,
 }
 
-/// Why there is no answer, in the words of the form that was asked for.
+/// An error in the format of the request.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// As a problem.
-    Articles(ApiError),
-    /// As MLflow says it.
-    Table(MlflowError),
+pub(crate) enum InvocationError {
+    /// A problem, for the container's format.
+    Problem(ApiError),
+    /// An error of MLflow's server.
+    Mlflow(MlflowError),
 }
 
-/// Body of the container's form.
+/// A body in the container's format.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Articles {
@@ -71,51 +72,53 @@ pub(crate) async fn invoke(
     caller: Caller,
     Extension(trace): Extension<TraceContext>,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, InvocationError> {
     let headers = request.headers().clone();
-    check_media_type(&headers).map_err(Refused::Table)?;
+    check_media_type(&headers).map_err(InvocationError::Mlflow)?;
     let body = read_body(
         request,
         state.limits().max_body_bytes,
         state.http().body_timeout(),
     )
     .await
-    .map_err(|error| Refused::Table(error.into()))?;
-    let asked = read(&headers, &body)?;
-    let channel = match asked.form {
-        Form::Articles => Channel::Sagemaker,
-        Form::Table => Channel::Mlflow,
+    .map_err(|error| InvocationError::Mlflow(error.into()))?;
+    let invocation = parse(&headers, &body)?;
+    let channel = match invocation.format {
+        BodyFormat::List => Channel::Sagemaker,
+        BodyFormat::Table => Channel::Mlflow,
     };
-    let call = Call::new(state, caller, trace, channel);
-    let summaries = call.many(FIELD, asked.items, &asked.params).await;
+    let call = SyncCall::new(state, caller, trace, channel);
+    let summaries = call
+        .summarize_all(FIELD, invocation.items, &invocation.params)
+        .await;
     summaries
-        .map(|summaries| asked.form.answer(summaries))
-        .map_err(|error| asked.form.refused(error))
+        .map(|summaries| invocation.format.response(summaries))
+        .map_err(|error| invocation.format.error(error))
 }
 
-impl Form {
-    /// The summaries in this form.
-    pub(crate) fn answer(self, summaries: Vec<String>) -> Response {
+impl BodyFormat {
+    /// Returns the response with these summaries.
+    pub(crate) fn response(self, summaries: Vec<String>) -> Response {
         match self {
-            Self::Articles => Json(summaries).into_response(),
-            Self::Table => Json(Predictions::of(summaries)).into_response(),
+            Self::List => Json(summaries).into_response(),
+            Self::Table => Json(Predictions::new(summaries)).into_response(),
         }
     }
 
-    /// A refusal in the words of this form.
-    pub(crate) fn refused(self, error: ApiError) -> Refused {
+    /// Returns an error in this format.
+    fn error(self, error: ApiError) -> InvocationError {
         match self {
-            Self::Articles => Refused::Articles(error),
-            Self::Table => Refused::Table(error.into()),
+            Self::List => InvocationError::Problem(error),
+            Self::Table => InvocationError::Mlflow(error.into()),
         }
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for InvocationError {
     fn into_response(self) -> Response {
         match self {
-            Self::Articles(error) => error.into_response(),
-            Self::Table(refusal) => refusal.into_response(),
+            Self::Problem(error) => error.into_response(),
+            Self::Mlflow(error) => error.into_response(),
         }
     }
 }
@@ -124,7 +127,7 @@ fn essence(headers: &HeaderMap) -> String {
     MediaType::of(headers).map(MediaType::essence).unwrap_or_default()
 }
 
-/// JSON or CSV, with no other parameter than `charset=utf-8`.
+/// Accepts JSON and CSV, with no parameter but `charset=utf-8`.
 fn check_media_type(headers: &HeaderMap) -> Result<(), MlflowError> {
     let essence = essence(headers);
     if !matches!(essence.as_str(), "application/json" | "text/csv") {
@@ -145,30 +148,33 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), MlflowError> {
     Ok(())
 }
 
-/// Reads a body: CSV if its content type says so, else JSON in either form.
-pub(crate) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Asked, Refused> {
+/// Parses a body: CSV if the content type says so, else JSON in either format.
+///
+/// # Errors
+/// If the body is invalid. The error has the body's format.
+pub(crate) fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Invocation, InvocationError> {
     if essence(headers) == "text/csv" {
-        return of_table(frame::of_csv(body));
+        return from_table(table::from_csv(body));
     }
-    let value = frame::json(body).map_err(Refused::Table)?;
+    let value = table::parse_json(body).map_err(InvocationError::Mlflow)?;
     match &value {
-        Value::Object(object) if object.contains_key("articles") && !frame::is_one(object) => {}
-        _ => return of_table(frame::of_json(value)),
+        Value::Object(object) if object.contains_key("articles") && !table::is_table(object) => {}
+        _ => return from_table(table::from_json(value)),
     }
-    // Read once more from the text, for messages that say where.
-    let whole: Articles = extract::parse(body).map_err(Refused::Articles)?;
-    Ok(Asked {
-        items: whole.articles.into_iter().map(Item::from).collect(),
-        params: params(Knobs::among(whole.beams, whole.temperature)),
-        form: Form::Articles,
+    // Parses the text again: these errors have a position.
+    let body: Articles = extract::parse(body).map_err(InvocationError::Problem)?;
+    Ok(Invocation {
+        items: body.articles.into_iter().map(Item::from).collect(),
+        params: generation_params(LegacyParams::from_fields(body.beams, body.temperature)),
+        format: BodyFormat::List,
     })
 }
 
-fn of_table(table: Result<frame::Table, MlflowError>) -> Result<Asked, Refused> {
-    let table = table.map_err(Refused::Table)?;
-    Ok(Asked {
+fn from_table(table: Result<table::Table, MlflowError>) -> Result<Invocation, InvocationError> {
+    let table = table.map_err(InvocationError::Mlflow)?;
+    Ok(Invocation {
         items: table.articles.into_iter().map(Item::from).collect(),
         params: table.params,
-        form: Form::Table,
+        format: BodyFormat::Table,
     })
 }

@@ -1,5 +1,4 @@
-//! `POST /online-predict`, `/batch-predict` and `/score`: the routes of the Lambda function behind an API
-//! Gateway, here and, in a Lambda function, through the same router.
+//! `POST /online-predict`, `/batch-predict` and `/score`: the routes of the Lambda function behind an API Gateway.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -10,10 +9,10 @@ use precis_schemas::Channel;
 use precis_scoring::RougeFmeasures;
 use serde::Deserialize;
 
-use super::knobs::{Knobs, params};
+use super::legacy_params::{LegacyParams, generation_params};
 use super::score::{self, Pairs};
 use crate::access::Caller;
-use crate::compat::sync::{Call, Item};
+use crate::compat::sync_call::{Item, SyncCall};
 use crate::http::extract::JsonBody;
 use crate::http::problem::ApiError;
 use crate::state::AppState;
@@ -52,12 +51,12 @@ pub(crate) struct Scored {
     temperature: Option<f64>,
 }
 
-fn call(state: AppState, caller: Caller, trace: TraceContext) -> Call {
-    Call::new(state, caller, trace, Channel::Lambda)
+fn call(state: AppState, caller: Caller, trace: TraceContext) -> SyncCall {
+    SyncCall::new(state, caller, trace, Channel::Lambda)
 }
 
-/// One article in, its summary out. An API Gateway hands a handler's string on without quotes, and clients
-/// read the body as it is: so it is plain text here, unless the client asks for JSON by name.
+/// Summarizes an article. The response is plain text unless `Accept` names JSON: an API Gateway passes a handler's
+/// string on without quotes, and clients expect that.
 pub(crate) async fn online(
     State(state): State<AppState>,
     caller: Caller,
@@ -65,33 +64,33 @@ pub(crate) async fn online(
     headers: HeaderMap,
     JsonBody(body): JsonBody<One>,
 ) -> Result<Response, ApiError> {
-    let knobs = Knobs::among(body.beams, body.temperature);
+    let params = generation_params(LegacyParams::from_fields(body.beams, body.temperature));
     let summary = call(state, caller, trace)
-        .one(Item::from(body.article), params(knobs))
+        .summarize(Item::from(body.article), params)
         .await?;
-    Ok(if asks_for_json(&headers) {
+    Ok(if names_json(&headers) {
         Json(summary).into_response()
     } else {
         summary.into_response()
     })
 }
 
-/// Articles in, their summaries out, in the same order.
+/// Summarizes several articles, in order.
 pub(crate) async fn batch(
     State(state): State<AppState>,
     caller: Caller,
     Extension(trace): Extension<TraceContext>,
     JsonBody(body): JsonBody<Many>,
 ) -> Result<Json<Vec<String>>, ApiError> {
-    let knobs = Knobs::among(body.beams, body.temperature);
+    let params = generation_params(LegacyParams::from_fields(body.beams, body.temperature));
     let items = body.articles.into_iter().map(Item::from).collect();
     call(state, caller, trace)
-        .many("articles", items, &params(knobs))
+        .summarize_all("articles", items, &params)
         .await
         .map(Json)
 }
 
-/// Mean ROUGE of the model's summaries.
+/// Returns the mean ROUGE scores of the model's summaries.
 pub(crate) async fn score(
     State(state): State<AppState>,
     caller: Caller,
@@ -102,16 +101,12 @@ pub(crate) async fn score(
         articles: body.articles,
         targets: body.targets,
     };
-    score::of_pairs(
-        &call(state, caller, trace),
-        pairs,
-        Knobs::among(body.beams, body.temperature),
-    )
-    .await
+    let params = LegacyParams::from_fields(body.beams, body.temperature);
+    score::score_pairs(&call(state, caller, trace), pairs, params).await
 }
 
-/// Whether `accept` names JSON itself, and not only by a wildcard.
-fn asks_for_json(headers: &HeaderMap) -> bool {
+/// Whether `Accept` names JSON explicitly. A wildcard does not count.
+fn names_json(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)
         .iter()

@@ -1,7 +1,7 @@
-//! `POST /model/score`: how well the model's summaries of some articles agree with given ones.
+//! `POST /model/score`: scores the model's summaries of articles against references.
 //!
-//! Every article is a job like any other, with its target as the reference, so that the monitor has the pair
-//! too. The figures are computed here from the summaries: they are pure functions of the texts.
+//! Every article becomes a job with its target as the reference, so the monitor records the pair too. The gateway
+//! computes the returned scores itself from the summaries.
 
 use axum::extract::State;
 use axum::{Extension, Json};
@@ -11,9 +11,9 @@ use precis_schemas::error_code::ErrorCode;
 use precis_scoring::{Rouge, RougeFmeasures, mean};
 use serde::Deserialize;
 
-use super::knobs::{Knobs, params};
+use super::legacy_params::{LegacyParams, generation_params};
 use crate::access::Caller;
-use crate::compat::sync::{Call, Item};
+use crate::compat::sync_call::{Item, SyncCall};
 use crate::http::extract::JsonBody;
 use crate::http::problem::ApiError;
 use crate::state::AppState;
@@ -29,20 +29,20 @@ pub(crate) struct Body {
     #[serde(default)]
     pairs: Option<Pairs>,
     #[serde(default)]
-    config: Option<Knobs>,
+    config: Option<LegacyParams>,
 }
 
-/// Articles, and what their summaries ought to be.
+/// Articles with the references of their summaries.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Pairs {
     /// The articles.
     pub(crate) articles: Vec<String>,
-    /// As many summaries by humans.
+    /// The references, one for each article.
     pub(crate) targets: Vec<String>,
 }
 
-/// Scores the model on pairs.
+/// Returns the mean scores of pairs.
 pub(crate) async fn score(
     State(state): State<AppState>,
     caller: Caller,
@@ -51,7 +51,7 @@ pub(crate) async fn score(
 ) -> Result<Json<RougeFmeasures>, ApiError> {
     let config = body.config;
     let (pairs, channel) = pairs_of(body)?;
-    of_pairs(&Call::new(state, caller, trace, channel), pairs, config).await
+    score_pairs(&SyncCall::new(state, caller, trace, channel), pairs, config).await
 }
 
 fn pairs_of(body: Body) -> Result<(Pairs, Channel), ApiError> {
@@ -60,36 +60,37 @@ fn pairs_of(body: Body) -> Result<(Pairs, Channel), ApiError> {
         (None, None, Some(pairs)) => Ok((pairs, Channel::Local)),
         _ => Err(ApiError::new(
             ErrorCode::InvalidRequest,
-            "send the lists `articles` and `targets`, either beside each other or both inside of `pairs`",
+            "send the lists `articles` and `targets`, either both at the top level or both in `pairs`",
         )),
     }
 }
 
-/// Mean F-measures of the model's summaries of `pairs`, without stemming.
+/// Returns the mean F-measures of the model's summaries of `pairs`, without stemming.
 ///
 /// # Errors
-/// When the lists are empty or differ in length, or when a summary can't be had.
-pub(crate) async fn of_pairs(
-    call: &Call,
+/// If the lists are empty or differ in length, or a summary fails.
+pub(crate) async fn score_pairs(
+    call: &SyncCall,
     pairs: Pairs,
-    knobs: Option<Knobs>,
+    params: Option<LegacyParams>,
 ) -> Result<Json<RougeFmeasures>, ApiError> {
     let Pairs { articles, targets } = pairs;
-    let refused = |message: String| Err(ApiError::new(ErrorCode::InvalidParameter, message));
+    let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidParameter, message));
     if articles.len() != targets.len() {
         let (articles, targets) = (articles.len(), targets.len());
-        return refused(format!(
-            "there are {articles} articles and {targets} targets; each article needs one"
+        return invalid(format!(
+            "there are {articles} articles and {targets} targets; each article needs one target"
         ));
     }
     if articles.is_empty() {
-        return refused("there are no pairs to score".to_owned());
+        return invalid("there are no pairs to score".to_owned());
     }
     let items = articles.into_iter().zip(&targets).map(|(text, target)| Item {
         text,
         reference: Some(target.clone()),
     });
-    let summaries = call.many("articles", items.collect(), &params(knobs)).await?;
+    let params = generation_params(params);
+    let summaries = call.summarize_all("articles", items.collect(), &params).await?;
     let scored = tokio::task::spawn_blocking(move || {
         let rouge = Rouge::default();
         let scores: Result<Vec<_>, _> = targets
@@ -103,8 +104,8 @@ pub(crate) async fn of_pairs(
     .map_err(|error| ApiError::internal(&format!("scoring failed: {error}")))?;
     match scored {
         Ok(Some(mean)) => Ok(Json(mean.fmeasures())),
-        Ok(None) => Err(ApiError::internal("pairs without a mean")),
-        Err(too_long) => refused(format!("targets: {too_long}")),
+        Ok(None) => Err(ApiError::internal("the pairs have no mean")),
+        Err(too_long) => invalid(format!("targets: {too_long}")),
     }
 }
 
@@ -114,7 +115,7 @@ mod tests {
     use crate::http::extract::parse;
 
     #[test]
-    fn pairs_come_plain_or_wrapped_and_not_in_between() {
+    fn pairs_are_plain_or_nested() {
         let read = |body: &str| parse::<Body>(body.as_bytes()).and_then(pairs_of);
         let pairs = || Pairs {
             articles: vec!["a".into()],
@@ -128,14 +129,14 @@ mod tests {
             read(r#"{"pairs":{"articles":["a"],"targets":["b"]},"config":{"num_beans":8}}"#),
             Ok((pairs(), Channel::Local))
         );
-        for bad in [
+        for invalid in [
             r#"{}"#,
             r#"{"articles":["a"]}"#,
             r#"{"articles":["a"],"pairs":{"articles":["a"],"targets":["b"]}}"#,
             r#"{"pairs":{"articles":["a"]}}"#,
             r#"{"pairs":[["a","b"]]}"#,
         ] {
-            assert!(read(bad).is_err(), "{bad}");
+            assert!(read(invalid).is_err(), "{invalid}");
         }
     }
 }

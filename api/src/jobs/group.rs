@@ -68,6 +68,8 @@ struct PendingJob {
     waiter: Waiter,
     /// The result of an earlier job with the same id.
     result: Option<JobResult>,
+    /// The sequence of an earlier job with the same id that was cancelled.
+    replaces: Option<u64>,
 }
 
 /// Why the queue refused a group.
@@ -95,11 +97,13 @@ impl JobGroup {
             waiter: state.waiters().register(&submission.job.id),
             submission,
             result: None,
+            replaces: None,
         });
         Self { jobs: jobs.collect() }
     }
 
-    /// Looks up results under the ids of the group. [`submit`](Self::submit) doesn't publish a job that has one.
+    /// Looks up results under the ids of the group. [`submit`](Self::submit) doesn't publish a job that has one, unless
+    /// it was cancelled: the new job then replaces it.
     ///
     /// # Errors
     /// If the queue can't be reached.
@@ -107,7 +111,13 @@ impl JobGroup {
         let ids = self.jobs.iter().map(|job| &job.submission.job.id);
         let results = join_all(ids.map(|id| state.queue().result(id, ReadConsistency::Any))).await;
         for (index, (job, result)) in self.jobs.iter_mut().zip(results).enumerate() {
-            job.result = result.map_err(|refusal| GroupRefusal { index, refusal })?;
+            let result = result.map_err(|refusal| GroupRefusal { index, refusal })?;
+            match result {
+                Some(result) if result.outcome == Outcome::Cancelled => {
+                    job.replaces = Some(result.job_sequence)
+                }
+                result => job.result = result,
+            }
         }
         Ok(())
     }
@@ -153,7 +163,12 @@ impl JobGroup {
         let publish = async |job: &PendingJob| match &job.result {
             Some(result) => Ok(view::handle_of(result)),
             None => {
-                let message_id = message_id(&job.submission.job.id);
+                let id = &job.submission.job.id;
+                let message_id = match job.replaces {
+                    // The stream would drop the id of the cancelled job's message as a duplicate.
+                    Some(sequence) => format!("{id}.{sequence}"),
+                    None => message_id(id),
+                };
                 submit::publish_as(state, &job.submission, &message_id).await
             }
         };
@@ -318,7 +333,7 @@ mod tests {
             ..JobRequest::of_text(Channel::Api, (*text).to_owned(), GenerationParams::default())
         });
         let trace = TraceContext::begin();
-        let submissions = prepare(state, &Caller::anybody(), "texts", requests, &trace).await;
+        let submissions = prepare(state, &Caller::unrestricted(), "texts", requests, &trace).await;
         JobGroup::new(state, submissions.unwrap())
     }
 

@@ -66,6 +66,12 @@ impl FakeQueue {
         let id = result.id.clone();
         let body = {
             let mut results = self.results.lock().unwrap();
+            let sequence = result.job_sequence;
+            results.entry(id.clone()).and_modify(|earlier| {
+                if earlier.gives_way_to(sequence) {
+                    *earlier = result.clone();
+                }
+            });
             serde_json::to_vec(results.entry(id.clone()).or_insert(result)).unwrap()
         };
         if let Some(waiters) = self.waiters.get() {

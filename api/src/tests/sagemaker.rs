@@ -1,4 +1,4 @@
-//! The routes of SageMaker's runtime.
+//! Tests of the SageMaker routes.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn endpoint(path: &str, body: &Value) -> Request<Body> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_answers_as_sagemaker_does() {
+async fn endpoints_answer_like_sagemaker() {
     let api = with_worker();
     let body = json!({"articles": ["rain"]});
     let plain = api.call(endpoint("summarizer/invocations", &body)).await;
@@ -69,7 +69,7 @@ async fn an_endpoint_answers_as_sagemaker_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_sent_again_waits_for_the_same_job() {
+async fn a_repeated_call_waits_for_the_same_job() {
     let api = api();
     let call = || {
         let mut request = endpoint("summarizer/invocations", &json!({"articles": ["rain"]}));
@@ -106,7 +106,7 @@ async fn a_call_that_is_sent_again_waits_for_the_same_job() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_is_the_answer_in_parts_and_says_when_it_breaks() {
+async fn a_stream_sends_the_response_in_parts_and_reports_a_failure() {
     let api = with_worker();
     for (texts, whole, exception) in [
         (json!(["a", "say \"b\""]), "[\"A\",\"SAY \\\"B\\\"\"]", None),
@@ -137,7 +137,34 @@ async fn a_stream_is_the_answer_in_parts_and_says_when_it_breaks() {
         }
         assert_eq!((body.as_str(), failure.as_deref()), (whole, exception));
     }
-    // What can be refused before the first part is refused as a whole.
+    // An error before the first part is a plain error response.
     let refused = endpoint("x/invocations-response-stream", &json!({"articles": [" "]}));
     assert_eq!(api.raw(refused).await.status, 424);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_can_be_repeated_after_the_queue_refused_it() {
+    let api = api();
+    let call = |path: &str| {
+        let mut request = endpoint(path, &json!({"articles": ["a", "full"]}));
+        let id = "93bdea0f-c029-46f4-8b30-142fcba4cb15".parse().unwrap();
+        request.headers_mut().insert("amz-sdk-invocation-id", id);
+        request
+    };
+    *api.queue.refuses_text.lock().unwrap() = Some((ErrorCode::QueueFull, "full".to_owned()));
+    for path in ["summarizer/invocations", "summarizer/invocations-response-stream"] {
+        let began = Instant::now();
+        let refused = api.raw(call(path)).await;
+        assert_eq!(
+            (refused.status, refused.header("x-amzn-errortype")),
+            (503, "ServiceUnavailable"),
+            "{path}"
+        );
+        assert!(began.elapsed().is_zero(), "{path} waited for the accepted job");
+    }
+    assert_eq!(*api.queue.done.lock().unwrap(), [1, 2], "`a` was cancelled twice");
+    *api.queue.refuses_text.lock().unwrap() = None;
+    api.queue.has_worker.store(true, Ordering::Relaxed);
+    let repeated = api.call(call("summarizer/invocations")).await;
+    assert_eq!(repeated.body, json!(["A", "FULL"]));
 }

@@ -17,33 +17,33 @@ const PROTOCOL_CHANGED: &str = "IMPORTANT: The MLflow Model scoring protocol has
     the new request format. For more information about the updated MLflow Model scoring protocol in MLflow 2.0, see \
     https://mlflow.org/docs/latest/models.html#deploy-mlflow-models.";
 
-/// Fields of a request of which there must be exactly one, as MLflow lists them.
+/// The fields of which a body has exactly one, as MLflow lists them.
 const FORMATS: &str = "{'dataframe_split', 'instances', 'dataframe_records', 'inputs'}";
 
-/// Why a request is not answered with predictions.
+/// An error of MLflow's scoring server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MlflowError {
-    /// 400, 5xx: a JSON object.
+    /// 400 and 5xx: a JSON object.
     Json(Box<Body>),
-    /// 415: a plain text.
+    /// 415: plain text.
     MediaType(String),
 }
 
 /// The JSON object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Body {
-    /// MLflow's name of the kind of error.
+    /// MLflow's error code.
     error_code: &'static str,
-    /// What is wrong.
+    /// The message.
     pub(crate) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     sqlstate: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error_class: Option<&'static str>,
-    /// The code of this product, where the error is one of it.
+    /// Precis' error code, if the error has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<ErrorCode>,
-    /// The job that goes on, or that failed.
+    /// The job that continues or that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     job_id: Option<String>,
     /// All jobs of the request.
@@ -54,12 +54,12 @@ pub(crate) struct Body {
 }
 
 impl MlflowError {
-    /// The input can't be read.
+    /// The input is invalid.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::invalid("BAD_REQUEST", message.into(), "KAM00", "INVALID_PARAMETER_VALUE")
     }
 
-    /// The input doesn't fit the model's schema. `extra` are the columns that are there, as Python lists them.
+    /// The column `article` is missing. `extra` lists the columns that exist, as Python writes a list.
     pub(crate) fn missing_column(extra: &str) -> Self {
         let note = match extra {
             "[]" => String::new(),
@@ -77,7 +77,7 @@ impl MlflowError {
         )
     }
 
-    /// A value that the model can't read; `cause` says which.
+    /// The model can't process a value. `cause` says which.
     pub(crate) fn model_failed(cause: &str) -> Self {
         Self::bad_request(format!(
             "Encountered an unexpected error while evaluating the model. Verify that the serialized input Dataframe is \
@@ -85,7 +85,7 @@ impl MlflowError {
         ))
     }
 
-    /// Not exactly one of the four fields; `received` are those that are there, as Python lists them.
+    /// The body does not have exactly one of the four fields. `received` lists those it has, as Python writes a list.
     pub(crate) fn formats(received: &str) -> Self {
         Self::bad_request(format!(
             "The input must be a JSON dictionary with exactly one of the input fields {FORMATS}. Received dictionary with \
@@ -93,7 +93,7 @@ impl MlflowError {
         ))
     }
 
-    /// JSON, but no object; `kind` says what instead.
+    /// The body is JSON but no object. `kind` is its Python type.
     pub(crate) fn no_dictionary(kind: &str) -> Self {
         Self::bad_request(format!(
             "Invalid input. The input must be a JSON dictionary with exactly one of the input fields {FORMATS}. Received \
@@ -101,7 +101,7 @@ impl MlflowError {
         ))
     }
 
-    /// A content type that is not read here.
+    /// The content type is not supported.
     pub(crate) fn media_type(given: &str) -> Self {
         Self::MediaType(format!(
             "This predictor only supports the following content types: Types: ['text/csv', 'application/json']. Got \
@@ -109,7 +109,7 @@ impl MlflowError {
         ))
     }
 
-    /// A parameter of a content type that is not read here.
+    /// A parameter of the content type is not supported.
     pub(crate) fn media_type_parameter(name: &str) -> Self {
         Self::MediaType(format!(
             "Unrecognized content type parameters: {name}. {PROTOCOL_CHANGED}"
@@ -134,7 +134,7 @@ impl MlflowError {
         }))
     }
 
-    /// The status of the answer.
+    /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Json(body) => body.status,
@@ -143,7 +143,7 @@ impl MlflowError {
     }
 }
 
-/// A refusal of this product in MLflow's shape. A job that the model failed on is a 400 there.
+/// Converts an error of Precis. MLflow reports a job on which the model failed as 400.
 impl From<ApiError> for MlflowError {
     fn from(error: ApiError) -> Self {
         let problem = error.into_problem();

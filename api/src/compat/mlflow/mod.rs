@@ -1,9 +1,9 @@
-//! The interface of MLflow's scoring server: `/invocations`, `/ping`, `/health`, `/version`, and its errors.
+//! The API of MLflow's scoring server: `/invocations`, `/ping`, `/health`, `/version`, and its errors.
 //!
 //! The model has one input column, `article`, and one output column, `summarization`.
 
 pub(crate) mod error;
-pub(crate) mod frame;
+pub(crate) mod table;
 
 use axum::Extension;
 use axum::extract::State;
@@ -15,10 +15,10 @@ use serde::Serialize;
 use crate::http::problem::Rendered;
 use crate::state::AppState;
 
-/// The version of MLflow whose scoring server these routes behave like.
+/// The MLflow version that these routes imitate.
 const MLFLOW_VERSION: &str = "3.17.2";
 
-/// Answer of `POST /invocations`.
+/// The response of `POST /invocations`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Predictions {
     predictions: Vec<Prediction>,
@@ -30,8 +30,8 @@ struct Prediction {
 }
 
 impl Predictions {
-    /// The summaries as rows of the output column.
-    pub(crate) fn of(summaries: Vec<String>) -> Self {
+    /// Converts summaries to rows of the output column.
+    pub(crate) fn new(summaries: Vec<String>) -> Self {
         let row = |summarization| Prediction { summarization };
         Self {
             predictions: summaries.into_iter().map(row).collect(),
@@ -39,8 +39,8 @@ impl Predictions {
     }
 }
 
-/// `GET /ping` and `GET /health`: 200 when the default model can be asked, 404 when nobody serves it, 503 when
-/// the queue is away. A SageMaker container is asked the same.
+/// `GET /ping` and `GET /health`: 200 if a worker serves the default model, 404 if none does, 503 if the queue is
+/// unavailable. SageMaker pings containers the same way.
 pub(crate) async fn ping(
     State(state): State<AppState>,
     Extension(readiness): Extension<Readiness>,
@@ -52,10 +52,10 @@ pub(crate) async fn ping(
     } else {
         StatusCode::NOT_FOUND
     };
-    bare(status, "\n")
+    plain(status, "\n")
 }
 
-/// Whether the default model is served, as far as can be told without waiting.
+/// Whether a worker serves the default model: a live one, or one with a consumer in the queue.
 async fn serves_default_model(state: &AppState) -> bool {
     let name = &state.api().default_model;
     if state.workers().resolve(name).is_some() {
@@ -67,20 +67,20 @@ async fn serves_default_model(state: &AppState) -> bool {
     }
 }
 
-/// `GET /version`: the bare text, under MLflow's content type.
+/// `GET /version`: plain text with a JSON content type, as MLflow sends it.
 pub(crate) async fn version() -> Response {
-    bare(StatusCode::OK, MLFLOW_VERSION)
+    plain(StatusCode::OK, MLFLOW_VERSION)
 }
 
-/// Any other method on these paths, as MLflow's server says it.
+/// The response to a wrong method, as MLflow's server writes it.
 pub(crate) async fn method_not_allowed() -> Response {
-    bare(
+    plain(
         StatusCode::METHOD_NOT_ALLOWED,
         r#"{"detail":"Method Not Allowed"}"#,
     )
 }
 
-fn bare(status: StatusCode, body: &'static str) -> Response {
+fn plain(status: StatusCode, body: &'static str) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/json")];
     (status, content_type, Extension(Rendered), body).into_response()
 }

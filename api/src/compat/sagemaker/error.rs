@@ -1,4 +1,4 @@
-//! Errors as the SageMaker runtime writes them: the kind in a header, by which clients find their exception.
+//! Errors of the SageMaker runtime. A header names the exception that clients raise.
 
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use precis_schemas::ErrorCode;
 use serde_json::{Value, json};
 
-use crate::compat::invocation::Refused;
+use crate::compat::invocation::InvocationError;
 use crate::compat::mlflow::error::MlflowError;
 use crate::http::problem::{ApiError, ErrorFormat, Rendered, retry_after};
 
@@ -18,7 +18,7 @@ pub(crate) const ERROR_FORMAT: ErrorFormat = ErrorFormat {
     render: |error| SageMakerError::from(error).into_response(),
 };
 
-/// Why an endpoint does not answer.
+/// An error of an endpoint.
 #[derive(Debug)]
 pub(crate) struct SageMakerError {
     status: StatusCode,
@@ -28,13 +28,13 @@ pub(crate) struct SageMakerError {
 }
 
 impl SageMakerError {
-    /// The endpoint is none of the configured ones.
+    /// The endpoint is not configured.
     pub(crate) fn no_such_endpoint(name: &str) -> Self {
         let name: String = name.chars().take(80).collect();
-        Self::of(400, "ValidationError", &format!("Endpoint {name} not found"))
+        Self::new(400, "ValidationError", &format!("Endpoint {name} not found"))
     }
 
-    fn of(status: u16, kind: &'static str, message: &str) -> Self {
+    fn new(status: u16, kind: &'static str, message: &str) -> Self {
         Self {
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             kind,
@@ -43,8 +43,8 @@ impl SageMakerError {
         }
     }
 
-    /// What the model's container answered instead of a summary.
-    fn of_container(status: u16, http_status: u16, message: &str, original: &str) -> Self {
+    /// An error response of the model's container.
+    fn from_container(status: u16, http_status: u16, message: &str, original: &str) -> Self {
         let (side, code) = match status {
             400..500 => ("client", "CLIENT_ERROR_FROM_MODEL"),
             _ => ("server", "INTERNAL_FAILURE_FROM_MODEL"),
@@ -57,7 +57,7 @@ impl SageMakerError {
                 "OriginalMessage": original,
                 "OriginalStatusCode": status,
             }),
-            ..Self::of(http_status, "ModelError", "")
+            ..Self::new(http_status, "ModelError", "")
         }
     }
 }
@@ -69,32 +69,32 @@ impl From<ApiError> for SageMakerError {
         let original = serde_json::to_string(&problem).unwrap_or_default();
         let message = problem.detail.as_str();
         let error = match (problem.code, problem.code.http_status()) {
-            (ErrorCode::UnknownModel, _) => Self::of(429, "ModelNotReadyException", message),
+            (ErrorCode::UnknownModel, _) => Self::new(429, "ModelNotReadyException", message),
             (ErrorCode::BodyTooLarge | ErrorCode::RequestTimeout | ErrorCode::UriTooLong, _) => {
-                Self::of(400, "ValidationError", message)
+                Self::new(400, "ValidationError", message)
             }
-            (_, 401 | 403) => Self::of(403, "AccessDeniedException", message),
-            (_, 429) => Self::of(429, "ThrottlingException", message),
-            (_, 503) => Self::of(503, "ServiceUnavailable", message),
-            (ErrorCode::Internal, _) => Self::of(500, "InternalFailure", message),
-            // A client may send the call again: it then waits for the same jobs.
-            (_, status @ 504) => Self::of_container(status, 504, message, &original),
-            (_, status) => Self::of_container(status, 424, message, &original),
+            (_, 401 | 403) => Self::new(403, "AccessDeniedException", message),
+            (_, 429) => Self::new(429, "ThrottlingException", message),
+            (_, 503) => Self::new(503, "ServiceUnavailable", message),
+            (ErrorCode::Internal, _) => Self::new(500, "InternalFailure", message),
+            // A client that repeats the call waits for the same jobs.
+            (_, status @ 504) => Self::from_container(status, 504, message, &original),
+            (_, status) => Self::from_container(status, 424, message, &original),
         };
         Self { retry_after, ..error }
     }
 }
 
-impl From<Refused> for SageMakerError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Articles(error) => error.into(),
-            Refused::Table(MlflowError::MediaType(message)) => {
-                Self::of_container(415, 424, &message, &message)
+impl From<InvocationError> for SageMakerError {
+    fn from(error: InvocationError) -> Self {
+        match error {
+            InvocationError::Problem(error) => error.into(),
+            InvocationError::Mlflow(MlflowError::MediaType(message)) => {
+                Self::from_container(415, 424, &message, &message)
             }
-            Refused::Table(MlflowError::Json(body)) => {
+            InvocationError::Mlflow(MlflowError::Json(body)) => {
                 let original = serde_json::to_string(&body).unwrap_or_default();
-                Self::of_container(400, 424, &body.message, &original)
+                Self::from_container(400, 424, &body.message, &original)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The frames of a streamed answer, in the encoding that AWS' services share.
+//! Frames of a streamed response, in the event stream encoding of AWS.
 
 use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
@@ -10,7 +10,7 @@ use crate::http::problem::ApiError;
 /// Media type of a stream of frames.
 pub(crate) const CONTENT_TYPE: &str = "application/vnd.amazon.eventstream";
 
-/// A part of the body.
+/// A frame with a part of the body.
 pub(crate) fn part(text: String) -> Bytes {
     frame(
         &[
@@ -22,7 +22,7 @@ pub(crate) fn part(text: String) -> Bytes {
     )
 }
 
-/// The end of a stream that can't go on: a `ModelStreamError`.
+/// The last frame of a stream that failed: a `ModelStreamError`.
 pub(crate) fn exception(error: ApiError) -> Bytes {
     let problem = error.into_problem();
     let body = json!({ "ErrorCode": problem.code, "Message": problem.detail, "job_id": problem.job_id });
@@ -44,8 +44,8 @@ fn frame(headers: &[(&'static str, &'static str)], payload: Bytes) -> Bytes {
         });
     let mut buffer = BytesMut::new();
     if let Err(error) = write_message_to(&message, &mut buffer) {
-        // Only headers or payloads of many megabytes are refused, and a summary has a few hundred bytes.
-        tracing::error!(%error, "a frame can't be written");
+        // Unreachable: only headers or payloads of many megabytes are rejected, and a summary has a few hundred bytes.
+        tracing::error!(%error, "encoding a frame failed");
     }
     buffer.freeze()
 }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_can_be_read_back() {
+    fn frames_decode_to_what_was_encoded() {
         let read = read_message_from(&mut part("[\"Rain".to_owned())).unwrap();
         assert_eq!(read.payload().as_ref(), b"[\"Rain");
         assert_eq!(

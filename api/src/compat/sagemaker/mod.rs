@@ -1,7 +1,7 @@
-//! A SageMaker endpoint, as `boto3` with `endpoint_url` calls it: `POST /endpoints/{name}/invocations` and
-//! `…/invocations-response-stream`. The body is what a container gets (see [`super::invocation`]).
+//! SageMaker endpoints, as `boto3` calls them with `endpoint_url`: `POST /endpoints/{name}/invocations` and
+//! `…/invocations-response-stream`. The body is that of a container, see [`super::invocation`].
 //!
-//! Signatures are not looked at: they prove nothing without the account's keys.
+//! Signatures are ignored: verifying them takes the AWS account's keys.
 
 mod error;
 mod event_stream;
@@ -21,9 +21,9 @@ use precis_schemas::Channel;
 pub(crate) use self::error::ERROR_FORMAT;
 
 use self::error::SageMakerError;
-use super::invocation::{self, Asked, FIELD, Form};
+use super::invocation::{self, BodyFormat, FIELD, Invocation};
 use crate::access::Caller;
-use crate::compat::sync::Call;
+use crate::compat::sync_call::SyncCall;
 use crate::http::extract::read_body;
 use crate::http::problem::ApiError;
 use crate::state::AppState;
@@ -33,9 +33,9 @@ const TARGET_VARIANT: &str = "x-amzn-sagemaker-target-variant";
 const CUSTOM_ATTRIBUTES: HeaderName = HeaderName::from_static("x-amzn-sagemaker-custom-attributes");
 const INFERENCE_ID: &str = "x-amzn-sagemaker-inference-id";
 const STREAM_CONTENT_TYPE: HeaderName = HeaderName::from_static("x-amzn-sagemaker-content-type");
-/// The same in every attempt of a client at one call.
+/// Identical in every attempt of the same call.
 const CALL_ID: &str = "amz-sdk-invocation-id";
-/// The variant that every endpoint has.
+/// The name of an endpoint's default variant.
 const ALL_TRAFFIC: HeaderValue = HeaderValue::from_static("AllTraffic");
 
 /// `POST /endpoints/{name}/invocations`.
@@ -47,13 +47,15 @@ pub(crate) async fn invoke(
     request: Request,
 ) -> Result<Response, SageMakerError> {
     let headers = request.headers().clone();
-    let (call, asked) = read(state, caller, trace, &name, request).await?;
-    let summaries = call.many(FIELD, asked.items, &asked.params).await?;
-    Ok(with_headers(asked.form.answer(summaries), &headers))
+    let (call, invocation) = read(state, caller, trace, &name, request).await?;
+    let summaries = call
+        .summarize_all(FIELD, invocation.items, &invocation.params)
+        .await?;
+    Ok(with_headers(invocation.format.response(summaries), &headers))
 }
 
-/// `POST /endpoints/{name}/invocations-response-stream`: the same body in parts, each summary as soon as it and
-/// those before it are there.
+/// `POST /endpoints/{name}/invocations-response-stream`: the same body in parts. Each summary comes as soon as it and
+/// those before it are ready.
 pub(crate) async fn invoke_stream(
     State(state): State<AppState>,
     caller: Caller,
@@ -62,10 +64,9 @@ pub(crate) async fn invoke_stream(
     request: Request,
 ) -> Result<Response, SageMakerError> {
     let headers = request.headers().clone();
-    let (call, asked) = read(state, caller, trace, &name, request).await?;
-    let form = asked.form;
-    let prepared = call.prepare(FIELD, asked.items, &asked.params).await?;
-    let frames = frames(form, call.in_order(prepared));
+    let (call, invocation) = read(state, caller, trace, &name, request).await?;
+    let summaries = call.stream(FIELD, invocation.items, invocation.params).await?;
+    let frames = frames(invocation.format, summaries);
     let body = Body::from_stream(frames.map(Ok::<_, std::convert::Infallible>));
     let content_types = [
         (
@@ -77,46 +78,46 @@ pub(crate) async fn invoke_stream(
     Ok(with_headers((content_types, body).into_response(), &headers))
 }
 
-/// The frames of a stream: the parts of the body, and after a failure an exception instead of the rest.
+/// Encodes the body as frames. After a failure, an exception replaces the rest.
 fn frames(
-    form: Form,
+    format: BodyFormat,
     summaries: impl Stream<Item = Result<String, ApiError>> + Send,
 ) -> impl Stream<Item = bytes::Bytes> + Send {
-    let (begin, end) = match form {
-        Form::Articles => ("[", "]"),
-        Form::Table => ("{\"predictions\":[", "]}"),
+    let (begin, end) = match format {
+        BodyFormat::List => ("[", "]"),
+        BodyFormat::Table => ("{\"predictions\":[", "]}"),
     };
     let part = move |(index, summary): (usize, Result<String, ApiError>)| {
         let comma = if index == 0 { "" } else { "," };
         summary.map(|text| {
             let text = serde_json::Value::from(text);
-            match form {
-                Form::Articles => format!("{comma}{text}"),
-                Form::Table => format!("{comma}{{\"summarization\":{text}}}"),
+            match format {
+                BodyFormat::List => format!("{comma}{text}"),
+                BodyFormat::Table => format!("{comma}{{\"summarization\":{text}}}"),
             }
         })
     };
     let parts = stream::once(future::ready(Ok(begin.to_owned())))
         .chain(summaries.enumerate().map(part))
         .chain(stream::once(future::ready(Ok(end.to_owned()))));
-    // Nothing follows a failure.
+    // Ends the stream after a failure.
     parts.scan(false, |failed, part| {
-        let over = std::mem::replace(failed, part.is_err());
-        future::ready((!over).then(|| match part {
+        let ended = std::mem::replace(failed, part.is_err());
+        future::ready((!ended).then(|| match part {
             Ok(text) => event_stream::part(text),
             Err(error) => event_stream::exception(error),
         }))
     })
 }
 
-/// Finds the endpoint and reads the body.
+/// Resolves the endpoint and parses the body.
 async fn read(
     state: AppState,
     caller: Caller,
     trace: TraceContext,
     name: &str,
     request: Request,
-) -> Result<(Call, Asked), SageMakerError> {
+) -> Result<(SyncCall, Invocation), SageMakerError> {
     let model = model_of(&state, name)?;
     let headers = request.headers().clone();
     let body = read_body(
@@ -125,16 +126,17 @@ async fn read(
         state.http().body_timeout(),
     )
     .await?;
-    let asked = invocation::read(&headers, &body)?;
-    let notes = notes(name, &headers, state.limits());
-    let call = Call::new(state, caller, trace, Channel::Sagemaker)
-        .of_model(model)
-        .noting(notes)
-        .repeatable(text(&headers, CALL_ID).map(str::to_owned));
-    Ok((call, asked))
+    let invocation = invocation::parse(&headers, &body)?;
+    let metadata = metadata(name, &headers, state.limits());
+    let call = SyncCall::new(state, caller, trace, Channel::Sagemaker)
+        .with_model(model)
+        .with_metadata(metadata)
+        .with_repeat_key(text(&headers, CALL_ID).map(str::to_owned));
+    Ok((call, invocation))
 }
 
-/// The model behind an endpoint: the one of this name, if workers serve one, else the default model (none).
+/// Returns the model of an endpoint: the model of the same name if a worker serves it, else `None` for the default
+/// model.
 fn model_of(state: &AppState, endpoint: &str) -> Result<Option<String>, SageMakerError> {
     if let Some(served_as) = state.workers().resolve(endpoint) {
         return Ok(Some(served_as.to_string()));
@@ -146,8 +148,8 @@ fn model_of(state: &AppState, endpoint: &str) -> Result<Option<String>, SageMake
     }
 }
 
-/// What stands in the results and rows of a call's jobs.
-fn notes(endpoint: &str, headers: &HeaderMap, limits: &LimitsConfig) -> BTreeMap<String, String> {
+/// Returns the metadata of a call's jobs.
+fn metadata(endpoint: &str, headers: &HeaderMap, limits: &LimitsConfig) -> BTreeMap<String, String> {
     [
         ("sagemaker_endpoint", Some(endpoint)),
         ("sagemaker_inference_id", text(headers, INFERENCE_ID)),
@@ -167,7 +169,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The variant that was asked for, or the only one; the caller's attributes come back.
+/// Adds SageMaker's response headers: the requested variant or the default one, and the caller's custom attributes.
 fn with_headers(mut response: Response, request: &HeaderMap) -> Response {
     let variant = request.get(TARGET_VARIANT).cloned().unwrap_or(ALL_TRAFFIC);
     response.headers_mut().insert(VARIANT, variant);

@@ -1,44 +1,44 @@
-//! What MLflow's clients send: a table with the column `article`, in one of four JSON forms or as CSV.
+//! Bodies of MLflow's clients: a table with the column `article`, in one of four JSON formats or as CSV.
 
 use precis_schemas::GenerationParams;
 use serde_json::{Map, Value};
 
 use super::error::MlflowError;
-use crate::compat::knobs;
+use crate::compat::legacy_params;
 
 /// The input column.
 const COLUMN: &str = "article";
-/// The fields of a JSON body of which there must be exactly one.
+/// A JSON body has exactly one of these fields.
 const FIELDS: [&str; 4] = ["dataframe_records", "dataframe_split", "inputs", "instances"];
-/// How much of an unreadable body is quoted, in bytes.
-const MOST_QUOTED: usize = 200;
+/// Longest quote of an invalid body, in bytes.
+const MAX_QUOTED_BYTES: usize = 200;
 
-/// A table that was read: its texts, and how to generate.
+/// A parsed table.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Table {
     /// The column `article`.
     pub(crate) articles: Vec<String>,
-    /// From `params`.
+    /// The generation parameters.
     pub(crate) params: GenerationParams,
 }
 
-/// True when a JSON object has one of the fields of these forms.
-pub(crate) fn is_one(object: &Map<String, Value>) -> bool {
+/// Whether a JSON object has a field of a table.
+pub(crate) fn is_table(object: &Map<String, Value>) -> bool {
     FIELDS.iter().any(|field| object.contains_key(*field))
 }
 
-/// Reads a body of `application/json`.
-pub(crate) fn json(body: &[u8]) -> Result<Value, MlflowError> {
+/// Parses a JSON body.
+pub(crate) fn parse_json(body: &[u8]) -> Result<Value, MlflowError> {
     serde_json::from_slice(body).map_err(|error| {
-        let quoted = String::from_utf8_lossy(&body[..body.len().min(MOST_QUOTED)]).into_owned();
+        let quoted = String::from_utf8_lossy(&body[..body.len().min(MAX_QUOTED_BYTES)]).into_owned();
         MlflowError::bad_request(format!(
             "Invalid input. Ensure that input is a valid JSON formatted string. Error: '{error}'\nInput: \n{quoted}\n"
         ))
     })
 }
 
-/// Reads the table out of a JSON body.
-pub(crate) fn of_json(body: Value) -> Result<Table, MlflowError> {
+/// Extracts the table from a JSON body.
+pub(crate) fn from_json(body: Value) -> Result<Table, MlflowError> {
     let mut object = match body {
         Value::Object(object) => object,
         other => return Err(MlflowError::no_dictionary(python_kind(&other))),
@@ -51,7 +51,6 @@ pub(crate) fn of_json(body: Value) -> Result<Table, MlflowError> {
         return Err(MlflowError::formats(&python_list(received.iter().copied())));
     };
     let params = params(object.remove("params"))?;
-    // It is there: it was found above.
     let data = object.remove(field).unwrap_or_default();
     let cells = match (field, data) {
         ("dataframe_split", data) => split(data)?,
@@ -79,31 +78,31 @@ pub(crate) fn of_json(body: Value) -> Result<Table, MlflowError> {
     })
 }
 
-/// Reads the table out of a CSV body with a header.
-pub(crate) fn of_csv(body: &[u8]) -> Result<Table, MlflowError> {
-    let unreadable = |error: csv::Error| {
+/// Parses a CSV body with a header.
+pub(crate) fn from_csv(body: &[u8]) -> Result<Table, MlflowError> {
+    let invalid = |error: csv::Error| {
         MlflowError::bad_request(format!(
             "Failed to parse input as a Pandas DataFrame. Ensure that the input is a valid CSV-formatted Pandas DataFrame \
              produced using the `pandas.DataFrame.to_csv()` method. Error: '{error}'"
         ))
     };
     let mut reader = csv::Reader::from_reader(body);
-    let headers = reader.headers().map_err(unreadable)?;
+    let headers = reader.headers().map_err(invalid)?;
     let Some(index) = headers.iter().position(|name| name == COLUMN) else {
         return Err(MlflowError::missing_column(&python_list(headers.iter())));
     };
     let mut articles = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(unreadable)?;
+        let record = record.map_err(invalid)?;
         articles.push(record.get(index).unwrap_or_default().to_owned());
     }
     Ok(Table {
         articles,
-        params: knobs::common(),
+        params: legacy_params::defaults(),
     })
 }
 
-/// `{"columns": […], "data": [[…], …]}`; an index is of no use here.
+/// Extracts the cells of `{"columns": […], "data": [[…], …]}`. An `index` is ignored.
 fn split(data: Value) -> Result<Vec<Value>, MlflowError> {
     let invalid = |problem: &str| {
         MlflowError::bad_request(format!(
@@ -122,7 +121,7 @@ fn split(data: Value) -> Result<Vec<Value>, MlflowError> {
     };
     let names = match parts.remove("columns") {
         Some(Value::Array(names)) => names,
-        // Without names there is one column, and it is the one that the model has.
+        // Without names there is one column: the model's.
         None => vec![Value::from(COLUMN)],
         Some(_) => return Err(invalid("columns must be a list of names")),
     };
@@ -143,7 +142,7 @@ fn split(data: Value) -> Result<Vec<Value>, MlflowError> {
     rows.into_iter().map(cell).collect()
 }
 
-/// A list of objects, one for each row.
+/// Extracts the cells of a list with an object for each row.
 fn records(rows: Vec<Value>) -> Result<Vec<Value>, MlflowError> {
     let cell = |row: Value| match row {
         Value::Object(mut fields) => match fields.remove(COLUMN) {
@@ -160,7 +159,7 @@ fn records(rows: Vec<Value>) -> Result<Vec<Value>, MlflowError> {
     rows.into_iter().map(cell).collect()
 }
 
-/// A dictionary of columns.
+/// Extracts the cells of an object with an array for each column.
 fn column(mut columns: Map<String, Value>) -> Result<Vec<Value>, MlflowError> {
     match columns.remove(COLUMN) {
         Some(Value::Array(cells)) => Ok(cells),
@@ -171,7 +170,7 @@ fn column(mut columns: Map<String, Value>) -> Result<Vec<Value>, MlflowError> {
     }
 }
 
-/// A row of one column may come as a list of one.
+/// Returns the only cell of a row, which may be a list.
 fn only_cell(row: Value) -> Value {
     match row {
         Value::Array(mut cells) if cells.len() == 1 => cells.remove(0),
@@ -190,10 +189,10 @@ fn texts(cells: Vec<Value>) -> Result<Vec<String>, MlflowError> {
     cells.into_iter().enumerate().map(text).collect()
 }
 
-/// Reads `params`: the settings of a job. What the model doesn't know is passed over, as MLflow does.
+/// Parses `params`. Ignores unknown parameters, as MLflow does.
 fn params(given: Option<Value>) -> Result<GenerationParams, MlflowError> {
     let mut given = match given {
-        None | Some(Value::Null) => return Ok(knobs::common()),
+        None | Some(Value::Null) => return Ok(legacy_params::defaults()),
         Some(Value::Object(given)) => given,
         Some(other) => {
             return Err(MlflowError::bad_request(format!(
@@ -208,10 +207,10 @@ fn params(given: Option<Value>) -> Result<GenerationParams, MlflowError> {
     given.retain(|name, value| GenerationParams::NAMES.contains(&name.as_str()) && !value.is_null());
     let wanted: GenerationParams = serde_json::from_value(Value::Object(given))
         .map_err(|error| MlflowError::bad_request(format!("Invalid params: {error}")))?;
-    Ok(wanted.or(&knobs::common()))
+    Ok(wanted.or(&legacy_params::defaults()))
 }
 
-/// The Python type of a JSON value.
+/// The name of the Python type of a JSON value.
 fn python_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "NoneType",
@@ -224,7 +223,7 @@ fn python_kind(value: &Value) -> &'static str {
     }
 }
 
-/// Names as Python shows a list of them; long ones are cut.
+/// Formats names as a Python list. Long names are cut.
 fn python_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = names
         .take(20)
@@ -239,15 +238,15 @@ mod tests {
 
     use super::*;
 
-    fn message(refused: Result<Table, MlflowError>) -> String {
-        match refused {
+    fn message(table: Result<Table, MlflowError>) -> String {
+        match table {
             Err(MlflowError::Json(body)) => body.message,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn all_forms_are_the_same_table() {
+    fn every_format_yields_the_same_table() {
         let rows = ["Rain.", "Snow."];
         for body in [
             json!({"dataframe_split": {"columns": ["x", "article"], "index": [3, 9], "data": [[1, "Rain."], [2, "Snow."]]}}),
@@ -259,21 +258,21 @@ mod tests {
             json!({"inputs": [["Rain."], ["Snow."]]}),
             json!({"inputs": ["Rain.", "Snow."], "params": null}),
         ] {
-            assert_eq!(of_json(body.clone()).unwrap().articles, rows, "{body}");
+            assert_eq!(from_json(body.clone()).unwrap().articles, rows, "{body}");
         }
         let csv = "x,article\r\n1,Rain.\r\n2,\"Snow.\"\r\n";
-        assert_eq!(of_csv(csv.as_bytes()).unwrap().articles, rows);
+        assert_eq!(from_csv(csv.as_bytes()).unwrap().articles, rows);
         let quoted = "article\n\"He said \"\"no\"\".\nThen he left.\"\n";
         assert_eq!(
-            of_csv(quoted.as_bytes()).unwrap().articles,
+            from_csv(quoted.as_bytes()).unwrap().articles,
             ["He said \"no\".\nThen he left."]
         );
-        assert!(of_csv(b"article\n").unwrap().articles.is_empty());
+        assert!(from_csv(b"article\n").unwrap().articles.is_empty());
     }
 
     #[test]
-    fn params_are_a_jobs_and_unknown_ones_are_passed_over() {
-        let with = |params: Value| of_json(json!({"inputs": ["x"], "params": params}));
+    fn unknown_params_are_ignored() {
+        let with = |params: Value| from_json(json!({"inputs": ["x"], "params": params}));
         let params = with(json!({"num_beans": 4, "temperature": 1, "top_z": {}}))
             .unwrap()
             .params;
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_table_is_refused_in_mlflows_words() {
+    fn errors_have_mlflows_wording() {
         for (body, part) in [
             (json!(["Rain."]), "Received a list."),
             (json!({"columns": []}), "with input fields: []."),
@@ -334,12 +333,12 @@ mod tests {
             ),
             (json!({"inputs": [["x", "y"]]}), "of type list."),
         ] {
-            let message = message(of_json(body.clone()));
+            let message = message(from_json(body.clone()));
             assert!(message.contains(part), "{body}: {message}");
         }
-        assert!(message(of_csv(b"text\nRain.\n")).contains("extra inputs: ['text']"));
-        assert!(message(of_csv(b"article,x\nRain.\n")).starts_with("Failed to parse input"));
-        assert!(message(of_csv(b"article\n\xff\n")).starts_with("Failed to parse input"));
-        assert!(message(of_csv(b"")).contains("missing inputs"));
+        assert!(message(from_csv(b"text\nRain.\n")).contains("extra inputs: ['text']"));
+        assert!(message(from_csv(b"article,x\nRain.\n")).starts_with("Failed to parse input"));
+        assert!(message(from_csv(b"article\n\xff\n")).starts_with("Failed to parse input"));
+        assert!(message(from_csv(b"")).contains("missing inputs"));
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies that come in two shapes: a value by itself, or inside of an object with one field.
+//! Values that a body contains directly or inside an object with one field.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,39 +8,38 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer, StrDeserial
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// What may come by itself or inside of an object with one field.
-pub(crate) trait Wrappable: DeserializeOwned {
-    /// What it is by itself.
+/// The object that may surround a value.
+pub(crate) trait Nested: DeserializeOwned {
+    /// The value.
     type Inner: DeserializeOwned;
-    /// What is expected, for messages.
+    /// The expected input, for error messages.
     const EXPECTED: &'static str;
-    /// Takes it out of the object.
-    fn unwrapped(self) -> Self::Inner;
+    /// Returns the value.
+    fn into_inner(self) -> Self::Inner;
 }
 
-/// Something by itself or wrapped; read without a detour, so that errors keep their place.
+/// A value, plain or nested. Deserializes without an intermediate representation, so errors keep their position.
 #[derive(Debug)]
-pub(crate) struct Wrapped<T: Wrappable> {
-    /// What it is.
+pub(crate) struct PlainOrNested<T: Nested> {
+    /// The value.
     pub(crate) inner: T::Inner,
-    /// How it came: wrapped is the shape of the local serving component, plain that of the gateway
-    /// before MLflow.
+    /// Nested bodies belong to the local serving component, plain ones to the gateway before MLflow.
     pub(crate) channel: Channel,
 }
 
-impl<'de, T: Wrappable> Deserialize<'de> for Wrapped<T> {
+impl<'de, T: Nested> Deserialize<'de> for PlainOrNested<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either<T>(PhantomData<T>);
 
-        fn plain<T: Wrappable>(inner: T::Inner) -> Wrapped<T> {
-            Wrapped {
+        fn plain<T: Nested>(inner: T::Inner) -> PlainOrNested<T> {
+            PlainOrNested {
                 inner,
                 channel: Channel::Mlflow,
             }
         }
 
-        impl<'de, T: Wrappable> Visitor<'de> for Either<T> {
-            type Value = Wrapped<T>;
+        impl<'de, T: Nested> Visitor<'de> for Either<T> {
+            type Value = PlainOrNested<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(T::EXPECTED)
@@ -59,8 +58,8 @@ impl<'de, T: Wrappable> Deserialize<'de> for Wrapped<T> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(fields)).map(|whole| Wrapped {
-                    inner: whole.unwrapped(),
+                T::deserialize(MapAccessDeserializer::new(fields)).map(|nested| PlainOrNested {
+                    inner: nested.into_inner(),
                     channel: Channel::Local,
                 })
             }

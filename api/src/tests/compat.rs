@@ -1,4 +1,4 @@
-//! The routes of the services that Precis takes the place of.
+//! Tests of the routes of other services.
 
 use precis_schemas::Channel;
 
@@ -12,7 +12,7 @@ impl Api {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_article_routes_answer_with_bare_summaries() {
+async fn article_routes_return_bare_summaries() {
     let api = with_worker();
     for body in [
         r#"{"article":"rain"}"#,
@@ -60,7 +60,7 @@ async fn the_article_routes_answer_with_bare_summaries() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_ends_in_time_with_the_jobs_to_ask_for() {
+async fn a_timeout_names_the_jobs() {
     let api = api();
     for (path, body, count) in [
         ("/article/summarize", json!({"article": "x"}), 0),
@@ -93,14 +93,14 @@ async fn a_wait_ends_in_time_with_the_jobs_to_ask_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scores_are_the_mean_over_the_pairs() {
+async fn scores_are_means_over_the_pairs() {
     let api = with_worker();
     let pairs = json!({"articles": ["it rained", "sun"], "targets": ["it rained all day", "moon"]});
     let plain = api.call(post("/model/score", pairs.to_string())).await;
     let wrapped = json!({"pairs": pairs, "config": {"num_beans": 2}});
     let wrapped = api.call(post("/model/score", wrapped.to_string())).await;
     let lambda = api.call(post("/score", pairs.to_string())).await;
-    // One pair has precision 1 and recall 1/2, the other nothing in common.
+    // One pair has precision 1 and recall 1/2, the other no overlap.
     let expected = 2.0 * 0.5 / 1.5 / 2.0;
     for answer in [&plain, &wrapped, &lambda] {
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -127,7 +127,7 @@ async fn scores_are_the_mean_over_the_pairs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lambda_answers_with_the_text_itself_unless_json_is_asked_for() {
+async fn lambda_routes_return_plain_text_unless_accept_names_json() {
     let api = with_worker();
     let body = r#"{"article": "rain", "num_beans": 10, "temperature": 1.0}"#;
     let plain = api.call(post("/online-predict", body)).await;
@@ -150,7 +150,7 @@ async fn a_lambda_answers_with_the_text_itself_unless_json_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn invocations_are_mlflows_or_a_containers_by_their_body() {
+async fn the_body_selects_mlflows_or_the_containers_format() {
     let api = with_worker();
     let invoke = |body: Value| post("/invocations", body.to_string());
     let container = api.call(invoke(json!({"articles": ["a", "b"]}))).await;
@@ -170,7 +170,7 @@ async fn invocations_are_mlflows_or_a_containers_by_their_body() {
     assert_eq!(api.channels(), [Sagemaker, Sagemaker, Mlflow, Mlflow]);
     assert_eq!(api.queue.jobs.lock().unwrap()[2].job.params.num_beams, Some(4));
 
-    // Refusals are in the words of either.
+    // Errors have the format of the request.
     api.refused(invoke(json!({"articles": "a"})), 400, "invalid_request")
         .await;
     api.refused(invoke(json!({"articles": [" "]})), 422, "empty_text")
@@ -225,7 +225,7 @@ async fn invocations_are_mlflows_or_a_containers_by_their_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn media_types_are_told_apart() {
+async fn unsupported_media_types_are_rejected_like_mlflow_does() {
     let api = with_worker();
     for (content_type, status, part) in [
         (
@@ -259,7 +259,7 @@ async fn media_types_are_told_apart() {
 }
 
 #[tokio::test]
-async fn mlflows_small_routes_answer_in_its_way() {
+async fn mlflows_status_routes_answer_like_mlflow() {
     let api = api();
     for path in ["/ping", "/health"] {
         let answer = api.raw(get(path)).await;
@@ -272,7 +272,7 @@ async fn mlflows_small_routes_answer_in_its_way() {
     assert_eq!(
         alone.raw(get("/ping")).await.status,
         404,
-        "nobody is known to serve the model"
+        "no worker is known to serve the model"
     );
     for request in [post("/ping", "{}"), get("/invocations")] {
         let answer = api.raw(request).await;
@@ -280,5 +280,31 @@ async fn mlflows_small_routes_answer_in_its_way() {
             (answer.status, answer.body),
             (405, json!({"detail": "Method Not Allowed"}))
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_text_fails_the_call_at_once_and_cancels_the_accepted_ones() {
+    for (path, body) in [
+        (
+            "/article/summarize_batch",
+            json!({"articles": ["a", "b", "full"]}),
+        ),
+        ("/batch-predict", json!({"articles": ["a", "b", "full"]})),
+        ("/invocations", json!({"articles": ["a", "b", "full"]})),
+        (
+            "/model/score",
+            json!({"articles": ["a", "b", "full"], "targets": ["x", "y", "z"]}),
+        ),
+    ] {
+        let api = api();
+        *api.queue.refuses_text.lock().unwrap() = Some((ErrorCode::QueueFull, "full".to_owned()));
+        let began = Instant::now();
+        let refused = api.refused(post(path, body.to_string()), 503, "queue_full").await;
+        assert!(began.elapsed().is_zero(), "{path} waited for the accepted jobs");
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.starts_with("articles[2]: "), "{path}: {detail}");
+        assert_eq!(refused.body.get("job_ids"), None, "{path}: {}", refused.body);
+        assert_eq!(*api.queue.done.lock().unwrap(), [1, 2], "{path}");
     }
 }
