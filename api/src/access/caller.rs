@@ -1,4 +1,4 @@
-//! What a handler knows of the caller.
+//! The authenticated caller of a request.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::http::problem::ApiError;
 use crate::queue::QueueBackend;
 use crate::state::AppState;
 
-/// Account of requests without a key.
+/// Tenant of requests without a key.
 const PUBLIC: &str = "public";
 
-/// Whoever sent a request. Every route that makes or shows a job takes it as an argument. Cheap to clone.
+/// The caller of a request. Every handler that creates or shows a job extracts it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     tenant: Token,
@@ -24,8 +24,8 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// The caller of a gateway without keys: whoever reaches it may do everything.
-    pub(crate) fn anybody() -> Self {
+    /// The caller of a gateway without keys, who may do everything.
+    pub(crate) fn unrestricted() -> Self {
         Self {
             tenant: Token::sanitized(PUBLIC),
             key: None,
@@ -33,7 +33,7 @@ impl Caller {
         }
     }
 
-    /// Somebody who acts for a tenant, such as this process itself.
+    /// A caller on behalf of a tenant, for the gateway's own requests.
     pub(crate) fn of_tenant(tenant: Token) -> Self {
         Self {
             tenant,
@@ -42,16 +42,16 @@ impl Caller {
         }
     }
 
-    /// Somebody without a key on an open route of a gateway with keys.
+    /// A caller without a key, on an open route of a gateway with keys.
     pub(super) fn without_key() -> Self {
         Self {
             sees_all: false,
-            ..Self::anybody()
+            ..Self::unrestricted()
         }
     }
 
-    /// The holder of a key.
-    pub(super) fn holding(key: Arc<Key>) -> Self {
+    /// The holder of this key.
+    pub(super) fn with_key(key: Arc<Key>) -> Self {
         Self {
             tenant: key.tenant.clone(),
             key: Some(key),
@@ -59,12 +59,12 @@ impl Caller {
         }
     }
 
-    /// On whose account the caller's jobs are.
+    /// The tenant of the caller's jobs.
     pub(crate) fn tenant(&self) -> &Token {
         &self.tenant
     }
 
-    /// Name of the caller's key.
+    /// The name of the caller's key.
     pub(crate) fn key_name(&self) -> Option<&Token> {
         self.key.as_ref().map(|key| &key.name)
     }
@@ -74,20 +74,20 @@ impl Caller {
         self.key.as_ref()
     }
 
-    /// Whether jobs of `tenant` are the caller's to see. What is not does not exist for the caller.
+    /// Whether the caller may see jobs of `tenant`. Any other job must look as if it did not exist.
     pub(crate) fn may_see(&self, tenant: &Token) -> bool {
         self.sees_all || *tenant == self.tenant
     }
 
-    /// Whether the caller sees the jobs of every tenant.
+    /// Whether the caller may see jobs of every tenant.
     pub(crate) fn sees_all(&self) -> bool {
         self.sees_all
     }
 
-    /// Checks whether the key allows a job in this lane, for this model.
+    /// Checks that the key allows jobs in this lane and for this model.
     ///
     /// # Errors
-    /// [`ErrorCode::Forbidden`] with what is allowed.
+    /// [`ErrorCode::Forbidden`], naming the allowed values.
     pub(crate) fn may_submit(&self, lane: Lane, model: &Token) -> Result<(), Refusal> {
         let Some(key) = &self.key else { return Ok(()) };
         if !key.lanes.is_empty() && !key.lanes.contains(&lane) {
@@ -95,7 +95,7 @@ impl Caller {
             return Err(Refusal::new(
                 ErrorCode::Forbidden,
                 format!(
-                    "this key may not ask for the priority {lane}, only for {}",
+                    "this key may not use the priority {lane}, only {}",
                     allowed.join(", ")
                 ),
             ));
@@ -112,10 +112,10 @@ impl Caller {
         Ok(())
     }
 
-    /// Takes room for so many jobs out of the key's share of the queue.
+    /// Reserves `jobs` in the key's quota.
     ///
     /// # Errors
-    /// [`ErrorCode::QuotaExceeded`] when there is not enough, or when the queue can't be asked.
+    /// [`ErrorCode::QuotaExceeded`] if the quota is used up, or an error of the queue.
     pub(crate) async fn reserve(&self, queue: &dyn QueueBackend, jobs: u64) -> Result<(), Refusal> {
         match self.key.as_ref().and_then(|key| key.quota.as_ref()) {
             Some(quota) => quota.reserve(queue, &self.tenant, jobs).await,
@@ -132,6 +132,6 @@ impl FromRequestParts<AppState> for Caller {
             .extensions
             .get::<Self>()
             .cloned()
-            .ok_or_else(|| ApiError::internal("a route outside of the gate"))
+            .ok_or_else(|| ApiError::internal("the route is outside the gate"))
     }
 }

@@ -1,15 +1,15 @@
-//! Which web pages may call (CORS).
+//! Cross-origin requests of web pages (CORS).
 
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-/// How long a browser may remember what it was allowed.
+/// How long a browser may cache a preflight response.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// The layer for pages of these origins (`*`: of all); none when there is no origin, and then no page may
-/// call. Cookies are never asked for: a page sends a key, as everybody does.
+/// Returns the layer that allows pages of these origins to call (`*` allows all), or `None` without origins. Pages
+/// authenticate with a key, never with cookies.
 pub(crate) fn cors(origins: &[String]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
@@ -23,7 +23,7 @@ pub(crate) fn cors(origins: &[String]) -> Option<CorsLayer> {
                 .filter_map(|origin| HeaderValue::from_str(origin).ok()),
         )
     };
-    let sent = [
+    let request_headers = [
         "authorization",
         "content-type",
         "idempotency-key",
@@ -35,7 +35,7 @@ pub(crate) fn cors(origins: &[String]) -> Option<CorsLayer> {
         "x-api-key",
         "x-request-id",
     ];
-    let seen = [
+    let response_headers = [
         "etag",
         "idempotent-replayed",
         "location",
@@ -51,8 +51,8 @@ pub(crate) fn cors(origins: &[String]) -> Option<CorsLayer> {
         CorsLayer::new()
             .allow_origin(allowed)
             .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
-            .allow_headers(sent.map(HeaderName::from_static))
-            .expose_headers(seen.map(HeaderName::from_static))
+            .allow_headers(request_headers.map(HeaderName::from_static))
+            .expose_headers(response_headers.map(HeaderName::from_static))
             .max_age(MAX_AGE),
     )
 }

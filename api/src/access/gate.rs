@@ -1,4 +1,4 @@
-//! What is before every route: finds the caller by the key, and keeps the key's rate.
+//! Authenticates requests and applies rate limits, before any route.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::rate::Rate;
 use crate::http::problem::ApiError;
 use crate::metrics;
 
-/// All keys, and which routes need none.
+/// All keys, and the routes that need none.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     keys: Vec<Arc<Key>>,
@@ -23,7 +23,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// A gate with these settings.
+    /// Creates a gate with these settings.
     pub(crate) fn new(settings: &AccessConfig) -> Self {
         Self {
             keys: settings.keys.iter().map(|key| Arc::new(Key::new(key))).collect(),
@@ -38,19 +38,22 @@ impl Gate {
         })
     }
 
-    /// The key with this text.
+    /// Finds a key by its text.
     fn key(&self, presented: &str) -> Option<Arc<Key>> {
         keys::holder(presented, self.keys.iter().map(|key| (&key.hash, key))).cloned()
     }
 
-    /// Who calls; an error when a key is needed and there is none, or it is not known.
+    /// Identifies the caller.
+    ///
+    /// # Errors
+    /// If the route needs a key and the key is missing or unknown.
     fn caller(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Unauthorized> {
         if self.keys.is_empty() {
             return Ok(Caller::unrestricted());
         }
         let presented = keys::presented(headers);
         match presented.and_then(|text| self.key(text)) {
-            Some(key) => Ok(Caller::holding(key)),
+            Some(key) => Ok(Caller::with_key(key)),
             None if self.is_open(path) => Ok(Caller::without_key()),
             None if presented.is_some() => Err(Unauthorized::UnknownKey),
             None => Err(Unauthorized::NoKey),
@@ -73,7 +76,7 @@ impl IntoResponse for Unauthorized {
             ),
             Self::UnknownKey => (
                 "Bearer realm=\"precis\", error=\"invalid_token\"",
-                "this API key is not known",
+                "this API key is unknown",
             ),
         };
         let mut response = ApiError::new(ErrorCode::Unauthorized, message).into_response();
@@ -88,19 +91,19 @@ fn rate_of(caller: &Caller) -> Option<&Rate> {
     caller.key()?.rate.as_ref()
 }
 
-/// A request that may go on to its route.
+/// A request that passed the gate.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     caller: Caller,
-    /// Requests that its key has left.
-    left: Option<u32>,
+    /// Requests that the key has left.
+    remaining: Option<u32>,
 }
 
 impl Admitted {
-    /// Writes into its answer what there is to say of the key's rate, and who called, for the log line.
+    /// Adds the `RateLimit` headers to the response, and the caller for the log line.
     pub(crate) fn write_to(self, mut response: Response) -> Response {
-        if let (Some(rate), Some(left)) = (rate_of(&self.caller), self.left) {
-            rate.write(response.headers_mut(), left);
+        if let (Some(rate), Some(remaining)) = (rate_of(&self.caller), self.remaining) {
+            rate.write(response.headers_mut(), remaining);
         }
         response.extensions_mut().insert(self.caller);
         response
@@ -108,30 +111,30 @@ impl Admitted {
 }
 
 impl Gate {
-    /// Lets a request through to its route, with its [`Caller`].
+    /// Admits a request and adds its [`Caller`] to the extensions.
     ///
     /// # Errors
-    /// The answer, when the key is missing or unknown, or has made too many requests.
-    #[allow(clippy::result_large_err)] // it is the answer itself, and goes out at once
+    /// The error response, if the key is missing, unknown or over its rate limit.
+    #[allow(clippy::result_large_err)] // the response is sent at once
     pub(crate) fn admit(&self, request: &mut Request) -> Result<Admitted, Response> {
         let caller = match self.caller(request.uri().path(), request.headers()) {
             Ok(caller) => caller,
-            Err(refused) => {
+            Err(unauthorized) => {
                 metrics::refused("-", ErrorCode::Unauthorized);
-                return Err(refused.into_response());
+                return Err(unauthorized.into_response());
             }
         };
-        let left = match rate_of(&caller).map(Rate::spend) {
+        let remaining = match rate_of(&caller).map(Rate::spend) {
             Some(Err(exceeded)) => {
                 let name = caller.key_name().map_or("-", Token::as_str);
                 metrics::refused(name, ErrorCode::RateLimited);
                 return Err(exceeded.into_response());
             }
-            Some(Ok(left)) => Some(left),
+            Some(Ok(remaining)) => Some(remaining),
             None => None,
         };
         request.extensions_mut().insert(caller.clone());
-        Ok(Admitted { caller, left })
+        Ok(Admitted { caller, remaining })
     }
 }
 
@@ -160,12 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_in_either_header_and_makes_the_tenant() {
+    fn a_key_in_either_header_determines_the_tenant() {
         for (headers, tenant) in [
             (&[("authorization", "Bearer precis_one")][..], "one"),
             (&[("authorization", "bearer  precis_two")], "shared"),
             (&[("x-api-key", "precis_two")], "shared"),
-            // What a client of AWS signs with is not for us.
+            // A signature of an AWS client is no key.
             (
                 &[
                     ("authorization", "AWS4-HMAC-SHA256 Credential=x"),
@@ -178,7 +181,7 @@ mod tests {
             assert_eq!(caller.tenant().as_str(), tenant);
             assert!(!caller.sees_all());
         }
-        for (headers, refused) in [
+        for (headers, expected) in [
             (&[][..], Unauthorized::NoKey),
             (&[("authorization", "Basic eDp5")], Unauthorized::NoKey),
             (&[("authorization", "Bearer ")], Unauthorized::NoKey),
@@ -188,12 +191,12 @@ mod tests {
                 Unauthorized::UnknownKey,
             ),
         ] {
-            assert_eq!(caller(headers, "/v1/summaries").unwrap_err(), refused);
+            assert_eq!(caller(headers, "/v1/summaries").unwrap_err(), expected);
         }
     }
 
     #[test]
-    fn open_routes_are_open_and_their_neighbours_are_not() {
+    fn only_configured_routes_are_open() {
         for open in [
             "/",
             "/healthz",
@@ -206,7 +209,7 @@ mod tests {
         for closed in ["/healthzz", "/v1/jobs/a", "/metrics", "//", "/docsx", ""] {
             assert!(caller(&[], closed).is_err(), "{closed}");
         }
-        // On an open route a key still says who calls.
+        // A key identifies the caller on an open route too.
         let known = caller(&[("x-api-key", "precis_two")], "/ping").unwrap();
         assert_eq!(known.tenant().as_str(), "shared");
     }

@@ -1,12 +1,13 @@
-//! Who is calling, what they may do, and how much of it.
+//! Authentication, permissions and limits of callers.
 //!
-//! | file | what |
+//! | file | content |
 //! | --- | --- |
-//! | `gate.rs` | what is before every route: finds the caller by the key, and keeps the key's rate |
-//! | `caller.rs` | what a handler knows of the caller: the tenant, and what the key allows |
-//! | `quota.rs` | how many jobs of a tenant may be in the queue at once |
-//! | `rate.rs` | requests in a minute, and the `RateLimit` headers |
-//! | `cors.rs` | which web pages may call |
+//! | `gate.rs` | authenticates a request by its key and applies the key's rate limit |
+//! | `key.rs` | a key with its permissions and limits |
+//! | `caller.rs` | the authenticated caller, as handlers see it |
+//! | `quota.rs` | a key's limit on queued jobs |
+//! | `rate.rs` | a key's rate limit, and the `RateLimit` headers |
+//! | `cors.rs` | web pages that may call |
 
 mod caller;
 mod cors;

@@ -1,7 +1,7 @@
-//! How many jobs of a tenant may be in the queue at once.
+//! A limit on the jobs that a tenant has in the queue.
 //!
-//! The queue itself is counted, so that all replicas and direct publishers are seen. Between two looks a
-//! replica adds what it has let through itself; what others let through meanwhile is seen at the next.
+//! The count comes from the queue, so it includes other replicas and direct publishers. Between two counts a replica
+//! adds the jobs that it admits itself, and learns of others at the next count.
 
 use std::time::Duration;
 
@@ -12,34 +12,37 @@ use tokio::time::Instant;
 
 use crate::queue::QueueBackend;
 
-/// How long a look counts as the present.
-const FRESH: Duration = Duration::from_millis(500);
-/// A look at least this old is repeated before anybody is refused because of it.
-const STALE: Duration = Duration::from_millis(50);
+/// How long a count stays valid.
+const MAX_AGE: Duration = Duration::from_millis(500);
+/// Age from which a count is repeated before a request is rejected because of it.
+const MIN_RECOUNT_AGE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
-struct Look {
-    at: Instant,
+struct Count {
+    taken_at: Instant,
     jobs: u64,
 }
 
-/// A key's share of the queue.
+/// A key's limit on queued jobs.
 #[derive(Debug)]
 pub(super) struct Quota {
-    most: u64,
-    last: Mutex<Option<Look>>,
+    max_jobs: u64,
+    last: Mutex<Option<Count>>,
 }
 
 impl Quota {
-    /// At most so many jobs.
-    pub(super) fn new(most: u64) -> Self {
+    /// Creates a quota of `max_jobs`.
+    pub(super) fn new(max_jobs: u64) -> Self {
         Self {
-            most,
+            max_jobs,
             last: Mutex::new(None),
         }
     }
 
-    /// Takes room for `jobs`.
+    /// Reserves `jobs`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::QuotaExceeded`] if the quota is used up, or an error of the queue.
     pub(super) async fn reserve(
         &self,
         queue: &dyn QueueBackend,
@@ -49,31 +52,31 @@ impl Quota {
         let mut last = self.last.lock().await;
         let known = last
             .as_ref()
-            .filter(|look| {
-                let age = look.at.elapsed();
-                age < STALE || (age < FRESH && look.jobs + jobs <= self.most)
+            .filter(|count| {
+                let age = count.taken_at.elapsed();
+                age < MIN_RECOUNT_AGE || (age < MAX_AGE && count.jobs + jobs <= self.max_jobs)
             })
-            .map(|look| look.jobs);
+            .map(|count| count.jobs);
         let now = match known {
             Some(now) => now,
             None => {
                 let now = queue.count_jobs(tenant).await?;
-                *last = Some(Look {
-                    at: Instant::now(),
+                *last = Some(Count {
+                    taken_at: Instant::now(),
                     jobs: now,
                 });
                 now
             }
         };
-        if now + jobs > self.most {
-            let most = self.most;
+        if now + jobs > self.max_jobs {
+            let max_jobs = self.max_jobs;
             return Err(Refusal::new(
                 ErrorCode::QuotaExceeded,
-                format!("{now} jobs of `{tenant}` are in the queue, and this key may have {most} there"),
+                format!("{now} jobs of `{tenant}` are in the queue; this key may have {max_jobs}"),
             ));
         }
-        if let Some(look) = &mut *last {
-            look.jobs += jobs;
+        if let Some(count) = &mut *last {
+            count.jobs += jobs;
         }
         Ok(())
     }
@@ -85,7 +88,7 @@ mod tests {
     use crate::testing::FakeQueue;
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_let_through_counts_at_once_and_the_queue_has_the_last_word() {
+    async fn admitted_jobs_count_until_the_queue_is_counted_again() {
         let queue = FakeQueue::default();
         let quota = Quota::new(3);
         let tenant = Token::sanitized("acme");
@@ -94,8 +97,8 @@ mod tests {
         assert_eq!(reserve(2).await.unwrap_err().code, ErrorCode::QuotaExceeded);
         assert!(reserve(1).await.is_ok());
         assert_eq!(reserve(1).await.unwrap_err().code, ErrorCode::QuotaExceeded);
-        // None of them is in the queue any more.
-        tokio::time::sleep(STALE).await;
+        // The queue is empty by now.
+        tokio::time::sleep(MIN_RECOUNT_AGE).await;
         assert!(reserve(3).await.is_ok());
     }
 }

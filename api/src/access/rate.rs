@@ -1,4 +1,4 @@
-//! Requests in a minute, and the `RateLimit` headers (draft-ietf-httpapi-ratelimit-headers-10).
+//! A key's rate limit, and the `RateLimit` headers (draft-ietf-httpapi-ratelimit-headers-10).
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -16,26 +16,26 @@ use crate::http::problem::ApiError;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// A bucket of requests that fills up again steadily (GCRA).
+/// A token bucket that refills steadily (GCRA).
 pub(super) struct Rate {
     limiter: RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>,
     clock: DefaultClock,
-    /// Requests that a full bucket holds.
+    /// Requests in a full bucket.
     burst: NonZeroU32,
-    /// Time until one more request is allowed.
-    each: Duration,
+    /// Time in which one request refills.
+    refill_interval: Duration,
 }
 
 impl std::fmt::Debug for Rate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rate")
             .field("burst", &self.burst)
-            .field("each", &self.each)
+            .field("refill_interval", &self.refill_interval)
             .finish_non_exhaustive()
     }
 }
 
-/// A request too many.
+/// A request over the limit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Exceeded<'a> {
     rate: &'a Rate,
@@ -43,7 +43,7 @@ pub(super) struct Exceeded<'a> {
 }
 
 impl Rate {
-    /// So many requests in a minute, of which `burst` may come at once; none for a rate of zero.
+    /// Creates a limit of `per_minute` requests, of which `burst` may come at once. Returns `None` for a rate of zero.
     pub(super) fn new(per_minute: u32, burst: Option<u32>) -> Option<Self> {
         let per_minute = NonZeroU32::new(per_minute)?;
         let burst = burst.and_then(NonZeroU32::new).unwrap_or(per_minute);
@@ -52,11 +52,11 @@ impl Rate {
             limiter: RateLimiter::direct(quota).with_middleware::<StateInformationMiddleware>(),
             clock: DefaultClock::default(),
             burst,
-            each: quota.replenish_interval(),
+            refill_interval: quota.replenish_interval(),
         })
     }
 
-    /// Takes one request out of the bucket, and says how many are left.
+    /// Takes one request out of the bucket. Returns the number of requests left.
     pub(super) fn spend(&self) -> Result<u32, Exceeded<'_>> {
         match self.limiter.check() {
             Ok(state) => Ok(state.remaining_burst_capacity()),
@@ -67,12 +67,13 @@ impl Rate {
         }
     }
 
-    /// Whole seconds, rounded up, until `requests` more are allowed.
+    /// Seconds until `requests` have refilled, rounded up.
     fn seconds_for(&self, requests: u32) -> u64 {
-        (self.each * requests).as_secs_f64().ceil() as u64
+        (self.refill_interval * requests).as_secs_f64().ceil() as u64
     }
 
-    /// Tells the client how many requests are left. The policy is a full bucket, and the time in which an empty one fills up.
+    /// Writes the `RateLimit` headers. The policy states the size of the bucket and the time in which an empty one
+    /// refills.
     pub(super) fn write(&self, headers: &mut HeaderMap, left: u32) {
         let burst = self.burst.get();
         let window = self.seconds_for(burst).max(1);
@@ -82,7 +83,7 @@ impl Rate {
             (RATE_LIMIT, format!("\"key\";r={left};t={full_in}")),
         ];
         for (name, text) in texts {
-            // Digits and letters, so that it can't fail.
+            // Plain ASCII: always a valid header value.
             if let Ok(value) = HeaderValue::from_str(&text) {
                 headers.insert(name, value);
             }
@@ -95,7 +96,7 @@ impl IntoResponse for Exceeded<'_> {
         let seconds = self.wait.as_secs_f64().ceil().max(1.0) as u64;
         let message = format!(
             "this key may send {} requests at once and one more every {:?}",
-            self.rate.burst, self.rate.each
+            self.rate.burst, self.rate.refill_interval
         );
         let mut response = ApiError::new(ErrorCode::RateLimited, message).into_response();
         let headers = response.headers_mut();
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_bucket_empties_and_says_when_to_come_back() {
+    fn an_empty_bucket_reports_when_to_retry() {
         let rate = Rate::new(60, Some(2)).unwrap();
         let left = |left: u32| {
             let mut headers = HeaderMap::new();
