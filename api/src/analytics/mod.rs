@@ -1,4 +1,4 @@
-//! What is asked of the analytics database: named queries, and whether there is a prediction of a job.
+//! Queries to the analytics database: named queries, and lookups of single predictions.
 
 pub(crate) mod endpoints;
 mod routes;
@@ -14,24 +14,24 @@ use precis_schemas::queries::NamedQuery;
 use precis_schemas::{JobId, Token};
 use tokio::time::timeout;
 
-/// Most bytes of an answer. The queries are bounded by buckets and limits; this is for what was not thought of.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
-/// How much longer than the server an answer is waited for.
+/// Largest response, in bytes: a safety net beyond the limits of the queries themselves.
+const MAX_RESPONSE_BYTES: usize = 64 << 20;
+/// Extra time for the response after the server's own time limit.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// In which form ClickHouse writes an answer.
+/// The format of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// An object with `meta`, `data`, `rows`.
+    /// An object with `meta`, `data` and `rows`.
     Json,
-    /// Comma-separated values with a line of names (RFC 4180).
+    /// Comma-separated values with a header (RFC 4180).
     Csv,
     /// An Apache Arrow stream.
     Arrow,
 }
 
 impl Format {
-    /// Name of ClickHouse's format.
+    /// The name of the format in ClickHouse.
     fn name(self) -> &'static str {
         match self {
             Self::Json => "JSON",
@@ -40,7 +40,7 @@ impl Format {
         }
     }
 
-    /// Media type of an answer.
+    /// The media type of the response.
     pub(crate) fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
@@ -50,23 +50,23 @@ impl Format {
     }
 }
 
-/// A prediction that is kept.
+/// A stored prediction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kept {
-    /// Whose it is.
+pub(crate) struct StoredPrediction {
+    /// The tenant that it belongs to.
     pub(crate) tenant: Token,
-    /// Whether the whole summary is still kept with it.
-    pub(crate) with_summary: bool,
+    /// Whether the row still contains the whole summary.
+    pub(crate) has_summary: bool,
 }
 
-/// The analytics database.
+/// A client of the analytics database.
 pub(crate) struct Analytics {
     client: Client,
-    patience: Duration,
+    time_limit: Duration,
 }
 
 impl Analytics {
-    /// The database of this configuration. Nothing is sent yet.
+    /// Creates a client. Connects at the first query.
     pub(crate) fn new(settings: &ClickHouseConfig) -> Self {
         let mut client = Client::default()
             .with_url(settings.url.expose())
@@ -78,14 +78,14 @@ impl Analytics {
         }
         Self {
             client,
-            patience: Duration::from_secs(settings.query_timeout_seconds),
+            time_limit: Duration::from_secs(settings.query_timeout_seconds),
         }
     }
 
-    /// The answer to a named query with these values.
+    /// Runs a named query with these parameters.
     ///
     /// # Errors
-    /// When the database can't be reached, takes too long, or refuses.
+    /// If the database is unavailable, rejects the query or exceeds the time limit, or if the response is too large.
     pub(crate) async fn run(
         &self,
         query: &NamedQuery,
@@ -95,8 +95,8 @@ impl Analytics {
         let mut prepared = self
             .client
             .query_raw(query.sql)
-            .with_setting("max_execution_time", self.patience.as_secs().to_string())
-            // A client that leaves has no more need of an answer.
+            .with_setting("max_execution_time", self.time_limit.as_secs().to_string())
+            // Stops the query when the client disconnects.
             .with_setting("cancel_http_readonly_queries_on_client_close", "1")
             .with_setting("output_format_json_quote_64bit_integers", "0")
             .with_setting("output_format_arrow_string_as_string", "1");
@@ -105,39 +105,39 @@ impl Analytics {
         }
         let collect = async {
             let mut cursor = prepared.fetch_bytes(format.name())?;
-            let mut answer = BytesMut::new();
+            let mut response = BytesMut::new();
             while let Some(chunk) = cursor.next().await? {
-                if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
+                if response.len() + chunk.len() > MAX_RESPONSE_BYTES {
                     return Ok(None);
                 }
-                answer.extend_from_slice(&chunk);
+                response.extend_from_slice(&chunk);
             }
-            Ok(Some(answer.freeze()))
+            Ok(Some(response.freeze()))
         };
-        match timeout(self.patience + GRACE, collect).await {
-            Ok(Ok(Some(answer))) => Ok(answer),
+        match timeout(self.time_limit + GRACE, collect).await {
+            Ok(Ok(Some(response))) => Ok(response),
             Ok(Ok(None)) => Err(Refusal::new(
                 ErrorCode::InvalidParameter,
-                "the answer is too large: ask for a shorter window, or for wider buckets",
+                "the response is too large; request a shorter window or wider buckets",
             )),
             Ok(Err(error)) => Err(self.refusal(query.name, &error)),
             Err(_) => Err(self.refusal(query.name, &Error::TimedOut)),
         }
     }
 
-    /// Whether a job of this tenant is known. That it is not, or can't be found out soon, is the same.
+    /// Whether this tenant has a prediction of the job. Returns `false` too if the database does not answer soon.
     pub(crate) async fn knows(&self, id: &JobId, tenant: &Token) -> bool {
-        match timeout(self.patience.min(GRACE), self.find(id)).await {
+        match timeout(self.time_limit.min(GRACE), self.find(id)).await {
             Ok(Ok(found)) => found.is_some_and(|(owner, _)| owner == tenant.as_str()),
             Ok(Err(error)) => {
-                tracing::debug!(%error, "whether a job is known can't be found out");
+                tracing::debug!(%error, "looking up a prediction failed");
                 false
             }
             Err(_) => false,
         }
     }
 
-    /// The tenant of the prediction of a job, and whether the whole summary stands in it (1) or not (0): as
+    /// Returns the tenant of a job's prediction, and 1 if the row contains the whole summary, else 0. Must agree with
     /// `PredictionRow::has_whole_summary` of the monitor.
     async fn find(&self, id: &JobId) -> Result<Option<(String, u8)>, Error> {
         let query = self.client.query(
@@ -148,29 +148,25 @@ impl Analytics {
         query.bind(id.as_str()).fetch_optional().await
     }
 
-    /// The prediction of a job, if one is kept.
+    /// Returns the prediction of a job, if it is stored.
     ///
     /// # Errors
-    /// When the database can't be reached, takes too long, or refuses.
-    pub(crate) async fn kept(&self, id: &JobId) -> Result<Option<Kept>, Refusal> {
-        let found = timeout(self.patience, self.find(id)).await;
+    /// If the database is unavailable, rejects the query or exceeds the time limit.
+    pub(crate) async fn prediction(&self, id: &JobId) -> Result<Option<StoredPrediction>, Refusal> {
+        let found = timeout(self.time_limit, self.find(id)).await;
         let row = found
             .unwrap_or(Err(Error::TimedOut))
             .map_err(|error| self.refusal("the prediction of a job", &error))?;
-        Ok(row.map(|(tenant, with_summary)| Kept {
+        Ok(row.map(|(tenant, has_summary)| StoredPrediction {
             tenant: Token::sanitized(&tenant),
-            with_summary: with_summary != 0,
+            has_summary: has_summary != 0,
         }))
     }
 
     fn refusal(&self, what: &str, error: &Error) -> Refusal {
-        // It may name hosts and quote rows: for the log, not for the client.
+        // The error may name hosts and quote rows, so only the log gets it.
         let text: String = error.to_string().chars().take(500).collect();
-        tracing::warn!(
-            query = what,
-            error = text,
-            "the analytics database did not answer"
-        );
+        tracing::warn!(query = what, error = text, "analytics query failed");
         let too_long = match error {
             Error::TimedOut => true,
             // TIMEOUT_EXCEEDED
@@ -181,11 +177,11 @@ impl Analytics {
             ErrorCode::AnalyticsUnavailable,
             if too_long {
                 format!(
-                    "the analytics database took longer than {} seconds; a shorter window may help",
-                    self.patience.as_secs()
+                    "the analytics database took longer than {} seconds; request a shorter window",
+                    self.time_limit.as_secs()
                 )
             } else {
-                "the analytics database can't answer at the moment".to_owned()
+                "the analytics database is unavailable".to_owned()
             },
         )
     }

@@ -19,13 +19,13 @@ use crate::http::layers::no_cache;
 use crate::http::problem::ApiError;
 use crate::state::AppState;
 
-/// Every query, with what it takes.
+/// Lists every query and its parameters.
 pub(crate) async fn list() -> Json<Value> {
-    let queries: Vec<Value> = queries::all().map(|query| described(&query)).collect();
+    let queries: Vec<Value> = queries::all().map(|query| describe(&query)).collect();
     Json(json!({"queries": queries, "formats": ["json", "csv", "arrow"]}))
 }
 
-fn described(query: &NamedQuery) -> Value {
+fn describe(query: &NamedQuery) -> Value {
     let parameters = query.parameters.iter().map(|parameter| {
         let mut shown = json!({
             "name": parameter.name,
@@ -54,7 +54,7 @@ fn described(query: &NamedQuery) -> Value {
     })
 }
 
-/// The answer to a query.
+/// Runs a named query.
 pub(crate) async fn answer(
     State(state): State<AppState>,
     caller: Caller,
@@ -68,7 +68,7 @@ pub(crate) async fn answer(
         let known = known.join(", ");
         ApiError::new(
             ErrorCode::QueryNotFound,
-            format!("there is no query {shown:?}; there are {known}"),
+            format!("there is no query {shown:?}; choose one of {known}"),
         )
     })?;
     let mut given = once_each(given)?;
@@ -82,7 +82,7 @@ pub(crate) async fn answer(
     Ok(response)
 }
 
-/// A caller who may see one tenant only sees that one.
+/// Limits a caller who may see one tenant to that tenant.
 fn restrict(
     caller: &Caller,
     query: &NamedQuery,
@@ -98,13 +98,13 @@ fn restrict(
         .any(|parameter| parameter.name == "tenant")
     {
         return forbidden(format!(
-            "{} is about all tenants, and this key is one tenant's",
+            "{} covers all tenants, but this key belongs to one tenant",
             query.name
         ));
     }
     match given.get("tenant") {
         Some(other) if !other.is_empty() && other != caller.tenant().as_str() => {
-            forbidden(format!("this key is not of tenant {}", shown(other)))
+            forbidden(format!("this key does not belong to tenant {}", shown(other)))
         }
         _ => {
             given.insert("tenant".to_owned(), caller.tenant().to_string());
@@ -113,12 +113,12 @@ fn restrict(
     }
 }
 
-/// Each parameter once: of two values nobody can say which was meant.
+/// Collects parameters by name and rejects repeated ones.
 fn once_each(given: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Refusal> {
     let mut all = BTreeMap::new();
     for (name, value) in given {
         if all.insert(name.clone(), value).is_some() {
-            return Err(invalid(format!("the query: {} is given twice", shown(&name))));
+            return Err(invalid(format!("the query: {} occurs twice", shown(&name))));
         }
     }
     Ok(all)
@@ -135,7 +135,7 @@ fn values(
     {
         let known: Vec<&str> = query.parameters.iter().map(|p| p.name.as_str()).collect();
         return Err(invalid(format!(
-            "the query: {} takes no {}; it takes {}, format",
+            "the query: {} has no parameter {}; it has {}, format",
             query.name,
             shown(unknown),
             known.join(", ")
@@ -154,19 +154,19 @@ fn values(
             .find(|(known, _)| known == name)
             .map(|(_, value)| value)
     };
-    // Written alike, so that they compare as texts.
+    // Both have the same format, so they compare as strings.
     if let (Some(from), Some(to)) = (of("from"), of("to"))
         && from >= to
     {
         return Err(Refusal::new(
             ErrorCode::InvalidParameter,
-            format!("from must be before to, and {from} is not before {to}"),
+            format!("from must be before to, but {from} is not before {to}"),
         ));
     }
     Ok(values)
 }
 
-/// What the parameter `format` says, else the header `Accept`, else JSON.
+/// Chooses the format: by the parameter `format`, else by the header `Accept`, else JSON.
 fn format_of(given: Option<&str>, headers: &HeaderMap) -> Result<Format, Refusal> {
     match given {
         Some("json") => return Ok(Format::Json),
@@ -175,15 +175,12 @@ fn format_of(given: Option<&str>, headers: &HeaderMap) -> Result<Format, Refusal
         Some(other) => {
             return Err(Refusal::new(
                 ErrorCode::InvalidParameter,
-                format!(
-                    "format must be one of json, csv, arrow, and {} is not",
-                    shown(other)
-                ),
+                format!("format must be one of json, csv, arrow, but is {}", shown(other)),
             ));
         }
         None => {}
     }
-    // Of those that are known here, the one that the client likes best (RFC 9110, 12.4.2); of equals, the first.
+    // The supported format with the highest weight (RFC 9110, 12.4.2); of equal ones, the first.
     let mut best = (Format::Json, 0);
     let ranges = headers
         .get_all(header::ACCEPT)
@@ -207,7 +204,7 @@ fn format_of(given: Option<&str>, headers: &HeaderMap) -> Result<Format, Refusal
     Ok(best.0)
 }
 
-/// A weight of `Accept`, from 0 to 1, in thousandths; what is none counts as 1.
+/// Parses a weight of `Accept` (0 to 1) as thousandths. An invalid weight counts as 1.
 fn thousandths(text: &str) -> u16 {
     match text.parse::<f64>() {
         Ok(weight) if (0.0..=1.0).contains(&weight) => (weight * 1e3).round() as u16,
@@ -239,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_given_has_its_default() {
+    fn missing_parameters_have_defaults() {
         let values = read("slowest", &[("limit", "3")]).unwrap();
         let of = |name: &str| values.iter().find(|(known, _)| known == name).unwrap().1.as_str();
         assert_eq!((of("limit"), of("model")), ("3", ""));
@@ -247,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_parameter_is_refused_with_what_would_be_right() {
+    fn an_invalid_parameter_is_rejected_with_the_valid_values() {
         for (given, code, part) in [
             (
                 &[("bucket", "week")][..],
@@ -262,12 +259,12 @@ mod tests {
             (
                 &[("form", "now")],
                 ErrorCode::InvalidRequest,
-                "it takes from, to, bucket, score",
+                "it has from, to, bucket, score",
             ),
             (
                 &[("score", "bleu"), ("score", "rouge1")],
                 ErrorCode::InvalidRequest,
-                "\"score\" is given twice",
+                "\"score\" occurs twice",
             ),
         ] {
             let refusal = read("scores", given).unwrap_err();
@@ -277,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_asked_for_by_parameter_or_header() {
+    fn the_format_comes_from_parameter_or_header() {
         let mut headers = HeaderMap::new();
         let format = |given, headers: &HeaderMap| format_of(given, headers).unwrap();
         assert_eq!(format(None, &headers), Format::Json);
@@ -286,7 +283,7 @@ mod tests {
             HeaderValue::from_static("text/html, text/csv;q=0.9, */*;q=0.8"),
         );
         assert_eq!(format(None, &headers), Format::Csv);
-        for (accept, wanted) in [
+        for (accept, expected) in [
             (
                 "text/csv;q=0.5, application/vnd.apache.arrow.stream",
                 Format::Arrow,
@@ -297,7 +294,7 @@ mod tests {
             ("text/html", Format::Json),
         ] {
             headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-            assert_eq!(format(None, &headers), wanted, "{accept}");
+            assert_eq!(format(None, &headers), expected, "{accept}");
         }
         assert_eq!(format(Some("arrow"), &headers), Format::Arrow);
         let refusal = format_of(Some("xml"), &headers).unwrap_err();

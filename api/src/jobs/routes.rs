@@ -250,9 +250,9 @@ async fn tenant_in_analytics(
     caller: &Caller,
     handle: &JobHandle,
 ) -> Result<Token, Refusal> {
-    let prediction = state.analytics().kept(&handle.id).await?;
+    let prediction = state.analytics().prediction(&handle.id).await?;
     match prediction.filter(|prediction| caller.may_see(&prediction.tenant)) {
-        Some(prediction) if prediction.with_summary => Ok(prediction.tenant),
+        Some(prediction) if prediction.has_summary => Ok(prediction.tenant),
         Some(_) => Err(Refusal::new(
             ErrorCode::JobGone,
             format!(
