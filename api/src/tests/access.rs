@@ -1,11 +1,11 @@
-//! Keys, rates, shares of the queue, and pages of other origins.
+//! Tests of keys, rate limits, quotas and CORS.
 
 use precis_runtime::Config;
 use precis_runtime::config::KeyHash;
 
 use super::*;
 
-/// A gateway with the keys `precis_one` and `precis_two`, and what else `settings` says.
+/// A gateway with the keys `precis_one`, `precis_two` and `precis_few`, and more `settings`.
 fn guarded(settings: &str) -> Api {
     let key = |name: &str, rest: &str| {
         let hash = KeyHash::of(&format!("precis_{name}"));
@@ -30,7 +30,7 @@ fn with_key(mut request: Request<Body>, key: &'static str) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn nothing_but_open_routes_answers_without_a_key() {
+async fn only_open_routes_answer_without_a_key() {
     let api = guarded("");
     for path in [
         "/v1/models",
@@ -49,7 +49,7 @@ async fn nothing_but_open_routes_answers_without_a_key() {
         assert_eq!(api.call(get(path)).await.status, 200, "{path}");
     }
     assert_eq!(api.call(with_key(get("/v1/models"), "one")).await.status, 200);
-    // What is refused was not looked at.
+    // Rejected requests reach no handler.
     assert!(api.queue.jobs.lock().unwrap().is_empty());
 }
 
@@ -74,8 +74,8 @@ async fn a_tenant_sees_only_its_own_jobs() {
     api.refused(bare, 404, "job_not_found").await;
 }
 
-/// What an answer tells, with the id that it is about replaced.
-async fn told(api: &Api, request: Request<Body>, id: &str) -> (u16, String) {
+/// Status and body of a response, with `id` replaced.
+async fn response_about(api: &Api, request: Request<Body>, id: &str) -> (u16, String) {
     let answer = api.call(with_key(request, "few")).await;
     let mut body = answer.body;
     body["request_id"].take();
@@ -84,10 +84,10 @@ async fn told(api: &Api, request: Request<Body>, id: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn nothing_tells_a_job_of_somebody_else_from_one_that_never_was() {
+async fn a_foreign_job_looks_like_one_that_never_existed() {
     let api = guarded("");
     let rain = json!({"text": "Rain fell."});
-    // One that waits, and one that has ended.
+    // The first stays queued, the second ends.
     for _ in 0..2 {
         api.call(with_key(submit(&rain), "one")).await;
     }
@@ -120,16 +120,16 @@ async fn nothing_tells_a_job_of_somebody_else_from_one_that_never_was() {
         (waiting.to_string(), "never".to_owned()),
     ] {
         for (index, request) in requests.iter().enumerate() {
-            let foreign = told(&api, request(&theirs), &theirs).await;
-            let unknown = told(&api, request(&none), &none).await;
+            let foreign = response_about(&api, request(&theirs), &theirs).await;
+            let unknown = response_about(&api, request(&none), &none).await;
             assert_eq!(foreign, unknown, "request {index} about {theirs}");
             assert!(matches!(foreign.0, 404 | 503), "{foreign:?}");
         }
     }
     assert!(api.queue.sent_cancels.lock().unwrap().is_empty());
-    // A job that may still be published is waited for, and so is somebody else's.
+    // A wait for an id covers jobs that are not published yet, and takes as long for a foreign job.
     let began = Instant::now();
-    told(&api, get(&format!("/v1/jobs/{ended}?wait=1")), ended.as_str()).await;
+    response_about(&api, get(&format!("/v1/jobs/{ended}?wait=1")), ended.as_str()).await;
     assert!(began.elapsed() >= std::time::Duration::from_secs(1));
 
     let pairs = json!({"pairs": [{"text": "x", "reference": "r"}]}).to_string();
@@ -142,13 +142,13 @@ async fn nothing_tells_a_job_of_somebody_else_from_one_that_never_was() {
     assert_eq!(api.call(mine).await.status, 200);
     let theirs = scores.id();
     let ask = |id: &str| get(&format!("/v1/scores/{id}?wait=1"));
-    let foreign = told(&api, ask(&theirs), &theirs).await;
-    assert_eq!(foreign, told(&api, ask("never"), "never").await);
+    let foreign = response_about(&api, ask(&theirs), &theirs).await;
+    assert_eq!(foreign, response_about(&api, ask("never"), "never").await);
     assert_eq!(foreign.0, 404);
 }
 
 #[tokio::test]
-async fn a_key_may_be_kept_to_lanes_and_models() {
+async fn a_key_may_be_limited_to_lanes_and_models() {
     let api = guarded("");
     let urgent = json!({"text": "x", "priority": "high"});
     let refused = api
@@ -159,7 +159,7 @@ async fn a_key_may_be_kept_to_lanes_and_models() {
 }
 
 #[tokio::test]
-async fn too_many_requests_are_refused_with_the_time_to_come_back() {
+async fn requests_over_the_rate_limit_get_a_retry_time() {
     let api = guarded("");
     let ask = || with_key(get("/v1/models"), "two");
     let first = api.call(ask()).await;
@@ -171,13 +171,13 @@ async fn too_many_requests_are_refused_with_the_time_to_come_back() {
         (refused.header("retry-after"), refused.header("ratelimit")),
         ("1", "\"key\";r=0;t=2")
     );
-    // Others are not held up, and open routes cost nothing.
+    // Other keys are unaffected, and open routes are not counted.
     assert_eq!(api.call(with_key(get("/v1/models"), "one")).await.status, 200);
     assert_eq!(api.call(get("/healthz")).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_panic_below_an_endpoint_is_one_of_sagemaker_and_counts_for_the_key() {
+async fn a_panic_in_an_endpoint_has_sagemakers_format_and_counts_for_the_key() {
     async fn handler() {
         panic!("on purpose");
     }
@@ -204,7 +204,7 @@ async fn a_panic_below_an_endpoint_is_one_of_sagemaker_and_counts_for_the_key() 
 }
 
 #[tokio::test]
-async fn an_endpoint_refuses_in_the_words_of_sagemaker_also_before_its_route() {
+async fn errors_before_an_endpoints_route_have_sagemakers_format() {
     let api = guarded("");
     let invoke = || post("/endpoints/any/invocations", r#"{"articles": ["Rain fell."]}"#);
     for request in [invoke(), with_key(invoke(), "three")] {
@@ -240,7 +240,7 @@ async fn an_endpoint_refuses_in_the_words_of_sagemaker_also_before_its_route() {
 }
 
 #[tokio::test]
-async fn a_share_of_the_queue_is_kept() {
+async fn a_key_may_not_exceed_its_quota() {
     let api = guarded("");
     let rain = json!({"text": "Rain fell."});
     for _ in 0..2 {
@@ -251,14 +251,14 @@ async fn a_share_of_the_queue_is_kept() {
         .await;
     assert_eq!(refused.header("retry-after"), "5");
     assert_eq!(api.call(with_key(submit(&rain), "one")).await.status, 202);
-    // A job that is done makes room.
+    // A job that has ended no longer counts.
     api.queue.done.lock().unwrap().push(1);
     tokio::time::sleep(std::time::Duration::from_millis(60)).await;
     assert_eq!(api.call(with_key(submit(&rain), "few")).await.status, 202);
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_may_call_only_when_it_is_configured() {
+async fn only_configured_origins_may_call() {
     let preflight = |origin: &'static str| {
         Request::options("/v1/summaries")
             .header("origin", origin)
@@ -288,7 +288,7 @@ async fn pages_of_other_origins_may_call_only_when_it_is_configured() {
     );
     let other = api.call(preflight("https://evil.example.com")).await;
     assert_eq!(other.header("access-control-allow-origin"), "");
-    // A page can read the refusal too.
+    // Pages can read errors too.
     let mut refused = get("/v1/models");
     refused
         .headers_mut()
@@ -301,7 +301,7 @@ async fn pages_of_other_origins_may_call_only_when_it_is_configured() {
 }
 
 #[tokio::test]
-async fn a_long_uri_is_refused_and_the_trace_comes_back() {
+async fn a_long_uri_is_rejected_and_the_trace_is_returned() {
     let api = api();
     let long = format!("/v1/jobs/a?wait={}", "1".repeat(9_000));
     api.refused(get(&long), 414, "uri_too_long").await;

@@ -1,4 +1,4 @@
-//! Batches, on a queue in memory.
+//! Tests of batches.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn results_of(answer: &Answer) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn rows_become_jobs_and_results_come_in_their_order() {
+async fn rows_become_jobs_and_results_keep_their_order() {
     let api = with_worker();
     let accepted = api.call(upload(700)).await;
     assert_eq!(
@@ -34,7 +34,7 @@ async fn rows_become_jobs_and_results_come_in_their_order() {
         .unwrap()
         .iter()
         .all(|job| job.subject.lane == Lane::Bulk);
-    assert!(lanes, "rows hold up nobody");
+    assert!(lanes, "rows use the bulk lane");
     let shown = api.call(get(&location)).await;
     assert_eq!(shown.body["status"], "finished");
     assert_eq!(shown.body["counts"]["succeeded"], 700);
@@ -50,7 +50,7 @@ async fn rows_become_jobs_and_results_come_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_batch_that_waits_says_so_and_one_that_is_too_large_is_broken() {
+async fn a_queued_batch_is_running_and_a_too_large_one_is_broken() {
     let api = api();
     let waiting = api.call(upload(3)).await;
     assert_eq!(waiting.body["counts"]["queued"], 3);
@@ -75,7 +75,7 @@ async fn a_batch_that_waits_says_so_and_one_that_is_too_large_is_broken() {
 }
 
 #[tokio::test]
-async fn who_has_submitted_a_batch_learns_its_id_though_it_cannot_be_looked_at() {
+async fn a_submission_returns_the_id_though_the_batch_cannot_be_read() {
     let api = api();
     api.queue.hides_batches.store(true, Ordering::Relaxed);
     let accepted = api.call(upload(3)).await;
@@ -98,7 +98,7 @@ fn keyed(key: &str, query: &str, media_type: &str, body: impl Into<Body>) -> Req
 }
 
 #[tokio::test]
-async fn an_upload_that_is_sent_twice_with_a_key_is_one_batch() {
+async fn a_repeated_upload_with_a_key_returns_the_same_batch() {
     let api = with_worker();
     let file = "article\nRain fell.\nSnow fell.\n";
     let first = api.call(keyed("k-1", "", "text/csv", file)).await;
@@ -121,7 +121,7 @@ async fn an_upload_that_is_sent_twice_with_a_key_is_one_batch() {
         );
         assert_eq!(again.id(), first.id());
         assert_eq!(again.header("location"), first.header("location"));
-        // As it is by now.
+        // The current state, not the first response.
         assert_eq!(again.body["status"], "finished");
     }
     for other in [
@@ -134,7 +134,7 @@ async fn an_upload_that_is_sent_twice_with_a_key_is_one_batch() {
     assert_eq!(api.queue.jobs.lock().unwrap().len(), 2);
     let other_key = api.call(keyed("k-2", "", "text/csv", file)).await;
     assert_ne!(other_key.id(), first.id());
-    // What was used for a batch is used for all routes.
+    // A key is shared by all routes.
     let mut text = submit(&json!({"text": "Rain fell."}));
     text.headers_mut()
         .insert("idempotency-key", "k-1".parse().unwrap());
@@ -142,7 +142,7 @@ async fn an_upload_that_is_sent_twice_with_a_key_is_one_batch() {
 }
 
 #[tokio::test]
-async fn a_key_is_in_use_while_its_upload_goes_on_and_free_when_that_broke_off() {
+async fn a_key_is_in_use_during_its_upload_and_free_after_a_failure() {
     let api = Arc::new(api());
     let (sender, pieces) = futures::channel::mpsc::unbounded::<Result<&str, std::io::Error>>();
     let body = Body::from_stream(pieces);
@@ -164,7 +164,7 @@ async fn a_key_is_in_use_while_its_upload_goes_on_and_free_when_that_broke_off()
     assert_eq!(first.body["code"], "invalid_request", "{}", first.body);
     let taken = api.call(again()).await;
     assert_eq!((taken.status, taken.header("idempotent-replayed")), (202, ""));
-    // What is refused before it is read frees the key too.
+    // An upload that is rejected unread releases its key too.
     let wrong = |rows: &'static str| keyed("w", "", "text/csv", rows);
     api.refused(wrong("title\nx\n"), 400, "invalid_request").await;
     assert_eq!(api.call(wrong("article\nx\n")).await.status, 202);
@@ -173,7 +173,7 @@ async fn a_key_is_in_use_while_its_upload_goes_on_and_free_when_that_broke_off()
     api.refused(unknown(), 422, "unknown_model").await;
 }
 
-/// A form of these pieces, and how many bytes of it were asked for.
+/// A form with these pieces, and a counter of the bytes read.
 fn form(
     pieces: impl Iterator<Item = Bytes> + Send + 'static,
 ) -> (Request<Body>, Arc<std::sync::atomic::AtomicUsize>) {
@@ -194,7 +194,7 @@ fn form(
 }
 
 #[tokio::test]
-async fn a_form_whose_file_does_not_begin_is_not_kept_in_memory() {
+async fn a_form_without_a_file_is_not_buffered() {
     let api = with_worker();
     let noise = Bytes::from(vec![b'x'; 16 << 10]);
     let head = "--cut\r\ncontent-disposition: form-data; name=\"file\"; filename=\"rows.csv\"\r\n";
@@ -208,9 +208,9 @@ async fn a_form_whose_file_does_not_begin_is_not_kept_in_memory() {
         let detail = refused.body["detail"].as_str().unwrap();
         assert!(detail.contains("before its file begins"), "{detail}");
         let taken = taken.load(Ordering::Relaxed);
-        assert!(taken < 200_000, "{taken} bytes were taken in");
+        assert!(taken < 200_000, "{taken} bytes were read");
     }
-    // A long file is fine, whether it comes with the head or after it.
+    // A long file is accepted, together with its header or after it.
     let rows = format!("article\n{}", "Rain fell over the hills.\n".repeat(1_000));
     let end = "\r\n--cut--\r\n";
     let whole = format!("{head}\r\n{rows}{rest}{end}", rest = "\n".repeat(100_000));
@@ -224,7 +224,7 @@ async fn a_form_whose_file_does_not_begin_is_not_kept_in_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_at_a_broken_batch_asks_only_for_rows_that_may_have_ended() {
+async fn a_broken_batch_looks_up_only_rows_that_may_have_ended() {
     let api = api();
     let refused = api.refused(upload(1_300), 413, "body_too_large").await;
     let detail = refused.body["detail"].as_str().unwrap();
@@ -237,6 +237,6 @@ async fn a_look_at_a_broken_batch_asks_only_for_rows_that_may_have_ended() {
     assert_eq!(
         api.queue.looks.load(Ordering::Relaxed),
         before,
-        "no worker was handed any of them"
+        "no worker received any of them"
     );
 }

@@ -1,19 +1,10 @@
-//! Several texts, scores, cancelling, events, idempotency keys.
+//! Tests of jobs: several texts, scores, cancellation and events.
 
-use futures::future::join_all;
 use precis_runtime::clock;
 use precis_schemas::rest::{ScoreReport, SubmittedBatch};
 
 use super::*;
 use crate::testing::result;
-
-fn with_key(path: &str, body: &Value, key: &str) -> Request<Body> {
-    let mut request = post(path, body.to_string());
-    request
-        .headers_mut()
-        .insert("idempotency-key", key.parse().unwrap());
-    request
-}
 
 fn delete(id: &str) -> Request<Body> {
     Request::delete(format!("/v1/jobs/{id}"))
@@ -22,7 +13,7 @@ fn delete(id: &str) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn several_texts_are_several_jobs_of_one_batch() {
+async fn several_texts_become_jobs_of_one_batch() {
     let api = with_worker();
     let body = json!({"texts": ["a", "b"], "references": ["r", null], "metadata": {"k": "v"}});
     let mut request = submit(&body);
@@ -42,7 +33,7 @@ async fn several_texts_are_several_jobs_of_one_batch() {
 }
 
 #[tokio::test]
-async fn pairs_are_scored_and_the_report_is_found_again() {
+async fn pairs_are_scored_and_the_report_can_be_polled() {
     let api = with_worker();
     let body = json!({"stemmed": true, "pairs": [
         {"text": "rain", "reference": "r"},
@@ -82,7 +73,7 @@ async fn pairs_are_scored_and_the_report_is_found_again() {
 }
 
 #[tokio::test]
-async fn scores_that_take_longer_than_the_client_waits_are_asked_for_later() {
+async fn slow_scores_can_be_polled() {
     let api = api();
     let body = json!({"pairs": [{"text": "rain", "reference": "r"}]});
     let mut request = post("/v1/scores", body.to_string());
@@ -100,7 +91,7 @@ async fn scores_that_take_longer_than_the_client_waits_are_asked_for_later() {
 }
 
 #[tokio::test]
-async fn a_job_is_cancelled_once_and_an_ended_one_is_not() {
+async fn cancelling_is_idempotent_and_fails_for_an_ended_job() {
     let api = api();
     let id = api.call(submit(&json!({"text": "x"}))).await.id();
     for _ in 0..2 {
@@ -124,13 +115,13 @@ async fn a_job_is_cancelled_once_and_an_ended_one_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_is_cancelled_whole_when_its_client_leaves_in_the_middle() {
+async fn a_cancellation_completes_though_its_client_disconnects() {
     let api = api();
     let id = api.call(submit(&json!({"text": "x"}))).await.id();
     let second = std::time::Duration::from_secs(1);
     *api.queue.takes_off_after.lock().unwrap() = second;
-    let asked = api.router.clone().oneshot(delete(&id));
-    assert!(tokio::time::timeout(second / 2, asked).await.is_err());
+    let request = api.router.clone().oneshot(delete(&id));
+    assert!(tokio::time::timeout(second / 2, request).await.is_err());
     assert!(api.queue.done.lock().unwrap().is_empty());
     tokio::time::sleep(second).await;
     assert_eq!(*api.queue.done.lock().unwrap(), [1]);
@@ -138,7 +129,7 @@ async fn a_job_is_cancelled_whole_when_its_client_leaves_in_the_middle() {
 }
 
 #[tokio::test]
-async fn a_job_that_runs_nobody_knows_where_can_be_cancelled_later() {
+async fn cancelling_a_running_job_needs_its_sequence() {
     let api = api();
     let id = api.call(submit(&json!({"text": "x"}))).await.id();
     let (id, _) = id.split_once('.').unwrap();
@@ -156,13 +147,13 @@ async fn a_job_that_runs_nobody_knows_where_can_be_cancelled_later() {
 }
 
 #[tokio::test]
-async fn an_id_that_was_cancelled_can_be_submitted_again() {
+async fn a_cancelled_id_can_be_submitted_again() {
     let api = api();
     api.call(submit(&json!({"text": "x"}))).await;
     let job = api.queue.jobs.lock().unwrap()[0].clone();
     let id = job.job.id.clone();
     api.call(delete(&format!("{id}.1"))).await;
-    // Its publisher chose the id, and publishes it again.
+    // The publisher chose the id and publishes it again.
     api.queue.jobs.lock().unwrap().push(job);
     let again = api.call(get(&format!("/v1/jobs/{id}.2"))).await;
     assert_eq!(again.body["status"], "queued", "{}", again.body);
@@ -173,7 +164,7 @@ async fn an_id_that_was_cancelled_can_be_submitted_again() {
 }
 
 #[tokio::test]
-async fn a_job_that_waits_beyond_its_deadline_has_expired() {
+async fn a_queued_job_expires_at_its_deadline() {
     let api = api();
     let id = api.call(submit(&json!({"text": "x"}))).await.id();
     let past = clock::now() - std::time::Duration::from_secs(5);
@@ -184,7 +175,7 @@ async fn a_job_that_waits_beyond_its_deadline_has_expired() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_may_be_the_last_of_all_times() {
+async fn the_latest_timestamp_is_a_valid_deadline() {
     let api = api();
     let body = json!({"text": "x", "deadline": jiff::Timestamp::MAX.to_string()});
     let accepted = api.call(submit(&body)).await;
@@ -201,107 +192,20 @@ async fn a_deadline_may_be_the_last_of_all_times() {
     }
 }
 
-#[tokio::test]
-async fn the_same_key_and_body_is_the_same_job() {
-    let api = api();
-    let body = json!({"text": "x"});
-    let all = (0..50).map(|_| api.call(with_key("/v1/summaries", &body, "\"k-1\"")));
-    let answers = join_all(all).await;
-    let first = answers[0].id();
-    for answer in &answers {
-        assert_eq!((answer.status, answer.id()), (202, first.clone()));
-    }
-    assert_eq!(api.queue.jobs.lock().unwrap().len(), 1);
-    let replayed = answers
-        .iter()
-        .filter(|answer| answer.header("idempotent-replayed") == "true");
-    assert_eq!(replayed.count(), 49);
-
-    let other = with_key("/v1/summaries", &json!({"text": "y"}), "k-1");
-    api.refused(other, 422, "idempotency_key_reused").await;
-    // Fields in another order, white space: the same request.
-    let spaced = r#"{ "params": {}, "text": "x" }"#;
-    let mut same = post("/v1/summaries", spaced);
-    same.headers_mut()
-        .insert("idempotency-key", "k-1".parse().unwrap());
-    assert_eq!(api.call(same).await.id(), first);
-    let bad = with_key("/v1/summaries", &body, "\"");
-    api.refused(bad, 400, "invalid_request").await;
-}
-
-#[tokio::test]
-async fn what_was_refused_frees_its_key() {
-    let api = api();
-    let body = json!({"texts": ["x", "y"]});
-    let invalid = with_key("/v1/summaries", &json!({"text": ""}), "k");
-    api.refused(invalid, 422, "empty_text").await;
-    let first = api.call(with_key("/v1/summaries", &body, "k")).await;
-    assert_eq!(first.status, 202, "{}", first.body);
-    let again = api.call(with_key("/v1/summaries", &body, "k")).await;
-    assert_eq!(again.body["jobs"], first.body["jobs"]);
-    assert_eq!(again.body["id"], first.body["id"]);
-    assert_eq!(api.queue.jobs.lock().unwrap().len(), 2);
-    // What is refused by the queue, after the key was taken: another request may have it.
-    let refuse = |code| *api.queue.refuses_text.lock().unwrap() = Some((code, "full".to_owned()));
-    refuse(ErrorCode::QueueFull);
-    let full = || with_key("/v1/summaries", &json!({"texts": ["x", "full"]}), "f");
-    api.refused(full(), 503, "queue_full").await;
-    let other = with_key("/v1/summaries", &json!({"text": "other"}), "f");
-    assert_eq!(api.call(other).await.status, 202);
-    api.refused(full(), 422, "idempotency_key_reused").await;
-}
-
-#[tokio::test]
-async fn a_repeated_request_never_finds_what_was_taken_back() {
-    let api = api();
-    let refuse =
-        |code: Option<_>| *api.queue.refuses_text.lock().unwrap() = code.map(|code| (code, "b".to_owned()));
-    let request = || with_key("/v1/summaries", &json!({"texts": ["a", "b"]}), "k");
-    for _ in 0..2 {
-        refuse(Some(ErrorCode::QueueUnavailable));
-        api.refused(request(), 503, "queue_unavailable").await;
-    }
-    assert_eq!(
-        *api.queue.done.lock().unwrap(),
-        [1, 2],
-        "`a` was taken back twice"
-    );
-    refuse(None);
-    let accepted = api.call(request()).await;
-    assert_eq!(accepted.status, 202, "{}", accepted.body);
-    let ids: Vec<_> = accepted.body["jobs"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|job| job["id"].as_str().unwrap())
-        .collect();
-    assert!(ids[0].ends_with(".3") && ids[1].ends_with(".4"), "{ids:?}");
-    for id in ids {
-        let shown = api.call(get(&format!("/v1/jobs/{id}"))).await;
-        assert_eq!(shown.body["status"], "queued", "{}", shown.body);
-    }
-    // What a key takes, as the documents say: with its subject, and what the stream adds.
-    assert!(
-        api.queue.largest_record() + 150 < 512,
-        "{}",
-        api.queue.largest_record()
-    );
-}
-
 #[tokio::test(start_paused = true)]
-async fn texts_are_taken_back_whole_when_the_client_leaves_in_the_middle() {
+async fn accepted_texts_are_cancelled_though_the_client_disconnects() {
     let api = api();
     *api.queue.refuses_text.lock().unwrap() = Some((ErrorCode::QueueFull, "b".to_owned()));
     let second = std::time::Duration::from_secs(1);
     *api.queue.takes_off_after.lock().unwrap() = second;
-    let asked = api.router.clone().oneshot(submit(&json!({"texts": ["a", "b"]})));
-    assert!(tokio::time::timeout(second / 2, asked).await.is_err());
+    let request = api.router.clone().oneshot(submit(&json!({"texts": ["a", "b"]})));
+    assert!(tokio::time::timeout(second / 2, request).await.is_err());
     tokio::time::sleep(second).await;
     assert_eq!(*api.queue.done.lock().unwrap(), [1]);
     assert_eq!(api.queue.sent_cancels.lock().unwrap().len(), 1);
 }
 
-/// The events of a stream that ends, as (event, id, data).
+/// Parses a complete stream into (event, id, data).
 fn events(text: &str) -> Vec<(String, String, Value)> {
     let event = |block: &str| {
         let field = |name: &str| {
@@ -318,7 +222,7 @@ fn events(text: &str) -> Vec<(String, String, Value)> {
 }
 
 #[tokio::test]
-async fn events_tell_states_texts_and_the_end_and_go_on_where_a_client_was() {
+async fn events_report_states_texts_and_the_result_and_resume() {
     let api = api();
     let id = api.call(submit(&json!({"text": "x"}))).await.id();
     let job = api.queue.jobs.lock().unwrap()[0].job.id.clone();
@@ -394,7 +298,7 @@ async fn events_tell_states_texts_and_the_end_and_go_on_where_a_client_was() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_its_stream_leaves_no_place_behind() {
+async fn a_disconnected_event_stream_leaves_no_watcher() {
     let api = api();
     let id = api.call(submit(&json!({"text": "x"}))).await.id();
     let path = format!("/v1/jobs/{id}/events");
@@ -407,7 +311,7 @@ async fn a_client_that_leaves_its_stream_leaves_no_place_behind() {
         (1, 1)
     );
     drop(events);
-    // It ends by itself, as soon as it is looked at.
+    // The stream's task ends at its next send.
     while api.state.waiters().count() + api.state.running().watched() > 0 {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,4 @@
-//! The interface as a client sees it, on a queue in memory.
+//! Tests of the REST interface as clients see it, on an in-memory queue.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,11 +25,12 @@ use crate::testing::{FakeQueue, guarded_state_of, state_of};
 
 mod access;
 mod batches;
+mod compat;
+mod idempotency;
 mod jobs;
 mod openapi;
 mod refusals;
 mod sagemaker;
-mod taken_over;
 
 struct Api {
     queue: Arc<FakeQueue>,
@@ -91,7 +92,7 @@ fn get(path: &str) -> Request<Body> {
 }
 
 impl Api {
-    /// The answer; a refusal may have any shape.
+    /// Sends a request. An error may have any format.
     async fn raw(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
@@ -104,7 +105,7 @@ impl Api {
         }
     }
 
-    /// The answer; a refusal is checked to be a whole problem.
+    /// Sends a request and checks that an error is a complete problem.
     async fn call(&self, request: Request<Body>) -> Answer {
         let answer = self.raw(request).await;
         assert!(!answer.header("x-request-id").is_empty());
@@ -122,6 +123,7 @@ impl Api {
         answer
     }
 
+    /// Sends a request and checks the status and code of its error.
     async fn refused(&self, request: Request<Body>, status: u16, code: &str) -> Answer {
         let answer = self.call(request).await;
         assert_eq!(
@@ -135,7 +137,7 @@ impl Api {
 }
 
 #[tokio::test]
-async fn a_text_is_queued_and_found_again() {
+async fn a_submitted_text_can_be_polled() {
     let api = api();
     let first = api.call(submit(&json!({"text": "Rain fell."}))).await;
     assert_eq!(first.status, 202);
@@ -162,7 +164,7 @@ async fn a_text_is_queued_and_found_again() {
 }
 
 #[tokio::test]
-async fn a_job_runs_when_a_worker_says_so_and_its_answer_can_be_cached() {
+async fn a_job_runs_after_progress_and_its_state_has_an_etag() {
     let api = api();
     let id = api.call(submit(&json!({"text": "x"}))).await.id();
     let job = api.queue.jobs.lock().unwrap()[0].job.id.clone();
@@ -196,7 +198,7 @@ async fn a_job_runs_when_a_worker_says_so_and_its_answer_can_be_cached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_waits_gets_the_end_or_the_job_as_it_is() {
+async fn a_waiting_client_gets_the_result_or_the_current_state() {
     let api = with_worker();
     let wait = |text: &str, prefer: &str| {
         let mut request = submit(&json!({"text": text}));
@@ -224,7 +226,7 @@ async fn a_client_that_waits_gets_the_end_or_the_job_as_it_is() {
         (Some("queued"), 15)
     );
 
-    // What can't be heeded is no reason to refuse, and the answer says what was heeded.
+    // Preferences that can't be applied are ignored, and the response names those that were.
     let began = Instant::now();
     let longest = api.call(wait("rain", "wait=31")).await;
     assert_eq!((longest.status, began.elapsed().as_secs()), (202, 30));
@@ -235,7 +237,7 @@ async fn a_client_that_waits_gets_the_end_or_the_job_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_stop_answers_who_waits_at_once() {
+async fn shutdown_answers_waiting_requests_at_once() {
     let api = api();
     let id = api.call(submit(&json!({"text": "x"}))).await.id();
     let router = api.router.clone();
@@ -255,7 +257,7 @@ async fn a_stop_answers_who_waits_at_once() {
 }
 
 #[tokio::test]
-async fn the_small_routes_answer() {
+async fn informational_routes_answer() {
     let api = api();
     for path in [
         "/",

@@ -1,13 +1,13 @@
-//! What is refused, and how.
+//! Tests of rejected requests.
 
 use super::*;
 
 #[tokio::test]
-async fn a_job_that_is_not_there_was_never_there_or_is_gone() {
+async fn a_missing_job_is_not_found_or_gone() {
     let api = with_worker();
     let id = api.call(submit(&json!({"text": "x"}))).await.id();
     let (job, sequence) = id.split_once('.').unwrap();
-    // The id of one job with the place of another.
+    // The id of one job with the sequence of another.
     api.refused(get(&format!("/v1/jobs/other.{sequence}")), 410, "job_gone")
         .await;
     api.refused(get("/v1/jobs/other.2"), 404, "job_not_found").await;
@@ -24,7 +24,7 @@ async fn a_job_that_is_not_there_was_never_there_or_is_gone() {
 }
 
 #[tokio::test]
-async fn a_bad_request_is_refused_before_it_is_queued() {
+async fn invalid_requests_are_rejected_before_queueing() {
     let api = api();
     for (body, status, code) in [
         (json!({"text": " \n"}), 422, "empty_text"),
@@ -88,7 +88,7 @@ async fn a_bad_request_is_refused_before_it_is_queued() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_model_that_nobody_serves_is_refused() {
+async fn an_unserved_model_is_rejected() {
     let api = api();
     let answer = api
         .refused(
@@ -104,10 +104,10 @@ async fn a_model_that_nobody_serves_is_refused() {
 }
 
 #[tokio::test]
-async fn a_queue_in_trouble_is_a_503_that_says_when_to_come_back() {
+async fn a_full_or_unavailable_queue_is_a_503_with_retry_after() {
     for code in [ErrorCode::QueueFull, ErrorCode::QueueUnavailable] {
         let api = api();
-        // So that the model is known.
+        // Caches the models of the queue.
         assert_eq!(api.call(submit(&json!({"text": "x"}))).await.status, 202);
         *api.queue.refuses.lock().unwrap() = Some(code);
         api.refused(submit(&json!({"text": "x"})), 503, code.as_str())
@@ -117,7 +117,7 @@ async fn a_queue_in_trouble_is_a_503_that_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn what_is_no_route_is_a_problem_too() {
+async fn unknown_routes_and_methods_are_problems() {
     let api = api();
     api.refused(get("/v1/summary"), 404, "route_not_found").await;
     api.refused(get("/errors/oops"), 404, "route_not_found").await;
