@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Validates schemas/openapi.json, and calls a running gateway at random by it: nothing may be answered with a 5xx, with
-# a status or media type that the document doesn't name, or in another shape.
+# Validates schemas/openapi.json and calls a running gateway with random requests. Fails on a 5xx response, and on a
+# status, media type or body that the document does not describe.
 #
-#   tests/openapi/check.sh [URL [EXAMPLES]]      default: http://127.0.0.1:8000, 50 calls of each operation and phase
+#   tests/openapi/check.sh [URL [EXAMPLES]]      default: http://127.0.0.1:8000, 50 calls per operation and phase
 #
-# A call that waits for a job that never comes takes as long as it may: start the product with
-# `--set limits.max_wait_seconds=2`. Routes that answer with a summary may take `api.sync_wait_seconds`.
+# Some calls wait for jobs that do not exist: start the gateway with `--set limits.max_wait_seconds=2`. Routes that return
+# summaries may take `api.sync_wait_seconds`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 url=${1:-http://127.0.0.1:8000}

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Calls every operation of schemas/openapi.json at a running product with curl, and writes the calls and their answers,
-as they came, into docs/reference/rest.md.
+"""Calls every operation of schemas/openapi.json on a running gateway with curl, and writes the calls with their
+responses into docs/reference/rest.md.
 
     tests/openapi/examples.py [URL]            default: http://127.0.0.1:8000, as `precis up` serves it
 
-Needs curl 7.82 or later (`--json`). Ends with an error when an operation has no call, or an answer is not the expected one.
+Needs curl 7.82 or later (`--json`). Fails if an operation has no call, or a response has an unexpected status.
 """
 
 import json
@@ -21,14 +21,14 @@ PAGE = ROOT / "docs" / "reference" / "rest.md"
 BEGIN = "<!-- written by tests/openapi/examples.py: begin -->"
 END = "<!-- written by tests/openapi/examples.py: end -->"
 LONGEST = 330
-"""Characters of an answer that are shown."""
+"""Longest response that is shown in full, in characters."""
 
 RAIN = "Rain fell over the hills all night. The river rose."
 LONG = '"params": {"min_new_tokens": 300, "max_new_tokens": 300, "num_beams": 8, "first_sentence": false}'
 SLOW = '"params": {"min_new_tokens": 500, "max_new_tokens": 500, "num_beams": 64, "first_sentence": false}'
 
-# Operation, status, call, what is kept of the answer for later calls: {name: path into the JSON}. `$P` is the address;
-# `{name}` is replaced by what was kept. What comes before a call so that it has something to show is a call, too.
+# Operation, expected status, call, and values of the response for later calls: {name: path into the JSON}. `$P` is the
+# address; `{name}` is replaced by an earlier value. Some calls only prepare the next one.
 CALLS = [
     ("GET /", 200, "curl $P/", {}),
     ("GET /v1/models", 200, "curl $P/v1/models", {}),
@@ -133,17 +133,16 @@ CALLS = [
 ]
 
 INTRODUCTION = f"""\
-Each call was run against a product that `precis up` had started, and each answer is what came; ids and times are those of
-that run, and what is longer than {LONGEST} characters is cut (`…`). `P` is the address of the gateway, such as
-`http://127.0.0.1:8000`. `tests/openapi/examples.py` runs them again and writes this table.
+These calls and responses come from a gateway that `precis up` started. Responses longer than {LONGEST} characters are cut
+(`…`). `P` is the gateway's address, for example `http://127.0.0.1:8000`. `tests/openapi/examples.py` writes this table.
 
-| route | call | status | answer |
+| route | call | status | response |
 | --- | --- | --- | --- |
 """
 
 
 def operations():
-    """Every operation of the document, as `METHOD /path`."""
+    """Yields every operation of the document as `METHOD /path`."""
     document = json.loads((ROOT / "schemas" / "openapi.json").read_text())
     for path, methods in document["paths"].items():
         for method in methods:
@@ -151,7 +150,7 @@ def operations():
 
 
 def run(call, url):
-    """Runs a call; status, content type and body."""
+    """Runs a call. Returns the status, content type and body."""
     with tempfile.NamedTemporaryFile() as body:
         command = call.replace("$P", url)
         more = f" --silent --show-error --max-time 120 --output {shlex.quote(body.name)} --write-out '%{{http_code}} %{{content_type}}'"
@@ -163,7 +162,7 @@ def run(call, url):
 
 
 def shown(content_type, body):
-    """An answer in a cell of a table."""
+    """Formats a response as a table cell."""
     try:
         text = body.decode()
         if "\0" in text:
@@ -178,7 +177,7 @@ def shown(content_type, body):
 
 
 def code(text):
-    """Code in a cell of a table."""
+    """Formats code as a table cell."""
     text = text.replace("|", "\\|")
     longest = max((len(ticks) for ticks in re.findall("`+", text)), default=0)
     if longest == 0:
@@ -187,18 +186,18 @@ def code(text):
     return f"{fence} {text} {fence}"
 
 
-def part(answer, path):
-    """What stands at `a.0.b` of a JSON answer."""
+def part(value, path):
+    """Returns the value at a path such as `a.0.b` in a JSON response."""
     for step in path.split("."):
-        answer = answer[int(step)] if step.isdigit() else answer[step]
-    return answer
+        value = value[int(step)] if step.isdigit() else value[step]
+    return value
 
 
 def main():
     url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
     missing = set(operations()) - {operation for operation, *_ in CALLS}
     if missing:
-        sys.exit(f"no call of {', '.join(sorted(missing))}")
+        sys.exit(f"missing calls: {', '.join(sorted(missing))}")
     kept = {"unique": f"example-{time.time_ns()}"}
     rows = []
     for operation, expected, call, keep in CALLS:
@@ -206,7 +205,7 @@ def main():
             call = call.replace("{" + name + "}", value)
         status, content_type, body = run(call, url)
         if status != expected:
-            sys.exit(f"{call}\n{status} and not {expected}: {body[:2000].decode(errors='replace')}")
+            sys.exit(f"{call}\nexpected status {expected}, got {status}: {body[:2000].decode(errors='replace')}")
         for name, path in keep.items():
             kept[name] = part(json.loads(body), path)
         rows.append(f"| `{operation}` | {code(call)} | {status} | {shown(content_type, body)} |\n")
