@@ -251,7 +251,7 @@ async fn an_upload_that_breaks_off_is_a_broken_batch_whose_rows_have_their_resul
     let rows = lines(&results(product, &product.api, "two", &format!("{}/results", heads.id)).await);
     assert_eq!(rows.len(), 521);
     assert_eq!(rows[520].index, None);
-    assert!(rows[520].error.as_ref().unwrap().message.contains("broke off"));
+    assert!(rows[520].error.as_ref().unwrap().message.contains("cut off"));
 }
 
 #[tokio::test]
