@@ -1,26 +1,26 @@
-//! Command line of the gateway, shared by `precis-api` and `precis api`.
+//! The command line of the gateway, shared by `precis-api` and `precis api`.
 
 use precis_runtime::boot::RunArgs;
 
-/// How the gateway is run.
+/// Options of the gateway.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ApiArgs {
-    /// How the process is run.
+    /// Options of every role.
     #[command(flatten)]
     pub run: RunArgs,
-    /// What does the work: queue (workers behind NATS) or local (the model in this process) [api.engine]
+    /// Where jobs run: queue (workers behind NATS) or local (the model in this process, `precis api` only) [api.engine]
     #[arg(long)]
     pub engine: Option<String>,
     /// Address of the HTTP server [api.listen]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// The model, with --engine local: embedded, a folder, or a hub id with an optional @revision [worker.model]
+    /// The model for --engine local: embedded, a folder, or a hub id with an optional @revision [worker.model]
     #[arg(long)]
     pub model: Option<String>,
 }
 
 impl ApiArgs {
-    /// The arguments with this command's own options as overrides of the configuration.
+    /// Returns the options of the role, with this command's own ones as overrides of the configuration.
     pub fn run_args(&self) -> RunArgs {
         let mut run = self.run.clone();
         let options = [

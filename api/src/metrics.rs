@@ -11,46 +11,35 @@ const SUBMITTED: &str = "precis_api_jobs_submitted_total";
 const REFUSED: &str = "precis_api_refused_total";
 const WEBHOOKS: &str = "precis_api_webhooks_total";
 const WAITERS: &str = "precis_api_waiters";
-const REPORTS: &str = "precis_api_monitor_reports_total";
 
-/// Describes every metric of this crate; called once at the start.
+/// Describes the metrics of this crate. Call it once, at start.
 pub fn describe() {
-    describe_counter!(
-        REQUESTS,
-        Unit::Count,
-        "Requests answered, by route, method and status"
-    );
+    describe_counter!(REQUESTS, Unit::Count, "Responses, by route, method and status");
     describe_histogram!(
         SECONDS,
         Unit::Seconds,
-        "From a request's head being read to its answer, by route"
+        "Time from the head of a request to its response, by route"
     );
     describe_counter!(
         SUBMITTED,
         Unit::Count,
-        "Jobs that the queue has taken, by channel, model and lane"
+        "Jobs accepted by the queue, by channel, model and lane"
     );
     describe_counter!(
         REFUSED,
         Unit::Count,
-        "Requests and jobs refused for want of a key, rights, rate or quota, by key and code"
+        "Requests and jobs refused because of a key, a permission, a rate limit or a quota, by key and code"
     );
     describe_counter!(
         WEBHOOKS,
         Unit::Count,
-        "Webhooks by what became of an attempt: delivered, failed (tried again), given_up, unwanted, refused, gone, unreadable"
-    );
-    describe_counter!(
-        REPORTS,
-        Unit::Count,
-        "Summaries that a monitor was told of, or not, by outcome (api.engine = local)"
+        "Webhook attempts, by outcome: delivered, failed (retried), given_up, unwanted, refused, gone, unreadable"
     );
     describe_gauge!(WAITERS, Unit::Count, "Requests that wait for a result");
     gauge!(WAITERS).set(0.0);
-    crate::local::describe_metrics();
 }
 
-/// Counts a request that was answered. `route` is the pattern, so that there are few of them.
+/// Records a response. `route` is the pattern rather than the path, so that the number of series stays small.
 pub(crate) fn answered(route: &str, method: &'static str, status: u16, took: Duration) {
     let route = route.to_owned();
     counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status.to_string())
@@ -58,7 +47,7 @@ pub(crate) fn answered(route: &str, method: &'static str, status: u16, took: Dur
     histogram!(SECONDS, "route" => route).record(took);
 }
 
-/// Counts a job that the queue has taken.
+/// Counts a job that the queue accepted.
 pub(crate) fn submitted(channel: Channel, model: &Token, lane: Lane) {
     counter!(
         SUBMITTED,
@@ -69,22 +58,17 @@ pub(crate) fn submitted(channel: Channel, model: &Token, lane: Lane) {
     .increment(1);
 }
 
-/// Counts a request that was refused because of who sent it.
+/// Counts a request that access control refused.
 pub(crate) fn refused(key: &str, code: ErrorCode) {
     counter!(REFUSED, "key" => key.to_owned(), "code" => code.as_str()).increment(1);
 }
 
-/// Counts what became of a webhook, or of an attempt.
+/// Counts a webhook attempt by its outcome.
 pub(crate) fn webhook(outcome: &'static str) {
     counter!(WEBHOOKS, "outcome" => outcome).increment(1);
 }
 
-/// Counts a request that begins (1) or ends (-1) to wait.
+/// Adjusts the number of waiting requests: `1.0` when one starts to wait, `-1.0` when it stops.
 pub(crate) fn waiters(change: f64) {
     gauge!(WAITERS).increment(change);
-}
-
-/// Counts a summary that a monitor was `told` of, `refused`, or that was `dropped`.
-pub(crate) fn reported(outcome: &'static str) {
-    counter!(REPORTS, "outcome" => outcome).increment(1);
 }

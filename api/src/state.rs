@@ -1,7 +1,9 @@
-//! What every handler can reach.
+//! State that every handler shares.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use precis_runtime::Config;
 use precis_runtime::config::{ApiConfig, BatchesConfig, HttpConfig, LimitsConfig};
 use precis_runtime::liveness::Workers;
 use precis_schemas::error_code::Refusal;
@@ -11,88 +13,99 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Gate;
 use crate::analytics::Analytics;
 use crate::batches::progress::ProgressCache;
-use crate::queue::QueueBackend;
-use crate::queue::QueueDepth;
 use crate::queue::depth_cache::DepthCache;
+use crate::queue::retention::Retention;
+use crate::queue::{QueueBackend, QueueDepth};
+use crate::watch::job_events::JobEvents;
 use crate::watch::progress::Running;
 use crate::watch::wait::Waiters;
 use crate::webhooks::Webhooks;
 
-/// What the state is made of.
-pub(crate) struct Parts {
-    /// What a request may carry.
-    pub(crate) limits: LimitsConfig,
-    /// The gateway's own settings.
-    pub(crate) api: ApiConfig,
-    /// How HTTP is spoken.
-    pub(crate) http: HttpConfig,
-    /// What an upload may bring.
-    pub(crate) batches: BatchesConfig,
-    /// Whom and how to call back.
-    pub(crate) webhooks: Webhooks,
-    /// Who may call.
-    pub(crate) gate: Arc<Gate>,
-    /// How long results are kept.
-    pub(crate) result_ttl_hours: u64,
+/// What a [`Gateway`](crate::Gateway) is built from.
+pub struct Dependencies {
+    /// The configuration.
+    pub config: Config,
     /// The queue.
-    pub(crate) queue: Arc<dyn QueueBackend>,
-    /// The analytics database.
-    pub(crate) analytics: Analytics,
-    /// Live workers.
-    pub(crate) workers: Workers,
-    /// Requests that wait for a result.
-    pub(crate) waiters: Waiters,
-    /// Jobs that a worker has begun with.
-    pub(crate) running: Running,
-    /// Cancelled when the process is to stop.
-    pub(crate) stop: CancellationToken,
+    pub queue: Arc<dyn QueueBackend>,
+    /// How long the queue keeps results.
+    pub result_retention: Duration,
+    /// Where the queue reports progress and results of jobs.
+    pub events: JobEvents,
+    /// The live workers.
+    pub workers: Workers,
+    /// Cancelled to end requests that wait for a result.
+    pub stop: CancellationToken,
 }
 
 struct Inner {
-    parts: Parts,
+    config: Config,
+    gate: Arc<Gate>,
+    webhooks: Arc<Webhooks>,
+    queue: Arc<dyn QueueBackend>,
+    result_retention: Retention,
+    analytics: Analytics,
+    workers: Workers,
+    events: JobEvents,
+    stop: CancellationToken,
     depth: DepthCache,
     batch_progress: ProgressCache,
     started: Instant,
 }
 
-/// What every handler can reach. Cheap to clone.
+/// State that every handler shares. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct AppState(Arc<Inner>);
 
 impl AppState {
-    /// A state of these parts.
-    pub(crate) fn new(parts: Parts) -> Self {
+    /// Creates the state.
+    pub(crate) fn new(dependencies: Dependencies) -> Self {
+        let Dependencies {
+            config,
+            queue,
+            result_retention,
+            events,
+            workers,
+            stop,
+        } = dependencies;
         Self(Arc::new(Inner {
-            parts,
+            gate: Arc::new(Gate::new(&config.access)),
+            webhooks: Arc::new(Webhooks::new(&config.webhooks, &config.access)),
+            analytics: Analytics::new(&config.clickhouse),
+            config,
+            queue,
+            result_retention: Retention::new(result_retention),
+            workers,
+            events,
+            stop,
             depth: DepthCache::default(),
             batch_progress: ProgressCache::default(),
             started: Instant::now(),
         }))
     }
 
-    /// What a request may carry.
+    /// Limits of a request.
     pub(crate) fn limits(&self) -> &LimitsConfig {
-        &self.0.parts.limits
+        &self.0.config.limits
     }
 
-    /// The gateway's own settings.
+    /// The `[api]` section.
     pub(crate) fn api(&self) -> &ApiConfig {
-        &self.0.parts.api
+        &self.0.config.api
     }
 
-    /// How HTTP is spoken.
+    /// The `[http]` section.
     pub(crate) fn http(&self) -> &HttpConfig {
-        &self.0.parts.http
+        &self.0.config.http
     }
 
-    /// What an upload may bring.
+    /// Limits of a batch.
     pub(crate) fn batches(&self) -> &BatchesConfig {
-        &self.0.parts.batches
+        &self.0.config.batches
     }
 
-    /// Whom and how to call back.
-    pub(crate) fn webhooks(&self) -> &Webhooks {
-        &self.0.parts.webhooks
+    /// The callback policy and the webhook secrets.
+    pub(crate) fn webhooks(&self) -> &Arc<Webhooks> {
+        &self.0.webhooks
     }
 
     /// The progress of recently requested batches.
@@ -100,52 +113,52 @@ impl AppState {
         &self.0.batch_progress
     }
 
-    /// Who may call.
+    /// Authentication and rate limits.
     pub(crate) fn gate(&self) -> &Arc<Gate> {
-        &self.0.parts.gate
+        &self.0.gate
     }
 
-    /// How long results are kept.
-    pub(crate) fn result_ttl_hours(&self) -> u64 {
-        self.0.parts.result_ttl_hours
+    /// How long the queue keeps results.
+    pub(crate) fn result_retention(&self) -> Retention {
+        self.0.result_retention
     }
 
     /// The queue.
     pub(crate) fn queue(&self) -> &dyn QueueBackend {
-        &*self.0.parts.queue
+        &*self.0.queue
     }
 
     /// The analytics database.
     pub(crate) fn analytics(&self) -> &Analytics {
-        &self.0.parts.analytics
+        &self.0.analytics
     }
 
-    /// Live workers.
+    /// The live workers.
     pub(crate) fn workers(&self) -> &Workers {
-        &self.0.parts.workers
+        &self.0.workers
     }
 
     /// Requests that wait for a result.
     pub(crate) fn waiters(&self) -> &Waiters {
-        &self.0.parts.waiters
+        self.0.events.waiters()
     }
 
-    /// Jobs that a worker has begun with.
+    /// The running jobs.
     pub(crate) fn running(&self) -> &Running {
-        &self.0.parts.running
+        self.0.events.running()
     }
 
-    /// Cancelled when the process is to stop.
+    /// Cancelled at shutdown.
     pub(crate) fn stop(&self) -> &CancellationToken {
-        &self.0.parts.stop
+        &self.0.stop
     }
 
-    /// When this process began to listen to workers.
+    /// When the process started to listen for heartbeats.
     pub(crate) fn started(&self) -> Instant {
         self.0.started
     }
 
-    /// A look at the queue, at most a second old.
+    /// Returns the queue depth, at most a second old.
     pub(crate) async fn depth(&self) -> Result<QueueDepth, Refusal> {
         self.0.depth.get(self.queue()).await
     }

@@ -385,7 +385,7 @@ impl IncomingBatch {
 
 fn deadline(state: &AppState, ttl_seconds: Option<u64>) -> Result<Timestamp, Refusal> {
     let ttl = ttl_seconds.unwrap_or(state.batches().default_ttl_seconds);
-    let max = state.result_ttl_hours() * 3_600;
+    let max = state.result_retention().as_secs();
     if ttl == 0 || ttl > max {
         return Err(Refusal::new(
             ErrorCode::InvalidParameter,

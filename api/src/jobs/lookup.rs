@@ -102,11 +102,11 @@ pub(super) async fn snapshot(
     if !has_existed {
         return Err(not_found(handle));
     }
-    let hours = state.result_ttl_hours();
+    let retention = state.result_retention();
     Err(Refusal::new(
         ErrorCode::JobGone,
         format!(
-            "job `{handle}` has left the queue and its result is no longer kept (results are kept for {hours} hours)"
+            "job `{handle}` has left the queue and its result is no longer kept (results are kept for {retention})"
         ),
     ))
 }

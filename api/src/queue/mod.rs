@@ -6,6 +6,7 @@ pub(crate) mod depth;
 pub(crate) mod depth_cache;
 pub(crate) mod eta;
 pub(crate) mod nats;
+pub(crate) mod retention;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;

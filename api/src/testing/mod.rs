@@ -1,72 +1,55 @@
-//! What tests stand on: a queue in memory, a state around it, and a result.
+//! Test doubles and test data: a queue in memory, a state around it, and a result.
 
 mod queue;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use precis_runtime::clock;
 use precis_runtime::config::{
     AccessConfig, ApiConfig, BatchesConfig, ClickHouseConfig, HttpConfig, LimitsConfig, ServerUrl,
-    WebhooksConfig,
 };
 use precis_runtime::liveness::Workers;
-use precis_schemas::result::{Sizes, Timings};
-use precis_schemas::{Channel, GenerationParams, JobResult, Lane, Outcome, Task, Token};
+use precis_runtime::{Config, clock};
+use precis_schemas::result::{ReportedDelivery, Timings};
+use precis_schemas::{JobResult, Outcome, Token};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::queue::FakeQueue;
-use crate::access::Gate;
-use crate::analytics::Analytics;
-use crate::state::{AppState, Parts};
-use crate::watch::progress::Running;
-use crate::watch::wait::Waiters;
-use crate::webhooks::Webhooks;
+use crate::state::{AppState, Dependencies};
+use crate::watch::job_events::JobEvents;
 
-/// The result of a job that succeeded.
+/// Returns the result of a job that succeeded.
 pub(crate) fn result(id: &str, sequence: u64) -> JobResult {
+    let now = clock::now();
+    let delivery = ReportedDelivery {
+        sequence,
+        attempt: 1,
+        submitted_at: now,
+        started_at: None,
+    };
     JobResult {
-        id: id.parse().unwrap(),
-        job_sequence: sequence,
-        task: Task::Summarize,
-        lane: Lane::Normal,
-        tenant: Token::new("a tenant", "public").unwrap(),
-        channel: Channel::Api,
+        tenant: Token::sanitized("public"),
         outcome: Outcome::Succeeded,
         summary: Some("Rain fell.".into()),
-        error: None,
         text: "It rained.".into(),
-        reference: None,
-        scores: None,
-        batch: None,
-        model: None,
-        worker: None,
-        params: GenerationParams::default(),
-        sizes: Sizes::default(),
         timings: Timings::default(),
-        attempt: 1,
-        submitted_at: clock::now(),
-        started_at: None,
-        finished_at: clock::now(),
-        metadata: Default::default(),
-        embeddings: None,
-        send_to_arize: None,
-        callback: None,
+        ..JobResult::new(id.parse().unwrap(), delivery, now)
     }
 }
 
-/// A state on a queue in memory, with small limits.
+/// Returns a state on `queue`, without API keys and with small limits.
 pub(crate) fn state_of(queue: Arc<FakeQueue>) -> AppState {
     guarded_state_of(queue, &AccessConfig::default(), HttpConfig::default())
 }
 
-/// As [`state_of`], with keys.
+/// Returns a state on `queue`, with API keys and small limits.
 pub(crate) fn guarded_state_of(queue: Arc<FakeQueue>, access: &AccessConfig, http: HttpConfig) -> AppState {
-    let waiters = Waiters::default();
+    let events = JobEvents::default();
     assert!(
-        queue.waiters.set(waiters.clone()).is_ok(),
-        "one state for each queue"
+        queue.events.set(events.clone()).is_ok(),
+        "a queue serves one state"
     );
-    AppState::new(Parts {
+    let config = Config {
         limits: LimitsConfig {
             max_text_chars: 1_000,
             max_body_bytes: 4_096,
@@ -84,18 +67,20 @@ pub(crate) fn guarded_state_of(queue: Arc<FakeQueue>, access: &AccessConfig, htt
             queue_patience_seconds: 1,
             ..BatchesConfig::default()
         },
-        webhooks: Webhooks::new(&WebhooksConfig::default(), access),
-        gate: Arc::new(Gate::new(access)),
-        result_ttl_hours: 24,
-        queue,
-        // Nobody listens there.
-        analytics: Analytics::new(&ClickHouseConfig {
+        access: access.clone(),
+        // Nothing listens on this port.
+        clickhouse: ClickHouseConfig {
             url: ServerUrl::new("http://127.0.0.1:1"),
             ..ClickHouseConfig::default()
-        }),
+        },
+        ..Config::default()
+    };
+    AppState::new(Dependencies {
+        config,
+        queue,
+        result_retention: Duration::from_secs(24 * 3_600),
+        events,
         workers: Workers::default(),
-        waiters,
-        running: Running::default(),
         stop: CancellationToken::new(),
     })
 }

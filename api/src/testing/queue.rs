@@ -24,7 +24,7 @@ use crate::queue::{
 };
 use crate::queue::{LaneDepth, QueueDepth};
 use crate::testing::result;
-use crate::watch::wait::Waiters;
+use crate::watch::job_events::JobEvents;
 
 /// A queue in memory. Its model `default` has consumers; a worker answers only if there is one.
 #[derive(Default)]
@@ -49,7 +49,7 @@ pub(crate) struct FakeQueue {
     pub(crate) hides_batches: AtomicBool,
     /// Whether jobs are answered at once: with their text in capitals, or with an error for `fail`.
     pub(crate) has_worker: AtomicBool,
-    pub(super) waiters: OnceLock<Waiters>,
+    pub(super) events: OnceLock<JobEvents>,
     /// How long it takes from the record of a job that is ended until the job is off the queue.
     pub(crate) takes_off_after: Mutex<Duration>,
     /// How often it was asked how a job has ended.
@@ -74,8 +74,8 @@ impl FakeQueue {
             });
             serde_json::to_vec(results.entry(id.clone()).or_insert(result)).unwrap()
         };
-        if let Some(waiters) = self.waiters.get() {
-            waiters.stored(&id, body.into());
+        if let Some(events) = self.events.get() {
+            events.finished(&id, body.into());
         }
     }
 
@@ -303,9 +303,9 @@ impl QueueBackend for FakeQueue {
                 tokio::time::sleep(pause).await;
             }
             self.done.lock().unwrap().push(sequence);
-            if let Some(waiters) = self.waiters.get() {
+            if let Some(events) = self.events.get() {
                 let body = serde_json::to_vec(&record).unwrap();
-                waiters.stored(&handle.id, body.into());
+                events.finished(&handle.id, body.into());
             }
             Ok(Some(TerminationOutcome::Terminated(Box::new(record))))
         }

@@ -2,6 +2,7 @@
 //!
 //! Each has one NATS subscription per process and passes messages on to the watchers of each job.
 
+pub(crate) mod job_events;
 pub(crate) mod progress;
 pub(crate) mod wait;
 mod watchers;

@@ -1,5 +1,7 @@
 //! What is posted: the end of a job, or of a batch, as REST shows it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use precis_runtime::clock;
@@ -35,8 +37,8 @@ pub(super) async fn of(state: &AppState, announcement: &Announcement) -> Result<
             let result = result.filter(|result| !result.gives_way_to(*job_sequence));
             let Some(result) = result else {
                 // The announcement comes a moment before the result.
-                let age = clock::now().duration_since(announcement.announced_at);
-                if age.as_hours() < state.result_ttl_hours().cast_signed() {
+                let age = Duration::try_from(clock::now().duration_since(announcement.announced_at));
+                if age.unwrap_or_default() < state.result_retention().duration() {
                     return Ok(Payload::NotYet);
                 }
                 return Ok(Payload::Gone(Refusal::new(

@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => check_config(&args),
         Command::DumpConfig(args) => dump_config(&args),
         Command::Key(args) => key::print(&args),
-        Command::Api(args) => boot::run(&args.run_args(), precis_api::run),
+        Command::Api(args) => boot::run(&args.run_args(), precis_serverless::run),
         Command::Worker(args) => boot::run(&args.run_args(), precis_worker::run),
         Command::Monitor(args) => boot::run(&args, precis_monitor::run),
         Command::Producer { run, command } => boot::run_until_stopped(&quiet(run), move |context| {

@@ -58,10 +58,16 @@ impl Recorder for Inventory {
     }
 }
 
+/// Describes the metrics of a gateway, with or without a queue.
+fn describe_gateway() {
+    precis_api::describe_metrics();
+    precis_serverless::describe_metrics();
+}
+
 /// What each role describes at its start.
 fn roles() -> Vec<(&'static str, BTreeMap<String, Described>)> {
     let roles: [(&str, fn()); 3] = [
-        ("precis-api", precis_api::describe_metrics),
+        ("precis-api", describe_gateway),
         ("precis-worker", precis_worker::metrics::describe),
         ("precis-monitor", precis_monitor::describe_metrics),
     ];

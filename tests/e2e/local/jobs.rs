@@ -38,7 +38,7 @@ async fn wait(product: &Product, id: &str) -> JobView {
 
 #[tokio::test]
 async fn jobs_are_submitted_waited_for_and_found_again() {
-    let (product, _process) = gateway(&[]).await;
+    let (product, _process) = gateway(&["local.result_ttl_seconds=90"]).await;
     let done = product
         .summarize(&json!({"text": article(), "metadata": {"a": "b"}}))
         .await;
@@ -72,6 +72,10 @@ async fn jobs_are_submitted_waited_for_and_found_again() {
     ] {
         let (_, problem) = product.get(&format!("/v1/jobs/{id}")).await;
         assert_eq!(problem["code"], code, "{id}: {problem}");
+        if code == "job_gone" {
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("results are kept for 90 seconds"), "{problem}");
+        }
     }
 }
 

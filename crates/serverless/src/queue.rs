@@ -1,13 +1,17 @@
-//! The queue in the process's own memory: jobs wait here for the one worker that is here too, and their results are
-//! kept for a while. It ends with the process.
+//! The queue in memory: jobs wait for the one worker of this process, and results are kept for a while.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{self, BoxFuture};
+use parking_lot::Mutex;
+use precis_api::JobEvents;
+use precis_api::queue::{
+    CreateOutcome, JobEnd, QueueBackend, QueueDepth, QueuedJob, ReadConsistency, Record, TerminationOutcome,
+};
 use precis_producer::Submission;
-use precis_runtime::config::LocalConfig as Settings;
+use precis_runtime::config::LocalConfig;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::Announcement;
 use precis_schemas::error_code::{ErrorCode, Refusal};
@@ -17,108 +21,106 @@ use precis_schemas::termination::Termination;
 use precis_schemas::{JobHandle, JobId, JobResult, Token};
 use tokio::sync::Notify;
 
-use super::book::{Book, Taken};
-use super::records::Records;
-use crate::queue::QueueDepth;
-use crate::queue::{
-    CreateOutcome, JobEnd, QueueBackend, QueuedJob, ReadConsistency, Record, TerminationOutcome,
-};
-use crate::watch::progress::Running;
-use crate::watch::wait::Waiters;
+use crate::job_table::{DeliveredJob, JobTable};
+use crate::records::Records;
 
 struct Inner {
-    book: Mutex<Book>,
+    jobs: Mutex<JobTable>,
     records: Mutex<Records>,
-    /// Told when a job has come.
-    arrived: Notify,
-    /// Told when the last job has ended.
+    /// Notified when a job is published.
+    published: Notify,
+    /// Notified when the last unfinished job ends.
     idle: Notify,
-    /// Name of the one model.
+    /// The name of the one model.
     model: Token,
-    settings: Settings,
-    waiters: Waiters,
-    running: Running,
+    events: JobEvents,
 }
 
 /// The queue in memory. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct MemoryQueue(Arc<Inner>);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change is made whole before anything can panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+pub(crate) struct MemoryQueue(Arc<Inner>);
 
 impl MemoryQueue {
-    /// An empty queue for the model of this name. Ends are told to `waiters`, and `running` forgets those jobs.
-    pub(super) fn new(model: Token, settings: Settings, waiters: Waiters, running: Running) -> Self {
+    /// Creates an empty queue for `model`. Results are reported to `events`.
+    pub(crate) fn new(model: Token, settings: &LocalConfig, events: JobEvents) -> Self {
         Self(Arc::new(Inner {
-            book: Mutex::default(),
-            records: Mutex::default(),
-            arrived: Notify::new(),
+            jobs: Mutex::new(JobTable::new(settings)),
+            records: Mutex::new(Records::new(settings.max_results)),
+            published: Notify::new(),
             idle: Notify::new(),
             model,
-            settings,
-            waiters,
-            running,
+            events,
         }))
     }
 
-    /// Waits for a job and takes it off: lanes by weight, each in order.
-    pub(super) async fn next(&self) -> Taken {
+    /// Waits for a job and delivers it: lanes by weight, each in order.
+    pub(crate) async fn next(&self) -> DeliveredJob {
         loop {
-            let arrived = self.0.arrived.notified();
-            if let Some(taken) = lock(&self.0.book).take() {
-                return taken;
+            let published = self.0.published.notified();
+            if let Some(job) = self.0.jobs.lock().deliver() {
+                return job;
             }
-            arrived.await;
+            published.await;
         }
     }
 
-    /// Stores the result of the job at `sequence`, unless it was ended before.
-    pub(super) fn done(&self, sequence: u64, result: &JobResult) {
-        let kept = lock(&self.0.book).store(sequence, result, &self.0.settings);
-        if let Some(kept) = kept {
-            self.tell(&kept);
+    /// Stores the result of the job at `sequence`, unless the job has already ended.
+    pub(crate) fn store_result(&self, sequence: u64, result: &JobResult) {
+        let stored = self.0.jobs.lock().store(sequence, result);
+        if let Some(stored) = stored {
+            self.report_finished(&stored);
         }
+    }
+
+    /// Ends the job that the handle names.
+    pub(crate) fn terminate_job(
+        &self,
+        handle: &JobHandle,
+        termination: &Termination,
+    ) -> Option<TerminationOutcome> {
+        let outcome = self.0.jobs.lock().terminate(handle, termination);
+        if let Some(TerminationOutcome::Terminated(result)) = &outcome {
+            self.report_finished(result);
+        }
+        outcome
     }
 
     /// Waits until no job waits or runs.
-    pub(super) async fn idle(&self) {
+    #[cfg(any(feature = "lambda", test))]
+    pub(crate) async fn idle(&self) {
         loop {
             let idle = self.0.idle.notified();
-            if lock(&self.0.book).is_idle() {
+            if self.0.jobs.lock().is_idle() {
                 return;
             }
             idle.await;
         }
     }
 
-    /// Tells those who wait for a job of its end.
-    fn tell(&self, result: &JobResult) {
-        self.0.running.forget(&result.id);
-        // A struct of texts, numbers and times always has a JSON form.
+    fn report_finished(&self, result: &JobResult) {
+        // A struct of strings, numbers and times always serializes.
         let body = serde_json::to_vec(result).unwrap_or_default();
-        self.0.waiters.stored(&result.id, body.into());
-        if lock(&self.0.book).is_idle() {
+        self.0.events.finished(&result.id, body.into());
+        if self.0.jobs.lock().is_idle() {
             self.0.idle.notify_waiters();
         }
     }
 }
 
-fn at_once<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, Result<T, Refusal>> {
-    future::ready(Ok(answer)).boxed()
+/// A future that is ready with `value`.
+fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, Result<T, Refusal>> {
+    future::ready(Ok(value)).boxed()
 }
 
 impl QueueBackend for MemoryQueue {
-    /// A job of an id that was cancelled is another one here, whatever its message is called.
+    /// Jobs are deduplicated by id, so the message id does not matter.
     fn publish_as<'a>(
         &'a self,
         submission: &'a Submission,
         _: &'a str,
     ) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
-        let accepted = lock(&self.0.book).accept(submission, &self.0.settings);
-        self.0.arrived.notify_one();
+        let accepted = self.0.jobs.lock().accept(submission);
+        self.0.published.notify_one();
         let handle = accepted.map(|sequence| JobHandle {
             id: submission.job.id.clone(),
             sequence: Some(sequence),
@@ -139,15 +141,15 @@ impl QueueBackend for MemoryQueue {
         id: &'a JobId,
         _: ReadConsistency,
     ) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>> {
-        at_once(lock(&self.0.book).result(id, &self.0.settings))
+        ready(self.0.jobs.lock().result(id))
     }
 
     fn queued_job(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>> {
-        at_once(lock(&self.0.book).queued_job(sequence))
+        ready(self.0.jobs.lock().queued_job(sequence))
     }
 
     fn count_jobs<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
-        at_once(lock(&self.0.book).count_of(tenant) as u64)
+        ready(self.0.jobs.lock().count_jobs(tenant) as u64)
     }
 
     fn job_end<'a>(
@@ -155,8 +157,8 @@ impl QueueBackend for MemoryQueue {
         id: &'a JobId,
         _: ReadConsistency,
     ) -> BoxFuture<'a, Result<Option<JobEnd>, Refusal>> {
-        let result = lock(&self.0.book).result(id, &self.0.settings);
-        at_once(result.map(|result| JobEnd {
+        let result = self.0.jobs.lock().result(id);
+        ready(result.map(|result| JobEnd {
             outcome: result.outcome,
             finished_at: result.finished_at,
         }))
@@ -175,7 +177,7 @@ impl QueueBackend for MemoryQueue {
     }
 
     fn depth(&self) -> BoxFuture<'_, Result<QueueDepth, Refusal>> {
-        at_once(lock(&self.0.book).depth(&self.0.model))
+        ready(self.0.jobs.lock().depth(&self.0.model))
     }
 
     fn terminate<'a>(
@@ -183,14 +185,10 @@ impl QueueBackend for MemoryQueue {
         handle: &'a JobHandle,
         termination: &'a Termination,
     ) -> BoxFuture<'a, Result<Option<TerminationOutcome>, Refusal>> {
-        let ended = lock(&self.0.book).end(handle, termination, &self.0.settings);
-        if let Some(TerminationOutcome::Terminated(result)) = &ended {
-            self.tell(result);
-        }
-        at_once(ended)
+        ready(self.terminate_job(handle, termination))
     }
 
-    /// The worker is in this process and was told when the job was ended.
+    /// Does nothing: [`terminate`](Self::terminate) has already told the worker.
     fn send_cancel(&self, _: Cancel) {}
 
     fn create_record<'a>(
@@ -198,7 +196,7 @@ impl QueueBackend for MemoryQueue {
         name: &'a Token,
         body: Bytes,
     ) -> BoxFuture<'a, Result<CreateOutcome, Refusal>> {
-        at_once(lock(&self.0.records).create(name, body, self.0.settings.max_results))
+        ready(self.0.records.lock().create(name, body))
     }
 
     fn update_record<'a>(
@@ -207,26 +205,26 @@ impl QueueBackend for MemoryQueue {
         revision: u64,
         body: Bytes,
     ) -> BoxFuture<'a, Result<Option<u64>, Refusal>> {
-        at_once(lock(&self.0.records).update(name, revision, body, self.0.settings.max_results))
+        ready(self.0.records.lock().update(name, revision, body))
     }
 
     fn record<'a>(&'a self, name: &'a Token) -> BoxFuture<'a, Result<Option<Record>, Refusal>> {
-        at_once(lock(&self.0.records).get(name))
+        ready(self.0.records.lock().get(name))
     }
 
     fn remove_record(&self, revision: u64) -> BoxFuture<'_, Result<(), Refusal>> {
-        lock(&self.0.records).remove(revision);
-        at_once(())
+        self.0.records.lock().remove(revision);
+        ready(())
     }
 
     fn is_durable(&self) -> bool {
         false
     }
 
-    fn require_durable(&self, what: &str) -> Result<(), Refusal> {
+    fn require_durable(&self, feature: &str) -> Result<(), Refusal> {
         Err(Refusal::new(
             ErrorCode::NeedsQueue,
-            format!("{what} is kept in a queue, and this gateway has none (api.engine = local)"),
+            format!("{feature} needs a queue, and this gateway has none (api.engine = local)"),
         ))
     }
 }
@@ -235,15 +233,15 @@ impl QueueBackend for MemoryQueue {
 mod tests {
     use std::time::Duration;
 
-    use precis_schemas::{Channel, Job, Lane, Outcome};
+    use precis_schemas::{Channel, Job, JobSubject, Lane, Outcome};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::testing::result;
 
-    fn queue(settings: Settings) -> MemoryQueue {
+    fn queue(settings: LocalConfig) -> MemoryQueue {
         let model = Token::new("a model", "default").unwrap();
-        MemoryQueue::new(model, settings, Waiters::default(), Running::default())
+        MemoryQueue::new(model, &settings, JobEvents::default())
     }
 
     impl MemoryQueue {
@@ -253,8 +251,7 @@ mod tests {
     }
 
     fn submission(id: &str, lane: Lane) -> Submission {
-        let mut subject: precis_schemas::JobSubject =
-            "jobs.v1.default.normal.summarize.public".parse().unwrap();
+        let mut subject: JobSubject = "jobs.v1.default.normal.summarize.public".parse().unwrap();
         subject.lane = lane;
         Submission {
             subject,
@@ -266,7 +263,7 @@ mod tests {
         }
     }
 
-    fn cancelled() -> Termination {
+    fn cancellation() -> Termination {
         Termination {
             outcome: Outcome::Cancelled,
             reason: Refusal::new(ErrorCode::Cancelled, "the client cancelled the job"),
@@ -276,7 +273,7 @@ mod tests {
 
     #[tokio::test]
     async fn lanes_share_by_weight_and_keep_their_order() {
-        let queue = queue(Settings::default());
+        let queue = queue(LocalConfig::default());
         let count = Lane::High.weight() as usize * 3;
         for number in 0..count {
             for lane in [Lane::Bulk, Lane::High] {
@@ -289,127 +286,114 @@ mod tests {
         for _ in 0..2 * round {
             ids.push(queue.next().await.submission.job.id.to_string());
         }
-        let of = |lane: &str| -> Vec<String> {
-            let all = ids.iter().filter(|id| id.starts_with(lane));
-            all.cloned().collect()
+        let delivered = |lane: &str| -> Vec<String> {
+            let of_lane = ids.iter().filter(|id| id.starts_with(lane));
+            of_lane.cloned().collect()
         };
-        let first = |lane: Lane| -> Vec<String> {
+        let expected = |lane: Lane| -> Vec<String> {
             let numbers = 0..2 * lane.weight();
             numbers.map(|number| format!("{lane}-{number}")).collect()
         };
-        assert_eq!(of("bulk"), first(Lane::Bulk));
-        assert_eq!(of("high"), first(Lane::High));
+        assert_eq!(delivered("bulk"), expected(Lane::Bulk));
+        assert_eq!(delivered("high"), expected(Lane::High));
         assert!(ids[0].starts_with("high"));
     }
 
     #[tokio::test]
-    async fn what_waits_is_bounded_and_the_same_id_is_the_same_job() {
-        let queue = queue(Settings {
+    async fn waiting_jobs_are_bounded_and_an_id_is_accepted_once() {
+        let queue = queue(LocalConfig {
             max_jobs: 2,
-            ..Settings::default()
+            ..LocalConfig::default()
         });
         let publish = async |id: &str| queue.publish(&submission(id, Lane::Normal)).await;
         let first = publish("a").await.unwrap();
         assert_eq!(publish("a").await.unwrap(), first);
         publish("b").await.unwrap();
         assert_eq!(publish("c").await.unwrap_err().code, ErrorCode::QueueFull);
-        let taken = queue.next().await;
+        let delivered = queue.next().await;
         publish("c").await.unwrap();
         let depth = queue.depth().await.unwrap();
-        assert_eq!(depth.position(&taken.submission.subject, 3), Some(1));
+        let normal = depth.lanes.iter().find(|lane| lane.lane == Lane::Normal).unwrap();
+        assert_eq!((delivered.sequence, depth.last_sequence), (1, 3));
+        assert_eq!((normal.delivered, normal.pending), (1, 2));
         assert_eq!(queue.queued_job(1).await.unwrap().unwrap().id, first.id);
-        queue.done(1, &result("a", 1));
+        queue.store_result(1, &result("a", 1));
         assert_eq!(queue.queued_job(1).await.unwrap(), None);
         assert_eq!(publish("a").await.unwrap(), first);
     }
 
     #[tokio::test]
-    async fn a_cancelled_job_leaves_and_its_id_can_come_again() {
-        let queue = queue(Settings::default());
+    async fn a_cancelled_job_leaves_the_queue_and_its_id_can_be_submitted_again() {
+        let queue = queue(LocalConfig::default());
         let publish = async |id: &str| queue.publish(&submission(id, Lane::Normal)).await.unwrap();
         let (waits, runs) = (publish("a").await, publish("b").await);
-        let mut waiter = queue.0.waiters.register(&waits.id);
-        waiter.only_from(waits.sequence);
-        let Some(TerminationOutcome::Terminated(record)) =
-            queue.terminate(&waits, &cancelled()).await.unwrap()
-        else {
-            panic!("it was not there");
+        let outcome = queue.terminate(&waits, &cancellation()).await.unwrap();
+        let Some(TerminationOutcome::Terminated(record)) = outcome else {
+            panic!("the job was not terminated");
         };
         assert_eq!((record.outcome, record.job_sequence), (Outcome::Cancelled, 1));
-        let again = queue.terminate(&waits, &cancelled()).await.unwrap();
+        let again = queue.terminate(&waits, &cancellation()).await.unwrap();
         assert_eq!(again, Some(TerminationOutcome::AlreadyFinished(record)));
 
-        // The one that is left is taken, and its worker is told.
-        let taken = queue.next().await;
-        assert_eq!(taken.sequence, 2);
-        assert!(matches!(
-            queue.terminate(&runs, &cancelled()).await.unwrap(),
-            Some(TerminationOutcome::Terminated(_))
-        ));
-        assert!(taken.cancelled.is_cancelled());
-        // Whatever the worker says then comes too late.
-        queue.done(2, &result("b", 2));
-        let stored = queue
-            .result(&runs.id, ReadConsistency::Any)
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(stored.outcome, Outcome::Cancelled);
+        // The other job is delivered, and terminating it tells its worker.
+        let delivered = queue.next().await;
+        assert_eq!(delivered.sequence, 2);
+        let outcome = queue.terminate(&runs, &cancellation()).await.unwrap();
+        assert!(matches!(outcome, Some(TerminationOutcome::Terminated(_))));
+        assert!(delivered.cancelled.is_cancelled());
+        // The worker's own result comes too late.
+        queue.store_result(2, &result("b", 2));
+        let stored = queue.result(&runs.id, ReadConsistency::Any).await.unwrap();
+        assert_eq!(stored.unwrap().outcome, Outcome::Cancelled);
 
         let second = publish("b").await;
         assert_eq!(second.sequence, Some(3));
-        queue.done(3, &result("b", 3));
-        let stored = queue
-            .result(&second.id, ReadConsistency::Any)
-            .await
-            .unwrap()
-            .unwrap();
+        queue.store_result(3, &result("b", 3));
+        let stored = queue.result(&second.id, ReadConsistency::Any).await.unwrap();
+        let stored = stored.unwrap();
         assert_eq!((stored.outcome, stored.job_sequence), (Outcome::Succeeded, 3));
-        let of_the_first = queue.terminate(&runs, &cancelled()).await.unwrap();
-        assert!(matches!(
-            of_the_first,
-            Some(TerminationOutcome::AlreadyFinished(_))
-        ));
+        let first = queue.terminate(&runs, &cancellation()).await.unwrap();
+        assert!(matches!(first, Some(TerminationOutcome::AlreadyFinished(_))));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn results_are_kept_for_a_while_and_without_their_texts() {
-        let queue = queue(Settings {
+    async fn results_expire_and_are_kept_without_their_texts() {
+        let queue = queue(LocalConfig {
             max_results: 2,
             result_ttl_seconds: 60,
-            ..Settings::default()
+            ..LocalConfig::default()
         });
-        let has = async |id: &str| {
+        let read = async |id: &str| {
             let id = id.parse().unwrap();
             queue.result(&id, ReadConsistency::Any).await.unwrap()
         };
         for (id, sequence) in [("a", 1), ("b", 2), ("c", 3)] {
             queue.publish(&submission(id, Lane::Normal)).await.unwrap();
-            queue.done(sequence, &result(id, sequence));
+            queue.store_result(sequence, &result(id, sequence));
         }
-        assert_eq!(has("a").await, None);
-        let kept = has("b").await.unwrap();
+        assert_eq!(read("a").await, None);
+        let kept = read("b").await.unwrap();
         assert_eq!((kept.summary.is_some(), kept.text.as_str()), (true, ""));
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(has("c").await, None);
+        assert_eq!(read("c").await, None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_for_quiet_hears_of_the_last_end() {
-        let queue = queue(Settings::default());
+    async fn idle_waits_for_the_last_job() {
+        let queue = queue(LocalConfig::default());
         queue.idle().await;
         let first = queue.publish(&submission("a", Lane::Normal)).await.unwrap();
         queue.publish(&submission("b", Lane::Normal)).await.unwrap();
-        let quiet = CancellationToken::new();
-        let (waits, told) = (queue.clone(), quiet.clone());
+        let is_idle = CancellationToken::new();
+        let (waiting, idle) = (queue.clone(), is_idle.clone());
         tokio::spawn(async move {
-            waits.idle().await;
-            told.cancel();
+            waiting.idle().await;
+            idle.cancel();
         });
-        queue.done(2, &result("b", 2));
+        queue.store_result(2, &result("b", 2));
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(!quiet.is_cancelled());
-        queue.terminate(&first, &cancelled()).await.unwrap();
-        quiet.cancelled().await;
+        assert!(!is_idle.is_cancelled());
+        queue.terminate(&first, &cancellation()).await.unwrap();
+        is_idle.cancelled().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics of the results: with a queue the monitor measures them, here nobody else sees them.
+//! Metrics of summaries. With a queue the monitor measures results; without one, only this process sees them.
 
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 use precis_schemas::scores::Scores;
@@ -11,18 +11,19 @@ const SUMMARY_CHARS: &str = "precis_api_local_summary_chars_total";
 const STAGES: &str = "precis_api_local_stage_seconds";
 const ROUGE: &str = "precis_api_local_rouge_ratio";
 const BLEU: &str = "precis_api_local_bleu_ratio";
+const REPORTS: &str = "precis_api_monitor_reports_total";
 
-/// Describes the metrics; called once at the start.
-pub(crate) fn describe() {
+/// Describes the metrics of this crate. Call it once, at start.
+pub fn describe() {
     describe_counter!(
         SUMMARIES,
         Unit::Count,
-        "Summaries written, by channel (api.engine = local)"
+        "Summaries generated, by channel (api.engine = local)"
     );
     describe_counter!(
         TEXT_CHARS,
         Unit::Count,
-        "Characters of the texts that were summarized, by channel (api.engine = local)"
+        "Characters of the summarized texts, by channel (api.engine = local)"
     );
     describe_counter!(
         SUMMARY_CHARS,
@@ -32,20 +33,30 @@ pub(crate) fn describe() {
     describe_histogram!(
         STAGES,
         Unit::Seconds,
-        "Time of a summary in each stage, and from its submission to its end, by stage (api.engine = local)"
+        "Time of a summary in each stage, and in total from submission to result, by stage (api.engine = local)"
     );
     describe_histogram!(
         ROUGE,
-        "F-measure of summaries that came with a reference, without stemming, by measure (api.engine = local)"
+        "ROUGE F-measure of summaries that came with a reference, without stemming, by measure (api.engine = local)"
     );
     describe_histogram!(
         BLEU,
         "BLEU of summaries that came with a reference, 0 to 1 (api.engine = local)"
     );
+    describe_counter!(
+        REPORTS,
+        Unit::Count,
+        "Summaries reported to a monitor, by outcome: told, refused, dropped (api.engine = local)"
+    );
+}
+
+/// Counts a report to the monitor: `told`, `refused` or `dropped`.
+pub(crate) fn record_report(outcome: &'static str) {
+    counter!(REPORTS, "outcome" => outcome).increment(1);
 }
 
 /// Measures a result.
-pub(super) async fn result(result: &JobResult) {
+pub(crate) async fn record_result(result: &JobResult) {
     if result.outcome != Outcome::Succeeded {
         return;
     }
@@ -60,7 +71,7 @@ pub(super) async fn result(result: &JobResult) {
         }
         histogram!(BLEU).record(scores.bleu / 100.0);
     }
-    // A summary that came with its job was not written here.
+    // Without a model, the summary came with the job and was only scored.
     if result.model.is_none() {
         return;
     }
@@ -81,7 +92,7 @@ pub(super) async fn result(result: &JobResult) {
     }
 }
 
-/// Scores without stemming, if there is something to compare with.
+/// Returns scores without stemming, if the result has a reference and the texts are short enough to score.
 async fn scores(result: &JobResult) -> Option<Scores> {
     if let Some(scores) = result.scores.filter(|scores| !scores.stemmed) {
         return Some(scores);
@@ -90,7 +101,7 @@ async fn scores(result: &JobResult) -> Option<Scores> {
     if reference.trim().is_empty() {
         return None;
     }
-    // Arithmetic over whole texts: not on the threads that serve the network. Texts that are too long are not scored.
+    // Scoring whole texts is CPU work, so it must not block the threads that serve the network.
     let scored = tokio::task::spawn_blocking(move || score(&summary, &reference, false)).await;
     scored.ok()?.ok()
 }

@@ -1,8 +1,9 @@
-//! The router inside of a Lambda function: an API Gateway (REST or HTTP), a function URL or a load balancer calls it.
+//! Serves the events of an AWS Lambda function: API Gateway (REST and HTTP APIs), function URLs and load balancers.
 
 use std::time::Duration;
 
 use http::Uri;
+use jiff::Timestamp;
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
 use precis_runtime::Context;
@@ -10,90 +11,87 @@ use precis_runtime::clock;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use crate::local::{self, Local};
-use crate::metrics;
-use crate::router;
+use crate::LAMBDA_RUNTIME_API;
+use crate::local;
 
-/// Where the runtime's interface is; set by Lambda.
-pub(crate) const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
-/// What else Lambda sets, and the runtime reads.
-const NEEDED: [&str; 3] = [
+/// The other variables that Lambda sets and its runtime reads.
+const REQUIRED_VARIABLES: [&str; 3] = [
     "AWS_LAMBDA_FUNCTION_NAME",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     "AWS_LAMBDA_FUNCTION_VERSION",
 ];
-/// How long an answer is held back until the monitor is told.
-const LONGEST_FLUSH: Duration = Duration::from_secs(2);
-/// How long before its end an invocation gives up what is not done.
+/// How long a response is held back for the reports to the monitor.
+const MAX_FLUSH: Duration = Duration::from_secs(2);
+/// How long before its deadline an invocation stops waiting for jobs.
 const MARGIN: Duration = Duration::from_secs(3);
 
-/// Serves invocations until the process is to stop.
+/// Serves invocations until the process stops.
 ///
 /// # Errors
-/// When this is no Lambda function, or the model can't be loaded.
+/// Returns an error if this is not a Lambda function, nothing decides who may call it, or the model cannot be loaded.
 pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
-    for name in NEEDED {
+    for name in REQUIRED_VARIABLES {
         anyhow::ensure!(
             std::env::var_os(name).is_some(),
-            "{RUNTIME_API} is set, as in a Lambda function, but {name} is not"
+            "{LAMBDA_RUNTIME_API} is set, as in a Lambda function, but {name} is not"
         );
     }
-    // Others reach a function by nature: nothing says that it is only for this machine.
+    // A function has no loopback address that would restrict it to this machine.
     anyhow::ensure!(
         context.config.access.is_decided(),
-        "whoever may invoke this function could use it, and there are no keys: make one with `precis key`, or leave it to \
-         the function's own policy who may, with access.insecure = true (PRECIS__ACCESS__INSECURE)"
+        "no API keys are configured, so every caller who may invoke this function could use it: create a key with \
+         `precis key`, or set access.insecure = true (PRECIS__ACCESS__INSECURE) to rely on the function's own policy"
     );
-    metrics::describe();
-    let Local {
-        state,
-        readiness,
-        desk,
-    } = local::start(context).await?;
-    // Whoever called waits no longer for the routes that answer with the summary itself.
-    let patience = Duration::from_secs(state.api().sync_wait_seconds);
-    let router = router::router(state, readiness);
+    let local = local::start(context).await?;
+    // The routes that answer with summaries wait no longer than this.
+    let max_wait = Duration::from_secs(context.config.api.sync_wait_seconds);
+    let router = local.gateway.router(local.readiness);
+    let dispatcher = local.dispatcher;
     let handler = tower::service_fn(move |request: Request| {
-        let (router, desk) = (router.clone(), desk.clone());
-        let until = (Instant::now() + patience).min(end_of(&request));
+        let (router, dispatcher) = (router.clone(), dispatcher.clone());
+        let deadline = (Instant::now() + max_wait).min(deadline_of(&request));
         async move {
-            // While it was frozen, nobody did.
-            desk.show_up();
-            let answer = router.oneshot(without_stage(request)).await;
-            // Afterwards the process is frozen: what was accepted is done before that.
-            if tokio::time::timeout_at(until, desk.idle()).await.is_err() {
-                tracing::warn!("the function's time is up before its jobs are done");
+            // A frozen function sends no heartbeats, so the last one may be old.
+            dispatcher.send_heartbeat();
+            let response = router.oneshot(without_stage(request)).await;
+            // Lambda freezes the function after the response, so accepted jobs have to end first.
+            if tokio::time::timeout_at(deadline, dispatcher.idle())
+                .await
+                .is_err()
+            {
+                tracing::warn!("the invocation's time ran out before its jobs ended");
             }
-            desk.flush(LONGEST_FLUSH).await;
-            answer
+            dispatcher.flush(MAX_FLUSH).await;
+            response
         }
     });
     tracing::info!("serving a Lambda function");
     if context.config.access.keys.is_empty() {
-        tracing::warn!("there are no keys: whoever may invoke this function may use the API");
+        tracing::warn!(
+            "no API keys are configured: every caller who may invoke this function may use the API"
+        );
     }
     tokio::select! {
-        ended = lambda_http::run(handler) => {
-            ended.map_err(|error| anyhow::anyhow!("the Lambda runtime: {error}"))
+        outcome = lambda_http::run(handler) => {
+            outcome.map_err(|error| anyhow::anyhow!("the Lambda runtime failed: {error}"))
         }
         () = context.stop.cancelled() => Ok(()),
     }
 }
 
-/// Until when the jobs of an invocation may take.
-fn end_of(request: &Request) -> Instant {
-    // Milliseconds since 1970. Without an end there is nothing to wait for.
-    let end = request.lambda_context_ref().map_or(0, |context| context.deadline);
-    let left = Duration::from_millis(end).saturating_sub(now());
+/// Returns until when the jobs of an invocation may run.
+fn deadline_of(request: &Request) -> Instant {
+    // Milliseconds since 1970. An event without a deadline is not waited for.
+    let deadline = request.lambda_context_ref().map_or(0, |context| context.deadline);
+    let left = Duration::from_millis(deadline).saturating_sub(since_epoch());
     Instant::now() + left.saturating_sub(MARGIN)
 }
 
-/// Time since 1970.
-fn now() -> Duration {
-    Duration::try_from(clock::now().duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default()
+fn since_epoch() -> Duration {
+    Duration::try_from(clock::now().duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default()
 }
 
-/// Takes the stage of an API off the path. The runtime puts it there for a REST API; an HTTP API has it there itself.
+/// Removes the stage of an API from the path. The runtime adds it for a REST API; an HTTP API sends it.
 fn without_stage(mut request: Request) -> Request {
     let raw = request.raw_http_path();
     let path = match request.request_context_ref() {
@@ -112,7 +110,7 @@ fn without_stage(mut request: Request) -> Request {
             .uri()
             .query()
             .map_or(String::new(), |query| format!("?{query}"));
-        // What can't be read as a path stays as it was, and is not found.
+        // A path that does not parse stays as it is, and no route matches it.
         if let Ok(uri) = format!("{path}{query}").parse::<Uri>() {
             *request.uri_mut() = uri;
         }
@@ -130,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_is_no_part_of_the_path() {
+    fn the_stage_is_removed_from_the_path() {
         let rest = |path: &str| {
             serde_json::json!({
                 "resource": "/{proxy+}", "path": path, "httpMethod": "GET", "headers": {}, "multiValueHeaders": {},

@@ -1,0 +1,54 @@
+//! The gateway: its state, its router and its server.
+
+use axum::Router;
+use precis_runtime::admin::Readiness;
+use precis_runtime::config::HttpConfig;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::serve;
+use crate::router;
+use crate::state::{AppState, Dependencies};
+
+/// The REST interface on a queue. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    state: AppState,
+    /// Whether every client that reaches the gateway may use it.
+    is_open: bool,
+}
+
+impl Gateway {
+    /// Creates a gateway.
+    pub fn new(dependencies: Dependencies) -> Self {
+        let config = &dependencies.config;
+        let is_open = config.access.keys.is_empty() && !config.api.listen.ip().is_loopback();
+        Self {
+            state: AppState::new(dependencies),
+            is_open,
+        }
+    }
+
+    /// Returns the router of all routes. `readiness` answers `/readyz`.
+    pub fn router(&self, readiness: Readiness) -> Router {
+        router::router(self.state.clone(), readiness)
+    }
+
+    /// Serves all routes until `stop`, then lets open requests finish.
+    pub async fn serve(&self, listener: TcpListener, readiness: Readiness, stop: CancellationToken) {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "the gateway is listening");
+        }
+        if self.is_open {
+            tracing::warn!(
+                "no API keys are configured: every client that reaches this address may use the API"
+            );
+        }
+        let http: &HttpConfig = self.state.http();
+        serve::serve(listener, self.router(readiness), http, stop).await;
+    }
+
+    pub(crate) fn state(&self) -> &AppState {
+        &self.state
+    }
+}
