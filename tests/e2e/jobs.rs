@@ -246,7 +246,7 @@ async fn leaves_when_cancelled(request: &Value) {
     let next = product.summarize(&json!({"text": text()})).await;
     assert_eq!(next.status, Status::Succeeded);
     assert!(
-        worker.output().contains("is cancelled by its client"),
+        worker.output().contains("job cancelled by its client"),
         "{}",
         worker.output()
     );
