@@ -1,7 +1,7 @@
 //! Receiving an upload: its rows are queued as they are read, with bounded concurrency.
 //!
-//! A row that can't become a job is a line in the results. An upload that fails leaves a broken batch: the error names it,
-//! and the rows that were read run like any others.
+//! A row that can't become a job is a line in the results. An upload that fails leaves a broken batch: the error
+//! names it, and the rows that were read run like any others.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -83,8 +83,8 @@ pub(super) enum Ingested {
 /// Receives an upload. The batch is accepted once this returns its head.
 ///
 /// # Errors
-/// If the upload is malformed, is refused or cut off, or the queue has no room for it. If rows were queued before that, the
-/// message names the batch.
+/// If the upload is malformed, is refused or cut off, or the queue has no room for it. If rows were queued before
+/// that, the message names the batch.
 pub(super) async fn ingest(
     state: AppState,
     caller: Caller,
@@ -243,8 +243,8 @@ impl IncomingBatch {
         self.end(outcome).await
     }
 
-    /// Publishes rows until the stream ends or a row fails. Waits for the rows in flight even then, so that every job is
-    /// recorded in a chunk.
+    /// Publishes rows until the stream ends or a row fails. Waits for the rows in flight even then, so that every job
+    /// is recorded in a chunk.
     async fn publish_rows(
         &mut self,
         rows: impl Stream<Item = Result<InputRow, ApiError>> + Send,

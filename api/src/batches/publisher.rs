@@ -44,8 +44,8 @@ impl Publisher {
     /// Publishes the job of a row and returns the row's record: a sequence, or why there is no job.
     ///
     /// # Errors
-    /// A failure of the batch as a whole, in which case no further rows are published. It is returned next to the record
-    /// if it concerns a particular row.
+    /// A failure of the batch as a whole, in which case no further rows are published. It is returned next to the
+    /// record if it concerns a particular row.
     pub(super) async fn publish_row(
         self,
         index: u64,

@@ -102,7 +102,8 @@ pub(super) async fn of_request(request: Request, limits: &BatchesConfig) -> Resu
         None => Err(ApiError::new(
             ErrorCode::UnsupportedMediaType,
             format!(
-                "the content type is {essence}; send application/json, application/x-ndjson, text/csv or multipart/form-data"
+                "the content type is {essence}; send application/json, application/x-ndjson, text/csv or \
+                 multipart/form-data"
             ),
         )),
     }

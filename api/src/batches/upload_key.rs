@@ -3,12 +3,12 @@
 //! A key passes through these states, because the content of an upload is known only at its end:
 //!
 //! 1. The first upload claims the key before its first row is read. Only the query is compared so far.
-//! 2. When that upload is complete, its batch records a digest of its bytes. A repeated upload is read and compared, and
-//!    the response shows the first batch. None of the repeated rows is queued.
-//! 3. An upload that fails releases its key. If its gateway died, the next upload takes the key over as soon as the batch
-//!    counts as broken, and becomes a new batch. The rows of the broken batch run like any others.
+//! 2. When that upload is complete, its batch records a digest of its bytes. A repeated upload is read and compared,
+//!    and the response shows the first batch. None of the repeated rows is queued.
+//! 3. An upload that fails releases its key. If its gateway died, the next upload takes the key over as soon as the
+//!    batch counts as broken, and becomes a new batch. The rows of the broken batch run like any others.
 //!
-//! So at most one batch of a key is complete. A slow upload whose key was taken over learns that at its end, and breaks.
+//! So at most one batch of a key is complete. A slow upload whose key was taken over fails at its end.
 
 use std::sync::Arc;
 
@@ -183,7 +183,8 @@ impl UploadClaim {
         Ok(())
     }
 
-    /// Releases the key of a failed upload. If that fails, another upload can take it over once the batch counts as broken.
+    /// Releases the key of a failed upload. If that fails, another upload can take it over once the batch counts as
+    /// broken.
     pub(super) async fn release(&self, state: &AppState, reason: &Refusal) {
         if reason.code == ErrorCode::IdempotencyKeyInUse {
             return;

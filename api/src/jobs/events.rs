@@ -6,8 +6,8 @@
 //! | `text` | `<attempt>.<part>` | the summary so far (`rest::TextSoFar`) |
 //! | `result` | `end` | the job with its outcome |
 //!
-//! The ids follow from the workers' progress events, so a client can resume with `Last-Event-ID` at any gateway. Each event
-//! repeats what the earlier ones said, so skipped events are no loss.
+//! The ids follow from the workers' progress events, so a client can resume with `Last-Event-ID` at any gateway. Each
+//! event repeats what the earlier ones said, so skipped events are no loss.
 
 use std::convert::Infallible;
 use std::str::FromStr;
@@ -192,8 +192,8 @@ impl EventStream {
         }
     }
 
-    /// Returns the job as it is now, or `None` if it is gone. Reads only the cached position unless `full` is set or the
-    /// job has expired.
+    /// Returns the job as it is now, or `None` if it is gone. Reads only the cached position unless `full` is set or
+    /// the job has expired.
     async fn refresh(&self, last: &JobSnapshot, full: bool) -> Option<JobSnapshot> {
         let is_expired = last
             .deadline
@@ -225,8 +225,8 @@ impl EventStream {
         let has_changed = self.last_view.as_ref().is_none_or(|last| {
             (last.status, last.position, last.attempt) != (view.status, view.position, view.attempt)
         });
-        // After a worker is killed, a client sees the job again with the next attempt only. The position of a queued job
-        // may change any number of times.
+        // After a worker is killed, a client sees the job again with the next attempt only. The position of a queued
+        // job may change any number of times.
         let is_new = self
             .last_sent
             .is_none_or(|last| start > last || (start == last && attempt == 0));

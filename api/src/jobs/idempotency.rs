@@ -1,13 +1,14 @@
 //! Idempotent requests, by the header `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
 //!
-//! The first request with a key records the job ids it is about to use, publishes the jobs, and adds their sequences once
-//! the queue has accepted them. A repeated request finds the record and answers with the same jobs.
+//! The first request with a key records the job ids it is about to use, publishes the jobs, and adds their sequences
+//! once the queue has accepted them. A repeated request finds the record and answers with the same jobs.
 //!
-//! A repeated request that finds no sequences waits briefly. If none appear, the first request's gateway has died, and the
-//! repeated request publishes under the same ids. That is harmless, because the first result of an id wins.
+//! A repeated request that finds no sequences waits briefly. If none appear, the first request's gateway has died,
+//! and the repeated request publishes under the same ids. That is harmless, because the first result of an id wins.
 //!
-//! If the queue refuses a job of a request, the accepted ones are recorded as cancelled before they are cancelled. The next
-//! request with the key publishes them under new message ids; the stream would drop the old ones as duplicates.
+//! If the queue refuses a job, the request releases its key and cancels the accepted jobs. If the queue became
+//! unavailable, it is uncertain which jobs were accepted: the key stays, and the record lists the cancelled jobs. The
+//! next request publishes those under new message ids, because the stream would drop the old ones as duplicates.
 //!
 //! Records are kept for 24 hours in the stream `CALLS`, which all gateways share.
 

@@ -15,8 +15,8 @@ use crate::state::AppState;
 /// Every live worker sends a heartbeat within this time.
 const HEARTBEAT_WAIT: Duration = Duration::from_millis(HEARTBEAT_SECONDS * 1_000 + 250);
 
-/// Lists the models that the workers in `live` serve. During a rollout one name may have two revisions, each with its own
-/// entry.
+/// Lists the models that the workers in `live` serve. During a rollout one name may have two revisions, each with its
+/// own entry.
 pub(crate) fn list(live: &[Heartbeat], default: &str, limits: &LimitsConfig) -> ModelList {
     let mut models: BTreeMap<(&Token, &str, &str), ModelView> = BTreeMap::new();
     for heartbeat in live {

@@ -112,8 +112,8 @@ fn lists_etag(header: &str, tag: &str) -> bool {
 
 /// `DELETE /v1/jobs/{id}`: cancels a job. Cancelling it again is not an error.
 ///
-/// The outcome `cancelled` is stored first, so no later result of a worker counts. The job then leaves the queue, or the
-/// decoding batch of its worker.
+/// The outcome `cancelled` is stored first, so no later result of a worker counts. The job then leaves the queue, or
+/// the decoding batch of its worker.
 pub(crate) async fn cancel(
     State(state): State<AppState>,
     caller: Caller,

@@ -29,7 +29,8 @@ use crate::jobs::submit::{JobRequest, Scoring};
 use crate::queue::CreateOutcome;
 use crate::state::AppState;
 
-/// `POST /v1/scores`: scores pairs. Responds 200 with the report, or 202 with a partial one if the client stops waiting.
+/// `POST /v1/scores`: scores pairs. Responds 200 with the report, or 202 with a partial one if the client stops
+/// waiting.
 ///
 /// Without a preference of the client it waits `api.sync_wait_seconds`, because the scores are the response.
 pub(crate) async fn submit(

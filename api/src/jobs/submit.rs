@@ -142,8 +142,8 @@ pub(super) async fn publish_as(
     Ok(handle)
 }
 
-/// Terminates a job, see [`QueueBackend::terminate`](crate::queue::QueueBackend::terminate). If that cancels it, tells the
-/// worker that may be running it.
+/// Terminates a job, see [`QueueBackend::terminate`](crate::queue::QueueBackend::terminate). If that cancels it,
+/// tells the worker that may be running it.
 ///
 /// # Errors
 /// If the queue can't be reached.
@@ -153,8 +153,8 @@ pub(super) async fn terminate(
     termination: Termination,
 ) -> Result<Option<TerminationOutcome>, Refusal> {
     let (state, handle) = (state.clone(), handle.clone());
-    // In its own task: a handler is dropped when its client disconnects. A job with a stored result must still leave the
-    // queue, or a worker decodes it for nothing.
+    // In its own task: a handler is dropped when its client disconnects. A job with a stored result must still leave
+    // the queue, or a worker decodes it for nothing.
     let terminate = async move {
         let outcome = state.queue().terminate(&handle, &termination).await?;
         if let (Some(TerminationOutcome::Terminated(result)), Outcome::Cancelled) =

@@ -1,14 +1,15 @@
 //! Estimates when a queued job ends.
 //!
-//! Each heartbeat reports the worker's pace (`precis_schemas::event::Pace`): jobs per second while it was busy, and seconds
-//! per job. The estimate is the time until the jobs ahead have left room, plus the duration of one job:
+//! Each heartbeat reports the worker's pace (`precis_schemas::event::Pace`): jobs per second while it was busy, and
+//! seconds per job. The estimate is the time until the jobs ahead have left room, plus the duration of one job:
 //!
-//! * The pace of a model is the sum over its live workers. A worker that has not measured a pace counts as an average one.
+//! * The pace of a model is the sum over its live workers. A worker that has not measured a pace counts as an average
+//!   one.
 //! * The first jobs fill the workers' free capacity at once. Each further job waits until another one ends.
 //! * Lanes share the pace by their weights. The share of an empty lane goes to the others.
 //!
-//! A pace that was measured with single jobs is lower than that of full batches. The first estimates for a long queue are
-//! then too high, and improve as it drains.
+//! A pace that was measured with single jobs is lower than that of full batches. The first estimates for a long queue
+//! are then too high, and improve as it drains.
 
 use precis_schemas::event::Heartbeat;
 use precis_schemas::{JobSubject, Lane};
@@ -69,7 +70,8 @@ fn drain_seconds(mut jobs: f64, lane: Lane, mut others: Vec<(Lane, f64)>, pace: 
     }
 }
 
-/// Returns the seconds until a job with `position` jobs ahead of it ends, or `None` if no live worker has measured a pace.
+/// Returns the seconds until a job with `position` jobs ahead of it ends, or `None` if no live worker has measured a
+/// pace.
 pub(crate) fn seconds(
     depth: &QueueDepth,
     live: &[Heartbeat],
@@ -162,8 +164,8 @@ mod tests {
     #[test]
     fn lanes_share_by_weight_until_one_is_empty() {
         let live = [worker("a", Some(12.0), 4)];
-        // The high lane gets 8 of 12 shares while it has jobs: its 80 jobs take 10 seconds, in which 40 jobs of this lane
-        // start. The other 20 then get the whole pace.
+        // The high lane gets 8 of 12 shares while it has jobs: its 80 jobs take 10 seconds, in which 40 jobs of this
+        // lane start. The other 20 then get the whole pace.
         let eta = seconds(&waiting(Lane::High, 80), &live, &subject(), 59).unwrap();
         assert!((eta - (10.0 + 20.0 / 12.0 + 2.0)).abs() < 0.11, "{eta}");
         let alone = seconds(&waiting(Lane::Normal, 80), &live, &subject(), 59).unwrap();

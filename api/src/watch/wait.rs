@@ -112,10 +112,11 @@ impl Waiter {
         is_visible && !is_earlier
     }
 
-    /// Waits for the result, at most until `until`. Returns `None` if there is none by then or once `stop` is cancelled.
+    /// Waits for the result, at most until `until`. Returns `None` if there is none by then or once `stop` is
+    /// cancelled.
     ///
-    /// Assumes that the caller has looked for a result after [`Waiters::register`], so the first read comes after a delay.
-    /// A failed read is repeated later: the queue may recover in time.
+    /// Assumes that the caller has looked for a result after [`Waiters::register`], so the first read comes after a
+    /// delay. A failed read is repeated later: the queue may recover in time.
     pub(crate) async fn result(
         &mut self,
         queue: &dyn QueueBackend,
