@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks that the product compiles for CUDA, on a machine without a GPU and without the CUDA toolkit: NVIDIA's compiler and
-# headers come from PyPI, into .local/cuda (or PRECIS_CUDA_DIR). Candle's kernels are compiled; nothing is linked or run.
+# Checks that Precis compiles for CUDA on a machine without a GPU or the CUDA toolkit. NVIDIA's compiler and headers come
+# from PyPI, into .local/cuda (or PRECIS_CUDA_DIR). Compiles candle's kernels; links and runs nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 dir=${PRECIS_CUDA_DIR:-.local/cuda}

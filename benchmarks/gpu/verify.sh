@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# On a machine with a GPU: builds for it, compares its summaries with those of the CPU in f32, and measures both.
+# Builds for a GPU, compares its summaries with those of the CPU in f32, and measures both. Needs a machine with a GPU.
 #   benchmarks/gpu/verify.sh cuda|metal [MODEL]
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,6 +1,5 @@
-"""Makes what the engines are compared on: a model of t5-small's shape with seeded weights, in every engine's own form,
-and texts as token ids. Weights that mean nothing take as long to multiply as others, and every engine is made to write
-the same number of tokens.
+"""Generates the benchmark's inputs: a model of t5-small's shape with seeded weights in each engine's format, and texts as
+token ids. Random weights take as long to multiply as trained ones, and every engine generates the same number of tokens.
 
     python models.py FOLDER
 """
@@ -30,7 +29,7 @@ def make_model(folder: Path) -> None:
         for name, weight in model.named_parameters():
             if "relative_attention_bias" in name:
                 weight.normal_(0, 1.0)
-        # With the usual standard deviation of 1 every step repeats its own input; so the beams differ.
+        # With a standard deviation of 1, every step would repeat its input and all beams would be equal.
         model.shared.weight.mul_(0.05)
     model.save_pretrained(folder, safe_serialization=True)
     names = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {f"t{i}": i for i in range(3, VOCABULARY)}
@@ -41,7 +40,7 @@ def make_model(folder: Path) -> None:
 
 
 class Names:
-    """The vocabulary for CTranslate2, which reads tokens and not ids."""
+    """The vocabulary for CTranslate2, which reads tokens instead of ids."""
 
     pad_token, eos_token, unk_token = "t0", "t1", "t2"
 
@@ -71,11 +70,11 @@ def make_onnx(model: Path, folder: Path) -> None:
     target = folder / "onnx-int8"
     target.mkdir(exist_ok=True)
     for file in exported.iterdir():
-        # The merged decoder hides its products in branches, where they are not quantized: it is left out.
+        # The merged decoder has its products in branches, where they are not quantized, so it is left out.
         if file.name == "decoder_model_merged.onnx":
             continue
         if file.suffix == ".onnx":
-            # Only weights of matrix products: the rest is not worth it. By channel, as every other engine here does it.
+            # Quantize the weights of matrix products only, per channel, as the other engines do.
             quantize_dynamic(
                 file, target / file.name, weight_type=QuantType.QInt8, per_channel=True,
                 op_types_to_quantize=["MatMul"], extra_options={"MatMulConstBOnly": True},
@@ -106,7 +105,7 @@ def main() -> None:
     if not (folder / "onnx-int8" / "config.json").exists():
         try:
             make_onnx(model, folder)
-        except Exception as error:  # noqa: BLE001 - one engine less is no reason to measure none
+        except Exception as error:  # noqa: BLE001 - measure the other engines
             print(f"no ONNX model: {error}", file=sys.stderr)
     print(ctranslate2.__version__, torch.__version__)
 

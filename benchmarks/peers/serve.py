@@ -1,5 +1,5 @@
-"""The engines that Precis is compared with, behind lines of JSON: `precis bench engine --peers` drives it, so that all
-are measured in turns, in one run, on the same ids.
+"""Runs the engines that Precis is compared with. `precis bench engine --peers` sends it JSON lines, so that one run
+measures all engines in turns on the same ids.
 
     python serve.py FOLDER        (as models.py made it)
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 FOLDER = Path(sys.argv[1])
 if "avx512f" in Path("/proc/cpuinfo").read_text():
-    # On some processors it takes AVX2 although it is slower.
+    # CTranslate2 chooses AVX2 on some processors although AVX-512 is faster.
     os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
 ENGINES = {}
 
@@ -54,7 +54,7 @@ def padded(torch, rows):
 
 def generator(torch, model):
     def run(ids, beams, batch, new_tokens):
-        # Neighbours in length together, as a careful user would do it.
+        # Batch texts of similar length, as a careful user would.
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         results = [None] * len(ids)
         for first in range(0, len(order), batch):
@@ -125,11 +125,11 @@ def answer(line):
 
 def main():
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # libraries print
+    os.dup2(2, 1)  # libraries print to standard output
     for line in sys.stdin:
         try:
             result = answer(line)
-        except Exception as error:  # noqa: BLE001 - the other engines go on
+        except Exception as error:  # noqa: BLE001 - the other engines continue
             result = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(result), file=out, flush=True)
 

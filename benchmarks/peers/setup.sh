@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Makes the environment and the models that `precis bench engine --peers` compares with, once. Nothing outside this
-# repository's .local/ (or PRECIS_PEERS_DIR) is touched.
+# Creates the environment and models for `precis bench engine --peers`, once, in .local/peers (or PRECIS_PEERS_DIR).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 target=${PRECIS_PEERS_DIR:-$here/../../.local/peers}
