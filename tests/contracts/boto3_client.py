@@ -1,7 +1,7 @@
-"""Calls a SageMaker endpoint of the product at URL and prints what came back, as JSON.
+"""Calls SageMaker endpoints of the gateway at URL and prints the responses as JSON.
 
 Usage: boto3_client.py URL TIMEOUT_URL
-TIMEOUT_URL is a product whose synchronous routes give up at once.
+TIMEOUT_URL is a gateway whose synchronous routes time out at once.
 """
 import json
 import sys
@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 def client(url):
     return boto3.client(
-        # The name that older code uses for `sagemaker-runtime`.
+        # Older code uses this name for `sagemaker-runtime`.
         "runtime.sagemaker",
         endpoint_url=url,
         region_name="us-east-1",

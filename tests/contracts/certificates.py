@@ -1,4 +1,4 @@
-"""Makes an authority and, from it and from another one, certificates of receivers of webhooks, in the folder given."""
+"""Writes a certificate authority, and receivers' certificates from it and from an unknown one, to the given folder."""
 
 import pathlib
 import sys

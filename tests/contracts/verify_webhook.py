@@ -1,4 +1,4 @@
-"""Verifies a webhook with the library of Standard Webhooks: {"secret", "headers", "body"} on standard input."""
+"""Verifies a webhook with the Standard Webhooks library. Reads {"secret", "headers", "body"} from standard input."""
 
 import json
 import sys

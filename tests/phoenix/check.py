@@ -1,6 +1,6 @@
-"""Phoenix and the product side by side: what Phoenix has afterwards is what the product has sent.
+"""Runs Precis with Phoenix, and compares what Phoenix stores with what Precis sent.
 
-Usage: check.py PROGRAM, in an environment with arize-phoenix; see run.sh.
+Usage: check.py PROGRAM, in an environment with arize-phoenix. See run.sh.
 """
 
 import base64
@@ -153,7 +153,7 @@ def equal_scores(found, row):
 
 
 def check_late(view, urls, phoenix_url):
-    """A reference that comes after its job, and then a better one: annotations of the same span, which the second replaces."""
+    """Sends a late reference and then a better one. The second replaces the annotations of the first on the same span."""
     job = view["id"].split(".")[0]
     span = spans_of(phoenix_url)[0][job, "LLM"]
     for reference in ["The harbour was open.", "The harbour stayed open and it rained."]:
@@ -179,7 +179,7 @@ def annotations_of(phoenix_url, span):
 
 
 def vectors_of(urls, job):
-    """The vectors of the stored result, read from NATS with its plain protocol."""
+    """Returns the vectors of the stored result, read over NATS' plain protocol."""
     host, port = urls["nats"].removeprefix("http://").split(":")
     request = json.dumps({"last_by_subj": f"results.v1.{job}"})
     with socket.create_connection((host, int(port)), timeout=20) as connection:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Starts Phoenix from its pip package and the product beside it, submits jobs, and compares what Phoenix gives back with
-# what was sent: spans, texts, times, token counts, vectors, scores. Takes about two minutes, and 900 MB for Phoenix.
+# Starts Phoenix from its pip package and Precis, submits jobs, and compares what Phoenix stores with what was sent: spans,
+# texts, times, token counts, vectors, scores. Takes about two minutes; Phoenix takes 900 MB.
 #
-#   tests/phoenix/run.sh [PROGRAM]     PROGRAM: the `precis` command; without one it is built
+#   tests/phoenix/run.sh [PROGRAM]     PROGRAM: the `precis` command; built if omitted
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}

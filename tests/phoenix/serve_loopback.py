@@ -1,4 +1,4 @@
-"""Starts Phoenix on 127.0.0.1 alone: PHOENIX_HOST covers only its HTTP port, and the gRPC one has no setting."""
+"""Starts Phoenix on 127.0.0.1 only. PHOENIX_HOST covers its HTTP port; the gRPC port has no setting."""
 
 import sys
 
