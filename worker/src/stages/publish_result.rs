@@ -27,7 +27,7 @@ const MAX_OTHER_ERRORS: u32 = 4;
 /// Bytes of a result's JSON besides its texts.
 const JSON_OVERHEAD_BYTES: usize = 2_048;
 
-/// A message was not stored: the worker is stopping, or the server rejects the message. The job must be delivered again.
+/// The message was not stored: the worker is stopping, or the server rejects the message. The job is delivered again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the message was not stored")]
 pub struct NotStored;

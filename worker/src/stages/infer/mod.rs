@@ -1,7 +1,7 @@
 //! Stage 5: generates the summary.
 //!
-//! The request joins the engine's decoding batch. It leaves the batch when it is finished, when its deadline passes, when
-//! its client cancels it, or when a stopping worker runs out of time.
+//! The request joins the engine's decoding batch. It leaves the batch when it is finished, when its deadline passes,
+//! when its client cancels it, or when a stopping worker runs out of time.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,8 +8,7 @@ use precis_scoring::sentence::{Rules, sentence_ranges};
 /// A model that reads fewer tokens than this besides its prompt gets no chunks.
 const MIN_CHUNK_TOKENS: usize = 16;
 
-/// Returns the chunks of a text, each of which the model can read, of about equal length. A text that needs no splitting is
-/// one chunk.
+/// Splits a text into chunks of about equal length that the model can read. A text that fits is one chunk.
 ///
 /// # Errors
 /// When the tokenizer fails.
@@ -67,7 +66,7 @@ enum Boundary {
     Character,
 }
 
-/// Cuts a range of the text into units of at most `max_tokens` tokens, and adds them to `units` with their token counts.
+/// Cuts a range of the text into units of at most `max_tokens` tokens. Adds them to `units` with their token counts.
 fn cut(
     text: &str,
     range: Range<usize>,
