@@ -23,7 +23,7 @@ def key(s):
 
 
 def reference(d):
-    """What a human wrote about the text: the description, if it is not just the text's own beginning, else the title (not in capitals)."""
+    """The human summary of a text: the description unless it repeats the text's beginning, else the title (not in capitals)."""
     body = key(" ".join(d["sents"][:4]))
     if len(d["desc"].split()) >= 8 and d["src"] in ("digitalgov", "18f") and key(d["desc"])[:50] not in body:
         return d["desc"]
@@ -36,7 +36,7 @@ NUM = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 
 def renumber(sents):
-    """Replace the numbers of a text, the same one always by the same other one: a number must be copied, not known."""
+    """Replace each number of a text consistently, so that the model must copy numbers instead of knowing them."""
     m = {}
 
     def f(x):

@@ -1,4 +1,4 @@
-"""Step 2. WORK/raw -> WORK/docs.jsonl: one document a line: src, id, title, desc (a human summary, where there is one), sents.
+"""Step 2. WORK/raw -> WORK/docs.jsonl: one document per line: src, id, title, desc (a human summary, if any), sents.
 
 usage: clean.py WORK
 """
@@ -13,7 +13,7 @@ from textutil import NOT_OURS, make_doc, tidy
 
 
 def senate(raw):
-    """First line: the headline (capitals). Some offices' files lost all punctuation in the collection: those are left out."""
+    """First line: the headline (capitals). Files without punctuation are left out."""
     for f in sorted(glob.glob(raw + "/raw/*/*.txt")):
         t = open(f, encoding="cp1252", errors="replace").read()
         w = len(t.split())
@@ -38,7 +38,7 @@ def doj(raw):
             continue
         ps = re.split(r"</p>|</li>|<br ?/?>|</div>", b.group(1))
         ps = [html.unescape(tag(p)).replace("\x91", "'").replace("\x92", "'").replace("\x93", '"').replace("\x94", '"').replace("\x96", "–") for p in ps]
-        # "WASHINGTON  Lin Feng Xu": the dash of the dateline was lost on the way
+        # "WASHINGTON  Lin Feng Xu": the dateline lost its dash in the collection
         ps = [re.sub(r"^(\s*[A-Z][A-Z. ]{4,30}?) {2,}(?=[A-Z])", r"\1 – ", p) for p in ps]
         ps = [re.sub(r"^\s*WASHINGTON\W*\s+(?=[A-Z])", "WASHINGTON – ", p) for p in ps]
         yield make_doc("doj", tag(h.group(1)), ps, tag(s.group(1)) if s else "", os.path.basename(f))
@@ -50,7 +50,7 @@ def congress(raw):
             m = re.match(r"\s*Title:(.*?)\n.*?Content:\s*\n(.*)", item, re.S)
             if not m or NOT_OURS.search(m.group(2)):
                 continue
-            # the collection broke lines and lost spaces at links: join the lines of a paragraph, put the spaces back
+            # the collection breaks lines and drops spaces at links: join paragraphs and restore spaces
             t = re.sub(r"(?<=[a-z,])\n(?=[a-z(])", " ", m.group(2))
             if re.search(r"[a-z](?:today|released|introduced|joined|announced|issued)\b", t):
                 continue

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 work, ck, out = sys.argv[1:4]
 os.makedirs(out, exist_ok=True)
 sd = torch.load(ck + "/ck.pt", weights_only=False)["m"]
-# the one embedding matrix is shared.weight; its copies are left out
+# shared.weight is the only embedding matrix; its copies are omitted
 keep = {k: v for k, v in sd.items() if k not in ("lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")}
 print("tensors", len(keep), "parameters", sum(v.numel() for v in keep.values()), "largest weight", max(v.abs().max().item() for v in keep.values()))
 save_file({k: v.to(torch.float16).contiguous() for k, v in keep.items()}, out + "/model.safetensors", metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-"""Step 1. Clone the source repositories and put the text files that are used under WORK/raw/<source>/.
+"""Step 1. Clone the source repositories and extract the needed text files to WORK/raw/<source>/.
 
 usage: fetch.py WORK [--git-dir SOURCE=PATH ...]
 
@@ -18,7 +18,7 @@ def run(*cmd, **kw):
 
 
 def extract(git_dir, commit, paths, out):
-    """Write every blob under `paths` that has a wanted ending, one `git cat-file --batch` for all."""
+    """Write every blob under `paths` with a wanted extension, using a single `git cat-file --batch`."""
     rows = run("git", "--git-dir", git_dir, "ls-tree", "-r", "-z", commit, "--", *paths).decode("utf8", "replace")
     rows = [r.split("\t", 1) for r in rows.split("\0") if r]
     rows = [(m.split()[2], p) for m, p in rows if p.endswith(KEEP)]

@@ -1,4 +1,4 @@
-"""Step 10. Golden outputs for a re-implementation -> reference.jsonl.
+"""Step 10. Golden outputs for other implementations -> reference.jsonl.
 
 usage: make_reference.py MODEL OUT.jsonl [TEST.jsonl N]
 
@@ -24,7 +24,7 @@ tk = Tokenizer.from_file(d + "/tokenizer.json")
 m = T5ForConditionalGeneration.from_pretrained(d, dtype=torch.float32).eval()
 gc = json.load(open(d + "/generation_config.json"))
 BEAM = dict(max_length=gc["max_length"], min_length=gc["min_length"], length_penalty=gc["length_penalty"], early_stopping=False)
-m.generation_config = transformers.GenerationConfig(decoder_start_token_id=0, eos_token_id=1, pad_token_id=0)  # nothing but what is passed below
+m.generation_config = transformers.GenerationConfig(decoder_start_token_id=0, eos_token_id=1, pad_token_id=0)  # no defaults besides the arguments below
 
 items = [(k, v) for k, v in T.items()]
 if len(sys.argv) > 4:

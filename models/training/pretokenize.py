@@ -25,7 +25,7 @@ def main(work):
             ids = enc(S + [d["t"]] + C + ([d["h"]] if d["h"] else []))
             k = len(S)
             it = iter(ids[k + 1 :])
-            # sentences that could stand first without being the news: quotes, what starts with a pronoun, what names nobody and no number
+            # sentences that could come first without being the news: quotes, those that start with a pronoun, those without a name or number
             q = [i for i in range(1, k) if len(ids[i]) < 40 and (S[i][0] in "\"“'" or BAD_START.match(S[i]) or not re.search(r"\d|\s\W?[A-Z]", S[i]))]
             out.append(dict(src=d["src"], q=q, s=ids[:k], t=ids[k], c=[next(it) if c else None for c in d["c"]], h=ids[-1] if d["h"] else None))
         pickle.dump(out, open(f"{work}/{name}.pkl", "wb"), protocol=4)

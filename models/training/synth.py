@@ -1,4 +1,4 @@
-"""Step 3. Made-up news articles and odd inputs, all written for this project -> WORK/synth.jsonl.
+"""Step 3. Generated news articles and odd inputs -> WORK/synth.jsonl.
 
 usage: synth.py WORK [n_articles=9000]
 

@@ -112,7 +112,7 @@ TAIL_LONG = re.compile(r",\s+(?:including|where|as well as|along with|such as|es
 
 
 def compress(s):
-    """Drop what a one-sentence summary can do without: parentheses, a trailing attribution, one relative clause, an overlong tail."""
+    """Drop parts that a one-sentence summary does not need: parentheses, a trailing attribution, one relative clause, an overlong tail."""
     t = PARENS.sub("", s)
     q = ATTRIB.sub(".", t)
     if len(q.split()) >= 8 and not q.count('"') % 2 and "?." not in q:

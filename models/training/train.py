@@ -66,7 +66,7 @@ PHASES = dict(
 SRC_WEIGHT = dict(senate=0.38, doj=0.17, congress=0.06, digitalgov=0.05, **{"18f": 0.015}, synth=0.28, odd=0.045)
 
 
-# ---- the model and its hand-written start -----------------------------------------------------------------------------
+# ---- the model and its initial weights -----------------------------------------------------------------------------
 def make_model():
     cfg = T5Config(vocab_size=V, d_model=256, d_kv=64, d_ff=1024, num_layers=a.layers, num_decoder_layers=a.layers, num_heads=4, relative_attention_num_buckets=32,
                    relative_attention_max_distance=128, dropout_rate=0.0, layer_norm_epsilon=1e-6, feed_forward_proj="relu", is_encoder_decoder=True, use_cache=True,
@@ -218,7 +218,7 @@ def pick(rng):
 
 
 def remap(rng, x, t, p):
-    """Replace a random part of the content pieces by random pieces, the same in input and target: copying must not depend on what is copied."""
+    """Replace a random part of the content pieces by random pieces, the same in input and target: copying must not depend on the content."""
     u = np.unique(cat([x, t]))
     u = u[u >= KEEP]
     g = np.random.RandomState(rng.randrange(1 << 30))
@@ -256,7 +256,7 @@ def sample(rng, ph, rec=None):
             continue
         order = list(S[k:])
         if mode == "t" and rec is None and r["q"] and rng.random() < ph.get("mv", 0):
-            # start with a quote or an aside from further down: the news is not always the first sentence
+            # move a quote or an aside to the front: the first sentence is not always the news
             j = rng.choice(r["q"])
             if not np.array_equal(S[j], t):
                 n = rng.choice([1, 1, 2, 3])
@@ -275,7 +275,7 @@ def sample(rng, ph, rec=None):
         x, t = x.astype(np.int64), t.astype(np.int64)
         if len(x) > 509:
             continue
-        # the cut must not have taken what the target says
+        # the cut must keep the target's content
         if rec is None and mode != "h" and len(np.setdiff1d(t[t >= KEEP], x)) > 2:
             continue
         if rec is None and mode != "h" and r["src"] != "odd" and rng.random() < ph["rm"]:
@@ -284,8 +284,8 @@ def sample(rng, ph, rec=None):
 
 
 def sample_copy(rng, ph):
-    """Copying practice, under a prompt of its own ("copy:"): some sentences of a long text in random order. Nothing is asked of the first
-    two pieces of a sentence, which can't be known. Gives several times more copied pieces for a long input than a summary does."""
+    """Copying practice, under a prompt of its own ("copy:"): some sentences of a long text in random order. The first two pieces of a
+    sentence are unpredictable and not scored. Trains several times more copied pieces per long input than a summary does."""
     while True:
         r = pick(rng)
         if r["src"] == "odd" or len(r["s"]) < 3:
