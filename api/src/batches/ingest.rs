@@ -198,13 +198,13 @@ impl IncomingBatch {
             }
             Upload::File(format, body) => {
                 let chunks = self.digest.add_file(format, upload::body_chunks(body, limits));
-                self.receive_rows(rows_of_file(format, max_row_bytes, chunks))
+                self.receive_rows(rows_of_file(format.parser(max_row_bytes), chunks))
                     .await
             }
             Upload::Form(mut form) => {
                 let (format, field) = upload::file_of_form(&mut form, &limits).await?;
                 let chunks = self.digest.add_file(format, upload::field_chunks(field, limits));
-                self.receive_rows(rows_of_file(format, max_row_bytes, chunks))
+                self.receive_rows(rows_of_file(format.parser(max_row_bytes), chunks))
                     .await
             }
         }

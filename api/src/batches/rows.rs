@@ -8,8 +8,6 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::csv::CsvParser;
-use super::json_lines::JsonLinesParser;
 use crate::http::problem::ApiError;
 
 /// The fields of a row.
@@ -51,54 +49,11 @@ pub(super) trait RowParser: Send {
     fn finish(&mut self, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal>;
 }
 
-/// The format of an uploaded file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileFormat {
-    /// RFC 4180, with a header.
-    Csv,
-    /// A JSON object or string per line.
-    JsonLines,
-}
-
-impl FileFormat {
-    /// Returns the format of a media type.
-    pub(super) fn of_media_type(essence: &str) -> Option<Self> {
-        match essence {
-            "text/csv" => Some(Self::Csv),
-            "application/x-ndjson"
-            | "application/ndjson"
-            | "application/jsonl"
-            | "application/x-jsonlines"
-            | "application/jsonlines" => Some(Self::JsonLines),
-            _ => None,
-        }
-    }
-
-    /// Returns the format of a file name, by its extension.
-    pub(super) fn of_name(name: &str) -> Option<Self> {
-        let (_, extension) = name.rsplit_once('.')?;
-        match extension.to_ascii_lowercase().as_str() {
-            "csv" => Some(Self::Csv),
-            "jsonl" | "ndjson" => Some(Self::JsonLines),
-            _ => None,
-        }
-    }
-
-    fn parser(self, max_row_bytes: usize) -> Box<dyn RowParser> {
-        match self {
-            Self::Csv => Box::new(CsvParser::new(max_row_bytes)),
-            Self::JsonLines => Box::new(JsonLinesParser::new(max_row_bytes)),
-        }
-    }
-}
-
 /// Parses a file into rows as its chunks arrive.
 pub(super) fn rows_of_file<'a>(
-    format: FileFormat,
-    max_row_bytes: usize,
+    mut parser: Box<dyn RowParser>,
     chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send + 'a,
 ) -> impl Stream<Item = Result<InputRow, ApiError>> + Send + 'a {
-    let mut parser = format.parser(max_row_bytes);
     let mut is_broken = false;
     chunks
         .map_ok(Some)
@@ -188,13 +143,5 @@ mod tests {
         let refusal = rows[3].content.as_ref().unwrap_err();
         assert!(refusal.message.contains("unknown field `x`"), "{refusal}");
         assert!(rows_of_list(br#"{"rows": []}"#).is_err());
-    }
-
-    #[test]
-    fn the_format_follows_the_media_type_or_the_file_name() {
-        assert_eq!(FileFormat::of_media_type("text/csv"), Some(FileFormat::Csv));
-        assert_eq!(FileFormat::of_media_type("text/plain"), None);
-        assert_eq!(FileFormat::of_name("a.b.JSONL"), Some(FileFormat::JsonLines));
-        assert_eq!(FileFormat::of_name("csv"), None);
     }
 }

@@ -14,7 +14,9 @@ use precis_runtime::config::BatchesConfig;
 use precis_schemas::error_code::ErrorCode;
 use tokio::time::{Instant, timeout_at};
 
-use super::rows::FileFormat;
+use super::csv::CsvParser;
+use super::json_lines::JsonLinesParser;
+use super::rows::RowParser;
 use crate::http::extract::{self, discard, discard_body};
 use crate::http::media_type::{MediaType, announced_length, check_coding};
 use crate::http::problem::ApiError;
@@ -28,6 +30,48 @@ pub(super) enum Upload {
     File(FileFormat, Body),
     /// A form with a file in its field `file`.
     Form(Box<FileForm>),
+}
+
+/// The format of an uploaded file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileFormat {
+    /// RFC 4180, with a header.
+    Csv,
+    /// A JSON object or string per line.
+    JsonLines,
+}
+
+impl FileFormat {
+    /// Returns the format of a media type.
+    fn of_media_type(essence: &str) -> Option<Self> {
+        match essence {
+            "text/csv" => Some(Self::Csv),
+            "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/x-jsonlines"
+            | "application/jsonlines" => Some(Self::JsonLines),
+            _ => None,
+        }
+    }
+
+    /// Returns the format of a file name, by its extension.
+    fn of_name(name: &str) -> Option<Self> {
+        let (_, extension) = name.rsplit_once('.')?;
+        match extension.to_ascii_lowercase().as_str() {
+            "csv" => Some(Self::Csv),
+            "jsonl" | "ndjson" => Some(Self::JsonLines),
+            _ => None,
+        }
+    }
+
+    /// Creates a parser of this format for rows with at most `max_row_bytes` bytes.
+    pub(super) fn parser(self, max_row_bytes: usize) -> Box<dyn RowParser> {
+        match self {
+            Self::Csv => Box::new(CsvParser::new(max_row_bytes)),
+            Self::JsonLines => Box::new(JsonLinesParser::new(max_row_bytes)),
+        }
+    }
 }
 
 /// A form whose file is streamed.
@@ -257,5 +301,18 @@ pub(super) async fn file_of_form<'a>(
             ErrorCode::UnsupportedMediaType,
             "neither the content type nor the name of the file identifies it as CSV or JSON Lines",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_follows_the_media_type_or_the_file_name() {
+        assert_eq!(FileFormat::of_media_type("text/csv"), Some(FileFormat::Csv));
+        assert_eq!(FileFormat::of_media_type("text/plain"), None);
+        assert_eq!(FileFormat::of_name("a.b.JSONL"), Some(FileFormat::JsonLines));
+        assert_eq!(FileFormat::of_name("csv"), None);
     }
 }

@@ -22,9 +22,8 @@ use precis_schemas::{JobId, Token};
 use sha2::{Digest as _, Sha256};
 
 use super::progress::{is_abandoned, max_silence};
-use super::rows::FileFormat;
 use super::store;
-use super::upload::{self, Upload, UploadLimits};
+use super::upload::{self, FileFormat, Upload, UploadLimits};
 use crate::http::problem::ApiError;
 use crate::jobs::idempotency::{self, IdempotencyKey, IdempotencyRecord};
 use crate::queue::CreateOutcome;
