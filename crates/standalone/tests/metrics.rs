@@ -85,10 +85,11 @@ fn roles() -> Vec<(&'static str, BTreeMap<String, Described>)> {
 fn page() -> String {
     let mut page = String::from(
         "# Metrics\n\n\
-         Every role serves `/metrics` in Prometheus' text format: the API on `api.listen`, a worker on\n\
-         `worker.admin_listen`, the monitor on `monitor.listen`. Durations are in seconds; histograms have the buckets of\n\
-         `crates/runtime/src/telemetry.rs`. Labels are named in the description (`by sink`: the label `sink`).\n\n\
-         This page is made from the code: `PRECIS_UPDATE=1 cargo test -p precis --test metrics` writes it anew.\n",
+         Every role serves `/metrics` in Prometheus' text format: the gateway on `api.listen`, a worker on\n\
+         `worker.admin_listen`, the monitor on `monitor.listen`. Durations are in seconds, and\n\
+         `crates/runtime/src/telemetry.rs` defines the buckets of histograms. A description names the labels: `by sink`\n\
+         means the label `sink`.\n\n\
+         This page is generated from the code: `PRECIS_UPDATE=1 cargo test -p precis --test metrics` rewrites it.\n",
     );
     for (role, metrics) in roles() {
         page.push_str(&format!(
