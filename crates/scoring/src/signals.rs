@@ -55,8 +55,8 @@ pub struct Signals {
 
 /// Computes all signals of one summary.
 ///
-/// Takes time and memory about linear in the two lengths, but in the worst case (a few words repeated all over both texts)
-/// the time of their product.
+/// Time and memory are roughly linear in the two lengths. In the worst case, a few words repeated all over both texts,
+/// time grows with their product.
 ///
 /// ```
 /// use precis_scoring::signals;
@@ -94,15 +94,15 @@ pub fn signals(article: &str, summary: &str) -> Signals {
     }
 }
 
-/// Lengths of the fragments of the summary that occur in the article, by the greedy search of Grusky et al.
-/// 2018, figure 2: from each position the longest match, and on behind it. The numbers of the summary's words are below
+/// Returns the lengths of the summary's fragments that occur in the article, by the greedy search of Grusky et al.
+/// 2018, figure 2: the longest match at each position, continuing after it. Numbers of the summary's words are below
 /// their count.
 fn fragments(article: &[u32], positions: &Positions, summary: &[u32]) -> Vec<usize> {
     let mut lengths = Vec::new();
     let mut from = 0;
     while let Some(&word) = summary.get(from) {
         let mut longest = 0;
-        // As in the paper, the search goes on behind a match, not inside it.
+        // As in the paper, the search continues after a match, not inside it.
         let mut behind = 0;
         for &at in positions.of_word(word) {
             if at >= behind {
@@ -120,14 +120,14 @@ fn fragments(article: &[u32], positions: &Positions, summary: &[u32]) -> Vec<usi
     lengths
 }
 
-/// Where each word stands in a text: the places of all words one after another, and where those of each begin.
+/// An index of word positions: the positions of all words one after another, and the start of each word's list.
 struct Positions {
     places: Vec<usize>,
     begins: Vec<usize>,
 }
 
 impl Positions {
-    /// Of the words with numbers below `words`.
+    /// Indexes words with numbers below `words`.
     fn of(text: &[u32], words: usize) -> Self {
         let known = || {
             text.iter()
@@ -156,15 +156,15 @@ impl Positions {
     }
 }
 
-/// An n-gram of up to three words as one number, by which those of one length are put in order.
+/// Packs an n-gram of up to three words into one number, to sort n-grams of the same length.
 fn packed(ngram: &[u32]) -> u128 {
     ngram
         .iter()
         .fold(0, |packed, word| (packed << 32) | u128::from(*word))
 }
 
-/// The share of the distinct n-grams of the summary, from `ngrams`, that the article lacks: looked for around their rarest
-/// word.
+/// Returns the share of the summary's distinct n-grams, given as `ngrams`, that the article lacks. Searches around each
+/// n-gram's rarest word.
 fn novelty(article: &[u32], positions: &Positions, ngrams: &[&[u32]]) -> f64 {
     let lacks = |ngram: &&&[u32]| {
         let places = ngram.iter().map(|word| positions.of_word(*word)).enumerate();
@@ -177,7 +177,7 @@ fn novelty(article: &[u32], positions: &Positions, ngrams: &[&[u32]]) -> f64 {
     ratio(ngrams.iter().filter(lacks).count(), ngrams.len())
 }
 
-/// The n-grams of a text, each once, in order.
+/// Returns the distinct n-grams of a text, sorted.
 fn distinct(words: &[u32], order: usize) -> Vec<&[u32]> {
     let mut ngrams: Vec<&[u32]> = words.windows(order).collect();
     ngrams.sort_unstable_by_key(|ngram| packed(ngram));
@@ -185,7 +185,7 @@ fn distinct(words: &[u32], order: usize) -> Vec<&[u32]> {
     ngrams
 }
 
-/// The quotient, or 0 where there is nothing to divide by.
+/// Returns the quotient, or 0 for a divisor of 0.
 fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 {
         0.0
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copied_summary_is_covered_and_nothing_in_it_is_new() {
+    fn a_copied_summary_has_full_coverage_and_no_novelty() {
         let found = signals("One two three four. Five six.", "One two three four.");
         assert_eq!(found.novel_ngrams, [0.0; 3]);
         assert_eq!(
@@ -232,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn an_invented_summary_is_all_new() {
+    fn an_invented_summary_is_entirely_novel() {
         let found = signals("one two three", "four five six.");
         assert_eq!(found.novel_ngrams, [1.0; 3]);
         assert_eq!((found.coverage, found.density), (0.0, 0.0));
     }
 
     #[test]
-    fn words_are_the_same_in_upper_and_lower_case_of_any_script() {
+    fn words_match_across_case_in_any_script() {
         let found = signals(
             "The \u{e9}t\u{e9} of \u{39f}\u{394}\u{39f}\u{3a3}, \u{39f}\u{394}\u{39f}\u{3a3}",
             "THE \u{c9}T\u{c9} OF \u{3bf}\u{3b4}\u{3bf}\u{3c2}.",
@@ -251,13 +251,13 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_shows_as_repetition() {
+    fn a_loop_has_a_high_repetition_rate() {
         assert_eq!(signals("", "a b c a b c a b c").repetition_rate, 1.0 - 3.0 / 7.0);
         assert_eq!(signals("", "a b").repetition_rate, 0.0);
     }
 
     #[test]
-    fn an_unfinished_summary_is_flagged_and_an_empty_one_is_not() {
+    fn unfinished_summaries_are_truncated_and_empty_ones_are_not() {
         for (summary, empty, truncated) in [
             ("", true, false),
             (" ... ", true, false),
