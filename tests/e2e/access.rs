@@ -1,4 +1,4 @@
-//! Keys, tenants, shares of the queue, slow clients: on real processes.
+//! API keys, tenants, queue quotas and slow clients, on real processes.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn long() -> Value {
 }
 
 #[tokio::test]
-async fn a_key_is_needed_and_a_tenant_sees_only_its_own_jobs_at_every_gateway() {
+async fn keys_are_required_and_tenants_are_isolated_on_every_gateway() {
     let product = guarded().await;
     let (_second, other) = second_gateway(product, "api-tenants").await;
     let (status, problem) = product.post("/v1/summaries", &rain()).await;
@@ -58,13 +58,13 @@ async fn a_key_is_needed_and_a_tenant_sees_only_its_own_jobs_at_every_gateway() 
     let by_header = product.http.get(format!("{other}{path}"));
     let by_header = by_header.header("x-api-key", key("one")).send().await.unwrap();
     assert_eq!(by_header.status(), 200);
-    // The tenant is in the row, too.
+    // The row contains the tenant too.
     let rows = product.rows_of(&precis_tests::id_of(&id)).await;
     assert_eq!(rows[0]["tenant"], "one");
 }
 
 #[tokio::test]
-async fn a_key_sees_the_figures_of_its_tenant_alone() {
+async fn analytics_contain_only_the_keys_tenant() {
     let product = guarded().await;
     let mut ids = vec![];
     for name in ["one", "two"] {
@@ -112,7 +112,7 @@ async fn a_key_sees_the_figures_of_its_tenant_alone() {
         );
     }
 
-    // The monitor's own routes show as little.
+    // The monitor's own routes isolate tenants as well.
     let list = "/history/list?num_record=1000";
     let refused = product
         .http
@@ -145,7 +145,7 @@ async fn a_key_sees_the_figures_of_its_tenant_alone() {
 }
 
 #[tokio::test]
-async fn a_share_of_the_queue_is_kept_over_two_gateways() {
+async fn a_queue_quota_holds_across_two_gateways() {
     let product = guarded().await;
     let (_second, other) = second_gateway(product, "api-share").await;
     let mut accepted = Vec::new();
@@ -155,7 +155,7 @@ async fn a_share_of_the_queue_is_kept_over_two_gateways() {
         let view: Value = answer.json().await.unwrap();
         accepted.push(view["id"].as_str().unwrap().to_owned());
     }
-    // Longer than a process trusts its last look.
+    // Longer than a gateway caches the queue depth.
     tokio::time::sleep(Duration::from_secs(1)).await;
     for base in [&product.api, &other] {
         let refused = submit(product, base, "few", &long()).await;
@@ -164,7 +164,7 @@ async fn a_share_of_the_queue_is_kept_over_two_gateways() {
         let problem: Value = refused.json().await.unwrap();
         assert_eq!(problem["code"], "quota_exceeded");
     }
-    // Nobody else is held up, and room comes back as the jobs end.
+    // Other tenants are not affected, and the quota frees up as jobs finish.
     assert_eq!(submit(product, &other, "two", &rain()).await.status(), 202);
     for id in &accepted {
         let path = format!("/v1/jobs/{id}?wait=100");
@@ -182,7 +182,7 @@ async fn a_share_of_the_queue_is_kept_over_two_gateways() {
 }
 
 #[tokio::test]
-async fn too_many_requests_are_told_when_to_come_back() {
+async fn rate_limited_requests_carry_retry_after() {
     let product = guarded().await;
     let ask = async || {
         let request = request(product, &product.api, Method::GET, "/v1/models", "slow");
@@ -191,7 +191,7 @@ async fn too_many_requests_are_told_when_to_come_back() {
     let first = ask().await;
     assert_eq!(first.status(), 200);
     assert_eq!(first.headers()["ratelimit-policy"], "\"key\";q=2;w=2");
-    // One more is allowed every second: of some at once, most are refused.
+    // The limit allows one request per second, so most of a burst are refused.
     let answers = futures::future::join_all((0..20).map(|_| ask())).await;
     let refused: Vec<_> = answers
         .into_iter()
@@ -205,7 +205,7 @@ async fn too_many_requests_are_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn clients_that_send_byte_by_byte_are_cut_off_and_hold_up_nobody() {
+async fn slow_senders_are_disconnected_without_blocking_others() {
     let product = guarded().await;
     let address = product.api.strip_prefix("http://").unwrap().to_owned();
     let dribble = |head: &'static str| {
@@ -215,7 +215,7 @@ async fn clients_that_send_byte_by_byte_are_cut_off_and_hold_up_nobody() {
             stream.write_all(head.as_bytes()).await.unwrap();
             let mut answer = Vec::new();
             loop {
-                // A byte of a header or of a body at a time, for ever.
+                // Sends one byte at a time, forever.
                 let sent = stream.write_all(b"x").await;
                 let mut buffer = [0; 1_024];
                 let read = tokio::time::timeout(Duration::from_millis(100), stream.read(&mut buffer)).await;
@@ -249,7 +249,7 @@ async fn clients_that_send_byte_by_byte_are_cut_off_and_hold_up_nobody() {
 }
 
 #[tokio::test]
-async fn heads_and_paths_have_limits() {
+async fn headers_and_paths_are_limited() {
     let product = guarded().await;
     let long = product.get(&format!("/healthz?{}", "x".repeat(9_000))).await;
     assert_eq!((long.0, long.1["code"].as_str()), (414, Some("uri_too_long")));
@@ -266,7 +266,7 @@ async fn heads_and_paths_have_limits() {
 }
 
 #[tokio::test]
-async fn without_a_key_only_loopback_is_served() {
+async fn without_keys_only_loopback_is_served() {
     let folder = tempfile::tempdir().unwrap();
     let check = |settings: &[&str]| {
         let mut command = std::process::Command::new(PROGRAM);
@@ -293,7 +293,7 @@ async fn without_a_key_only_loopback_is_served() {
             .success()
     );
 
-    // What `precis key` prints is what the configuration takes.
+    // The configuration accepts what `precis key` prints.
     let made = std::process::Command::new(PROGRAM)
         .args(["key", "newsroom", "--webhook-secret"])
         .output()
@@ -308,7 +308,7 @@ async fn without_a_key_only_loopback_is_served() {
     assert!(!String::from_utf8(made.stdout).unwrap().contains(key));
 }
 
-/// An HTTP/2 frame without a payload, or with one.
+/// An HTTP/2 frame.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut bytes = length[1..].to_vec();
@@ -319,12 +319,12 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_beginning_that_may_be_either_version_and_http2_that_asks_nothing_are_cut_off() {
+async fn ambiguous_prefaces_and_idle_http2_connections_are_closed() {
     let product = guarded().await;
     let address = product.api.strip_prefix("http://").unwrap().to_owned();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     let settings = frame(4, 0, 0, &[]);
-    // A head that does not come to its end, and that goes on as long as somebody listens.
+    // An unfinished head that continues as long as the server reads.
     let begun = [preface.clone(), settings.clone(), frame(1, 0, 1, &[0x82])].concat();
     let silent = [
         b"P".to_vec(),
@@ -347,7 +347,7 @@ async fn a_beginning_that_may_be_either_version_and_http2_that_asks_nothing_are_
         }
     });
     futures::future::join_all(cut_off).await;
-    // Slowly sent is not wrong.
+    // A slow but complete request succeeds.
     let mut stream = TcpStream::connect(address).await.unwrap();
     for byte in b"PUT /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" {
         stream.write_all(&[*byte]).await.unwrap();

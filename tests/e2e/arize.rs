@@ -1,5 +1,4 @@
-//! Predictions on their way to Arize, whose cloud a server in the test stands for: it checks what it gets against what
-//! was captured of Arize's own clients.
+//! Forwarding to Arize, replaced by a server that compares requests with captures of Arize's own clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,7 +15,7 @@ const RECORDS: &str = "/v1/log";
 const TRACES: &str = "/v1/traces";
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A product that forwards to `receiver`.
+/// Starts a product that forwards to `receiver`.
 async fn product(receiver: &Receiver, send: &str, more: &[&str]) -> Product {
     let url = &receiver.url;
     let mut settings = vec![
@@ -37,14 +36,14 @@ async fn product(receiver: &Receiver, send: &str, more: &[&str]) -> Product {
     Product::start(PROGRAM, options).await
 }
 
-/// A request as it was captured.
+/// Reads a captured request.
 fn captured(file: &str) -> Value {
     let path = format!("{}/../monitor/contracts/arize/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read(path).expect("the capture is there");
     serde_json::from_slice::<Value>(&text).expect("it is JSON")["request"].clone()
 }
 
-/// Every header of the capture that does not say which client it is.
+/// Compares all headers of the capture except those that identify the client.
 fn assert_headers(request: &Request, capture: &Value) {
     for (name, value) in capture["headers"].as_object().unwrap() {
         let value = match value.as_str().unwrap() {
@@ -80,7 +79,7 @@ fn records_by_id(receiver: &Receiver) -> BTreeMap<String, Vec<Value>> {
 }
 
 #[tokio::test]
-async fn a_prediction_reaches_arize_as_a_trace_and_as_a_record_unless_its_job_forbids_it() {
+async fn predictions_reach_arize_as_traces_and_records_unless_opted_out() {
     let receiver = Receiver::start().await;
     let product = product(&receiver, "both", &["arize.sampling_rate=0"]).await;
     let sample = samples::get("storm-ingrid-coast");
@@ -105,7 +104,7 @@ async fn a_prediction_reaches_arize_as_a_trace_and_as_a_record_unless_its_job_fo
     })
     .await;
 
-    // The vectors of the result itself, which the worker has made of both texts.
+    // Vectors of the stored result, which the worker computed for both texts.
     let stored = product.result(&id).await.expect("the result is stored");
     let embeddings = stored.embeddings.expect("it has vectors");
     let numbers = |vector: Option<precis_schemas::embedding::Vector>| -> Vec<f64> {
@@ -116,7 +115,7 @@ async fn a_prediction_reaches_arize_as_a_trace_and_as_a_record_unless_its_job_fo
     assert_eq!((document.len(), summary.len()), (256, 256));
     assert_ne!(document, summary);
     let row = product.rows_of(&id).await.remove(0);
-    // They are in the row, too, as they came from the worker.
+    // The row contains the worker's vectors too.
     for (column, vector) in [("text_embedding", &document), ("summary_embedding", &summary)] {
         let stored = row[column].as_array().unwrap().iter();
         let stored: Vec<f32> = stored.map(|number| number.as_f64().unwrap() as f32).collect();
@@ -165,13 +164,13 @@ async fn a_prediction_reaches_arize_as_a_trace_and_as_a_record_unless_its_job_fo
     let vector = "embedding.embeddings.0.embedding.vector";
     assert_eq!(numbers_of(&embed.attributes, vector), Some(document));
 
-    // What came before it in the stream was looked at before it.
+    // Everything earlier in the stream was processed before it.
     let ids: BTreeSet<String> = records_by_id(&receiver).into_keys().collect();
     assert_eq!(ids, BTreeSet::from([id.to_string()]));
     for other in [forbidden, not_sampled] {
         assert_eq!(other.status, Status::Succeeded);
     }
-    // The key is in no log.
+    // No log contains the key.
     for log in std::fs::read_dir(product.data().join("logs"))
         .expect("there are logs")
         .flatten()
@@ -182,7 +181,7 @@ async fn a_prediction_reaches_arize_as_a_trace_and_as_a_record_unless_its_job_fo
 }
 
 #[tokio::test]
-async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
+async fn an_arize_outage_loses_and_duplicates_nothing() {
     let receiver = Receiver::start().await;
     let settings = ["arize.timeout_seconds=5", "arize.circuit_open_seconds=1"];
     let product = product(&receiver, "records", &settings).await;
@@ -194,7 +193,8 @@ async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
         Answer::Later(429, 3),
         Answer::Status(503),
     ];
-    // After the troubles poison is refused and the rest taken; a request that has both is refused and halved.
+    // After the outage, one poisoned record is refused and the rest accepted. A request that contains both is refused
+    // and split.
     receiver.answers(move |request| {
         let poison = String::from_utf8_lossy(&request.body).contains("poison");
         match troubles.pop() {
@@ -223,7 +223,7 @@ async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
         .map(|(_, id)| id)
         .filter(|id| *id != poisoned)
         .collect();
-    // Clients and rows don't wait for Arize.
+    // Clients and rows do not wait for Arize.
     for handle in &handles {
         product.finished(handle).await;
     }
@@ -249,7 +249,7 @@ async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
         .collect();
     assert!(doubled.is_empty(), "{doubled:?}");
     assert_eq!(receiver.answered(Answer::Later(429, 3)), 1);
-    // It was left alone for as long as it had wished; pauses of our own would have been shorter by far.
+    // The forwarder honoured `Retry-After`; its own backoff is much shorter.
     let alone = receiver
         .left_alone_after(Answer::Later(429, 3))
         .expect("it went on");
@@ -266,7 +266,7 @@ async fn arize_in_trouble_loses_and_doubles_nothing_and_hurts_nobody() {
 }
 
 #[tokio::test]
-async fn arize_that_fails_again_and_again_is_asked_with_one_record_now_and_then_until_it_is_back() {
+async fn the_circuit_breaker_probes_a_failing_arize_until_it_recovers() {
     let receiver = Receiver::start().await;
     let product = product(&receiver, "records", &["arize.circuit_open_seconds=2"]).await;
     let away = Answer::Status(500);
@@ -288,7 +288,7 @@ async fn arize_that_fails_again_and_again_is_asked_with_one_record_now_and_then_
         ids.insert(id_of(&view.id).to_string());
     }
     circuit("1").await;
-    // Six records wait, and one is tried every other second, more or less by a quarter.
+    // Six records wait, and the circuit breaker tries one every two seconds, plus or minus a quarter.
     let (open, tried) = (Instant::now(), receiver.answered(away));
     eventually(PATIENCE, "it is asked again", async || {
         (receiver.answered(away) >= tried + 3).then_some(())
@@ -306,7 +306,7 @@ async fn arize_that_fails_again_and_again_is_asked_with_one_record_now_and_then_
 }
 
 #[tokio::test]
-async fn a_reference_that_comes_late_reaches_arize_and_phoenix_as_scores_of_the_same_prediction() {
+async fn late_references_reach_arize_and_phoenix_as_scores() {
     let receiver = Receiver::start().await;
     let phoenix = Receiver::start().await;
     let url = format!("phoenix.url={}", phoenix.url);
@@ -338,7 +338,7 @@ async fn a_reference_that_comes_late_reaches_arize_and_phoenix_as_scores_of_the_
         ("score_rougeL", "rougeL"),
     ];
 
-    // The record of the prediction, and the actuals of the same one.
+    // The record of the prediction, and its actuals.
     let is_actual = |record: &&Value| record.get("actual").is_some();
     let actual = records
         .iter()
@@ -357,7 +357,7 @@ async fn a_reference_that_comes_late_reaches_arize_and_phoenix_as_scores_of_the_
         assert_eq!(actual["actual"]["tags"][tag]["double"], row[column], "{tag}");
     }
 
-    // A span below that of the model's work.
+    // A child span of the model's span.
     let (llm, evaluator) = eventually(PATIENCE, "the span of the scores is there", async || {
         let spans = receiver.spans();
         let of_kind = |kind: &str| {
@@ -392,7 +392,7 @@ async fn a_reference_that_comes_late_reaches_arize_and_phoenix_as_scores_of_the_
         );
     }
 
-    // The reference of the job that forbids it was looked at first.
+    // The reference of the job that opted out was processed first.
     assert!(!records_by_id(&receiver).contains_key(id_of(&forbidden.id).as_str()));
     assert_eq!(phoenix.taken("/v1/span_annotations").len(), 1);
 }

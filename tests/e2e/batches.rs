@@ -1,4 +1,4 @@
-//! Batches: uploads of many rows, through the real queue.
+//! Batches through the real queue.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ fn lines(text: &str) -> Vec<BatchLine> {
 }
 
 #[tokio::test]
-async fn a_csv_with_bad_lines_comes_back_whole_from_any_gateway() {
+async fn a_csv_with_bad_rows_has_complete_results_on_any_gateway() {
     let product = guarded().await;
     let (_second, other) = second_gateway(product, "api-batch").await;
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
@@ -108,7 +108,7 @@ async fn a_csv_with_bad_lines_comes_back_whole_from_any_gateway() {
             .as_deref()
             .is_some_and(|summary| summary.len() > 10)
     );
-    // Each row is a job like any other.
+    // Each row is an ordinary job.
     let job = format!("/v1/jobs/{}", rows[0].id.as_deref().unwrap());
     let job = request(product, &other, Method::GET, &job, "one")
         .send()
@@ -130,7 +130,7 @@ async fn a_csv_with_bad_lines_comes_back_whole_from_any_gateway() {
         "{csv}"
     );
     assert!(csv.contains("\r\n1,"), "{csv}");
-    // Somebody else's batch is none.
+    // Another tenant's batch is not visible.
     for path in ["", "/results"] {
         let path = format!("/v1/batches/{}{path}", accepted.id);
         let foreign = request(product, &other, Method::GET, &path, "two")
@@ -141,7 +141,7 @@ async fn a_csv_with_bad_lines_comes_back_whole_from_any_gateway() {
     }
 }
 
-/// Memory of the gateway at this moment, in bytes.
+/// Returns the gateway's memory in bytes.
 fn memory_of(product: &Product) -> u64 {
     let gateway = gateway_process(product);
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.id)).unwrap();
@@ -154,10 +154,10 @@ fn memory_of(product: &Product) -> u64 {
 }
 
 #[tokio::test]
-async fn thousands_of_rows_are_taken_as_they_come_and_never_held_whole() {
+async fn large_uploads_stream_with_flat_memory() {
     let product = guarded().await;
     let before = memory_of(product);
-    // 3 000 rows that the gateway reads whole and refuses, and a few good ones among them: 240 MB.
+    // 3 000 rows that the gateway reads and refuses, 240 MB in total, with a few valid ones among them.
     let long = "x".repeat(80_000);
     let rows = 3_000_u64;
     let pieces = futures::stream::iter(0..rows).map(move |index| {
@@ -183,7 +183,7 @@ async fn thousands_of_rows_are_taken_as_they_come_and_never_held_whole() {
 }
 
 #[tokio::test]
-async fn a_form_and_a_list_are_batches_too() {
+async fn forms_and_json_lists_are_accepted() {
     let product = guarded().await;
     let boundary = "x-boundary";
     let form = format!(
@@ -209,13 +209,13 @@ async fn a_form_and_a_list_are_batches_too() {
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_off_is_a_broken_batch_whose_rows_have_their_results() {
+async fn rows_of_an_interrupted_upload_still_have_results() {
     let product = guarded().await;
     let pieces = futures::stream::iter([
         Ok("{\"article\": \"Rain fell on the hills. It was wet.\"}\n".repeat(520)),
         Err(std::io::Error::other("the cable is cut")),
     ]);
-    // What was sent before has left this machine's buffers when the cable is cut.
+    // Everything sent so far has left this machine's buffers before the connection is cut.
     let pieces = pieces.then(|piece| async {
         if piece.is_err() {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -229,7 +229,7 @@ async fn an_upload_that_breaks_off_is_a_broken_batch_whose_rows_have_their_resul
         .send()
         .await;
     assert!(sent.is_err(), "the client sees its own broken connection");
-    // The gateway has gone on by itself: what was read of the upload is written down, with the reason.
+    // The gateway detects it and stores the end of the upload with the reason.
     let heads = eventually(Duration::from_secs(60), "the batch is broken", async || {
         let stream = product.nats().await.get_stream("BATCHES").await.unwrap();
         let info = stream.info_with_subjects("batches.v1.two.*.head").await.unwrap();
@@ -255,11 +255,11 @@ async fn an_upload_that_breaks_off_is_a_broken_batch_whose_rows_have_their_resul
 }
 
 #[tokio::test]
-async fn it_says_how_far_it_is_and_when_it_will_have_ended() {
+async fn batches_report_progress_and_eta() {
     let product = guarded().await;
     let text = samples::get("geothermal-skarn-valley").article;
-    // More rows than a worker holds at once, and as long as each other: they end in at least three waves, between which
-    // lie whole decodes, whatever the machine.
+    // More rows than a worker decodes at once, all of equal length. They finish in at least three waves with whole
+    // decodes between them, on any machine.
     let count = 40;
     let rows: Vec<String> = (0..count).map(|row| format!("Row {row}. {text}")).collect();
     let params = "?params=%7B%22num_beams%22%3A4%2C%22min_new_tokens%22%3A80%2C%22max_new_tokens%22%3A80%7D";
@@ -293,12 +293,12 @@ async fn it_says_how_far_it_is_and_when_it_will_have_ended() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_broken_and_says_where_it_ends() {
+async fn oversized_uploads_break_and_report_the_last_row() {
     let product = guarded().await;
     let settings = ["batches.max_rows=3", "batches.max_upload_bytes=2000"];
     let (_small, base) = gateway_with(product, "api-small", &settings).await;
     let row = "\"Rain fell over the hills. It was wet.\"\n";
-    // More rows than allowed; more bytes than allowed, announced, or as they come.
+    // Too many rows, and too many bytes: declared in advance, or counted on the way.
     let long = format!("{row}\"{}\"\n", "x".repeat(3_000));
     let streamed = long.clone().into_bytes();
     let pieces = futures::stream::iter(streamed.chunks(500).map(<[u8]>::to_vec).collect::<Vec<_>>());
@@ -334,7 +334,7 @@ async fn what_is_too_large_is_broken_and_says_where_it_ends() {
 }
 
 #[tokio::test]
-async fn what_is_no_batch_is_refused_whole() {
+async fn invalid_uploads_are_refused() {
     let product = guarded().await;
     for (media_type, body, status, code) in [
         ("text/plain", "x", 415, "unsupported_media_type"),
@@ -359,7 +359,7 @@ async fn what_is_no_batch_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_sent_again_is_one_batch_whichever_gateway_gets_it() {
+async fn repeated_uploads_are_idempotent_across_gateways() {
     let product = guarded().await;
     let (_second, other) = second_gateway(product, "api-batch-key").await;
     let key = format!("batch-{}", precis_schemas::JobId::generate());
@@ -387,7 +387,7 @@ async fn an_upload_that_is_sent_again_is_one_batch_whichever_gateway_gets_it() {
     let reused = send(&other, "one", "article\nRain fell.\n").await;
     let problem: serde_json::Value = reused.json().await.unwrap();
     assert_eq!(problem["code"], "idempotency_key_reused", "{problem}");
-    // A key belongs to its tenant.
+    // Idempotency keys belong to a tenant.
     let theirs: BatchView = send(&other, "two", file).await.json().await.unwrap();
     assert_ne!(theirs.id, first.id);
 }

@@ -1,4 +1,4 @@
-//! What happens when servers or the whole product are interrupted or killed.
+//! Servers and the whole product, interrupted and killed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::PROGRAM;
 
-/// Waits until no process of the product is left; names those that are.
+/// Waits until no process of the product is left, or lists those that remain.
 async fn nothing_is_left(data: &Path, patience: Duration) {
     let mut left = Vec::new();
     let gone = async {
@@ -25,18 +25,18 @@ async fn nothing_is_left(data: &Path, patience: Duration) {
     };
     let in_time = tokio::time::timeout(patience, gone).await;
     if in_time.is_err() {
-        // They would disturb the tests that come after this one.
+        // Remaining processes would disturb later tests.
         left.iter().for_each(Other::kill);
         panic!("still there after {patience:?}: {left:#?}");
     }
 }
 
 #[tokio::test]
-async fn ctrl_c_during_the_start_leaves_no_process() {
+async fn ctrl_c_during_startup_leaves_no_process() {
     let product = Product::new(PROGRAM, Options::default());
     let mut up = product.command("up", "up", &[]);
     let log = product.data().join("logs/nats.log");
-    // The first start on a machine fetches the servers.
+    // The first start on a machine downloads the servers.
     eventually(Duration::from_secs(900), "NATS is started", async || {
         assert!(!up.output().contains("error:"), "{}", up.output());
         log.exists().then_some(())
@@ -56,14 +56,14 @@ async fn nothing_outlives_a_product_that_is_killed() {
     nothing_is_left(&product.data(), Duration::from_secs(30)).await;
 }
 
-/// The processes of the two servers themselves: NATS, ClickHouse.
+/// Returns the server processes: NATS, ClickHouse.
 fn servers(data: &Path) -> Option<[Other; 2]> {
     let store: PathBuf = data.join("clickhouse");
     let holds_the_store = |argument: &String| {
         let path = argument.strip_prefix("--path=").unwrap_or(argument);
         Path::new(path) == store
     };
-    // Those that are guarded have the server's command line in their own.
+    // A guard process has the server's command line in its own.
     let mut all = processes::mentioning(data);
     all.retain(|process| process.arguments.get(1).is_none_or(|role| role != "guard"));
     let nats = all.iter().find(|process| process.program() == "nats-server");
@@ -74,7 +74,7 @@ fn servers(data: &Path) -> Option<[Other; 2]> {
 }
 
 #[tokio::test]
-async fn killed_servers_come_back_and_everything_goes_on() {
+async fn killed_servers_are_restarted() {
     let patience = Duration::from_secs(60);
     let product = Product::start(PROGRAM, Options::default()).await;
     let request = json!({"text": samples::get("tramway-fare-free").article});

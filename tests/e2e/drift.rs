@@ -1,4 +1,4 @@
-//! Drift of models, against values that are computed here.
+//! Drift of models, compared with values computed in the test.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use crate::PROGRAM;
 
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Predictions of a day.
+/// Predictions per day.
 const ROWS: u64 = 300;
-/// Days before today; the first seven are what the others are compared with.
+/// Days before today. The first seven are the baseline.
 const DAYS: u64 = 10;
 
-/// What a prediction has on a day: lengths that vary everywhere alike, except on the last day; a score on every third;
-/// a vector that turns on the last day.
+/// A day's predictions: lengths that vary equally on all days except the last, a score on every third, and a vector
+/// that turns on the last day.
 #[derive(Clone, Copy)]
 struct Prediction {
     day: u64,
@@ -56,7 +56,7 @@ impl Prediction {
     }
 }
 
-/// A baseline: bins at the deciles, mean and deviation of a sample, as `docs/internals/monitor.md` describes them.
+/// A baseline: bins at the deciles, mean and standard deviation of a sample, as `docs/internals/monitor.md` describes.
 struct Baseline {
     edges: Vec<f64>,
     shares: Vec<f64>,
@@ -113,11 +113,11 @@ fn shares(edges: &[f64], values: &[f64]) -> Vec<f64> {
 #[track_caller]
 fn close(found: &Value, expected: f64) {
     let found = found.as_f64().unwrap();
-    // Embeddings are kept as 32 bit numbers.
+    // Embeddings are stored as 32-bit floats.
     assert!((found - expected).abs() < 1e-6, "{found}, not {expected}");
 }
 
-/// Cosine distance to the mean vector of the baseline.
+/// Cosine distances to the baseline's mean vector.
 fn distances(of: &[Prediction], centroid: [f64; 2]) -> Vec<f64> {
     let length = |v: [f64; 2]| v[0].hypot(v[1]);
     let distance = |v: [f64; 2]| {
@@ -128,7 +128,7 @@ fn distances(of: &[Prediction], centroid: [f64; 2]) -> Vec<f64> {
 }
 
 #[tokio::test]
-async fn drift_is_measured_against_a_pinned_window() {
+async fn drift_is_measured_against_the_pinned_baseline() {
     let settings = vec!["drift.min_rows=100".to_owned()];
     let options = Options {
         workers: 0,
@@ -142,14 +142,14 @@ async fn drift_is_measured_against_a_pinned_window() {
         .collect();
     let rows: Vec<Value> = days.iter().flatten().map(|one| one.row(first_day)).collect();
     product.insert("prediction_versions", &rows).await;
-    // Another model, of which there is too little.
+    // Another model with too few predictions.
     product
         .query(
             "INSERT INTO prediction_versions (job_id, finished_at, model, outcome, text_chars)
              SELECT toString(number), now() - INTERVAL 9 DAY, 'rare', 'succeeded', number FROM numbers(99)",
         )
         .await;
-    // It computes when it starts.
+    // Drift is computed at startup.
     let listen = format!("127.0.0.1:{}", free_port());
     let monitor = product.command("monitor", "drift", &[format!("monitor.listen={listen}")]);
 
@@ -209,7 +209,7 @@ async fn drift_is_measured_against_a_pinned_window() {
     let told = monitor.output();
     assert_eq!(told.matches("a model has drifted").count(), 2, "{told}");
 
-    // A window of one's own takes the place of the first days: against its own day nothing has moved.
+    // An explicit window replaces the first days. Compared with its own day, nothing drifts.
     let day = |back: i64| Timestamp::from_second((first_day + DAYS as i64 - back) * 86_400).unwrap();
     let settings = [
         format!("monitor.listen=127.0.0.1:{}", free_port()),

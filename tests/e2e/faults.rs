@@ -1,4 +1,4 @@
-//! What happens to jobs when a worker stops or is killed, or a deadline passes.
+//! Jobs whose worker stops or dies, or whose deadline passes.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::PROGRAM;
 const DRAIN: &str = "worker.drain_seconds=100";
 const TO_DRAIN: Duration = Duration::from_secs(120);
 
-/// A product without workers, whose jobs come again after `ack_wait` seconds when their worker is gone.
+/// A product without workers. Jobs of a dead worker are redelivered after `ack_wait` seconds.
 async fn without_workers(ack_wait: u64) -> Product {
     let settings = vec![format!("worker.ack_wait_seconds={ack_wait}")];
     let options = Options {
@@ -25,12 +25,12 @@ async fn without_workers(ack_wait: u64) -> Product {
     Product::start(PROGRAM, options).await
 }
 
-/// A request that keeps a worker busy for some tenths of a second at least, and some seconds mostly.
+/// A request that keeps a worker busy for at least some tenths of a second, and usually for seconds.
 fn long_request() -> Value {
     request_of(60)
 }
 
-/// A request for so many tokens, with the most beams.
+/// A request for this many tokens, with the maximum number of beams.
 fn request_of(tokens: u32) -> Value {
     let text = samples::get("geothermal-skarn-valley").article;
     json!({"text": text, "params": {"num_beams": 64, "min_new_tokens": tokens, "max_new_tokens": tokens}})
@@ -45,7 +45,7 @@ async fn worker_is_known(product: &Product) {
 }
 
 #[tokio::test]
-async fn a_worker_killed_in_the_middle_loses_nothing_and_doubles_nothing() {
+async fn a_killed_worker_loses_and_duplicates_nothing() {
     let product = without_workers(3).await;
     let first = product.worker("first", &[]);
     worker_is_known(&product).await;
@@ -62,8 +62,8 @@ async fn a_worker_killed_in_the_middle_loses_nothing_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn a_worker_asked_to_stop_finishes_what_it_has_begun_and_hands_back_the_rest() {
-    // So long that what is not handed back comes too late for this test.
+async fn a_stopping_worker_finishes_started_jobs_and_hands_back_the_rest() {
+    // Long enough that a job which is not handed back misses the test's timeout.
     let product = without_workers(300).await;
     let mut first = product.worker("first", &["worker.max_batch=1", DRAIN]);
     worker_is_known(&product).await;
@@ -100,11 +100,11 @@ async fn a_worker_asked_to_stop_finishes_what_it_has_begun_and_hands_back_the_re
 }
 
 #[tokio::test]
-async fn a_job_whose_deadline_passes_while_it_is_decoded_leaves_the_batch() {
+async fn a_job_past_its_deadline_leaves_the_decoding_batch() {
     let product = without_workers(30).await;
     let _worker = product.worker("only", &["worker.linger_ms=500"]);
     worker_is_known(&product).await;
-    // Several, so that decoding takes longer than the deadline on a fast machine, too.
+    // Several requests, so that decoding exceeds the deadline on a fast machine too.
     let mut request = request_of(500);
     request["ttl_seconds"] = 5.into();
     let submitted = join_all((0..4).map(|_| product.submit(&request))).await;
@@ -126,7 +126,7 @@ async fn a_job_whose_deadline_passes_while_it_is_decoded_leaves_the_batch() {
         let error = view.error.as_ref().unwrap();
         assert_eq!(error.code.as_str(), "deadline_exceeded");
     }
-    // What expired before it was in a batch has a batch size of 0.
+    // A job that expires before decoding has a batch size of 0.
     let in_a_batch = |view: &JobView| view.sizes.as_ref().is_some_and(|s| s.batch_size > 0);
     assert!(ended.iter().any(in_a_batch), "{ended:?}");
 }

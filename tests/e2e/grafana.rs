@@ -1,4 +1,4 @@
-//! The dashboard in `docs/operate/grafana/`: what its panels ask is answered, with the columns that they show.
+//! The dashboard in `docs/operate/grafana/`: every panel's query answers with the columns that the panel shows.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::shared;
 
 #[tokio::test]
-async fn every_panel_asks_a_named_query_and_shows_columns_of_its_answer() {
+async fn every_panel_shows_columns_of_a_named_query() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operate/grafana/precis.json");
     let dashboard: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let product = shared().await;

@@ -1,4 +1,4 @@
-//! A product with keys, which several tests share, and what a client with a key asks of it.
+//! A product with API keys that several tests share, and requests with a key.
 
 use precis_tests::processes::{self, Other};
 use precis_tests::product::free_port;
@@ -44,17 +44,17 @@ requests_per_minute = 60
 burst = 2
 "#;
 
-/// Signs the webhooks of all keys but one.
+/// Signs the webhooks of keys without a secret of their own.
 pub(crate) const SECRET_OF_ALL: &str = "whsec_QWxsIG9mIHRoZW0gc2hhcmUgdGhpcyBzZWNyZXQ=";
-/// Signs those of the key `one`.
+/// Signs the webhooks of the key `one`.
 pub(crate) const SECRET_OF_ONE: &str = "whsec_T25seSB0aGUga2V5IG9uZSBrbm93cyB0aGlzIG9uZQ==";
 
-/// The key of this name.
+/// Returns the key of this name.
 pub(crate) fn key(name: &str) -> String {
     format!("precis_test_{name}")
 }
 
-/// The product with keys. It has one worker.
+/// Returns the product with keys, which has one worker.
 pub(crate) async fn guarded() -> &'static Product {
     static GUARDED: OnceCell<Product> = OnceCell::const_new();
     GUARDED
@@ -70,7 +70,7 @@ pub(crate) async fn guarded() -> &'static Product {
         .await
 }
 
-/// A request to an API at `base` with the key of this name.
+/// Builds a request to an API at `base` with the named key.
 pub(crate) fn request(
     product: &Product,
     base: &str,
@@ -84,12 +84,12 @@ pub(crate) fn request(
         .bearer_auth(key(name))
 }
 
-/// The process of the product's own gateway.
+/// Returns the process of the product's own gateway.
 pub(crate) fn gateway_process(product: &Product) -> Other {
     processes::mentioning(&product.data())
         .into_iter()
         .find(|process| {
-            // Further ones are told on their command line where to listen, this one by its environment.
+            // Other gateways get their address on the command line, this one by its environment.
             let has_address = |argument: &String| argument.starts_with("api.listen=");
             process.arguments.get(1).is_some_and(|role| role == "api")
                 && !process.arguments.iter().any(has_address)
@@ -103,12 +103,12 @@ pub(crate) async fn submit(product: &Product, base: &str, name: &str, body: &Val
     request.json(body).send().await.expect("the API answers")
 }
 
-/// A second process of the gateway, and its address.
+/// Starts a second gateway. Returns it with its address.
 pub(crate) async fn second_gateway(product: &Product, name: &str) -> (Process, String) {
     gateway_with(product, name, &[]).await
 }
 
-/// A further process of the gateway with settings of its own, and its address.
+/// Starts another gateway with its own settings. Returns it with its address.
 pub(crate) async fn gateway_with(product: &Product, name: &str, settings: &[&str]) -> (Process, String) {
     let port = free_port();
     let mut all = vec![format!("api.listen=127.0.0.1:{port}")];

@@ -1,4 +1,5 @@
-//! Jobs over REST on the real queue: waiting, events, cancelling, keys, two gateways, a full queue, scores.
+//! Jobs over REST on the real queue: waiting, events, cancellation, idempotency keys, two gateways, a full queue,
+//! scores.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ fn text() -> String {
     samples::get("tramway-fare-free").article
 }
 
-/// A request that keeps a worker busy for seconds at least.
+/// A request that keeps a worker busy for seconds.
 fn long_request() -> Value {
     let text = samples::get("geothermal-skarn-valley").article;
     json!({"text": text, "params": {
@@ -35,7 +36,7 @@ async fn without_workers(settings: &[&str]) -> Product {
     Product::start(PROGRAM, options).await
 }
 
-/// A product that knows its worker's consumers, and whose worker has gone: jobs are accepted and wait.
+/// A product whose worker created its consumers and then stopped: jobs are accepted and wait.
 async fn with_waiting_jobs(settings: &[&str]) -> Product {
     let product = without_workers(settings).await;
     let mut worker = product.worker("gone", &[]);
@@ -53,7 +54,7 @@ async fn worker_is_known(product: &Product) {
     .await;
 }
 
-/// Subjects to which the gateway has subscribed, as the NATS server counts them.
+/// Returns the subjects to which the gateway subscribes, as nats-server reports them.
 async fn subscriptions(product: &Product, monitor: u16) -> Vec<String> {
     let url = format!("http://127.0.0.1:{monitor}/connz?subs=1&limit=1024");
     let answer: Value = product.http.get(url).send().await.unwrap().json().await.unwrap();
@@ -69,7 +70,7 @@ async fn subscriptions(product: &Product, monitor: u16) -> Vec<String> {
     assert!(gateways.next().is_none(), "it has one connection: {answer}");
     let list = gateway["subscriptions_list"].as_array().unwrap();
     let subjects = list.iter().map(|subject| subject.as_str().unwrap().to_owned());
-    // Inboxes, for answers to its own questions: one for all of them, and one while it looks for webhooks.
+    // Reply inboxes: one for all requests, and one while it pulls webhooks.
     let (inboxes, mut subjects): (Vec<_>, Vec<_>) =
         subjects.partition(|subject| subject.starts_with("_INBOX."));
     assert!(inboxes.len() < 5, "{inboxes:?}");
@@ -77,7 +78,7 @@ async fn subscriptions(product: &Product, monitor: u16) -> Vec<String> {
     subjects
 }
 
-/// Names of the consumers of results.
+/// Returns the names of the consumers of results.
 async fn results_consumers(product: &Product) -> Vec<String> {
     let stream = product.nats().await.get_stream("RESULTS").await.unwrap();
     stream.consumer_names().try_collect().await.unwrap()
@@ -96,7 +97,7 @@ async fn with_key(product: &Product, api: &str, key: &str, body: &Value) -> (u16
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
-/// One more gateway, and its address.
+/// Starts another gateway. Returns it with its address.
 async fn second_gateway(product: &Product, name: &str) -> (Process, String) {
     let port = free_port();
     let settings = [format!("api.listen=127.0.0.1:{port}")];
@@ -110,10 +111,10 @@ async fn second_gateway(product: &Product, name: &str) -> (Process, String) {
     (process, address)
 }
 
-/// An event of a stream: its kind, id, and data.
+/// A server-sent event: type, id, data.
 type Event = (String, String, Value);
 
-/// Reads events until the stream ends, or `enough` of them have come.
+/// Reads events until the stream ends or `enough` events arrived.
 async fn events(product: &Product, api: &str, id: &str, last: Option<&str>, enough: usize) -> Vec<Event> {
     let mut request = product.http.get(format!("{api}/v1/jobs/{id}/events"));
     if let Some(last) = last {
@@ -142,7 +143,7 @@ async fn events(product: &Product, api: &str, id: &str, last: Option<&str>, enou
 }
 
 #[tokio::test]
-async fn several_texts_are_one_batch_and_all_or_nothing() {
+async fn several_texts_are_accepted_together_or_not_at_all() {
     let product = shared().await;
     let body = json!({"texts": [text(), samples::get("harbour-bridge-vote").article]});
     let request = product.http.post(format!("{}/v1/summaries", product.api));
@@ -166,7 +167,7 @@ async fn several_texts_are_one_batch_and_all_or_nothing() {
 }
 
 #[tokio::test]
-async fn pairs_are_scored_by_a_worker() {
+async fn workers_score_pairs() {
     let product = shared().await;
     let sample = samples::get("harbour-bridge-vote");
     let body = json!({"pairs": [
@@ -192,7 +193,7 @@ async fn pairs_are_scored_by_a_worker() {
 }
 
 #[tokio::test]
-async fn events_tell_the_text_as_it_is_written_and_another_gateway_goes_on() {
+async fn events_stream_the_text_and_resume_on_another_gateway() {
     let product = without_workers(&[]).await;
     let _worker = product.worker("only", &[]);
     worker_is_known(&product).await;
@@ -218,12 +219,12 @@ async fn events_tell_the_text_as_it_is_written_and_another_gateway_goes_on() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_decoded_leaves_its_batch_when_it_is_cancelled() {
+async fn cancelling_removes_a_job_from_the_decoding_batch() {
     leaves_when_cancelled(&long_request()).await;
 }
 
 #[tokio::test]
-async fn a_job_that_is_read_in_parts_leaves_with_all_of_them_when_it_is_cancelled() {
+async fn cancelling_removes_all_chunks_of_a_long_text() {
     let mut request = long_request();
     let text = request["text"].as_str().unwrap().to_owned();
     request["text"] = json!(vec![text; 8].join(" "));
@@ -242,7 +243,7 @@ async fn leaves_when_cancelled(request: &Value) {
         (200, Some("cancelled")),
         "{view}"
     );
-    // There is room for one job: another is done only when this one has left.
+    // The queue has room for one job, so the next one fits only after this one leaves.
     let next = product.summarize(&json!({"text": text()})).await;
     assert_eq!(next.status, Status::Succeeded);
     assert!(
@@ -263,11 +264,11 @@ async fn leaves_when_cancelled(request: &Value) {
 }
 
 #[tokio::test]
-async fn a_job_that_waits_is_cancelled_expires_or_is_submitted_again() {
+async fn waiting_jobs_can_be_cancelled_expire_and_be_resubmitted() {
     let monitor = free_port();
     let port = format!("standalone.nats_monitor_port={monitor}");
     let product = with_waiting_jobs(&["monitor.absent_grace_seconds=600", &port]).await;
-    // Cancelled while it waits, and published again under the same id, as its publisher chose it.
+    // A job is cancelled while it waits, then published again under the same id, which its publisher chose.
     let id = JobId::generate();
     let subject = "jobs.v1.default.normal.summarize.acme";
     let body = json!({"id": id, "text": text()}).to_string();
@@ -279,20 +280,20 @@ async fn a_job_that_waits_is_cancelled_expires_or_is_submitted_again() {
         "{view}"
     );
     product.left_the_queue(sequence).await;
-    // Under the same message id it is the same message for two minutes; under another one it is a new one.
+    // The same message id within two minutes is a duplicate. A different one is a new message.
     let same = product.publish_as(id.as_str(), subject, body.clone()).await;
     assert_eq!(same, sequence);
     let again = product.publish_as(&format!("{id}-2"), subject, body).await;
     assert!(again > sequence);
     let (_, view) = product.get(&format!("/v1/jobs/{id}.{again}")).await;
     assert_eq!(view["status"], "queued", "{view}");
-    // Its time is up while it waits.
+    // A job expires while it waits.
     let mut short = json!({"text": text()});
     short["ttl_seconds"] = 1.into();
     let short = product.submit(&short).await;
     let (_, ended) = product.get(&format!("/v1/jobs/{}?wait=20", short.id)).await;
     assert_eq!(ended["status"], "expired", "{ended}");
-    // Many wait for one job, and one process has one subscription for all of them.
+    // Many requests wait for one job, and a process has one subscription for all of them.
     let job = product.submit(&json!({"text": text()})).await;
     let path = format!("{}/v1/jobs/{}?wait=100", product.api, job.id);
     let before = subscriptions(&product, monitor).await;
@@ -327,7 +328,7 @@ async fn a_job_that_waits_is_cancelled_expires_or_is_submitted_again() {
 }
 
 #[tokio::test]
-async fn fifty_equal_posts_to_two_gateways_are_one_job() {
+async fn fifty_equal_posts_to_two_gateways_create_one_job() {
     let product = shared().await;
     let (_second, other) = second_gateway(product, "second").await;
     let key = JobId::generate().to_string();
@@ -352,7 +353,7 @@ async fn fifty_equal_posts_to_two_gateways_are_one_job() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once_and_keeps_nothing_of_several_texts() {
+async fn a_full_queue_refuses_at_once_and_rolls_back_groups() {
     let product = with_waiting_jobs(&["queue.max_jobs=2"]).await;
     let job = product.submit(&json!({"text": text()})).await;
     let (status, problem) = product
@@ -363,13 +364,13 @@ async fn a_full_queue_refuses_at_once_and_keeps_nothing_of_several_texts() {
         (503, Some("queue_full")),
         "{problem}"
     );
-    // What it had taken of them was taken back.
+    // The jobs that were queued before the refusal are taken back.
     product.submit(&json!({"text": text()})).await;
     let request = product.http.post(format!("{}/v1/summaries", product.api));
     let response = request.json(&json!({"text": text()})).send().await.unwrap();
     assert_eq!(response.status(), 503);
     assert!(response.headers().contains_key("retry-after"));
-    // A place that a client gives back is free.
+    // A cancelled job frees its room.
     assert_eq!(delete(&product, &job.id).await.0, 200);
     product.submit(&json!({"text": text()})).await;
 }

@@ -1,5 +1,5 @@
-//! References that come late, where something is in their way: a summary that is no longer kept, figures that can't be
-//! computed anew, a monitor that dies.
+//! Late references in difficult cases: a summary that is no longer stored, rollups that cannot be recomputed, a monitor
+//! that dies.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn product(settings: &[&str]) -> Product {
     Product::start(PROGRAM, options).await
 }
 
-/// Publishes a reference as the gateway does, whatever it would say to it.
+/// Publishes a reference directly, bypassing the gateway's checks.
 async fn publish(product: &Product, id: &str, reference: &str) {
     let id: JobId = id.parse().unwrap();
     let late = LateReference {
@@ -49,7 +49,7 @@ async fn is_ready(product: &Product) {
     .await;
 }
 
-/// Logs a prediction that was made elsewhere; its row, as soon as it is there.
+/// Logs an external prediction and waits for its row.
 async fn logged(product: &Product, summary: &str, target: Option<&str>) -> Value {
     let body = json!({"article": "It rained all day long.", "summ": summary, "target": target});
     let url = format!("{}/log/online", product.monitor);
@@ -73,7 +73,7 @@ async fn number(product: &Product, sql: &str) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn a_reference_that_can_t_be_scored_changes_no_score_and_goes_to_dead() {
+async fn an_unscorable_reference_changes_nothing_and_is_dead_lettered() {
     let product = product(&["standalone.start_monitor=false"]).await;
     let hashing = product.command("monitor", "monitor-hash", &["monitor.texts=hash".into()]);
     is_ready(&product).await;
@@ -91,7 +91,7 @@ async fn a_reference_that_can_t_be_scored_changes_no_score_and_goes_to_dead() {
         "{row}"
     );
     assert_eq!(row["text_policy"], "hash");
-    // Of the summary there is a hash; the whole of it is in the result, as long as that is kept.
+    // ClickHouse has a hash of the summary. The result has the summary itself for as long as it is stored.
     let results = product.nats().await.get_stream(RESULTS).await.unwrap();
     results.purge().await.unwrap();
     let (status, problem) = product
@@ -101,7 +101,7 @@ async fn a_reference_that_can_t_be_scored_changes_no_score_and_goes_to_dead() {
         )
         .await;
     assert_eq!((status, &problem["code"]), (410, &json!("job_gone")), "{problem}");
-    // One that is published past the gateway changes nothing either.
+    // A reference published directly changes nothing either.
     let before = product.last_dead_letter().await;
     publish(&product, &id, "Other.").await;
     let letter = product
@@ -112,11 +112,11 @@ async fn a_reference_that_can_t_be_scored_changes_no_score_and_goes_to_dead() {
         "{}",
         letter.reason
     );
-    // Neither its text nor that of any other is kept by way of the letter.
+    // The dead letter contains no text either.
     assert_eq!((&letter.body, &letter.body_base16), (&None, &None));
     assert_eq!(row_of(&product, &id).await, row);
 
-    // A reference that is only white space can't be compared with a summary that is there.
+    // A blank reference cannot be compared with an existing summary.
     let row = logged(&product, "Rain fell.", Some("Rain fell all day.")).await;
     let id = row["job_id"].as_str().unwrap().to_owned();
     let before = product.last_dead_letter().await;
@@ -127,7 +127,7 @@ async fn a_reference_that_can_t_be_scored_changes_no_score_and_goes_to_dead() {
     assert!(letter.reason.message.contains("empty"), "{}", letter.reason);
     assert_eq!(row_of(&product, &id).await, row);
 
-    // Where nothing is kept, scores are all the same.
+    // Without stored texts there are still scores.
     hashing.kill();
     let _keeping_none = product.command("monitor", "monitor-none", &["monitor.texts=none".into()]);
     is_ready(&product).await;
@@ -138,7 +138,7 @@ async fn a_reference_that_can_t_be_scored_changes_no_score_and_goes_to_dead() {
 }
 
 #[tokio::test]
-async fn figures_of_an_hour_whose_minutes_are_forgotten_stay_as_they_are() {
+async fn hour_rollups_without_minutes_stay_unchanged() {
     let product = product(&[]).await;
     let hour = clock::now() - SignedDuration::from_hours(5 * 24);
     let at = |minute: i64| {
@@ -166,7 +166,7 @@ async fn figures_of_an_hour_whose_minutes_are_forgotten_stay_as_they_are() {
     })
     .await;
 
-    // While its minutes are there, a reference counts.
+    // A reference counts while the rollups by minute exist.
     publish(&product, "old-3", "It rained all day.").await;
     let scored = "SELECT sum(scored) AS n FROM prediction_hours FINAL WHERE model = 'm'";
     eventually(PATIENCE, "the reference is in the hour", async || {
@@ -175,7 +175,7 @@ async fn figures_of_an_hour_whose_minutes_are_forgotten_stay_as_they_are() {
     .await;
     assert_eq!(number(&product, counted).await, Some(3));
 
-    // As after their time, or after `text_ttl_days` was raised.
+    // As after their retention, or after raising `text_ttl_days`.
     product.query("TRUNCATE TABLE dirty_minutes").await;
     product.query("SYSTEM WAIT VIEW prediction_minutes_view").await;
     product
@@ -187,7 +187,7 @@ async fn figures_of_an_hour_whose_minutes_are_forgotten_stay_as_they_are() {
         .dead_letter(before, |letter| letter.subject == "references.v1.old-20")
         .await;
     assert!(letter.reason.message.contains("too old"), "{}", letter.reason);
-    // Nothing is marked, so that nothing will be computed anew.
+    // No minute is marked, so nothing is recomputed.
     assert_eq!(
         number(&product, "SELECT count() AS n FROM dirty_minutes").await,
         Some(0)
@@ -196,7 +196,7 @@ async fn figures_of_an_hour_whose_minutes_are_forgotten_stay_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_reference_stored_by_a_monitor_that_died_is_in_the_figures_once() {
+async fn a_reference_stored_by_a_dead_monitor_counts_once() {
     let product = product(&["standalone.start_monitor=false", "monitor.ack_wait_seconds=4"]).await;
     let first = product.command("monitor", "monitor-first", &[]);
     is_ready(&product).await;
@@ -209,7 +209,7 @@ async fn a_reference_stored_by_a_monitor_that_died_is_in_the_figures_once() {
     .await;
     first.kill();
 
-    // It dies between the row and the acknowledgement, and the mark of the minute is lost with it.
+    // The monitor dies between the row and the acknowledgement, and the minute's mark is lost too.
     product.query("SYSTEM STOP VIEW prediction_minutes_view").await;
     let dying = dying_monitor(&product, "references");
     publish(&product, &id, "Rain fell all day.").await;

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{PROGRAM, shared};
 
 #[tokio::test]
-async fn a_restart_of_everything_keeps_the_data_and_ctrl_c_leaves_no_process() {
+async fn a_restart_keeps_data_and_ctrl_c_leaves_no_process() {
     let mut product = Product::start(PROGRAM, Options::default()).await;
     let text = samples::get("tramway-fare-free").article;
     let before = product.summarize(&json!({"text": text})).await;
@@ -41,7 +41,7 @@ async fn a_restart_of_everything_keeps_the_data_and_ctrl_c_leaves_no_process() {
 }
 
 #[tokio::test]
-async fn a_second_instance_on_the_same_data_is_refused_and_harms_nothing() {
+async fn a_second_instance_on_the_same_data_is_refused() {
     let product = shared().await;
     let mut second = product.command("up", "second", &[]);
     let status = second.ended(Duration::from_secs(30)).await;
@@ -55,7 +55,7 @@ async fn a_second_instance_on_the_same_data_is_refused_and_harms_nothing() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_named_with_its_setting() {
+async fn a_port_in_use_is_reported_with_its_setting() {
     let product = shared().await;
     let elsewhere = format!(
         "standalone.data_dir={}",
@@ -69,7 +69,7 @@ async fn a_taken_port_is_named_with_its_setting() {
 }
 
 #[tokio::test]
-async fn the_command_line_summarizes_and_tells_the_state() {
+async fn summarize_and_status_work_beside_a_running_product() {
     let product = shared().await;
     let sample = product.dir().join("sample.txt");
     fs::write(&sample, samples::get("tramway-fare-free").article).unwrap();
@@ -104,15 +104,15 @@ async fn the_command_line_summarizes_and_tells_the_state() {
 }
 
 #[tokio::test]
-async fn the_command_line_starts_what_it_needs_and_leaves_nothing_behind() {
+async fn summarize_starts_and_stops_its_own_product() {
     let product = Product::new(PROGRAM, Options::default());
     let sample = product.dir().join("sample.txt");
     fs::write(&sample, samples::get("tramway-fare-free").article).unwrap();
     let mut summarize = product.command_line("summarize", "summarize", &[sample.display().to_string()]);
-    // The first start on a machine fetches the servers.
+    // The first start on a machine downloads the servers.
     let status = summarize.ended(Duration::from_secs(900)).await;
     assert!(status.success(), "{}", summarize.output());
-    // Nothing but the summary is on the standard output.
+    // Standard output contains only the summary.
     let printed = summarize.printed();
     assert!(
         printed.trim().len() > 10 && printed.lines().count() == 1,
@@ -123,7 +123,7 @@ async fn the_command_line_starts_what_it_needs_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_bad_configuration_is_refused_by_name() {
+async fn invalid_settings_are_named() {
     let product = shared().await;
     let bad = ["--set".to_owned(), "worker.max_bach=3".to_owned()];
     let mut check = product.command_line("check-config", "check", &bad);

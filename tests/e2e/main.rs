@@ -1,6 +1,6 @@
 //! End-to-end tests: real processes, a real nats-server, the real ClickHouse engine, the real model.
 //!
-//! Tests that only use the product share one; tests that break something start their own.
+//! Tests that only use the product share one. Tests that break something start their own.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests may panic
 
 mod access;
@@ -32,8 +32,8 @@ use tokio::sync::OnceCell;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_precis-e2e");
 
-/// The product that tests share. It ends with this process, because its standard input does;
-/// the next process of tests removes its folder.
+/// The shared product. It ends with this process through its standard input, and the next test process removes its
+/// folder.
 async fn shared() -> &'static Product {
     static SHARED: OnceCell<Product> = OnceCell::const_new();
     SHARED

@@ -1,4 +1,4 @@
-//! The model of a worker is replaced while jobs go on; texts longer than the model reads.
+//! Replacing a worker's model under load, and texts longer than the model's input.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ async fn without_workers() -> Product {
     Product::start(PROGRAM, options).await
 }
 
-/// A copy of the embedded model, whose weights can be replaced.
+/// Copies the embedded model into a folder whose weights can be replaced.
 fn model_folder(product: &Product) -> PathBuf {
     let folder = product.dir().join("model");
     fs::create_dir(&folder).unwrap();
@@ -37,7 +37,7 @@ fn model_folder(product: &Product) -> PathBuf {
     folder
 }
 
-/// Puts other weights in the place of the model's, at once.
+/// Atomically replaces the model's weights.
 fn replace_weights(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let weights = folder.join("model.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
@@ -47,7 +47,7 @@ fn replace_weights(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     fs::rename(new, weights).unwrap();
 }
 
-/// The last bit of the last weight.
+/// Flips the last bit of the last weight.
 fn nearly_the_same(bytes: &mut [u8]) {
     let place = bytes.len() - 2;
     bytes[place] ^= 1;
@@ -83,7 +83,7 @@ fn short(text: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_model_is_replaced_without_losing_a_job_and_each_result_names_its_own() {
+async fn replacing_a_model_loses_no_job_and_results_name_their_revision() {
     let product = without_workers().await;
     let folder = model_folder(&product);
     let model = format!("worker.model={}", folder.display());
@@ -110,7 +110,7 @@ async fn a_model_is_replaced_without_losing_a_job_and_each_result_names_its_own(
         },
     )
     .await;
-    // What comes from now on goes to the new one, while the old one finishes what it has.
+    // New jobs go to the new model, while the old one finishes its own.
     let more = (0..8).map(|number| submit(&product, format!("{number}. {text}")));
     let more = join_all(more).await;
     for id in &more {
@@ -129,7 +129,7 @@ async fn a_model_is_replaced_without_losing_a_job_and_each_result_names_its_own(
         (1, Some(old.as_str()))
     );
 
-    // What can't be loaded changes nothing.
+    // A model that fails to load changes nothing.
     replace_weights(&folder, |bytes| bytes.truncate(1000));
     worker.signal(Signal::HUP);
     eventually(Duration::from_secs(60), "the worker has said so", async || {
@@ -144,7 +144,7 @@ async fn submit(product: &Product, text: String) -> String {
 }
 
 #[tokio::test]
-async fn a_watched_folder_is_loaded_anew_when_its_files_have_changed() {
+async fn a_watched_folder_is_reloaded_when_its_files_change() {
     let product = without_workers().await;
     let folder = model_folder(&product);
     let model = format!("worker.model={}", folder.display());
@@ -159,7 +159,7 @@ async fn a_watched_folder_is_loaded_anew_when_its_files_have_changed() {
 }
 
 #[tokio::test]
-async fn a_long_text_is_cut_or_read_in_parts_as_its_client_asks() {
+async fn long_texts_are_truncated_or_map_reduced_on_request() {
     let product = shared().await;
     let ids = [
         "storm-ingrid-coast",
@@ -183,13 +183,13 @@ async fn a_long_text_is_cut_or_read_in_parts_as_its_client_asks() {
         "{whole_sizes:?}"
     );
     assert_eq!(cut_sizes.text_tokens, whole_sizes.text_tokens);
-    // The embedded model copies an early sentence, of the whole as of its beginning.
+    // The embedded model copies an early sentence, from the whole text as from its beginning.
     assert!(cut.summary.is_some() && whole.summary.is_some());
     assert!(whole.timings.unwrap().decode_ms > 0.0);
 }
 
 #[tokio::test]
-async fn a_deadline_holds_for_all_parts_of_a_text() {
+async fn a_deadline_covers_all_chunks_of_a_text() {
     let product = shared().await;
     let text = samples::get("geothermal-skarn-valley").article.repeat(20);
     let mut request = json!({"text": text, "params": {"long_text": "map_reduce"}, "ttl_seconds": 1});
@@ -198,7 +198,7 @@ async fn a_deadline_holds_for_all_parts_of_a_text() {
     request["params"]["max_new_tokens"] = json!(200);
     let view = product.summarize(&request).await;
     assert_eq!(view.status, Status::Expired, "{view:?}");
-    // The model is free again.
+    // The worker has capacity again.
     let view = product
         .summarize(&short("The harbour bridge will close on Monday."))
         .await;

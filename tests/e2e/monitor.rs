@@ -1,4 +1,4 @@
-//! What the monitor keeps, and what can be asked of it.
+//! Stored predictions, and queries over them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::{PROGRAM, shared};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The one row that analysts see of a job, as soon as `is_wanted` holds for it.
+/// Waits for the row that analysts see of a job and that `is_wanted` accepts.
 async fn row(product: &Product, id: &JobId, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let sql = format!("SELECT * FROM predictions WHERE job_id = '{id}'");
     eventually(PATIENCE, "the row is as it should be", async || {
@@ -24,7 +24,7 @@ async fn row(product: &Product, id: &JobId, is_wanted: impl Fn(&Value) -> bool) 
 }
 
 #[tokio::test]
-async fn a_reference_that_comes_late_is_scored_and_counted_once() {
+async fn late_references_are_scored_and_counted_once() {
     let product = shared().await;
     let sample = samples::get("tramway-fare-free");
     let early = product
@@ -52,7 +52,7 @@ async fn a_reference_that_comes_late_is_scored_and_counted_once() {
     ] {
         assert_eq!(after[column], expected[column], "{column}");
     }
-    // The last reference counts.
+    // The last reference wins.
     let (status, _) = product
         .post(&path, &json!({"reference": "Quite another text."}))
         .await;
@@ -63,7 +63,7 @@ async fn a_reference_that_comes_late_is_scored_and_counted_once() {
 }
 
 #[tokio::test]
-async fn a_reference_for_a_job_that_is_not_there_is_refused() {
+async fn references_for_unknown_jobs_are_refused() {
     let product = shared().await;
     let body = json!({"reference": "A text."});
     let (status, problem) = product
@@ -94,7 +94,7 @@ async fn a_reference_for_a_job_that_is_not_there_is_refused() {
 }
 
 #[tokio::test]
-async fn a_reference_before_its_prediction_or_after_its_result_is_scored_all_the_same() {
+async fn references_before_the_prediction_or_after_the_result_are_scored() {
     let product = Product::start(
         PROGRAM,
         Options {
@@ -114,7 +114,7 @@ async fn a_reference_before_its_prediction_or_after_its_result_is_scored_all_the
     let id: JobId = "early-bird".parse().unwrap();
     let early = row(&product, &id, |row| !row["rouge1"].is_null()).await;
 
-    // Its result is no longer kept: the summary in the row is what is left.
+    // The result is no longer stored, so only the row's summary is left.
     let jetstream = product.nats().await;
     let results = jetstream
         .get_stream(precis_schemas::topology::RESULTS)
@@ -147,7 +147,7 @@ async fn every_named_query_answers_in_every_format() {
         (status, list["queries"].as_array().unwrap().len()),
         (200, queries::all().count())
     );
-    // Figures are refreshed every few seconds.
+    // Rollups are refreshed every few seconds.
     eventually(PATIENCE, "the prediction is in the figures", async || {
         let (status, answer) = product
             .get("/v1/analytics/channels?from=now-15m&channel=api")
@@ -158,7 +158,7 @@ async fn every_named_query_answers_in_every_format() {
     .await;
     for query in queries::all() {
         let path = format!("/v1/analytics/{}", query.name);
-        // The figures may have somebody else's prediction before they have this one with its reference.
+        // The rollups may contain another prediction before they contain this one with its reference.
         eventually(PATIENCE, "the query has rows", async || {
             let (status, answer) = product.get(&path).await;
             assert_eq!(status, 200, "{}: {answer}", query.name);
@@ -197,7 +197,7 @@ async fn every_named_query_answers_in_every_format() {
     }
 }
 
-/// Checks `GET /history/score` by month against what is listed.
+/// Compares `GET /history/score` by month with the listed rows.
 fn scores_are_of(scores: &Value, listed: &[Value]) {
     for month in scores.as_array().unwrap() {
         let begins = &month["prediction_dt"].as_str().unwrap()[..7];
@@ -225,7 +225,7 @@ fn scores_are_of(scores: &Value, listed: &[Value]) {
 }
 
 #[tokio::test]
-async fn predictions_of_others_are_logged_and_shown_under_their_old_names() {
+async fn external_predictions_are_logged_and_listed_under_seed_names() {
     let product = Product::start(
         PROGRAM,
         Options {
@@ -362,7 +362,7 @@ async fn predictions_of_others_are_logged_and_shown_under_their_old_names() {
         })
         .collect();
     assert_eq!(told, counted);
-    // Of what was made elsewhere nobody knows how long it took.
+    // External predictions have no latencies.
     let times = "SELECT max(end_to_end_ms) AS longest, max(publish_ms) AS publish FROM predictions";
     assert_eq!(product.query(times).await, [json!({"longest": 0, "publish": 0})]);
     let (status, problem) = ask("/history/count?cur_ts=soon").await;

@@ -1,6 +1,6 @@
-//! What happens to rows when the monitor is killed, or ClickHouse is away, slow, full, or refuses one.
+//! Rows when the monitor is killed, or ClickHouse is down, slow, full, or refuses a row.
 //!
-//! The invariant: as many rows as jobs, exactly, in the table itself, in every figure and in what is asked.
+//! The invariant: exactly as many rows as jobs, in the table, in every rollup and in every answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,11 +23,11 @@ use crate::PROGRAM;
 const PATIENCE: Duration = Duration::from_secs(180);
 const RESULT: &str = include_str!("../../schemas/wire/v1/result.succeeded.json");
 
-/// Servers and the API; tests start the monitor themselves.
+/// Starts servers and API. Tests start the monitor themselves.
 async fn product() -> Product {
     let settings = [
         "standalone.start_monitor=false",
-        // Results of a monitor that was killed come again after four seconds.
+        // Results of a killed monitor are redelivered after four seconds.
         "monitor.ack_wait_seconds=4",
         "monitor.max_block_rows=100",
     ];
@@ -39,7 +39,7 @@ async fn product() -> Product {
     Product::start(PROGRAM, options).await
 }
 
-/// Publishes results as workers do; with a long text, so that an insert takes its time.
+/// Publishes results as workers do, with a long text so that an insert takes a while.
 async fn publish(context: &async_nats::jetstream::Context, ids: impl Iterator<Item = String>) {
     publish_with(
         context,
@@ -49,7 +49,7 @@ async fn publish(context: &async_nats::jetstream::Context, ids: impl Iterator<It
     .await;
 }
 
-/// As [`publish`], with these fields.
+/// Like [`publish`], with these fields.
 async fn publish_with(
     context: &async_nats::jetstream::Context,
     ids: impl Iterator<Item = String>,
@@ -84,8 +84,8 @@ fn signal(process: &Other, signal: Signal) {
     kill_process(pid, signal).unwrap();
 }
 
-/// Waits until every job has its row, and checks that none has two: in the table, in the view, in the figures, and in
-/// what the API answers.
+/// Waits until every job has its row, and checks that none has two: in the table, the view, the rollups and the API's
+/// answers.
 async fn rows_are_jobs(product: &Product, jobs: u64) {
     let count = async |sql: &str| {
         let rows = product.try_query(sql).await.ok()?;
@@ -129,7 +129,7 @@ async fn rows_are_jobs(product: &Product, jobs: u64) {
     }
 }
 
-/// Kills the monitor `kills` times, at points that are the same in every run, while results keep coming.
+/// Kills the monitor `kills` times, at reproducible points, while results keep arriving.
 async fn kill_again_and_again(kills: u64) {
     let product = product().await;
     let context = product.nats().await;
@@ -146,7 +146,7 @@ async fn kill_again_and_again(kills: u64) {
             jobs
         }
     });
-    // The first sets up the schema; it is killed when it stores rows.
+    // The first monitor creates the schema and is killed while it stores rows.
     let first = product.command("monitor", "monitor-0", &[]);
     eventually(PATIENCE, "rows are stored", async || {
         let rows = product.try_query("SELECT count() AS n FROM predictions").await;
@@ -157,7 +157,7 @@ async fn kill_again_and_again(kills: u64) {
     let mut pause = 17_u64;
     for kill in 1..kills {
         let monitor = product.command("monitor", &format!("monitor-{kill}"), &[]);
-        // Somewhere between its start and its tenth block or so.
+        // Somewhere between startup and about the tenth block.
         pause = (pause * 7_919 + kill) % 1_201;
         tokio::time::sleep(Duration::from_millis(pause)).await;
         monitor.kill();
@@ -169,19 +169,19 @@ async fn kill_again_and_again(kills: u64) {
 }
 
 #[tokio::test]
-async fn a_monitor_killed_at_any_time_loses_no_row_and_doubles_none() {
+async fn a_monitor_killed_at_any_time_loses_and_duplicates_no_row() {
     kill_again_and_again(12).await;
 }
 
 /// `cargo test --workspace --test e2e -- --ignored fifty_times`
 #[tokio::test]
 #[ignore = "takes minutes; the one above does the same in fewer rounds"]
-async fn a_monitor_killed_fifty_times_loses_no_row_and_doubles_none() {
+async fn a_monitor_killed_fifty_times_loses_and_duplicates_no_row() {
     kill_again_and_again(50).await;
 }
 
 #[tokio::test]
-async fn rows_come_through_a_clickhouse_that_is_killed_hangs_is_full_or_refuses_one() {
+async fn rows_survive_a_clickhouse_that_dies_hangs_fills_up_or_refuses_one() {
     let product = product().await;
     let _monitor = product.command("monitor", "monitor", &[]);
     let context = product.nats().await;
@@ -189,13 +189,13 @@ async fn rows_come_through_a_clickhouse_that_is_killed_hangs_is_full_or_refuses_
     publish(&context, ids("first")).await;
     rows_are_jobs(&product, 150).await;
 
-    // Killed in the middle, and started again by `precis up`.
+    // Killed while busy, then restarted by `precis up`.
     publish(&context, ids("killed")).await;
     clickhouse(&product).kill();
     publish(&context, ids("away")).await;
     rows_are_jobs(&product, 450).await;
 
-    // So slow that inserts are given up here and end there.
+    // So slow that inserts time out here and complete there.
     let slow = clickhouse(&product);
     signal(&slow, Signal::STOP);
     publish(&context, ids("slow")).await;
@@ -221,7 +221,7 @@ async fn rows_come_through_a_clickhouse_that_is_killed_hangs_is_full_or_refuses_
         .await;
     rows_are_jobs(&product, 750).await;
 
-    // One row that is refused goes to DEAD, and hurts no other.
+    // One refused row is dead-lettered and affects no other.
     product
         .query("ALTER TABLE prediction_versions ADD CONSTRAINT no_poison CHECK job_id != 'poison'")
         .await;
@@ -243,13 +243,13 @@ async fn rows_come_through_a_clickhouse_that_is_killed_hangs_is_full_or_refuses_
     rows_are_jobs(&product, 950).await;
 }
 
-/// Inserts that the monitor has tried again.
+/// Returns the number of insert retries.
 async fn retries(product: &Product) -> f64 {
     let found = metric(product, "precis_monitor_insert_retries_total").await;
     found.expect("the monitor runs")
 }
 
-/// The value of a metric of the monitor; none while there is no monitor.
+/// Returns the value of a monitor metric, or `None` while no monitor runs.
 async fn metric(product: &Product, name: &str) -> Option<f64> {
     let address = format!("{}/metrics", product.monitor);
     let metrics = product.http.get(address).send().await.ok()?.text().await.ok()?;
@@ -257,21 +257,21 @@ async fn metric(product: &Product, name: &str) -> Option<f64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
-/// A monitor that dies as soon as ClickHouse has confirmed its first block of this kind, before anything of it is
-/// acknowledged.
+/// Starts a monitor that dies as soon as ClickHouse confirms its first block of this kind, before it acknowledges
+/// anything.
 pub(crate) fn dying_monitor(product: &Product, kind: &str) -> Process {
     let variable = ("PRECIS_FAULT_DIE_AFTER_INSERT", kind);
     product.command_with("monitor", &format!("monitor-dying-{kind}"), variable)
 }
 
-/// Waits until such a monitor is dead, by its own hand.
+/// Waits until such a monitor has exited.
 pub(crate) async fn is_dead(mut monitor: Process) {
     let status = monitor.ended(PATIENCE).await;
     assert_eq!(status.code(), None, "it was aborted: {}", monitor.output());
 }
 
 #[tokio::test]
-async fn rows_whose_results_were_never_acknowledged_come_again_and_count_once() {
+async fn unacknowledged_rows_are_redelivered_and_count_once() {
     let product = product().await;
     let context = product.nats().await;
     publish(&context, (0..250).map(|job| format!("job-{job}"))).await;
@@ -287,7 +287,7 @@ async fn rows_whose_results_were_never_acknowledged_come_again_and_count_once() 
         .get_consumer(&clickhouse_sink_consumer().name)
         .await
         .unwrap();
-    // What is stored was delivered, and all of it will be delivered again.
+    // Stored results were delivered, and all will be redelivered.
     let info = consumer.cached_info();
     assert_eq!(info.ack_floor.stream_sequence, 0);
     assert!(info.num_ack_pending as u64 >= stored, "{}", info.num_ack_pending);
@@ -296,10 +296,10 @@ async fn rows_whose_results_were_never_acknowledged_come_again_and_count_once() 
 }
 
 #[tokio::test]
-async fn while_clickhouse_is_away_nobody_notices_and_memory_stays_flat() {
+async fn a_clickhouse_outage_affects_no_client_and_memory_stays_flat() {
     let product = product().await;
     let context = product.nats().await;
-    // A database that was never there: how far behind the monitor is shows all the same.
+    // The lag is reported even if the database never existed.
     let nowhere = format!("clickhouse.url=http://127.0.0.1:{}", free_port());
     let waiting = product.command("monitor", "monitor-waiting", &[nowhere]);
     publish(&context, (0..20).map(|job| format!("early-{job}"))).await;
@@ -310,7 +310,7 @@ async fn while_clickhouse_is_away_nobody_notices_and_memory_stays_flat() {
     })
     .await;
     waiting.kill();
-    // What the stream lets go of meanwhile is missed, and counted.
+    // Results that expire from the stream meanwhile are missed and counted.
     let results = context.get_stream(RESULTS).await.unwrap();
     for sequence in 1..=5 {
         results.delete_message(sequence).await.unwrap();
@@ -327,14 +327,14 @@ async fn while_clickhouse_is_away_nobody_notices_and_memory_stays_flat() {
     let clickhouse = clickhouse(&product);
     signal(&clickhouse, Signal::STOP);
     let before = monitor.resident_bytes();
-    // In the notes, because scores take time.
+    // In the metadata, because scoring long texts takes time.
     let large = json!({"metadata": {"padding": "x".repeat(20_000)}});
     for round in 0..30 {
         let ids = (0..100).map(|job| format!("many-{round}-{job}"));
         publish_with(&context, ids, &large).await;
     }
     let published = 30 * 100 * 20_000;
-    // The gateway and the worker don't wait for it either.
+    // The gateway and the worker do not wait for it either.
     let sample = samples::get("tramway-fare-free");
     let done = product
         .summarize(&json!({"text": sample.article, "reference": sample.reference}))

@@ -1,4 +1,4 @@
-//! Publishing to NATS directly, as a client in any language does.
+//! Publishing to NATS directly, like a client in any language.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn a_published_job_has_a_result_on_its_subject() {
 }
 
 #[tokio::test]
-async fn a_malformed_message_is_answered_where_possible_and_kept() {
+async fn malformed_messages_are_answered_if_possible_and_dead_lettered() {
     let product = shared().await;
     let id = JobId::generate();
     let body = json!({"id": id, "text": 7}).to_string();
@@ -45,7 +45,7 @@ async fn a_malformed_message_is_answered_where_possible_and_kept() {
     let result = result_of(product, &id).await;
     assert_eq!(result.outcome, Outcome::Failed);
     assert_eq!(result.error.unwrap().code, ErrorCode::InvalidRequest);
-    // Without an id nobody can be answered: it is kept as a dead letter, with the reason.
+    // A message without an id cannot be answered, so it is dead-lettered with the reason.
     let nonsense = format!("\u{1}nonsense {id}");
     let before = product.last_dead_letter().await;
     let sequence = product.publish(NORMAL, nonsense.clone()).await;
@@ -58,9 +58,9 @@ async fn a_malformed_message_is_answered_where_possible_and_kept() {
 }
 
 #[tokio::test]
-async fn a_large_message_that_nobody_can_read_is_kept_as_a_dead_letter() {
+async fn a_large_unreadable_message_is_dead_lettered() {
     let product = shared().await;
-    // In hexadecimal digits it is larger than the server's largest message.
+    // In hexadecimal it exceeds the server's maximum payload.
     let noise: Vec<u8> = (0..3_000_000_u32).map(|n| 0x80 | n.to_le_bytes()[0]).collect();
     let before = product.last_dead_letter().await;
     let sequence = product.publish(NORMAL, noise).await;
@@ -104,7 +104,7 @@ async fn a_job_past_its_deadline_is_answered_expired_without_the_model() {
 }
 
 #[tokio::test]
-async fn a_job_for_a_model_that_nobody_serves_is_answered_after_a_grace_time() {
+async fn a_job_for_an_unserved_model_fails_after_the_grace_period() {
     let product = shared().await;
     let id = JobId::generate();
     let body = json!({"id": id, "text": "Rain fell."}).to_string();
@@ -131,12 +131,12 @@ async fn the_same_id_published_twice_is_one_job() {
 }
 
 #[tokio::test]
-async fn a_result_that_is_there_already_wins_over_the_workers() {
+async fn an_existing_result_wins_over_the_workers() {
     let product = shared().await;
     let text = samples::get("tramway-fare-free").article;
     let real = product.summarize(&json!({"text": text})).await;
     let real = product.result(&id_of(&real.id)).await.unwrap();
-    // As if a worker had died between storing its result and acknowledging the job.
+    // As if a worker died between storing the result and acknowledging the job.
     let id = JobId::generate();
     let mut earlier = serde_json::to_value(&real).unwrap();
     earlier["id"] = json!(id);

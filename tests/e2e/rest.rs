@@ -52,7 +52,7 @@ async fn waiting_answers_with_the_summary_at_the_top_level() {
     let view: Value = response.json().await.unwrap();
     assert_eq!(view["status"], "succeeded");
     assert!(view["id"].is_string() && view["summary"].is_string(), "{view}");
-    // Without a reference there is nothing to score against.
+    // Without a reference there are no scores.
     let rows = product.rows_of(&id_of(view["id"].as_str().unwrap())).await;
     assert_eq!(rows[0]["rouge1"], Value::Null);
 }
@@ -78,7 +78,7 @@ async fn a_batch_of_mixed_lengths_equals_one_at_a_time() {
 }
 
 #[tokio::test]
-async fn what_is_not_in_the_contract_is_refused_with_a_problem() {
+async fn requests_outside_the_contract_are_refused_with_problem_details() {
     let product = shared().await;
     let post = async |body: &str, content_type: &str| {
         let request = product.http.post(format!("{}/v1/summaries", product.api));
@@ -144,7 +144,7 @@ async fn what_is_not_in_the_contract_is_refused_with_a_problem() {
 }
 
 #[tokio::test]
-async fn unknown_jobs_and_routes_are_told_apart() {
+async fn unknown_jobs_and_unknown_routes_have_different_errors() {
     let product = shared().await;
     for (path, status, code) in [
         ("/v1/jobs/never-seen", 404, "job_not_found"),
@@ -168,7 +168,7 @@ async fn unknown_jobs_and_routes_are_told_apart() {
 }
 
 #[tokio::test]
-async fn every_role_says_how_it_is() {
+async fn every_role_reports_its_health() {
     let product = shared().await;
     for base in [&product.api, &product.monitor] {
         for path in ["/healthz", "/readyz", "/metrics"] {

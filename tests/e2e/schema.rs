@@ -1,4 +1,4 @@
-//! Migrations with data in place, how long things are kept, and what is kept of texts.
+//! Migrations of existing data, retention, and the text policy.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn without_workers(settings: &[&str]) -> Product {
     .await
 }
 
-/// One more monitor.
+/// Starts another monitor.
 fn another_monitor(product: &Product, name: &str, settings: &[&str]) -> Process {
     let mut all = vec![format!("monitor.listen=127.0.0.1:{}", free_port())];
     all.extend(settings.iter().map(|text| (*text).to_owned()));
@@ -38,7 +38,7 @@ fn written(time: Timestamp) -> String {
 }
 
 #[tokio::test]
-async fn a_database_of_the_first_version_is_brought_up_to_date_and_forgets_in_time() {
+async fn a_database_of_the_first_version_is_migrated_and_expires_data() {
     let product = without_workers(&[]).await;
     product.query("CREATE DATABASE old").await;
     let old = |sql: &str| {
@@ -77,7 +77,7 @@ async fn a_database_of_the_first_version_is_brought_up_to_date_and_forgets_in_ti
         (product.query(versions).await.len() == migrations::ALL.len()).then_some(())
     })
     .await;
-    // The rows are there, each once, with what was known of them.
+    // Every row exists once, with all its values.
     let rows = product
         .query("SELECT job_id, rouge1, bleu, text_policy FROM old.predictions WHERE job_id != 'ancient' ORDER BY job_id")
         .await;
@@ -113,7 +113,7 @@ async fn a_database_of_the_first_version_is_brought_up_to_date_and_forgets_in_ti
     );
 }
 
-/// Runs a statement, or the text of a named query over a window without restrictions, in the database `old`.
+/// Runs a statement, or a named query over an unrestricted window, in the database `old`.
 async fn in_old(product: &Product, sql: &str, from: Timestamp, to: Timestamp) -> Vec<Value> {
     let window = [("param_from", written(from)), ("param_to", written(to))];
     let response = product
@@ -136,7 +136,7 @@ async fn in_old(product: &Product, sql: &str, from: Timestamp, to: Timestamp) ->
 }
 
 #[tokio::test]
-async fn percentiles_of_before_stay_when_histograms_take_the_place_of_sketches() {
+async fn percentiles_survive_the_migration_from_sketches_to_histograms() {
     const WITH_SKETCHES: usize = 8;
     let product = without_workers(&[]).await;
     let now = clock::now();
@@ -151,8 +151,8 @@ async fn percentiles_of_before_stay_when_histograms_take_the_place_of_sketches()
             "INSERT INTO schema_migrations SELECT * FROM precis.schema_migrations WHERE version <= {WITH_SKETCHES}"
         ),
     ];
-    // Hours whose minutes and predictions are kept no longer, one of them older than the default is to keep it, and
-    // predictions that still are.
+    // Hours whose minutes and predictions have expired, one of them beyond the default retention, and predictions that
+    // still exist.
     let data = [
         "ALTER TABLE prediction_hours MODIFY TTL minute + toIntervalDay(800)".to_owned(),
         "INSERT INTO prediction_hours (minute, model, version, predictions, end_to_end_ms)
@@ -170,7 +170,7 @@ async fn percentiles_of_before_stay_when_histograms_take_the_place_of_sketches()
     for statement in before.chain(ledger).chain(data) {
         in_old(&product, &statement, now, now).await;
     }
-    // Two at once: tables are replaced whole, so that neither can lose what the other has copied.
+    // Two migrations at once: tables are replaced as a whole, so neither can lose what the other copied.
     let settings = ["clickhouse.database=old", "clickhouse.row_ttl_days=800"];
     let _monitors = ["old-1", "old-2"].map(|name| another_monitor(&product, name, &settings));
     let applied = "SELECT version FROM schema_migrations FINAL";
@@ -190,7 +190,7 @@ async fn percentiles_of_before_stay_when_histograms_take_the_place_of_sketches()
         })
         .await;
     }
-    // A window's edge is read in granules of few rows.
+    // Granules of few rows keep reads at a window's edge small.
     for table in ["prediction_minutes", "prediction_hours", "prediction_days"] {
         let definition = format!(
             "SELECT create_table_query AS q FROM system.tables WHERE database = currentDatabase() AND name = '{table}'"
@@ -199,7 +199,7 @@ async fn percentiles_of_before_stay_when_histograms_take_the_place_of_sketches()
         let text = rows[0]["q"].as_str().unwrap();
         assert!(text.contains("index_granularity = 256"), "{text}");
     }
-    // Nothing is left over of what was replaced, once both are done.
+    // No leftover tables remain when both are done.
     let tables = "SELECT name FROM system.tables WHERE database = currentDatabase() AND name LIKE '%tmp%'";
     eventually(PATIENCE, "nothing is left over", async || {
         in_old(&product, tables, now, now).await.is_empty().then_some(())
@@ -208,7 +208,7 @@ async fn percentiles_of_before_stay_when_histograms_take_the_place_of_sketches()
 }
 
 #[tokio::test]
-async fn texts_are_kept_as_the_policy_wants_and_scored_whole() {
+async fn texts_follow_the_policy_and_are_scored_in_full() {
     let product = without_workers(&["monitor.texts=truncated", "monitor.text_chars=7"]).await;
     let body = json!({"article": "It rained all day long.", "summ": "It rained all day.", "target": "Rain all day."});
     let sent = product
@@ -241,14 +241,14 @@ async fn texts_are_kept_as_the_policy_wants_and_scored_whole() {
         .post(&path, &json!({"reference": "It rained all day."}))
         .await;
     assert_eq!(status, 202, "{answer}");
-    // The row has only the beginning of the summary; the result has all of it.
+    // The row has only the beginning of the summary, the result all of it.
     assert_eq!(row("It rain").await["rouge1"], 1.0);
 }
 
 const RESULT: &str = include_str!("../../schemas/wire/v1/result.succeeded.json");
 
 #[tokio::test]
-async fn articles_of_batches_are_shown_with_their_latest_summaries() {
+async fn batch_articles_are_listed_with_their_latest_summaries() {
     let product = without_workers(&[]).await;
     let now = clock::now();
     let publish = async |id: &str, minutes: i64, summary: &str, more: Value| {
@@ -272,10 +272,10 @@ async fn articles_of_batches_are_shown_with_their_latest_summaries() {
     publish("b1-1", 9, "It was dry.", json!({"batch": place("b1", 1)})).await;
     let again = json!({"batch": place("b2", 5), "metadata": about("7")});
     publish("b2-5", 3, "It rained all day.", again).await;
-    // Not the same article: it is another tenant's.
+    // A different article: it belongs to another tenant.
     let other = json!({"batch": place("b3", 0), "metadata": about("7"), "tenant": "acme"});
     publish("b3-0", 2, "Wet.", other).await;
-    // No article of a batch: one that came alone, and one that failed.
+    // Not articles of a batch: a single job, and a failed one.
     publish("alone", 1, "Alone.", json!({})).await;
     let failed = json!({"batch": place("b2", 6), "outcome": "failed", "summary": null});
     publish("b2-6", 1, "", failed).await;

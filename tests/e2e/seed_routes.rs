@@ -1,4 +1,4 @@
-//! The routes of the services that Precis takes the place of.
+//! Routes of the services that Precis replaces.
 
 use precis_tests::samples;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::shared;
 
 #[tokio::test]
-async fn both_body_shapes_answer_with_a_bare_summary() {
+async fn both_body_shapes_return_a_bare_summary() {
     let product = shared().await;
     let article = samples::get("tramway-fare-free").article;
     for body in [
@@ -21,7 +21,7 @@ async fn both_body_shapes_answer_with_a_bare_summary() {
 }
 
 #[tokio::test]
-async fn a_batch_is_answered_in_order() {
+async fn batch_answers_keep_the_order() {
     let product = shared().await;
     let articles: Vec<String> = samples::all()
         .into_iter()
@@ -55,12 +55,12 @@ async fn a_batch_is_answered_in_order() {
 }
 
 #[tokio::test]
-async fn a_score_is_that_of_the_summaries_and_both_shapes_agree() {
+async fn scores_are_those_of_the_summaries_in_both_shapes() {
     let product = shared().await;
     let pairs: Vec<_> = samples::all().into_iter().take(2).collect();
     let articles: Vec<&String> = pairs.iter().map(|sample| &sample.article).collect();
     let targets: Vec<&String> = pairs.iter().map(|sample| &sample.reference).collect();
-    // Without a `config` the method is greedy, and so the same every time.
+    // Without a `config` decoding is greedy and thus deterministic.
     let (status, plain) = product
         .post("/model/score", &json!({"articles": articles, "targets": targets}))
         .await;
@@ -96,7 +96,7 @@ async fn a_score_is_that_of_the_summaries_and_both_shapes_agree() {
 }
 
 #[tokio::test]
-async fn a_lambdas_summary_is_plain_text() {
+async fn lambda_summaries_are_plain_text() {
     let product = shared().await;
     let article = samples::get("tramway-fare-free").article;
     let body = json!({"article": article, "num_beans": 1, "temperature": 1.0});

@@ -1,4 +1,4 @@
-//! One trace follows a job through every process; log lines carry its id; metrics are what their inventory says.
+//! One trace covers a job across all processes, log lines carry its id, and metrics match their inventory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The span of this name in the client's trace, with its service.
+/// Returns the span of this name in the client's trace, with its service.
 fn find<'a>(spans: &'a [(String, Span)], name: &str) -> Option<&'a (String, Span)> {
     spans
         .iter()
@@ -25,7 +25,7 @@ fn find<'a>(spans: &'a [(String, Span)], name: &str) -> Option<&'a (String, Span
 }
 
 #[tokio::test]
-async fn one_trace_follows_a_job_from_its_request_to_its_insert() {
+async fn one_trace_covers_a_job_from_request_to_insert() {
     let receiver = Receiver::start().await;
     let options = Options {
         settings: vec![
@@ -71,7 +71,7 @@ async fn one_trace_follows_a_job_from_its_request_to_its_insert() {
         assert!(span.end_time_unix_nano >= span.start_time_unix_nano, "{name}");
         parent = hex(&span.span_id);
     }
-    // What the model did is within the job's time at the worker.
+    // The model's span lies within the job's span at the worker.
     let (_, process) = find(&spans, "process jobs").unwrap();
     for stage in ["encode", "decode"] {
         let (_, span) = find(&spans, stage).unwrap_or_else(|| panic!("{stage} is there"));
@@ -82,7 +82,7 @@ async fn one_trace_follows_a_job_from_its_request_to_its_insert() {
         );
         assert!(span.end_time_unix_nano <= process.end_time_unix_nano, "{stage}");
     }
-    // Work on many jobs is linked with each of them, in both directions.
+    // A span over many jobs is linked with each of them, in both directions.
     let linked = |from: &Span, to: &Span| from.links.iter().any(|link| link.span_id == to.span_id);
     let (_, published) = find(&spans, "publish jobs").unwrap();
     let pulled = spans
@@ -105,7 +105,7 @@ async fn one_trace_follows_a_job_from_its_request_to_its_insert() {
     assert_logs(&product);
 }
 
-/// Every line is one JSON object, and those about the job have its trace.
+/// Every line is one JSON object, and lines about the job contain its trace id.
 fn assert_logs(product: &Product) {
     let mut about = BTreeMap::new();
     for role in ["api", "worker", "monitor"] {
@@ -136,7 +136,7 @@ fn assert_logs(product: &Product) {
     );
 }
 
-/// Name and labels of every sample, and every name that is described.
+/// Returns name and labels of every sample, and every described name.
 fn read(exposition: &str) -> (Vec<String>, BTreeSet<String>) {
     let samples = exposition
         .lines()
@@ -152,7 +152,7 @@ fn read(exposition: &str) -> (Vec<String>, BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn every_series_of_every_role_is_unique_described_and_in_the_inventory() {
+async fn every_metric_of_every_role_is_unique_described_and_listed() {
     let product = crate::shared().await;
     product
         .summarize(&json!({"text": "The harbour stayed open. Rain fell."}))

@@ -1,4 +1,4 @@
-//! What a test asks of the product: over REST, NATS and SQL.
+//! Requests that tests send to the product over REST, NATS and SQL.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,13 +15,13 @@ use serde_json::Value;
 use crate::product::Product;
 
 impl Product {
-    /// Posts JSON to a path of the API; the status and the answer.
+    /// Posts JSON to a path of the API. Returns the status and the body.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let request = self.http.post(format!("{}{path}", self.api)).json(body);
         answer(request.send().await.expect("the API answers")).await
     }
 
-    /// Gets a path of the API; the status and the answer.
+    /// Gets a path of the API. Returns the status and the body.
     pub async fn get(&self, path: &str) -> (u16, Value) {
         answer(
             self.http
@@ -62,7 +62,7 @@ impl Product {
         .await
     }
 
-    /// Submits a text and returns the job as accepted, as soon as a worker says that it begins with it.
+    /// Submits a text and returns the accepted job as soon as a worker reports progress.
     pub async fn begun(&self, body: &Value) -> JobView {
         let client = async_nats::connect(&self.nats).await.expect("NATS answers");
         let mut progress = client
@@ -86,12 +86,12 @@ impl Product {
         submitted
     }
 
-    /// A connection to the product's NATS.
+    /// Connects to the product's NATS.
     pub async fn nats(&self) -> async_nats::jetstream::Context {
         async_nats::jetstream::new(async_nats::connect(&self.nats).await.expect("NATS answers"))
     }
 
-    /// The stored result of a job, when there is one.
+    /// Returns the stored result of a job, if any.
     pub async fn result(&self, id: &JobId) -> Option<JobResult> {
         let stream = self
             .nats()
@@ -106,15 +106,15 @@ impl Product {
         Some(serde_json::from_slice(&message.payload).expect("a result"))
     }
 
-    /// Runs a query on ClickHouse; one JSON object for each row.
+    /// Runs a ClickHouse query. Returns one JSON object per row.
     pub async fn query(&self, sql: &str) -> Vec<Value> {
         self.try_query(sql).await.expect("ClickHouse answers")
     }
 
-    /// As [`Product::query`] when ClickHouse may be away.
+    /// Like [`Product::query`], for tests in which ClickHouse may be down.
     ///
     /// # Errors
-    /// When it does not answer, or refuses.
+    /// If ClickHouse does not answer or returns an error.
     pub async fn try_query(&self, sql: &str) -> Result<Vec<Value>, String> {
         let request = self.http.post(format!(
             "{}/?database=precis&default_format=JSONEachRow",
@@ -146,7 +146,7 @@ impl Product {
         );
     }
 
-    /// What analysts see of a job, once they see something.
+    /// Waits for a job's rows in the view that analysts query.
     pub async fn rows_of(&self, id: &JobId) -> Vec<Value> {
         let sql = format!("SELECT * FROM predictions WHERE job_id = '{id}'");
         eventually(Duration::from_secs(60), "the row is there", async || {
@@ -156,8 +156,8 @@ impl Product {
         .await
     }
 
-    /// The rows of a job in the table itself, doubled ones included, after the monitor has stored every
-    /// result that there is.
+    /// Returns a job's rows in the table itself, duplicates included, after the monitor has stored every current
+    /// result.
     pub async fn stored_rows(&self, id: &JobId) -> Vec<Value> {
         self.results_are_stored().await;
         self.query(&format!(
@@ -166,7 +166,7 @@ impl Product {
         .await
     }
 
-    /// Waits until the monitor has stored and acknowledged every result that there is now.
+    /// Waits until the monitor has stored and acknowledged every current result.
     async fn results_are_stored(&self) {
         let context = self.nats().await;
         let mut results = context.get_stream(RESULTS).await.expect("the stream is there");
@@ -185,7 +185,7 @@ impl Product {
         .await;
     }
 
-    /// Publishes a message as a client in any language does; its sequence in the stream.
+    /// Publishes a message like a client in any language. Returns its stream sequence.
     pub async fn publish(&self, subject: &str, body: impl Into<Vec<u8>>) -> u64 {
         let context = self.nats().await;
         let sent = context.publish(subject.to_owned(), body.into().into()).await;
@@ -193,7 +193,7 @@ impl Product {
         acknowledged.expect("the stream takes it").sequence
     }
 
-    /// As [`Product::publish`], with a message id.
+    /// Like [`Product::publish`], with a message id.
     pub async fn publish_as(&self, message_id: &str, subject: &str, body: impl Into<Vec<u8>>) -> u64 {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id);
@@ -241,7 +241,7 @@ impl Product {
         dead.info().await.expect("it answers").state.last_sequence
     }
 
-    /// Waits for the dead letter after the sequence `after` that `is_wanted`.
+    /// Waits for the first dead letter after the sequence `after` that `is_wanted` accepts.
     pub async fn dead_letter(&self, after: u64, is_wanted: impl Fn(&DeadLetter) -> bool) -> DeadLetter {
         let dead = self
             .nats()
@@ -270,7 +270,7 @@ async fn answer(response: reqwest::Response) -> (u16, Value) {
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-/// Tries until there is a value; panics when that takes longer than `patience`.
+/// Retries until there is a value. Panics after `patience`.
 pub async fn eventually<T>(patience: Duration, what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let give_up = Instant::now() + patience;
     loop {
@@ -282,7 +282,7 @@ pub async fn eventually<T>(patience: Duration, what: &str, mut attempt: impl Asy
     }
 }
 
-/// The id in a job's handle.
+/// Returns the job id of a handle.
 pub fn id_of(handle: &str) -> JobId {
     handle.parse::<precis_schemas::JobHandle>().expect("a handle").id
 }

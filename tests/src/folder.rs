@@ -1,4 +1,4 @@
-//! Folders for the data of a product.
+//! Data folders of products.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::processes;
 
 const SHARED: &str = "e2e-shared-";
 
-/// A folder for a product that ends with its owner, which removes it.
+/// A folder that is removed when its owner drops it.
 pub(crate) fn temporary() -> TempDir {
     tempfile::Builder::new()
         .prefix("precis-e2e-")
@@ -17,12 +17,12 @@ pub(crate) fn temporary() -> TempDir {
         .expect("a temporary folder")
 }
 
-/// A folder in `parent` for a product that lives as long as this process: nobody removes it then, so
-/// the next one to ask does.
+/// A folder in `parent` for a product that lives as long as this process. Nothing removes it at the end, so the next
+/// call removes folders of dead processes.
 pub(crate) fn shared(parent: &Path) -> TempDir {
     fs::create_dir_all(parent).expect("the build folder can be written");
     for left in left_behind(parent) {
-        // Another process of tests may be doing the same.
+        // Another test process may remove it at the same time.
         let _already_gone = fs::remove_dir_all(left);
     }
     tempfile::Builder::new()
@@ -31,7 +31,7 @@ pub(crate) fn shared(parent: &Path) -> TempDir {
         .expect("a folder in the build folder")
 }
 
-/// Folders of processes that are gone, and that nothing uses any more.
+/// Returns folders of dead processes that nothing uses.
 fn left_behind(parent: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).expect("the folder can be read").flatten();
     entries

@@ -1,17 +1,17 @@
-//! Harness of the end-to-end tests: the product as real processes on free ports and a data folder of
-//! its own, with real servers.
+//! Harness of the end-to-end tests: the product as real processes with real servers, on free ports and a data folder of
+//! its own.
 //!
-//! Servers are fetched once into the user's cache, as `precis up` does for everybody.
+//! Servers are downloaded once into the user's cache, as `precis up` does.
 //!
-//! | file | what |
+//! | file | content |
 //! | --- | --- |
 //! | `product.rs` | starting and stopping the product |
-//! | `client.rs` | what a test asks of it: over REST, NATS and SQL |
-//! | `folder.rs` | where its data is |
-//! | `process.rs` | a process that a test starts |
+//! | `client.rs` | requests over REST, NATS and SQL |
+//! | `folder.rs` | data folders |
+//! | `process.rs` | processes that a test starts |
 //! | `processes.rs` | processes that it finds |
-//! | `receiver.rs` | a server that stands for Arize's cloud, or for a collector |
-//! | `samples.rs` | texts |
+//! | `receiver.rs` | a server in place of Arize's cloud or an OTLP collector |
+//! | `samples.rs` | sample articles |
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)] // a harness of tests may panic
 
 pub mod client;

@@ -1,4 +1,4 @@
-//! A process of a test: its output is kept, and it never outlives the test.
+//! A process that a test starts. Its output is captured, and it never outlives the test.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::processes;
 
-/// A running `precis` of some kind.
+/// A running `precis` command.
 pub struct Process {
     child: Child,
     log: PathBuf,
@@ -26,14 +26,13 @@ fn append(file: &Path) -> File {
 }
 
 impl Process {
-    /// Starts `program` with `arguments`; its errors go to `<dir>/<name>.log`, what it prints to
-    /// `<dir>/<name>.out`. The process stops when this one is gone (`--stop-with-parent` is among the
-    /// arguments of whoever calls this).
+    /// Starts `program` with `arguments`. Writes its standard error to `<dir>/<name>.log` and its standard output to
+    /// `<dir>/<name>.out`. Callers pass `--stop-with-parent`, so the process stops when this value is dropped.
     pub fn start(program: &Path, arguments: &[String], dir: &Path, name: &str) -> Self {
         Self::start_with(program, arguments, &[], dir, name)
     }
 
-    /// As [`Process::start`], with these environment variables.
+    /// Like [`Process::start`], with environment variables.
     pub fn start_with(
         program: &Path,
         arguments: &[String],
@@ -55,22 +54,22 @@ impl Process {
         Self { child, log, printed }
     }
 
-    /// What the process has printed on its standard output.
+    /// Returns the standard output so far.
     pub fn printed(&self) -> String {
         fs::read_to_string(&self.printed).unwrap_or_default()
     }
 
-    /// Everything that the process has written, errors first.
+    /// Returns standard error, then standard output.
     pub fn output(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default() + &self.printed()
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Memory that it has resident now, in bytes.
+    /// Returns the resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -83,13 +82,13 @@ impl Process {
         processes::send(self.child.id(), signal);
     }
 
-    /// Kills it without a word.
+    /// Kills it with SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it can be waited for");
     }
 
-    /// Waits for its end; panics with its output when that takes longer than `patience`.
+    /// Waits for the exit. Panics with the output after `patience`.
     pub async fn ended(&mut self, patience: Duration) -> ExitStatus {
         let give_up = Instant::now() + patience;
         loop {
@@ -105,13 +104,13 @@ impl Process {
         }
     }
 
-    /// Asks it to stop, as Ctrl-C does, and waits for its end.
+    /// Sends SIGINT, like Ctrl-C, and waits for the exit.
     pub async fn interrupt(mut self) -> ExitStatus {
         self.signal(Signal::INT);
         self.ended(Duration::from_secs(60)).await
     }
 
-    /// As [`Process::interrupt`] where nothing can be awaited; it is killed after `patience`.
+    /// Like [`Process::interrupt`] outside async code. Kills the process after `patience`.
     pub(crate) fn stop_within(mut self, patience: Duration) {
         self.signal(Signal::INT);
         let give_up = Instant::now() + patience;
@@ -124,7 +123,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Ends `precis up` and, through their standard input, everything that it started.
+        // Ends `precis up` and, through their standard input, all of its children.
         let _already_gone = self.child.kill();
         let _already_waited_for = self.child.wait();
     }

@@ -1,11 +1,11 @@
-//! Processes that are on this machine, as `/proc` shows them.
+//! Processes on this machine, from `/proc`.
 
 use std::fs;
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A process that somebody else started.
+/// A process that the test did not start.
 #[derive(Debug, Clone)]
 pub struct Other {
     /// Its process id.
@@ -15,26 +15,26 @@ pub struct Other {
 }
 
 impl Other {
-    /// Kills it without a word.
+    /// Kills it with SIGKILL.
     pub fn kill(&self) {
         send(self.id, Signal::KILL);
     }
 
-    /// The file name of its program.
+    /// Returns the file name of its program.
     pub fn program(&self) -> &str {
         let program = self.arguments.first().map_or("", String::as_str);
         program.rsplit('/').next().unwrap_or(program)
     }
 }
 
-/// All processes with `needle` in their command lines or environments.
+/// Returns all processes with `needle` in their command line or environment.
 pub fn mentioning(needle: &Path) -> Vec<Other> {
     let needle = needle.to_str().expect("a readable path");
     let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
     entries
         .filter_map(|entry| {
             let id: u32 = entry.file_name().to_str()?.parse().ok()?;
-            // It may have ended since; one that has ended and was not waited for has no command line.
+            // The process may be gone. A zombie has no command line.
             let line = fs::read(entry.path().join("cmdline")).ok()?;
             let line = String::from_utf8_lossy(&line);
             let arguments = line.trim_end_matches('\0').split('\0').map(str::to_owned);
@@ -48,7 +48,7 @@ pub fn mentioning(needle: &Path) -> Vec<Other> {
         .collect()
 }
 
-/// Sends a signal; that the process has ended by itself is no error.
+/// Sends a signal. A process that already exited is not an error.
 pub(crate) fn send(id: u32, signal: Signal) {
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
     let _already_gone = kill_process(pid.expect("a process has an id"), signal);

@@ -12,16 +12,16 @@ use crate::client::eventually;
 use crate::folder;
 use crate::process::Process;
 
-/// What differs from the defaults.
+/// Deviations from the defaults.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Workers that `precis up` starts; 0 when the test starts its own.
+    /// Number of workers that `precis up` starts; 0 if the test starts its own.
     pub workers: usize,
-    /// More settings, as `key=value`.
+    /// Additional settings as `key=value`.
     pub settings: Vec<String>,
-    /// A configuration file, for what can't be said as `key=value`.
+    /// Content of a configuration file, for settings that `key=value` cannot express.
     pub config: String,
-    /// Where the folder of a product is made that is never dropped; none: it is temporary.
+    /// Parent folder for a product that is never dropped. `None` means a temporary folder.
     pub shared_in: Option<PathBuf>,
 }
 
@@ -36,13 +36,13 @@ impl Default for Options {
     }
 }
 
-/// The product on free ports. Dropping it stops it, and then removes its folder.
+/// The product on free ports. Dropping it stops the product and removes its folder.
 pub struct Product {
     program: PathBuf,
     dir: TempDir,
     settings: Vec<String>,
     up: Option<Process>,
-    /// How often it was started.
+    /// Number of starts.
     starts: usize,
     /// Address of the API.
     pub api: String,
@@ -58,10 +58,10 @@ pub struct Product {
     pub http: reqwest::Client,
 }
 
-/// Ports handed out in this process, so that two tests at once don't get the same one.
+/// Ports handed out by this process, so that two concurrent tests never get the same one.
 static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 
-/// A port that is free now and was not handed out before.
+/// Returns a free port that was not handed out before.
 pub fn free_port() -> u16 {
     let mut taken = TAKEN.lock().unwrap();
     let taken = taken.get_or_insert_default();
@@ -74,7 +74,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Where fetched servers are linked for the tests: in the build folder, beside the program.
+/// Returns the folder that links the downloaded servers: in the build folder, beside the program.
 fn local_dir(program: &Path) -> PathBuf {
     program
         .parent()
@@ -90,9 +90,9 @@ impl Product {
         product
     }
 
-    /// A product that is not started.
+    /// Prepares a product without starting it.
     pub fn new(program: &str, options: Options) -> Self {
-        // One TLS provider for the process; an earlier test may have set it.
+        // A process has one TLS provider. An earlier test may have installed it.
         let _already_installed = rustls::crypto::ring::default_provider().install_default();
         let program = PathBuf::from(program);
         let (api, monitor, clickhouse, nats) = (free_port(), free_port(), free_port(), free_port());
@@ -101,7 +101,7 @@ impl Product {
             Some(parent) => folder::shared(parent),
             None => folder::temporary(),
         };
-        // Every process of the product runs in this folder, and reads the file there.
+        // Every process of the product runs in this folder and reads the file there.
         std::fs::write(dir.path().join("precis.toml"), &options.config).expect("the folder can be written");
         let mut settings = vec![
             format!("api.listen=127.0.0.1:{api}"),
@@ -128,8 +128,8 @@ impl Product {
             nats: format!("nats://127.0.0.1:{nats}"),
             http: reqwest::Client::builder()
                 .no_proxy()
-                // Every test has a runtime of its own, and a connection ends with the one that opened it:
-                // tests that share this client must not share its connections.
+                // Every test has its own runtime, and a connection dies with the runtime that opened it. Tests share
+                // this client, so it must not pool connections.
                 .pool_max_idle_per_host(0)
                 .build()
                 .expect("an HTTP client"),
@@ -150,7 +150,7 @@ impl Product {
         let name = format!("up-{}", self.starts);
         let process = Process::start(&self.program, &self.arguments("up", &[]), self.dir.path(), &name);
         let mut process = Some(process);
-        // The first start on a machine fetches the servers.
+        // The first start on a machine downloads the servers.
         eventually(Duration::from_secs(900), "the product is up", async || {
             let running = process.as_mut().expect("it was started");
             assert!(!running.output().contains("error:"), "{}", running.output());
@@ -160,13 +160,13 @@ impl Product {
         self.up = process.take();
     }
 
-    /// Ctrl-C, and wait until everything has ended.
+    /// Sends SIGINT and waits until every process has exited.
     pub async fn down(&mut self) {
         let status = self.up.take().expect("it is up").interrupt().await;
         assert!(status.success(), "precis up ended with {status}");
     }
 
-    /// Kills `precis up` without a word.
+    /// Kills `precis up` with SIGKILL.
     pub fn kill(&mut self) {
         self.up.take().expect("it is up").kill();
     }
@@ -176,7 +176,7 @@ impl Product {
         self.up.as_ref().expect("it is up")
     }
 
-    /// Starts one more process of the product: a command of `precis` with the product's settings.
+    /// Starts another process of the product: a `precis` command with the product's settings.
     pub fn command(&self, command: &str, name: &str, extra: &[String]) -> Process {
         Process::start(
             &self.program,
@@ -186,7 +186,7 @@ impl Product {
         )
     }
 
-    /// As [`Product::command`], with an environment variable.
+    /// Like [`Product::command`], with an environment variable.
     pub fn command_with(&self, command: &str, name: &str, variable: (&str, &str)) -> Process {
         Process::start_with(
             &self.program,
@@ -197,7 +197,7 @@ impl Product {
         )
     }
 
-    /// Runs a command for people with the product's settings; it ends by itself.
+    /// Runs a command-line tool with the product's settings, which exits by itself.
     pub fn command_line(&self, command: &str, name: &str, arguments: &[String]) -> Process {
         let mut all = self.arguments(command, &[]);
         all.retain(|argument| argument != "--stop-with-parent");
@@ -215,18 +215,18 @@ impl Product {
         self.command("worker", name, &settings)
     }
 
-    /// The folder with all that the product and the test write.
+    /// Returns the folder that contains everything the product and the test write.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The data folder of the product, which every process of it has in its command line.
+    /// Returns the product's data folder, which is part of every process's command line.
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 }
 
-/// How long dropping a product may take.
+/// Maximum time to stop a dropped product.
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(15);
 
 impl Drop for Product {

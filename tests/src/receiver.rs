@@ -1,5 +1,5 @@
-//! A server in the test that stands for what can't be had here: Arize's cloud, a collector of traces. It keeps what it is
-//! sent and answers as it is told to.
+//! A server in place of what tests cannot reach: Arize's cloud, or an OTLP collector. It records requests and answers
+//! as the test decides.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use serde_json::Value;
 
-/// A request.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Its path.
@@ -25,7 +25,7 @@ pub struct Request {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
-    /// When it came.
+    /// Time of arrival.
     pub at: Instant,
 }
 
@@ -35,7 +35,7 @@ impl Request {
         serde_json::from_slice(&self.body).expect("a JSON body")
     }
 
-    /// The spans in the body, each with the name of the service that made it.
+    /// Decodes the spans of the body, each with its service name.
     pub fn spans(&self) -> Vec<(String, Span)> {
         let request = ExportTraceServiceRequest::decode(&self.body[..]).expect("a request for traces");
         let mut spans = vec![];
@@ -52,7 +52,7 @@ impl Request {
     }
 }
 
-/// The text of an attribute.
+/// Returns an attribute's text.
 pub fn text_of(attributes: &[KeyValue], key: &str) -> Option<String> {
     match attributes
         .iter()
@@ -67,7 +67,7 @@ pub fn text_of(attributes: &[KeyValue], key: &str) -> Option<String> {
     }
 }
 
-/// The numbers of an attribute that is a list of them.
+/// Returns the numbers of a list attribute.
 pub fn numbers_of(attributes: &[KeyValue], key: &str) -> Option<Vec<f64>> {
     match attributes
         .iter()
@@ -89,18 +89,18 @@ pub fn numbers_of(attributes: &[KeyValue], key: &str) -> Option<Vec<f64>> {
     }
 }
 
-/// What becomes of a request.
+/// How to answer a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// It is taken.
+    /// Accept it.
     Take,
-    /// It is answered with this status.
+    /// Answer with this status.
     Status(u16),
-    /// It is answered with this status, and the wish to be left alone for so many seconds.
+    /// Answer with this status and a `Retry-After` of this many seconds.
     Later(u16, u64),
-    /// It is never answered.
+    /// Never answer.
     Hang,
-    /// The connection is cut.
+    /// Reset the connection.
     Reset,
 }
 
@@ -119,7 +119,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A server that takes everything.
+    /// Starts a server that accepts everything.
     pub async fn start() -> Self {
         let shared = Arc::new(Shared {
             decide: Mutex::new(Box::new(|_| Answer::Take)),
@@ -134,12 +134,12 @@ impl Receiver {
         Self { url, shared }
     }
 
-    /// From now on requests are answered as `decide` says.
+    /// Answers all further requests as `decide` returns.
     pub fn answers(&self, decide: impl FnMut(&Request) -> Answer + Send + 'static) {
         *self.shared.decide.lock().unwrap() = Box::new(decide);
     }
 
-    /// All requests that were taken on this path.
+    /// Returns all accepted requests on this path.
     pub fn taken(&self, path: &str) -> Vec<Request> {
         let all = self.shared.all.lock().unwrap();
         let taken = all
@@ -148,8 +148,7 @@ impl Receiver {
         taken.map(|(request, _)| request.clone()).collect()
     }
 
-    /// How long after the first request with this answer the next one came that was not under way at the same time; none
-    /// as long as there is none.
+    /// Returns the time between the first request with this answer and the next request that started after it, if any.
     pub fn left_alone_after(&self, answer: Answer) -> Option<Duration> {
         const AT_THE_SAME_TIME: Duration = Duration::from_secs(1);
         let all = self.shared.all.lock().unwrap();
@@ -158,13 +157,13 @@ impl Receiver {
         later.into_iter().find(|after| *after > AT_THE_SAME_TIME)
     }
 
-    /// How many requests had this answer.
+    /// Returns the number of requests with this answer.
     pub fn answered(&self, with: Answer) -> usize {
         let all = self.shared.all.lock().unwrap();
         all.iter().filter(|(_, answer)| *answer == with).count()
     }
 
-    /// All spans that were taken, each with its service.
+    /// Returns all accepted spans with their services.
     pub fn spans(&self) -> Vec<(String, Span)> {
         self.taken("/v1/traces").iter().flat_map(Request::spans).collect()
     }
@@ -190,7 +189,7 @@ async fn receive(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap
             tokio::time::sleep(Duration::from_secs(3_600)).await;
             StatusCode::OK.into_response()
         }
-        // The task of a connection that panics ends it; this panic is told to nobody.
+        // A panic ends the task and thus resets the connection. `resume_unwind` skips the panic message.
         Answer::Reset => std::panic::resume_unwind(Box::new(())),
     }
 }
