@@ -1,4 +1,4 @@
-//! Generated predictions, and what they are as rows.
+//! Generated predictions and their rows.
 
 use jiff::Timestamp;
 use precis_tests::Product;
@@ -69,11 +69,11 @@ impl Prediction {
         let failed = random.below(40) == 0;
         let model = random.pick(&["small", "large"]);
         let scored = !failed && random.below(3) == 0;
-        // Long tails, as times have them.
+        // Long tails, as latencies have.
         let stages = std::array::from_fn(|_| (random.share() * 9.0).exp().round() / 8.0);
         Self {
             id: format!("job-{index}"),
-            // In every other minute, so that there are not more figures than needed.
+            // In every second minute, to limit the number of rollups.
             at: begin + (random.below(DAYS as u64 * 720) * 120_000 + random.below(60_000)) as i64,
             model,
             channel: random.pick(&["api", "local", "batch"]),
@@ -114,7 +114,7 @@ impl Prediction {
         }
     }
 
-    /// The row; `with_reference` is false for the version before a reference came late.
+    /// Returns the row. `with_reference` is false for the version before a late reference.
     fn row(&self, version: u64, with_reference: bool) -> Value {
         let time = Timestamp::from_millisecond(self.at).unwrap();
         let mut row = json!({
@@ -151,7 +151,7 @@ impl Prediction {
     }
 }
 
-/// Stores all: some with a reference that came late, some twice, as after the worst of crashes.
+/// Stores all predictions: some with a late reference, some twice, as after a crash.
 pub(super) async fn store(product: &Product, all: &[Prediction]) {
     for (block, predictions) in all.chunks(5_000).enumerate() {
         let is_late = |one: &&Prediction| one.scores.is_some() && one.id.ends_with('7');

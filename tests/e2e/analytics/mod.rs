@@ -1,4 +1,4 @@
-//! Every named query on 100 000 generated predictions, against values that are computed here.
+//! Every named query over 100 000 generated predictions, compared with values computed in the test.
 
 mod generated;
 
@@ -43,7 +43,7 @@ fn close(found: f64, expected: f64) {
     );
 }
 
-/// Whether a quantile is off by at most a hundredth from a value of that rank, or of a neighbouring one.
+/// Asserts that a quantile is within one percent of the value of its rank, or of an adjacent one.
 #[track_caller]
 fn quantile_is_right(found: f64, values: &mut [f64], level: f64) {
     values.sort_by(f64::total_cmp);
@@ -75,7 +75,7 @@ fn hour(one: &Prediction) -> String {
 }
 
 #[tokio::test]
-async fn every_named_query_is_right_on_a_hundred_thousand_predictions() {
+async fn every_named_query_is_correct_on_a_hundred_thousand_predictions() {
     let product = Product::start(
         PROGRAM,
         Options {
@@ -91,7 +91,7 @@ async fn every_named_query_is_right_on_a_hundred_thousand_predictions() {
         .map(|index| Prediction::at_random(index, begin.as_millisecond(), &mut random))
         .collect();
     store(&product, &all).await;
-    // Neither whole hours nor all of it.
+    // A window of neither whole hours nor all data.
     let from = begin + SignedDuration::from_mins(7 * 60 + 13);
     let to = begin + SignedDuration::from_mins(2 * 1_440 + 5 * 60 + 41);
     let asked = Asked {
@@ -363,8 +363,8 @@ async fn rows_themselves(asked: &Asked<'_>, seen: &[Prediction]) {
     );
 }
 
-/// Windows that begin right after the slowest job, or the one with the worst score, or end with it, so that its minute is
-/// in the figures and it is not in the answer; without marks, so that only figures say where to look.
+/// Windows that start right after, or end with, the slowest job or the job with the worst score. Its minute is then in
+/// the rollups, but the job is outside the window. Without marks, so that only rollups locate candidates.
 async fn extremes_where_minutes_are_cut(product: &Product, all: &[Prediction]) {
     let counted = "SELECT sum(predictions) AS n FROM prediction_days FINAL";
     eventually(

@@ -1,14 +1,14 @@
-//! The router inside of a Lambda function. The runtime's interface is a stand-in on loopback, since Lambda is not to be
-//! had here; every captured event goes through it, and what the function posts back is compared.
+//! The router inside a Lambda function. The Lambda runtime API is replaced by a server on loopback, since Lambda cannot
+//! run here. Every captured event goes through it, and the function's answers are compared.
 //!
-//! What is different from the capture, which was of a small program with the same routes, and meant to be:
+//! The capture comes from a small program with the same routes. Intended differences:
 //!
-//! | event | captured | here | why |
+//! | event | captured | here | reason |
 //! | --- | --- | --- | --- |
 //! | `online-predict`, `base64-body` | a JSON string | the text itself | clients read it as it is |
 //! | `score-error-status` | 422 | 200 with the scores | the program always refused |
-//! | `rest-api-v1` | 404 | 200 | the stage is taken off the path |
-//! | `not-found`, `bad-json`, `wrong-content-type` | no body, or text | a problem | as everywhere |
+//! | `rest-api-v1` | 404 | 200 | the stage is removed from the path |
+//! | `not-found`, `bad-json`, `wrong-content-type` | no body, or text | problem details | as on every route |
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::captured;
 use crate::PROGRAM;
 
-/// What the function has posted: which way (`response` or `error`), with which type of error, and what.
+/// An answer of the function: `response` or `error`, the error type, and the body.
 struct Posted {
     id: String,
     way: String,
@@ -43,7 +43,7 @@ struct Runtime {
 
 async fn next(State(runtime): State<Runtime>) -> impl IntoResponse {
     let Some((id, event)) = runtime.events.lock().await.recv().await else {
-        // All are done: the function waits for more until it is stopped.
+        // All events are done. The function waits for more until it is stopped.
         return std::future::pending().await;
     };
     let deadline = (precis_runtime::clock::now() + Duration::from_secs(60)).as_millisecond();
@@ -76,12 +76,12 @@ async fn take(
     StatusCode::ACCEPTED
 }
 
-/// A function that runs, and the runtime that hands it events.
+/// A running function, and the runtime API that sends it events.
 struct Function {
     events: mpsc::Sender<(String, Value)>,
     answers: mpsc::Receiver<Posted>,
     process: Process,
-    /// Has the folder of the process.
+    /// Owns the folder of the process.
     _product: Product,
 }
 
@@ -121,7 +121,7 @@ impl Function {
         }
     }
 
-    /// Hands it an event and waits for what it posts.
+    /// Sends an event and waits for the answer.
     async fn invoke(&mut self, id: &str, event: &Value) -> Posted {
         self.events.send((id.to_owned(), event.clone())).await.unwrap();
         let answer = tokio::time::timeout(Duration::from_secs(60), self.answers.recv()).await;
@@ -134,10 +134,10 @@ impl Function {
 }
 
 #[tokio::test]
-async fn a_function_without_keys_is_not_served_by_chance() {
+async fn a_function_without_keys_needs_access_insecure() {
     let product = Product::new(PROGRAM, Options::default());
     let environment = [
-        // Nobody is there, and nobody is asked.
+        // Nothing listens there, and nothing is contacted.
         ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1"),
         ("AWS_LAMBDA_FUNCTION_NAME", "summarizer"),
         ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
@@ -181,9 +181,9 @@ async fn every_captured_event_is_answered() {
     }
 }
 
-/// Events by AWS's documentation; none of these two services could be asked here.
+/// Events as AWS documents them; these two services could not be captured.
 #[tokio::test]
-async fn load_balancers_and_function_urls_are_answered_too() {
+async fn load_balancers_and_function_urls_are_supported() {
     let mut function = Function::start().await;
     let article = json!({"article": "Rain fell over the hills all night. The river rose."}).to_string();
     let balancer = json!({
@@ -216,9 +216,9 @@ async fn load_balancers_and_function_urls_are_answered_too() {
     assert_eq!(answer.body["headers"]["content-type"], "application/json");
 }
 
-/// What a function has accepted is done before it is frozen: the next invocation finds it.
+/// A function finishes accepted jobs before it is frozen: the next invocation finds the result.
 #[tokio::test]
-async fn a_job_has_ended_when_its_submission_is_answered() {
+async fn a_job_is_finished_when_its_submission_is_answered() {
     let mut function = Function::start().await;
     let body = json!({"text": "Rain fell over the hills all night. The river rose.", "params": {
         "min_new_tokens": 100, "max_new_tokens": 100, "first_sentence": false,
@@ -293,7 +293,7 @@ fn compare(answer: &Posted, capture: &Value) {
     };
     assert_eq!(body["statusCode"], status, "{name}: {body}");
     let text = body["body"].as_str().unwrap();
-    // A REST API is given all headers as lists.
+    // A REST API receives all headers as lists.
     let content_type = body["headers"]["content-type"]
         .as_str()
         .or(body["multiValueHeaders"]["content-type"][0].as_str())

@@ -1,22 +1,22 @@
-//! MLflow's scoring server. Every captured request is sent; the answer has the same status, content type and shape.
+//! MLflow's scoring server. Every captured request is sent, and the answer has the same status, content type and shape.
 //!
-//! What is different, and meant to be:
+//! Intended differences:
 //!
-//! | request | MLflow | here | why |
+//! | request | MLflow | here | reason |
 //! | --- | --- | --- | --- |
-//! | `err_unknown_key` | 400 | 200 | `{"articles": […]}` is what a SageMaker container takes on the same path |
-//! | `err_model_raises` | 400 | 200 | the captured model refused the word; this one summarizes it |
-//! | `unknown` | `{"detail"}` | a problem with `detail` | the path is not MLflow's |
-//! | `err_content_type` | names Parquet too | doesn't | Parquet is not read |
-//! | messages | quote pandas and Python | say the same in part | see [`SAME_UP_TO`] |
-//! | `stack_trace` | there | not there | there is no Python |
+//! | `err_unknown_key` | 400 | 200 | `{"articles": […]}` is the body of a SageMaker container on the same path |
+//! | `err_model_raises` | 400 | 200 | the captured model rejected the word; this one summarizes it |
+//! | `unknown` | `{"detail"}` | problem details with `detail` | the path is not MLflow's |
+//! | `err_content_type` | lists Parquet too | does not | Parquet is not supported |
+//! | messages | quote pandas and Python | equal in part | see [`SAME_UP_TO`] |
+//! | `stack_trace` | present | absent | there is no Python |
 
 use serde_json::{Value, json};
 
 use super::{bytes_of, captured};
 use crate::shared;
 
-/// Requests whose message is MLflow's only up to, or only from, a piece of text.
+/// Requests whose message equals MLflow's only up to, or only from, a piece of text.
 const SAME_UP_TO: &[(&str, &str)] = &[
     ("err_not_json", "Error: '"),
     ("err_no_body", "Error: '"),
@@ -35,7 +35,7 @@ const SAME_FROM: &[(&str, &str)] = &[(
 )];
 
 #[tokio::test]
-async fn every_captured_exchange_is_answered_as_by_mlflow() {
+async fn captured_exchanges_are_answered_like_mlflow() {
     let product = shared().await;
     let exchanges = captured("mlflow/exchanges.json");
     for exchange in exchanges.as_array().unwrap() {
@@ -120,7 +120,7 @@ fn compare(name: &str, body: &Value, expected: &Value) {
 }
 
 #[tokio::test]
-async fn rows_say_that_they_came_by_mlflow() {
+async fn rows_record_the_mlflow_channel() {
     let product = shared().await;
     let text = format!("Rain fell on {} hills. The river rose.", std::process::id());
     let body = json!({"dataframe_records": [{"article": text}]});

@@ -1,4 +1,4 @@
-//! The services that Precis takes the place of: what their clients send is sent again, and the answers are compared.
+//! The services that Precis replaces: captured requests are replayed, and the answers compared.
 
 mod lambda;
 mod mlflow;
@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-/// The folder with the captures.
+/// Returns the folder with the captures.
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("contracts")
 }
@@ -21,7 +21,7 @@ fn captured(file: &str) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// A body as it was on the wire: text as it is, everything else as JSON.
+/// Returns a body as it was on the wire: text unchanged, everything else as JSON.
 fn bytes_of(body: &Value) -> Vec<u8> {
     match body {
         Value::Null => Vec::new(),
@@ -30,9 +30,9 @@ fn bytes_of(body: &Value) -> Vec<u8> {
     }
 }
 
-/// Python with the pinned packages, in an environment that is made once.
+/// Returns a Python interpreter with the pinned packages, in an environment that is created once.
 pub(crate) fn python() -> PathBuf {
-    // Two tests at once must not make it twice.
+    // Two concurrent tests must not create it twice.
     static MAKING: Mutex<()> = Mutex::new(());
     let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let requirements = folder().join("requirements.txt");

@@ -1,8 +1,8 @@
-//! SageMaker's runtime: the captured requests are sent as they were, and `boto3` itself calls the product.
+//! SageMaker's runtime: captured requests are replayed, and `boto3` itself calls the product.
 //!
-//! All captured requests are the same call; the answers were those of a server under different conditions. Those that
-//! can be brought about are: a good answer, an endpoint that is not there, an error of the model. A full queue and
-//! its `ServiceUnavailable` are tested in the gateway. `plain_422` can't be had: every error has its type in a header.
+//! All captured requests are the same call, answered under different conditions. Reproduced here: success, a missing
+//! endpoint, a model error. The gateway's tests cover a full queue and its `ServiceUnavailable`. `plain_422` cannot
+//! occur: every error has its type in a header.
 
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{bytes_of, captured, folder, python};
 use crate::shared;
 
-/// Sends a captured request to `base`; status, headers, body.
+/// Sends a captured request to `base`. Returns status, headers and body.
 async fn send(base: &str, request: &Value, body: &Value) -> (u16, reqwest::header::HeaderMap, Value) {
     let product = shared().await;
     let url = format!("{base}{}", request["path"].as_str().unwrap());
@@ -37,7 +37,7 @@ async fn send(base: &str, request: &Value, body: &Value) -> (u16, reqwest::heade
     )
 }
 
-/// A second gateway of the shared product with more settings; its address.
+/// Starts a second gateway of the shared product with more settings. Returns it with its address.
 async fn gateway(name: &str, settings: &[&str]) -> (precis_tests::process::Process, String) {
     let product = shared().await;
     let port = free_port();
@@ -54,7 +54,7 @@ async fn gateway(name: &str, settings: &[&str]) -> (precis_tests::process::Proce
 }
 
 #[tokio::test]
-async fn every_captured_request_is_answered_as_by_sagemaker() {
+async fn captured_requests_are_answered_like_sagemaker() {
     let product = shared().await;
     let (_process, strict) = gateway("api-endpoints", &["api.endpoints=other,another"]).await;
     let exchanges = captured("sagemaker/boto3_invoke_endpoint.json");
@@ -160,7 +160,7 @@ async fn boto3_calls_the_product() {
         ),
         (Some(424), Some(0))
     );
-    // It was sent three times, and all of them waited for the same jobs.
+    // The client sent it three times, and all attempts waited for the same jobs.
     assert_eq!(
         (
             errors["late"]["status"].as_u64(),

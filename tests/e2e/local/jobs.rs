@@ -1,4 +1,4 @@
-//! The jobs API on the queue in memory.
+//! The jobs API on the in-memory queue.
 
 use precis_schemas::rest::{JobView, ScoreReport, Status, SubmittedBatch};
 use precis_tests::{Product, eventually};
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use super::{MINUTE, article, gateway};
 
-/// A request that keeps the model busy for seconds at least.
+/// A request that keeps the model busy for seconds.
 fn long_request() -> Value {
     json!({"text": article().repeat(20), "params": {
         "num_beams": 64, "min_new_tokens": 500, "max_new_tokens": 500, "first_sentence": false,
     }})
 }
 
-/// Submits a job and waits until the model has begun with it.
+/// Submits a job and waits until it is running.
 async fn running(product: &Product, body: &Value) -> String {
     let id = product.submit(body).await.id;
     eventually(MINUTE, "the job runs", async || {
@@ -37,7 +37,7 @@ async fn wait(product: &Product, id: &str) -> JobView {
 }
 
 #[tokio::test]
-async fn jobs_are_submitted_waited_for_and_found_again() {
+async fn jobs_are_submitted_awaited_and_found() {
     let (product, _process) = gateway(&["local.result_ttl_seconds=90"]).await;
     let done = product
         .summarize(&json!({"text": article(), "metadata": {"a": "b"}}))
@@ -98,7 +98,7 @@ async fn pairs_are_scored() {
 }
 
 #[tokio::test]
-async fn events_tell_the_text_as_it_is_written_and_then_the_end() {
+async fn events_stream_the_text_and_then_the_result() {
     let (product, _process) = gateway(&[]).await;
     let body = json!({"text": article(), "params": {
         "num_beams": 8, "min_new_tokens": 400, "max_new_tokens": 400, "first_sentence": false,
@@ -130,7 +130,7 @@ async fn events_tell_the_text_as_it_is_written_and_then_the_end() {
 }
 
 #[tokio::test]
-async fn a_key_makes_a_repeated_request_the_same_job() {
+async fn an_idempotency_key_makes_a_repeated_request_the_same_job() {
     let (product, _process) = gateway(&[]).await;
     let post = async |body: &Value| {
         let request = product.http.post(format!("{}/v1/summaries", product.api));
@@ -156,38 +156,38 @@ async fn a_key_makes_a_repeated_request_the_same_job() {
 }
 
 #[tokio::test]
-async fn jobs_that_wait_or_run_are_cancelled_and_expire() {
+async fn waiting_and_running_jobs_can_be_cancelled_and_expire() {
     let (product, _process) = gateway(&["worker.max_batch=1", "worker.threads=1"]).await;
     let first = running(&product, &long_request()).await;
     let waits = product.submit(&json!({"text": article()})).await;
     assert_eq!(waits.status, Status::Queued);
-    // At most so many: the look at the queue may be of a second ago, when the first one still waited.
+    // At most 1: the cached queue depth may be a second old, when the first job still waited.
     assert!(matches!(waits.position, Some(0 | 1)), "{:?}", waits.position);
     let stale = product
         .submit(&json!({"text": article(), "ttl_seconds": 1, "priority": "bulk"}))
         .await;
     let (status, cancelled) = delete(&product, &waits.id).await;
     assert_eq!((status, cancelled["status"].as_str()), (200, Some("cancelled")));
-    // The model is busy: its time passes in the queue.
+    // The model is busy, so the deadline passes in the queue.
     assert_eq!(wait(&product, &stale.id).await.status, Status::Expired);
 
     let waiting = product.submit(&json!({"text": article()})).await;
     let (status, cancelled) = delete(&product, &first).await;
     assert_eq!((status, cancelled["status"].as_str()), (200, Some("cancelled")));
     assert_eq!(delete(&product, &first).await.0, 200);
-    // The place is free again.
+    // The queue has room again.
     assert_eq!(wait(&product, &waiting.id).await.status, Status::Succeeded);
     assert_eq!(wait(&product, &first).await.status, Status::Cancelled);
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once_and_keeps_nothing_of_several_texts() {
+async fn a_full_queue_refuses_at_once_and_rolls_back_groups() {
     let (product, _process) = gateway(&["local.max_jobs=2", "worker.max_batch=1", "worker.threads=1"]).await;
     let first = running(&product, &long_request()).await;
     let body = json!({"texts": ["Rain fell.", "Snow fell.", "Hail fell."]});
     let (status, problem) = product.post("/v1/summaries", &body).await;
     assert_eq!((status, problem["code"].as_str()), (503, Some("queue_full")));
-    // What there was room for has been taken back.
+    // The jobs that were queued before the refusal are taken back.
     for text in ["Rain fell.", "Snow fell."] {
         product.submit(&json!({"text": text})).await;
     }

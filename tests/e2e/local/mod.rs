@@ -21,7 +21,7 @@ fn article() -> String {
     samples::get("tramway-fare-free").article
 }
 
-/// A product of which nothing runs but one gateway with the model in it.
+/// A product that consists of one gateway with the model in its process.
 async fn gateway(settings: &[&str]) -> (Product, Process) {
     let mut product = Product::new(PROGRAM, Options::default());
     let port = free_port();
@@ -51,7 +51,7 @@ async fn metrics(product: &Product) -> String {
 }
 
 #[tokio::test]
-async fn the_routes_that_answer_with_summaries_need_no_queue() {
+async fn synchronous_routes_need_no_queue() {
     let (product, _process) = gateway(&[]).await;
     let article = article();
     let table = json!({"columns": ["article"], "data": [[article]]});
@@ -96,7 +96,7 @@ async fn the_routes_that_answer_with_summaries_need_no_queue() {
         let (status, answer) = product.get(path).await;
         assert_eq!(status, 200, "{path}: {answer}");
     }
-    // It is measured: how many came by which way, how long they took, and what they are worth.
+    // Metrics cover counts per channel, latencies and scores.
     eventually(MINUTE, "everything is measured", async || {
         let metrics = metrics(&product).await;
         let lines = [
@@ -113,7 +113,7 @@ async fn the_routes_that_answer_with_summaries_need_no_queue() {
 }
 
 #[tokio::test]
-async fn what_needs_more_than_this_process_is_refused() {
+async fn features_that_need_a_queue_are_refused() {
     let (product, _process) = gateway(&[]).await;
     let done = product.summarize(&json!({"text": article()})).await;
     let path = format!("/v1/jobs/{}/reference", done.id);
@@ -133,15 +133,15 @@ async fn what_needs_more_than_this_process_is_refused() {
     );
 }
 
-/// A container is stopped with SIGTERM: what has begun is answered.
+/// A container is stopped with SIGTERM: running requests are answered.
 #[tokio::test]
-async fn a_stop_lets_what_has_begun_be_answered() {
+async fn running_requests_are_answered_during_shutdown() {
     let (product, mut process) = gateway(&["worker.threads=1"]).await;
     let texts: Vec<String> = (0..12).map(|number| format!("{number} {}", article())).collect();
     let body = json!({"articles": texts, "num_beans": 8, "temperature": 1.0});
     let request = product.http.post(format!("{}/invocations", product.api));
     let answer = tokio::spawn(request.json(&body).send());
-    // It has begun when all of its jobs have been counted.
+    // Its jobs are counted once they are accepted.
     eventually(MINUTE, "the jobs are there", async || {
         let metrics = metrics(&product).await;
         let counted = metrics
@@ -159,7 +159,7 @@ async fn a_stop_lets_what_has_begun_be_answered() {
 }
 
 #[tokio::test]
-async fn a_start_that_can_t_be_says_why() {
+async fn startup_failures_name_the_reason() {
     let product = Product::new(PROGRAM, Options::default());
     for (name, settings, part) in [
         (

@@ -1,4 +1,4 @@
-//! Telling a monitor of summaries that were written without a queue.
+//! Reporting summaries to a monitor without a queue.
 
 use precis_tests::eventually;
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::{MINUTE, article, gateway, metrics};
 use crate::shared;
 
 #[tokio::test]
-async fn a_monitor_is_told_and_scores_what_it_hears() {
+async fn summaries_are_reported_to_a_monitor_and_scored() {
     let deployment = shared().await;
     let setting = format!("local.monitor_url={}", deployment.monitor);
     let (product, _process) = gateway(&[&setting]).await;
@@ -38,7 +38,7 @@ async fn a_monitor_is_told_and_scores_what_it_hears() {
 }
 
 #[tokio::test]
-async fn a_monitor_that_is_away_holds_up_nobody_and_is_counted() {
+async fn an_unreachable_monitor_blocks_nothing_and_is_counted() {
     let (product, _process) = gateway(&["local.monitor_url=http://127.0.0.1:1"]).await;
     let done = product.summarize(&json!({"text": article()})).await;
     assert!(done.summary.is_some());

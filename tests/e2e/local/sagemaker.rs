@@ -1,4 +1,4 @@
-//! The entry point of the SageMaker container, in the environment that its image gives it.
+//! The SageMaker container's entry point, in its image's environment.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::PROGRAM;
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/sagemaker");
 
-/// What the image sets.
+/// Returns the image's environment variables.
 fn environment_of_the_image() -> Vec<(String, String)> {
     let dockerfile = std::fs::read_to_string(Path::new(DEPLOY).join("Dockerfile")).unwrap();
     let all = dockerfile.lines().filter_map(|line| line.strip_prefix("ENV "));
@@ -25,7 +25,7 @@ fn environment_of_the_image() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Runs `serve` as the container does, with `more` of an environment, on a port that is free here.
+/// Runs `serve` as the container does, with additional environment variables, on a free port.
 async fn container(more: &[(&str, &str)]) -> (Product, Process) {
     let mut product = Product::new(PROGRAM, Options::default());
     let bin = product.dir().join("bin");
@@ -45,7 +45,7 @@ async fn container(more: &[(&str, &str)]) -> (Product, Process) {
 }
 
 #[tokio::test]
-async fn serve_answers_pings_and_invocations_and_ends_with_its_container() {
+async fn serve_answers_pings_and_invocations_and_stops_with_the_container() {
     let (product, mut process) = container(&[]).await;
     assert_eq!(product.get("/ping").await.0, 200);
     for body in [
@@ -64,7 +64,7 @@ async fn serve_answers_pings_and_invocations_and_ends_with_its_container() {
 }
 
 #[tokio::test]
-async fn serve_takes_the_model_that_sagemaker_unpacks() {
+async fn serve_loads_the_model_that_sagemaker_unpacks() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("unpacked");
     std::fs::create_dir(&folder).unwrap();

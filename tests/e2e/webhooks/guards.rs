@@ -1,4 +1,4 @@
-//! To whom webhooks don't go: another tenant's receiver, and one whose certificate nobody vouches for.
+//! Webhooks that must not be delivered: to another tenant's receiver, or to an untrusted certificate.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::*;
 
-/// Writes an authority's certificate into a folder, and certificates of receivers with their keys: one that is good, one
+/// Writes a certificate authority's certificate into a folder, and receivers' certificates with keys: a valid one, one
 /// of another authority, one for another name.
 async fn make_certificates(folder: &Path) {
     let folder = folder.to_owned();
@@ -30,7 +30,7 @@ async fn make_certificates(folder: &Path) {
     tokio::task::spawn_blocking(make).await.unwrap();
 }
 
-/// Connections with TLS.
+/// Accepts TLS connections.
 struct Tls {
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -43,7 +43,7 @@ impl axum::serve::Listener for Tls {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let (stream, address) = self.listener.accept().await.unwrap();
-            // A client that doesn't trust the certificate goes away here.
+            // A client that does not trust the certificate closes the connection here.
             if let Ok(stream) = self.acceptor.accept(stream).await {
                 return (stream, address);
             }
@@ -56,7 +56,7 @@ impl axum::serve::Listener for Tls {
 }
 
 impl Receiver {
-    /// A receiver with TLS, and the certificate and key of a file.
+    /// Starts a TLS receiver with the certificate and key in a file.
     async fn with_tls(file: &Path) -> Self {
         let pem = std::fs::read(file).unwrap();
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
@@ -75,7 +75,7 @@ impl Receiver {
 }
 
 #[tokio::test]
-async fn over_tls_only_a_receiver_that_somebody_vouches_for_is_told_anything() {
+async fn webhooks_over_tls_need_a_trusted_certificate() {
     let folder = tempfile::tempdir().unwrap();
     make_certificates(folder.path()).await;
     let options = Options {
@@ -112,7 +112,7 @@ async fn over_tls_only_a_receiver_that_somebody_vouches_for_is_told_anything() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_takes_the_id_of_anothers_job_is_not_told_its_end() {
+async fn reusing_another_tenants_job_id_reveals_no_result() {
     let product = guarded().await;
     let receiver = Receiver::start().await;
     let answer = submit(
@@ -131,7 +131,7 @@ async fn a_tenant_that_takes_the_id_of_anothers_job_is_not_told_its_end() {
     let job = request(product, &product.api, Method::GET, &path, "one");
     let job: Value = job.send().await.unwrap().json().await.unwrap();
     assert_eq!(job["status"], "succeeded", "{job}");
-    // Whoever publishes over NATS chooses ids: this one is taken, and its end is another's.
+    // A NATS publisher chooses ids. This id is taken, and its result belongs to another job.
     let dead = product.last_dead_letter().await;
     let body = json!({
         "id": id,
@@ -142,7 +142,7 @@ async fn a_tenant_that_takes_the_id_of_anothers_job_is_not_told_its_end() {
         .publish("jobs.v1.default.normal.summarize.two", body.to_string())
         .await;
     let (webhook, code, reason) = buried(product, dead, id.clone()).await;
-    // The one that took the id stood elsewhere in the queue.
+    // The job that took the id has another queue sequence.
     assert!(webhook.starts_with(&format!("job_{id}_")), "{webhook}");
     assert_ne!(webhook, webhook_id_of(&handle));
     assert_eq!(code, "job_not_found", "{reason}");

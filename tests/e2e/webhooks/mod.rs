@@ -1,4 +1,4 @@
-//! Webhooks, to a receiver on this machine.
+//! Webhooks to a receiver on this machine.
 
 mod guards;
 
@@ -27,7 +27,7 @@ use crate::guarded::{
     SECRET_OF_ALL, SECRET_OF_ONE, gateway_process, guarded, request, second_gateway, submit,
 };
 
-/// What the receiver got.
+/// A received webhook.
 #[derive(Debug, Clone)]
 struct Call {
     path: String,
@@ -44,7 +44,7 @@ impl Call {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// Whether the library of Standard Webhooks takes it for genuine.
+    /// Returns whether the Standard Webhooks library verifies it.
     async fn is_signed_with(&self, secret: &str) -> bool {
         let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
         let headers: serde_json::Map<String, Value> = names
@@ -76,15 +76,15 @@ impl Call {
 #[derive(Clone, Default)]
 struct Receiver {
     calls: Arc<Mutex<Vec<Call>>>,
-    /// Whether `/waking` takes what comes.
+    /// Whether `/waking` accepts requests.
     is_awake: Arc<AtomicBool>,
     address: String,
     scheme: &'static str,
 }
 
 impl Receiver {
-    /// A receiver where the product may post to: `/failing` takes the third attempt, `/dead` none, `/waking` those that come
-    /// when it is awake, `/gone` wants nothing, `/moved` points elsewhere at first, `/slow` takes its time, all else is taken.
+    /// Starts a receiver. `/failing` accepts the third attempt, `/dead` none, `/waking` those while it is awake.
+    /// `/gone` answers 410, `/moved` redirects at first, `/slow` delays, and every other path accepts.
     async fn start() -> Self {
         Self::at("127.0.0.2").await
     }
@@ -161,19 +161,19 @@ async fn submitted(product: &Product, name: &str, url: &str) -> String {
         .to_owned()
 }
 
-/// The id of the webhook of a job: that of the job, and where it stood in the queue.
+/// Returns the webhook id of a job: its id and queue sequence.
 fn webhook_id_of(handle: &str) -> String {
     format!("job_{}", handle.replace('.', "_"))
 }
 
-/// Why the webhook of a job was given up.
+/// Returns the reason why a job's webhook was dead-lettered.
 async fn given_up(product: &Product, after: u64, handle: &str) -> (String, String) {
     let (webhook, code, reason) = buried(product, after, id_of(handle)).await;
     assert_eq!(webhook, webhook_id_of(handle));
     (code, reason)
 }
 
-/// The webhook about a job of this id that was given up, and why.
+/// Returns the dead-lettered webhook of this job id, with the reason.
 async fn buried(product: &Product, after: u64, id: JobId) -> (String, String, String) {
     let letter = product
         .dead_letter(after, |letter| {
@@ -191,7 +191,7 @@ async fn buried(product: &Product, after: u64, id: JobId) -> (String, String, St
 }
 
 #[tokio::test]
-async fn a_failing_receiver_that_recovers_gets_the_end_signed_and_once() {
+async fn a_recovering_receiver_gets_one_signed_webhook() {
     let product = guarded().await;
     let (_second, _) = second_gateway(product, "api-webhooks").await;
     let receiver = Receiver::start().await;
@@ -207,7 +207,7 @@ async fn a_failing_receiver_that_recovers_gets_the_end_signed_and_once() {
         assert_eq!(event["data"]["id"], id);
         assert!(event["data"]["summary"].is_string(), "{event}");
     }
-    // Another one, without failures: with two gateways it is sent once.
+    // Another job without failures: with two gateways its webhook is still sent once.
     submitted(product, "two", &receiver.url("/fine")).await;
     let first = receiver.called("/fine", 1).await;
     assert!(first[0].is_signed_with(SECRET_OF_ALL).await);
@@ -217,7 +217,7 @@ async fn a_failing_receiver_that_recovers_gets_the_end_signed_and_once() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_is_killed_in_between_loses_no_webhook() {
+async fn a_killed_gateway_loses_no_webhook() {
     let options = Options {
         config: format!(
             "[webhooks]\nsecret = \"{SECRET_OF_ALL}\"\nallow_http = true\nports = []\n\
@@ -252,7 +252,7 @@ async fn a_gateway_that_is_killed_in_between_loses_no_webhook() {
     let ids: Vec<&str> = calls.iter().map(|call| call.header("webhook-id")).collect();
     assert!(ids.iter().all(|seen| *seen == wanted), "{ids:?}");
     assert!(calls[before].is_signed_with(SECRET_OF_ALL).await);
-    // It was taken, so that nothing is left.
+    // It was delivered, so nothing is left in the stream.
     eventually(Duration::from_secs(60), "nothing is left", async || {
         let mut webhooks = product.nats().await.get_stream("WEBHOOKS").await.unwrap();
         (webhooks.info().await.unwrap().state.messages == 0).then_some(())
@@ -261,7 +261,7 @@ async fn a_gateway_that_is_killed_in_between_loses_no_webhook() {
 }
 
 #[tokio::test]
-async fn what_nobody_takes_until_the_deadline_is_given_up_and_kept_with_the_reason() {
+async fn undelivered_webhooks_are_dead_lettered_after_the_deadline() {
     let product = guarded().await;
     let receiver = Receiver::start().await;
     let dead = product.last_dead_letter().await;
@@ -274,7 +274,7 @@ async fn what_nobody_takes_until_the_deadline_is_given_up_and_kept_with_the_reas
     );
     let calls = receiver.calls("/dead").len();
     assert!((3..12).contains(&calls), "pauses get longer: {calls}");
-    // The job is as it was.
+    // The job itself is unchanged.
     let job = request(
         product,
         &product.api,
@@ -298,7 +298,7 @@ async fn what_nobody_takes_until_the_deadline_is_given_up_and_kept_with_the_reas
 }
 
 #[tokio::test]
-async fn who_wants_no_more_is_left_alone_and_redirects_are_not_followed() {
+async fn status_410_stops_attempts_and_redirects_are_not_followed() {
     let product = guarded().await;
     let receiver = Receiver::start().await;
     let dead = product.last_dead_letter().await;
@@ -307,16 +307,16 @@ async fn who_wants_no_more_is_left_alone_and_redirects_are_not_followed() {
     let (code, reason) = given_up(product, dead, &gone).await;
     assert_eq!(code, "callback_failed");
     assert!(reason.contains("410"), "{reason}");
-    // The second attempt at the same address was taken, and the other address never seen.
+    // The second attempt at the same address succeeded, and the redirect target saw no request.
     receiver.called("/moved", 2).await;
     assert!(receiver.calls("/secret").is_empty());
     assert_eq!(receiver.calls("/gone").len(), 1);
 }
 
 #[tokio::test]
-async fn a_name_that_leads_to_a_private_address_is_refused_when_it_is_connected_to() {
+async fn names_that_resolve_to_private_addresses_are_refused_on_connect() {
     let product = guarded().await;
-    // Only 127.0.0.2 is allowed; what a name leads to can be seen only when it is called.
+    // Only 127.0.0.2 is allowed. The address behind a name is known only when connecting.
     let private = Receiver::at("127.0.0.1").await;
     let port = private.address.rsplit_once(':').unwrap().1;
     let dead = product.last_dead_letter().await;
@@ -328,7 +328,7 @@ async fn a_name_that_leads_to_a_private_address_is_refused_when_it_is_connected_
 }
 
 #[tokio::test]
-async fn a_slow_receiver_holds_up_nobody() {
+async fn a_slow_receiver_delays_no_other() {
     let product = guarded().await;
     let (slow, quick) = (Receiver::start().await, Receiver::start().await);
     for _ in 0..20 {
@@ -336,13 +336,13 @@ async fn a_slow_receiver_holds_up_nobody() {
     }
     submitted(product, "two", &quick.url("/quick")).await;
     quick.called("/quick", 1).await;
-    // It has places for 8 at a time, and answers each after 3 seconds.
+    // The receiver may have 8 attempts at a time, and each takes 3 seconds.
     assert!(slow.calls("/slow").len() < 20);
     slow.called("/slow", 20).await;
 }
 
 #[tokio::test]
-async fn a_batch_is_announced_when_all_of_it_has_ended() {
+async fn a_batch_webhook_follows_its_last_row() {
     let product = guarded().await;
     let receiver = Receiver::start().await;
     let path = format!(
@@ -370,17 +370,17 @@ async fn a_batch_is_announced_when_all_of_it_has_ended() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_upload_broke_off_is_announced_as_broken_when_its_rows_have_ended() {
+async fn an_interrupted_upload_is_announced_as_broken_after_its_rows() {
     let product = guarded().await;
     let receiver = Receiver::start().await;
     let path = format!(
         "/v1/batches?priority=normal&callback_url={}",
         receiver.url("/broken")
     );
-    // The second line is cut off in the middle of a character.
+    // The second line is cut in the middle of a character.
     let rows = b"\"Rain fell over the hills. It was wet.\"\n\"Snow \xe2\x82".to_vec();
     let goes_away = async {
-        // What was written before is sent meanwhile.
+        // Webhooks announced earlier are sent meanwhile.
         tokio::time::sleep(Duration::from_secs(1)).await;
         Err(std::io::Error::other("the client goes away"))
     };
@@ -408,10 +408,10 @@ async fn a_batch_whose_upload_broke_off_is_announced_as_broken_when_its_rows_hav
 }
 
 #[tokio::test]
-async fn a_cancelled_job_is_posted_too() {
+async fn cancelled_jobs_send_webhooks() {
     let product = guarded().await;
     let receiver = Receiver::start().await;
-    // Long enough that it is cancelled while it waits or runs.
+    // Long enough to be cancelled while it waits or runs.
     let mut body = rain(&receiver.url("/cancelled"));
     body["params"] = json!({"num_beams": 64, "min_new_tokens": 500, "max_new_tokens": 500});
     let answer = submit(product, &product.api, "one", &body).await;
@@ -427,7 +427,7 @@ async fn a_cancelled_job_is_posted_too() {
 }
 
 #[tokio::test]
-async fn addresses_that_may_not_be_called_are_refused_at_once() {
+async fn forbidden_addresses_are_refused_at_once() {
     let product = guarded().await;
     for url in [
         "http://127.0.0.1/",
