@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`router`] | collects the routes of all modules |
+//! | [`router`] | joins the endpoints of all modules inside the HTTP layers |
 //! | [`http`] | the layers around the router, the server, extractors and errors |
 //! | [`access`] | API keys, tenants, rate limits and quotas |
 //! | [`jobs`] | submits, looks up and cancels jobs; idempotency keys |
@@ -13,6 +13,7 @@
 //! | [`webhooks`] | posts the end of jobs and batches to their callbacks |
 //! | [`queue`] | the trait for the queue, and its implementation on NATS |
 //! | [`openapi`] | the OpenAPI document and its page |
+//! | [`service`] | health, entry points, error pages and the API's documentation |
 //! | [`state`], [`metrics`] | state that every handler shares, metrics |
 //!
 //! On NATS the gateway keeps no state of its own: any replica answers for any job.
