@@ -5,8 +5,8 @@
 //! | [`router`] | joins the endpoints of all modules inside the HTTP layers |
 //! | [`http`] | the layers around the router, the server, extractors and errors |
 //! | [`access`] | API keys, tenants, rate limits and quotas |
-//! | [`jobs`] | submits, looks up and cancels jobs; idempotency keys |
-//! | [`watch`] | waits for results, follows progress, streams events |
+//! | [`jobs`] | submits, looks up, cancels and scores jobs; idempotency keys; event streams |
+//! | [`watch`] | waits for results and follows progress |
 //! | [`batches`] | takes uploads of many rows and returns their results |
 //! | [`compat`] | the routes of the services that Precis replaces |
 //! | [`analytics`] | answers named queries from ClickHouse |

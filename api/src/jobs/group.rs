@@ -255,7 +255,7 @@ impl SubmittedJob {
     fn new(pending: PendingJob, handle: JobHandle) -> Self {
         let Submission { subject, job, .. } = pending.submission;
         let mut waiter = pending.waiter;
-        waiter.only_from(handle.sequence);
+        waiter.set_sequence(handle.sequence);
         Self {
             handle,
             batch: job.batch.map(|batch| batch.id),

@@ -266,8 +266,8 @@ pub(super) async fn ended_by(
 
 /// Makes a waiter ignore results of other tenants, and of earlier jobs with the same id.
 pub(super) fn restrict(waiter: &mut Waiter, caller: &Caller, handle: &JobHandle) {
-    waiter.only_from(handle.sequence);
-    waiter.only_of((!caller.sees_all()).then(|| caller.tenant().clone()));
+    waiter.set_sequence(handle.sequence);
+    waiter.set_tenant((!caller.sees_all()).then(|| caller.tenant().clone()));
 }
 
 /// Shows a job that was accepted just now.

@@ -1,4 +1,14 @@
 //! Jobs: submit, look up, watch, cancel and score them.
+//!
+//! | file | purpose |
+//! | --- | --- |
+//! | `endpoints.rs` | the routes with their documentation |
+//! | `summaries.rs`, `scores.rs`, `routes.rs`, `events.rs` | the HTTP handlers |
+//! | `submit.rs` | submits a job to the queue, and terminates one |
+//! | `group.rs` | submits the jobs of one request, all or none, and waits for them |
+//! | `idempotency.rs`, `idempotency_key.rs` | idempotent requests |
+//! | `model.rs` | finds the model of a request |
+//! | `lookup.rs`, `view.rs` | look up a job and show it |
 
 pub(crate) mod endpoints;
 mod events;

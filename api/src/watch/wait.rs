@@ -94,13 +94,13 @@ impl Drop for Waiter {
 }
 
 impl Waiter {
-    /// Ignores the result of an earlier job with the same id: one that was cancelled before the job at `sequence`.
-    pub(crate) fn only_from(&mut self, sequence: Option<u64>) {
+    /// Sets the job's sequence. The waiter then ignores the result of an earlier job with the same id that was cancelled.
+    pub(crate) fn set_sequence(&mut self, sequence: Option<u64>) {
         self.sequence = sequence;
     }
 
-    /// Ignores results of other tenants.
-    pub(crate) fn only_of(&mut self, tenant: Option<Token>) {
+    /// Sets the tenant. The waiter then ignores results of other tenants.
+    pub(crate) fn set_tenant(&mut self, tenant: Option<Token>) {
         self.tenant = tenant;
     }
 
@@ -265,7 +265,7 @@ mod tests {
     async fn results_of_other_tenants_are_ignored() {
         let waiters = Waiters::default();
         let mut waiter = waiters.register(&"a".parse().unwrap());
-        waiter.only_of(Some(Token::sanitized("another")));
+        waiter.set_tenant(Some(Token::sanitized("another")));
         let stored = result("a", 1);
         waiters.stored(&stored.id, serde_json::to_vec(&stored).unwrap().into());
         let until = Instant::now() + Duration::from_secs(10);
