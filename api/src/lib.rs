@@ -53,8 +53,8 @@ use std::time::Duration;
 
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::config::EngineChoice;
-use precis_runtime::liveness::Workers;
-use precis_runtime::{Config, Context, spans};
+use precis_runtime::liveness::LiveWorkers;
+use precis_runtime::{Config, RoleContext, spans};
 
 use crate::queue::NatsQueue;
 
@@ -75,7 +75,7 @@ pub fn check_config(config: &Config) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// Returns an error if [`check_config`] does, the port cannot be bound, NATS cannot be reached, or the streams are wrong.
-pub async fn run(context: Context) -> anyhow::Result<()> {
+pub async fn run(context: RoleContext) -> anyhow::Result<()> {
     let config = &context.config;
     check_config(config)?;
     // Bind first, so that a port in use is reported at once.
@@ -89,7 +89,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
     };
     let client = &connection.client;
     let queue = NatsQueue::open(connection.clone()).await?;
-    let workers = Workers::listen(client, stop.clone()).await?;
+    let workers = LiveWorkers::listen(client, stop.clone()).await?;
     let events = JobEvents::default();
     let (waiters, running) = (events.waiters(), events.running());
     watch::wait::listen(client, waiters.clone(), running.clone(), stop.clone()).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use precis_runtime::Config;
 use precis_runtime::config::{ApiConfig, BatchesConfig, HttpConfig, LimitsConfig};
-use precis_runtime::liveness::Workers;
+use precis_runtime::liveness::LiveWorkers;
 use precis_schemas::error_code::Refusal;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ pub struct Dependencies {
     /// Where the queue reports progress and results of jobs.
     pub events: JobEvents,
     /// The live workers.
-    pub workers: Workers,
+    pub workers: LiveWorkers,
     /// Cancelled to end requests that wait for a result.
     pub stop: CancellationToken,
 }
@@ -44,7 +44,7 @@ struct Inner {
     queue: Arc<dyn QueueBackend>,
     result_retention: Retention,
     analytics: Analytics,
-    workers: Workers,
+    workers: LiveWorkers,
     events: JobEvents,
     stop: CancellationToken,
     depth: DepthCache,
@@ -134,7 +134,7 @@ impl AppState {
     }
 
     /// The live workers.
-    pub(crate) fn workers(&self) -> &Workers {
+    pub(crate) fn workers(&self) -> &LiveWorkers {
         &self.0.workers
     }
 

@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::config::ClickHouseConfig;
-use precis_runtime::liveness::Workers;
-use precis_runtime::{Context, boot::NatsConnection, spans};
+use precis_runtime::liveness::LiveWorkers;
+use precis_runtime::{RoleContext, boot::NatsConnection, spans};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ pub fn describe_metrics() {
 /// # Errors
 /// When the port is in use, NATS can't be reached or its topology is wrong, or the database must not be changed by this
 /// version.
-pub async fn run(context: Context) -> anyhow::Result<()> {
+pub async fn run(context: RoleContext) -> anyhow::Result<()> {
     let listener = admin::bind("monitor.listen", context.config.monitor.listen).await?;
     describe_metrics();
     spans::start(&context.config.telemetry, "precis-monitor")?;
@@ -55,7 +55,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
 }
 
 async fn work(
-    context: &Context,
+    context: &RoleContext,
     readiness: &Readiness,
     connection: &OnceLock<NatsConnection>,
 ) -> anyhow::Result<()> {
@@ -65,7 +65,7 @@ async fn work(
         queue = context.queue("precis-monitor") => queue?,
     };
     let _set_once = connection.set(queue.clone());
-    let workers = Workers::listen(&queue.client, context.stop.clone())
+    let workers = LiveWorkers::listen(&queue.client, context.stop.clone())
         .await
         .context("subscribe to worker heartbeats")?;
     let reaper = Reaper::new(&queue).await?;
@@ -98,7 +98,7 @@ async fn work(
 }
 
 async fn store_predictions(
-    context: &Context,
+    context: &RoleContext,
     queue: NatsConnection,
     readiness: Readiness,
 ) -> anyhow::Result<()> {

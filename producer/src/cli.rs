@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
-use precis_runtime::boot::{Context, RunArgs};
+use precis_runtime::boot::{RoleContext, RunArgs};
 use precis_runtime::topology;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::topology::{DEAD, JOBS, RESULTS};
@@ -59,7 +59,7 @@ pub struct PublishArgs {
 ///
 /// # Errors
 /// When the queue can't be reached or refuses a job, or a file can't be read.
-pub async fn run(context: Context, command: Command) -> anyhow::Result<()> {
+pub async fn run(context: RoleContext, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Publish(args) => publish(&context, &args).await,
         Command::Queue => queue(&context).await,
@@ -78,7 +78,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-async fn publish(context: &Context, args: &PublishArgs) -> anyhow::Result<()> {
+async fn publish(context: &RoleContext, args: &PublishArgs) -> anyhow::Result<()> {
     let subject = JobSubject {
         model: Token::new("--model", &args.model)?,
         lane: args.lane,
@@ -146,7 +146,7 @@ async fn wait(results: &Results, id: &JobId) -> anyhow::Result<String> {
     }
 }
 
-async fn queue(context: &Context) -> anyhow::Result<()> {
+async fn queue(context: &RoleContext) -> anyhow::Result<()> {
     let queue = context.connect("precis-producer").await?;
     let mut out = std::io::stdout();
     for name in [JOBS, RESULTS, DEAD] {

@@ -7,7 +7,7 @@ use async_nats::{HeaderMap, header};
 use bytes::Bytes;
 use precis_runtime::json;
 use precis_runtime::nats::{PublishFailure, classify};
-use precis_runtime::spans::{self, Begin, Span, SpanKind};
+use precis_runtime::spans::{self, Span, SpanKind, SpanStart};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::reference::LateReference;
@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// What the span of a publish says, by OpenTelemetry's names.
 fn describe(span: &mut Span, submission: &Submission, sequence: u64) {
-    if !spans::is_on() {
+    if !spans::enabled() {
         return;
     }
     span.set("messaging.system", "nats");
@@ -125,7 +125,11 @@ impl Producer {
     ) -> Result<Accepted, PublishError> {
         let body = json::to_bytes(&submission.job, about(&submission.job))?;
         let subject = submission.subject.to_string();
-        let mut span = Span::begin(Begin::now("publish jobs", SpanKind::Producer, &submission.trace));
+        let mut span = Span::begin(SpanStart::now(
+            "publish jobs",
+            SpanKind::Producer,
+            &submission.trace,
+        ));
         let mut headers = HeaderMap::new();
         span.context().write_to(&mut headers);
         headers.insert(header::NATS_MESSAGE_ID, message_id);
@@ -177,7 +181,7 @@ impl Producer {
                     PublishFailure::Unavailable => return Err(PublishError::Unavailable(error)),
                     PublishFailure::Full => return Err(PublishError::Full(error)),
                     PublishFailure::TooLarge => return Err(PublishError::TooLarge(error)),
-                    PublishFailure::NotFirst | PublishFailure::Other => {
+                    PublishFailure::Conflict | PublishFailure::Other => {
                         return Err(PublishError::Other(error));
                     }
                 },

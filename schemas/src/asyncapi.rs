@@ -15,7 +15,7 @@ use crate::event::{Cancel, HEARTBEAT_SECONDS, Heartbeat, Progress};
 use crate::headers;
 use crate::reference::LateReference;
 use crate::topology::{
-    ConsumerSpec, DEAD, JOBS, REFERENCES, RESULTS, Retention, StreamSpec, TopologyLimits, WhenFull,
+    ConsumerSpec, DEAD, JOBS, OnFull, REFERENCES, RESULTS, Retention, StreamSpec, TopologyLimits,
     clickhouse_references_consumer, clickhouse_sink_consumer, streams, worker_consumer,
 };
 use crate::{Job, JobResult, Lane, Token};
@@ -248,9 +248,9 @@ fn stream_facts(spec: &StreamSpec) -> Value {
             Retention::WorkQueue => "workqueue",
             Retention::Limits => "limits",
         },
-        "discard": match spec.when_full {
-            WhenFull::RefuseNew => "new",
-            WhenFull::DropOldest => "old",
+        "discard": match spec.on_full {
+            OnFull::Reject => "new",
+            OnFull::DropOldest => "old",
         },
         "storage": "file",
         "allow_direct": true,
@@ -259,7 +259,7 @@ fn stream_facts(spec: &StreamSpec) -> Value {
         "max_age_seconds": spec.max_age.map(seconds),
         "max_msgs_per_subject": spec.max_messages_per_subject,
         "duplicate_window_seconds": seconds(spec.duplicate_window),
-        "republish": spec.repeated.map(|(source, destination)| json!({"src": source, "dest": destination})),
+        "republish": spec.republish.map(|(source, destination)| json!({"src": source, "dest": destination})),
     })
 }
 

@@ -34,7 +34,7 @@ pub struct WebhookEvent<T> {
 /// What has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Ended {
+pub enum WebhookSubject {
     /// A job.
     Job {
         /// Its id.
@@ -54,7 +54,7 @@ pub enum Ended {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announcement {
     /// What has ended.
-    pub ended: Ended,
+    pub ended: WebhookSubject,
     /// On whose account it was.
     pub tenant: Token,
     /// Where to post.
@@ -65,9 +65,9 @@ pub struct Announcement {
 
 impl Announcement {
     /// The announcement of a job's end; none when nobody wants to hear of it.
-    pub fn of(result: &JobResult, announced_at: Timestamp) -> Option<Self> {
+    pub fn of_result(result: &JobResult, announced_at: Timestamp) -> Option<Self> {
         Some(Self {
-            ended: Ended::Job {
+            ended: WebhookSubject::Job {
                 id: result.id.clone(),
                 job_sequence: result.job_sequence,
             },
@@ -80,16 +80,16 @@ impl Announcement {
     /// The subject on which it goes.
     pub fn subject(&self) -> &'static str {
         match self.ended {
-            Ended::Job { .. } => "webhooks.v1.job",
-            Ended::Batch { .. } => "webhooks.v1.batch",
+            WebhookSubject::Job { .. } => "webhooks.v1.job",
+            WebhookSubject::Batch { .. } => "webhooks.v1.batch",
         }
     }
 
     /// Identity of the webhook: the same for every attempt, so that a receiver can drop one that comes twice.
     pub fn webhook_id(&self) -> String {
         match &self.ended {
-            Ended::Job { id, job_sequence } => format!("job_{id}_{job_sequence}"),
-            Ended::Batch { id } => format!("batch_{id}"),
+            WebhookSubject::Job { id, job_sequence } => format!("job_{id}_{job_sequence}"),
+            WebhookSubject::Batch { id } => format!("batch_{id}"),
         }
     }
 }
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn an_id_that_is_submitted_again_ends_twice() {
         let of = |job_sequence| Announcement {
-            ended: Ended::Job {
+            ended: WebhookSubject::Job {
                 id: "a".parse().unwrap(),
                 job_sequence,
             },

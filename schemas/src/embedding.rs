@@ -11,23 +11,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A vector.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Vector(pub Vec<f32>);
+pub struct EmbeddingVector(pub Vec<f32>);
 
-impl Vector {
+impl EmbeddingVector {
     /// Its numbers.
     pub fn as_slice(&self) -> &[f32] {
         &self.0
     }
 }
 
-impl Serialize for Vector {
+impl Serialize for EmbeddingVector {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes: Vec<u8> = self.0.iter().flat_map(|number| number.to_le_bytes()).collect();
         serializer.serialize_str(&STANDARD.encode(bytes))
     }
 }
 
-impl<'de> Deserialize<'de> for Vector {
+impl<'de> Deserialize<'de> for EmbeddingVector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         let bytes = STANDARD
@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for Vector {
     }
 }
 
-impl JsonSchema for Vector {
+impl JsonSchema for EmbeddingVector {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Vector".into()
     }
@@ -60,10 +60,10 @@ impl JsonSchema for Vector {
 pub struct Embeddings {
     /// Of the text that was summarized, as far as the model reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub document: Option<Vector>,
+    pub document: Option<EmbeddingVector>,
     /// Of the summary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub summary: Option<Vector>,
+    pub summary: Option<EmbeddingVector>,
 }
 
 #[cfg(test)]
@@ -74,19 +74,19 @@ mod tests {
 
     #[test]
     fn a_vector_is_base64_of_its_bytes() {
-        let vector = Vector(vec![1.0, -0.5]);
+        let vector = EmbeddingVector(vec![1.0, -0.5]);
         assert_eq!(serde_json::to_value(&vector).unwrap(), "AACAPwAAAL8=");
         for bad in [r#""AACAPwAA""#, r#""?""#, "[1.0]"] {
-            assert!(serde_json::from_str::<Vector>(bad).is_err(), "{bad}");
+            assert!(serde_json::from_str::<EmbeddingVector>(bad).is_err(), "{bad}");
         }
     }
 
     proptest! {
         #[test]
         fn a_vector_comes_back_to_the_last_bit(bits in proptest::collection::vec(any::<u32>(), 0..40)) {
-            let vector = Vector(bits.iter().copied().map(f32::from_bits).collect());
+            let vector = EmbeddingVector(bits.iter().copied().map(f32::from_bits).collect());
             let json = serde_json::to_string(&vector).unwrap();
-            let back: Vector = serde_json::from_str(&json).unwrap();
+            let back: EmbeddingVector = serde_json::from_str(&json).unwrap();
             prop_assert_eq!(back.0.iter().map(|number| number.to_bits()).collect::<Vec<_>>(), bits);
         }
     }

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::BatchRef;
 use crate::callback::Callback;
+use crate::decode_error::describe;
 use crate::error_code::{ErrorCode, Refusal};
 use crate::ids::JobId;
 use crate::params::GenerationParams;
 use crate::subject::{Task, named};
-use crate::unreadable::why;
 
 named! {
     /// By which way a job came in.
@@ -118,7 +118,7 @@ impl Job {
         serde_json::from_slice(body).map_err(|error| {
             Refusal::new(
                 ErrorCode::InvalidRequest,
-                format!("not a job of version 1: {}", why(&error)),
+                format!("not a job of version 1: {}", describe(&error)),
             )
         })
     }

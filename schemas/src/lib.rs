@@ -4,7 +4,7 @@
 //!
 //! * [`job`], [`result`], [`event`], [`mod@reference`], [`dead`]: what travels on NATS, version 1;
 //! * [`rest`]: what travels over HTTP;
-//! * [`ending`]: the record of a job that ended without a worker;
+//! * [`termination`]: the record of a job that ended without a worker;
 //! * [`batch_view`] and [`manifest`]: batches, over HTTP and as they are kept;
 //! * [`callback`]: where the end of a job is to be posted;
 //! * [`subject`] and [`topology`]: where it travels, and how the streams and consumers are set up;
@@ -20,6 +20,7 @@ pub mod batch;
 pub mod batch_view;
 pub mod callback;
 pub mod dead;
+pub mod decode_error;
 pub mod embedding;
 pub mod error_code;
 pub mod event;
@@ -41,7 +42,6 @@ pub mod subject;
 pub mod termination;
 pub mod time;
 pub mod topology;
-pub mod unreadable;
 
 pub use error_code::ErrorCode;
 pub use ids::{JobHandle, JobId};

@@ -19,7 +19,7 @@ pub const CHUNK_ROWS: usize = 500;
 /// How far a batch has come in being taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Intake {
+pub enum IntakeState {
     /// Rows are still being read.
     Receiving,
     /// All rows have been read.
@@ -30,13 +30,13 @@ pub enum Intake {
 
 /// The head of a batch; written anew as it grows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub struct BatchHead {
     /// The batch.
     pub id: JobId,
     /// Where its jobs go: all have the same subject.
     pub subject: String,
     /// How far it has come.
-    pub intake: Intake,
+    pub intake: IntakeState,
     /// Why the upload is broken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Refusal>,
@@ -57,14 +57,14 @@ pub struct Head {
 
 /// A chunk of rows, in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chunk {
+pub struct BatchChunk {
     /// The rows.
-    pub rows: Vec<Row>,
+    pub rows: Vec<BatchRow>,
 }
 
 /// A row: its job's place in the queue, or why it has none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row {
+pub struct BatchRow {
     /// Line of the upload on which it began, counted from 1.
     pub line: u64,
     /// Sequence of its job in `JOBS`.

@@ -19,18 +19,18 @@ pub struct NamedQuery {
     /// More about it; empty when there is nothing to add.
     pub description: String,
     /// Its parameters, in order.
-    pub parameters: Vec<Parameter>,
+    pub parameters: Vec<QueryParameter>,
     /// The text, with its comments.
     pub sql: &'static str,
 }
 
 /// A parameter of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parameter {
+pub struct QueryParameter {
     /// Its name.
     pub name: String,
     /// What may be given.
-    pub kind: Kind,
+    pub kind: ParameterKind,
     /// What is taken when nothing is given: a value, or for a time `now` or `now-30d`.
     pub default: String,
     /// What it does.
@@ -39,7 +39,7 @@ pub struct Parameter {
 
 /// What a parameter takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum ParameterKind {
     /// A moment: RFC 3339, `now`, or so long before now as in `now-15m` (units s, m, h, d).
     Time,
     /// A text of at most [`MAX_TEXT_CHARS`] characters; empty for no restriction.
@@ -134,24 +134,26 @@ fn read(name: &'static str, sql: &'static str) -> NamedQuery {
         name,
         title: text.first().copied().unwrap_or_default().to_owned(),
         description: text.get(1..).unwrap_or_default().join(" ").trim().to_owned(),
-        parameters: parameters.filter_map(Parameter::read).collect(),
+        parameters: parameters.filter_map(QueryParameter::read).collect(),
         sql,
     }
 }
 
-impl Parameter {
+impl QueryParameter {
     /// Reads `param name: kind = default; description`.
     fn read(line: &str) -> Option<Self> {
         let (name, rest) = line.strip_prefix("param ")?.split_once(':')?;
         let (kind, rest) = rest.split_once('=')?;
         let (default, description) = rest.split_once(';')?;
         let kind = match kind.trim() {
-            "time" => Kind::Time,
-            "text" => Kind::Text,
-            choices if choices.contains('|') => Kind::Choice(choices.split('|').map(str::to_owned).collect()),
+            "time" => ParameterKind::Time,
+            "text" => ParameterKind::Text,
+            choices if choices.contains('|') => {
+                ParameterKind::Choice(choices.split('|').map(str::to_owned).collect())
+            }
             bounds => {
                 let (least, greatest) = bounds.split_once("..")?;
-                Kind::Integer {
+                ParameterKind::Integer {
                     least: least.parse().ok()?,
                     greatest: greatest.parse().ok()?,
                 }
@@ -177,24 +179,26 @@ impl Parameter {
             given: given.chars().take(80).collect(),
         };
         match &self.kind {
-            Kind::Time => {
+            ParameterKind::Time => {
                 let time = moment(given, now).ok_or_else(invalid)?;
                 if !is_in_range(time) {
                     return Err(invalid());
                 }
                 Ok(time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
             }
-            Kind::Text if given.chars().count() <= MAX_TEXT_CHARS && !given.contains('\0') => {
+            ParameterKind::Text if given.chars().count() <= MAX_TEXT_CHARS && !given.contains('\0') => {
                 Ok(given.to_owned())
             }
-            Kind::Integer { least, greatest } => {
+            ParameterKind::Integer { least, greatest } => {
                 let digits = given.bytes().all(|byte| byte.is_ascii_digit());
                 let number = given.parse::<u64>().ok().filter(|_| digits);
                 let fits = number.filter(|number| (*least..=*greatest).contains(number));
                 fits.map(|number| number.to_string()).ok_or_else(invalid)
             }
-            Kind::Choice(choices) if choices.iter().any(|choice| choice == given) => Ok(given.to_owned()),
-            Kind::Text | Kind::Choice(_) => Err(invalid()),
+            ParameterKind::Choice(choices) if choices.iter().any(|choice| choice == given) => {
+                Ok(given.to_owned())
+            }
+            ParameterKind::Text | ParameterKind::Choice(_) => Err(invalid()),
         }
     }
 }
@@ -232,7 +236,7 @@ pub fn is_in_range(time: Timestamp) -> bool {
     (0..TOO_LATE).contains(&time.as_second())
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ParameterKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Time => f.write_str("a time such as 2026-11-23T13:00:00Z, now or now-15m"),

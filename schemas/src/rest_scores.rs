@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::JobId;
 use crate::params::GenerationParams;
 use crate::rest::{JobError, Status};
-use crate::scores::{Prf, Scores};
+use crate::scores::{RougeScore, Scores};
 use crate::subject::Lane;
 
 /// Body of `POST /v1/scores`.
@@ -122,15 +122,15 @@ pub struct Aggregate {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Figures {
     /// ROUGE-1.
-    pub rouge1: Prf,
+    pub rouge1: RougeScore,
     /// ROUGE-2.
-    pub rouge2: Prf,
+    pub rouge2: RougeScore,
     /// ROUGE-L.
     #[serde(rename = "rougeL")]
-    pub rouge_l: Prf,
+    pub rouge_l: RougeScore,
     /// ROUGE-Lsum.
     #[serde(rename = "rougeLsum")]
-    pub rouge_lsum: Prf,
+    pub rouge_lsum: RougeScore,
     /// BLEU, 0 to 100.
     pub bleu: f64,
 }

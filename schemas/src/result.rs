@@ -266,7 +266,7 @@ impl JobResult {
     /// same id was cancelled, and its publisher has submitted the id again.
     ///
     /// Such a result gives way to that of the later job. Any other is final for its id, whoever publishes it again.
-    pub fn gives_way_to(&self, sequence: u64) -> bool {
+    pub fn is_superseded_by(&self, sequence: u64) -> bool {
         self.outcome == Outcome::Cancelled && self.job_sequence < sequence
     }
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Precision, recall and their harmonic mean.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Prf {
+#[schemars(rename = "Prf")]
+pub struct RougeScore {
     /// Share of the summary's units that the reference has too, 0 to 1.
     pub precision: f64,
     /// Share of the reference's units that the summary has too, 0 to 1.
@@ -18,15 +19,15 @@ pub struct Prf {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Scores {
     /// Overlap of single words.
-    pub rouge1: Prf,
+    pub rouge1: RougeScore,
     /// Overlap of pairs of neighbouring words.
-    pub rouge2: Prf,
+    pub rouge2: RougeScore,
     /// Longest common subsequence of the two whole texts.
     #[serde(rename = "rougeL")]
-    pub rouge_l: Prf,
+    pub rouge_l: RougeScore,
     /// Longest common subsequences line by line.
     #[serde(rename = "rougeLsum")]
-    pub rouge_lsum: Prf,
+    pub rouge_lsum: RougeScore,
     /// BLEU, 0 to 100; never stemmed.
     pub bleu: f64,
     /// Whether ROUGE compared the stems of words.

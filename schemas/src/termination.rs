@@ -56,7 +56,7 @@ impl Address {
 }
 
 /// The record that answers `job`; none when its body has no id under which it could be answered.
-pub fn answer(job: RawJob<'_>, termination: &Termination, now: Timestamp) -> Option<JobResult> {
+pub fn terminated_result(job: RawJob<'_>, termination: &Termination, now: Timestamp) -> Option<JobResult> {
     let address = Address::of(job.subject);
     let read = Job::from_json(job.body).ok();
     let id = match &read {
@@ -86,7 +86,7 @@ pub fn answer(job: RawJob<'_>, termination: &Termination, now: Timestamp) -> Opt
 }
 
 /// The kind under which the job's dead letter is filed: its task, or what stands in that place.
-pub fn dead_task(subject: &str) -> Token {
+pub fn dead_letter_task(subject: &str) -> Token {
     Token::sanitized(subject.split('.').nth(4).unwrap_or("unknown"))
 }
 
@@ -109,7 +109,7 @@ mod tests {
             reason: Refusal::new(ErrorCode::UnknownModel, "no worker serves nope"),
             attempts: 0,
         };
-        answer(job, &termination, "2026-11-23T13:01:00.0001Z".parse().unwrap())
+        terminated_result(job, &termination, "2026-11-23T13:01:00.0001Z".parse().unwrap())
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
             (bare.model.unwrap().served_as.as_str(), bare.tenant.as_str()),
             ("m", "-")
         );
-        assert_eq!(dead_task("jobs.v1.m").as_str(), "unknown");
-        assert_eq!(dead_task(SUBJECT).as_str(), "summarize");
+        assert_eq!(dead_letter_task("jobs.v1.m").as_str(), "unknown");
+        assert_eq!(dead_letter_task(SUBJECT).as_str(), "summarize");
     }
 }

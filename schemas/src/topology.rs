@@ -36,9 +36,9 @@ pub enum Retention {
 
 /// What a full stream does with the next message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
+pub enum OnFull {
     /// Refuse it: that is the back-pressure which a publisher sees.
-    RefuseNew,
+    Reject,
     /// Drop the oldest.
     DropOldest,
 }
@@ -55,7 +55,7 @@ pub struct StreamSpec {
     /// When it lets go.
     pub retention: Retention,
     /// What it does when full.
-    pub when_full: WhenFull,
+    pub on_full: OnFull,
     /// Most messages; none: no limit.
     pub max_messages: Option<u64>,
     /// Most bytes; none: no limit.
@@ -67,7 +67,7 @@ pub struct StreamSpec {
     /// How long a message id is remembered, so that a repeated publish makes no second message.
     pub duplicate_window: Duration,
     /// Subjects of the stream, and those on which the server repeats a message as soon as the stream has stored it.
-    pub repeated: Option<(&'static str, &'static str)>,
+    pub republish: Option<(&'static str, &'static str)>,
 }
 
 /// How long a late reference waits for those who read it, and for its prediction.
@@ -112,26 +112,26 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             description: "Jobs that wait for a worker",
             subjects: vec![subject::ALL_JOBS.into()],
             retention: Retention::WorkQueue,
-            when_full: WhenFull::RefuseNew,
+            on_full: OnFull::Reject,
             max_messages: Some(limits.max_queued_jobs),
             max_bytes: Some(limits.max_queue_bytes),
             max_age: None,
             max_messages_per_subject: None,
             duplicate_window: two_minutes,
-            repeated: None,
+            republish: None,
         },
         StreamSpec {
             name: RESULTS,
             description: "One completion record per job; the first wins",
             subjects: vec![subject::ALL_RESULTS.into()],
             retention: Retention::Limits,
-            when_full: WhenFull::DropOldest,
+            on_full: OnFull::DropOldest,
             max_messages: None,
             max_bytes: Some(limits.max_result_bytes),
             max_age: Some(limits.result_ttl),
             max_messages_per_subject: Some(1),
             duplicate_window: two_minutes,
-            repeated: Some((subject::ALL_RESULTS, subject::DONE_OF_RESULTS)),
+            republish: Some((subject::ALL_RESULTS, subject::DONE_OF_RESULTS)),
         },
         StreamSpec {
             name: REFERENCES,
@@ -139,20 +139,20 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             subjects: vec![subject::ALL_REFERENCES.into()],
             retention: Retention::Limits,
             // Most of them have been read long ago.
-            when_full: WhenFull::DropOldest,
+            on_full: OnFull::DropOldest,
             max_messages: None,
             max_bytes: Some(limits.max_queue_bytes),
             max_age: Some(REFERENCE_TTL),
             max_messages_per_subject: None,
             duplicate_window: two_minutes,
-            repeated: None,
+            republish: None,
         },
         StreamSpec {
             name: BATCHES,
             description: "Which rows a batch has, and where their jobs stood",
             subjects: vec![subject::ALL_BATCHES.into()],
             retention: Retention::Limits,
-            when_full: WhenFull::DropOldest,
+            on_full: OnFull::DropOldest,
             max_messages: None,
             // Some tens of bytes for each row.
             max_bytes: Some(256 << 20),
@@ -160,59 +160,59 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_age: Some(limits.result_ttl * 2),
             max_messages_per_subject: Some(1),
             duplicate_window: two_minutes,
-            repeated: None,
+            republish: None,
         },
         StreamSpec {
             name: WEBHOOKS,
             description: "Jobs and batches whose end is to be posted",
             subjects: vec![subject::ALL_WEBHOOKS.into()],
             retention: Retention::WorkQueue,
-            when_full: WhenFull::RefuseNew,
+            on_full: OnFull::Reject,
             max_messages: Some(limits.max_queued_jobs),
             max_bytes: None,
             max_age: Some(limits.result_ttl * 2),
             max_messages_per_subject: None,
             duplicate_window: two_minutes,
-            repeated: None,
+            republish: None,
         },
         StreamSpec {
             name: DEAD,
             description: "Jobs that could not be done, with the reason",
             subjects: vec![subject::ALL_DEAD.into()],
             retention: Retention::Limits,
-            when_full: WhenFull::DropOldest,
+            on_full: OnFull::DropOldest,
             max_messages: None,
             max_bytes: Some(limits.max_queue_bytes),
             max_age: Some(limits.dead_letter_ttl),
             max_messages_per_subject: None,
             duplicate_window: two_minutes,
-            repeated: None,
+            republish: None,
         },
         StreamSpec {
             name: CALLS,
             description: "What is remembered of requests: idempotency keys, batches of scores",
             subjects: vec![subject::ALL_CALLS.into()],
             retention: Retention::Limits,
-            when_full: WhenFull::DropOldest,
+            on_full: OnFull::DropOldest,
             max_messages: None,
             max_bytes: Some(limits.max_call_bytes),
             max_age: Some(CALL_TTL),
             max_messages_per_subject: Some(1),
             duplicate_window: two_minutes,
-            repeated: None,
+            republish: None,
         },
         StreamSpec {
             name: ADVISORIES,
             description: "Jobs that were delivered as often as allowed",
             subjects: vec![format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{JOBS}.*")],
             retention: Retention::WorkQueue,
-            when_full: WhenFull::DropOldest,
+            on_full: OnFull::DropOldest,
             max_messages: Some(limits.max_queued_jobs),
             max_bytes: None,
             max_age: Some(limits.dead_letter_ttl),
             max_messages_per_subject: None,
             duplicate_window: two_minutes,
-            repeated: None,
+            republish: None,
         },
     ]
 }
@@ -240,7 +240,7 @@ pub struct ConsumerSpec {
 /// that handed the job back because it was going away.
 pub const MAX_DELIVERIES: u64 = 10;
 /// The delivery at which a failure of the model is the job's last: it is then answered `failed`.
-pub const LAST_FAILURE: u64 = 5;
+pub const MAX_FAILED_ATTEMPTS: u64 = 5;
 
 /// The consumer from which all workers of one model pull one lane; a job without a sign of progress for
 /// `ack_wait` is delivered to another worker.

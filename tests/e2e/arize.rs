@@ -107,7 +107,7 @@ async fn predictions_reach_arize_as_traces_and_records_unless_opted_out() {
     // Vectors of the stored result, which the worker computed for both texts.
     let stored = product.result(&id).await.expect("the result is stored");
     let embeddings = stored.embeddings.expect("it has vectors");
-    let numbers = |vector: Option<precis_schemas::embedding::Vector>| -> Vec<f64> {
+    let numbers = |vector: Option<precis_schemas::embedding::EmbeddingVector>| -> Vec<f64> {
         let vector = vector.expect("a vector");
         vector.as_slice().iter().copied().map(f64::from).collect()
     };

@@ -236,8 +236,8 @@ async fn rows_of_an_interrupted_upload_still_have_results() {
         let subjects: Vec<String> = info.map(|entry| entry.unwrap().0).collect().await;
         for subject in subjects {
             let message = stream.get_last_raw_message_by_subject(&subject).await.unwrap();
-            let head: precis_schemas::manifest::Head = serde_json::from_slice(&message.payload).unwrap();
-            if head.intake == precis_schemas::manifest::Intake::Broken {
+            let head: precis_schemas::manifest::BatchHead = serde_json::from_slice(&message.payload).unwrap();
+            if head.intake == precis_schemas::manifest::IntakeState::Broken {
                 return Some(head);
             }
         }

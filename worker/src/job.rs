@@ -8,7 +8,7 @@ use precis_runtime::config::EmbeddingTexts;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Progress;
-use precis_schemas::topology::LAST_FAILURE;
+use precis_schemas::topology::MAX_FAILED_ATTEMPTS;
 use precis_schemas::{JobResult, Outcome, Token};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -92,7 +92,7 @@ impl JobRunner {
         drop(context.permit);
         match &inference.outcome {
             InferenceOutcome::Interrupted(_) if self.redelivers => return Settlement::HandBack,
-            InferenceOutcome::Failed(reason) if self.redelivers && delivery.attempt < LAST_FAILURE => {
+            InferenceOutcome::Failed(reason) if self.redelivers && delivery.attempt < MAX_FAILED_ATTEMPTS => {
                 return Settlement::Retry(reason.clone());
             }
             _ => {}

@@ -153,7 +153,7 @@ impl Pipeline {
     /// Reports whether an earlier delivery of the job stored a final result.
     async fn has_result(&self, job: &Job, delivery: &Delivery) -> bool {
         match self.results.get(&job.id).await {
-            Ok(found) => found.is_some_and(|found| !found.result.gives_way_to(delivery.sequence)),
+            Ok(found) => found.is_some_and(|found| !found.result.is_superseded_by(delivery.sequence)),
             Err(error) => {
                 // Running the job again is harmless: the first result wins.
                 tracing::debug!(%error, "looking up an earlier result failed");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use precis_runtime::Context;
+use precis_runtime::RoleContext;
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::boot::NatsConnection;
 use precis_runtime::results::Results;
@@ -35,10 +35,10 @@ const MAX_FLUSH: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When a port is taken, the model can't be loaded, or NATS can't be reached.
-pub async fn run(context: Context) -> anyhow::Result<()> {
+pub async fn run(context: RoleContext) -> anyhow::Result<()> {
     metrics::describe();
     spans::start(&context.config.telemetry, "precis-worker")?;
-    let Context { config, stop } = &context;
+    let RoleContext { config, stop } = &context;
     let readiness = Readiness::default();
     // Cheap checks come first: a taken port or a missing queue is reported before the model is loaded.
     let admin = admin::bind("worker.admin_listen", config.worker.admin_listen).await?;
@@ -135,7 +135,7 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
 
 /// Connects to the queue and loads the model. The sender replaces the model.
 async fn connect_and_load(
-    context: &Context,
+    context: &RoleContext,
 ) -> anyhow::Result<(NatsConnection, WorkerIdentity, watch::Sender<Arc<ServedModel>>)> {
     let queue = context.queue("precis-worker").await?;
     let config = context.config.worker.clone();

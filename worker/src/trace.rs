@@ -1,7 +1,7 @@
 //! The spans of a job in this worker. They are created when the job ends, from the times in its result.
 
 use jiff::{SignedDuration, Timestamp};
-use precis_runtime::spans::{self, Begin, Span, SpanKind};
+use precis_runtime::spans::{self, Span, SpanKind, SpanStart};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::topology::{JOBS, RESULTS};
 use precis_schemas::{JobResult, Outcome};
@@ -11,10 +11,10 @@ use crate::stages::fetch::{Delivery, Fetched};
 /// Creates a span for jobs that were fetched together, and links each of them with it. Does nothing while no traces are
 /// exported.
 pub fn link_fetch(fetched: &mut [Fetched]) {
-    if !spans::is_on() || fetched.is_empty() {
+    if !spans::enabled() || fetched.is_empty() {
         return;
     }
-    let mut span = Span::begin(Begin {
+    let mut span = Span::begin(SpanStart {
         name: "receive jobs".into(),
         kind: SpanKind::Consumer,
         parent: None,
@@ -44,8 +44,8 @@ impl JobSpan {
     /// Starts the span at the job's receipt, as a child of the span that published the job.
     pub fn start(delivery: &Delivery) -> Self {
         let parent = delivery.trace.clone();
-        let span = spans::is_on().then(|| {
-            let mut span = Span::begin(Begin {
+        let span = spans::enabled().then(|| {
+            let mut span = Span::begin(SpanStart {
                 name: "process jobs".into(),
                 kind: SpanKind::Consumer,
                 parent: parent.as_ref(),
@@ -81,7 +81,7 @@ impl JobSpan {
             }
         }
         for (name, start, end) in stages(result) {
-            Span::begin(Begin::at(name, SpanKind::Internal, span.context(), start)).end_at(end);
+            Span::begin(SpanStart::at(name, SpanKind::Internal, span.context(), start)).end_at(end);
         }
     }
 
@@ -96,7 +96,11 @@ impl JobSpan {
     /// Starts the span of publishing the result.
     pub fn start_publish(&self) -> Option<Span> {
         let span = self.span.as_ref()?;
-        let mut publish = Span::begin(Begin::now("publish results", SpanKind::Producer, span.context()));
+        let mut publish = Span::begin(SpanStart::now(
+            "publish results",
+            SpanKind::Producer,
+            span.context(),
+        ));
         publish.set("messaging.system", "nats");
         publish.set("messaging.operation.type", "send");
         publish.set("messaging.destination.name", RESULTS);

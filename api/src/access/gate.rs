@@ -40,7 +40,7 @@ impl Gate {
 
     /// Finds a key by its text.
     fn key(&self, presented: &str) -> Option<Arc<Key>> {
-        keys::holder(presented, self.keys.iter().map(|key| (&key.hash, key))).cloned()
+        keys::find_holder(presented, self.keys.iter().map(|key| (&key.hash, key))).cloned()
     }
 
     /// Identifies the caller.
@@ -51,7 +51,7 @@ impl Gate {
         if self.keys.is_empty() {
             return Ok(Caller::unrestricted());
         }
-        let presented = keys::presented(headers);
+        let presented = keys::from_headers(headers);
         match presented.and_then(|text| self.key(text)) {
             Some(key) => Ok(Caller::with_key(key)),
             None if self.is_open(path) => Ok(Caller::without_key()),

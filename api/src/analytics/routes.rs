@@ -9,7 +9,7 @@ use http::{HeaderMap, header};
 use jiff::Timestamp;
 use precis_runtime::clock;
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::queries::{self, Kind, NamedQuery};
+use precis_schemas::queries::{self, NamedQuery, ParameterKind};
 use serde_json::{Value, json};
 
 use crate::access::Caller;
@@ -33,12 +33,12 @@ fn describe(query: &NamedQuery) -> Value {
             "description": parameter.description,
         });
         let more = match &parameter.kind {
-            Kind::Time => json!({"type": "time"}),
-            Kind::Text => json!({"type": "text", "max_chars": queries::MAX_TEXT_CHARS}),
-            Kind::Integer { least, greatest } => {
+            ParameterKind::Time => json!({"type": "time"}),
+            ParameterKind::Text => json!({"type": "text", "max_chars": queries::MAX_TEXT_CHARS}),
+            ParameterKind::Integer { least, greatest } => {
                 json!({"type": "integer", "least": least, "greatest": greatest})
             }
-            Kind::Choice(choices) => json!({"type": "choice", "choices": choices}),
+            ParameterKind::Choice(choices) => json!({"type": "choice", "choices": choices}),
         };
         if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
             shown.extend(more);

@@ -12,9 +12,9 @@ use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use precis_runtime::clock;
 use precis_runtime::trace_context::TraceContext;
-use precis_schemas::callback::{Announcement, Callback, Ended};
+use precis_schemas::callback::{Announcement, Callback, WebhookSubject};
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::manifest::{CHUNK_ROWS, Chunk, Head, Intake};
+use precis_schemas::manifest::{BatchChunk, BatchHead, CHUNK_ROWS, IntakeState};
 use precis_schemas::{GenerationParams, JobId, JobSubject, Lane, Task};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -62,9 +62,9 @@ struct IncomingBatch {
     trace: TraceContext,
     params: GenerationParams,
     subject: JobSubject,
-    head: Head,
+    head: BatchHead,
     /// Rows that are not written yet.
-    chunk: Chunk,
+    chunk: BatchChunk,
     callback: Option<Callback>,
     digest: UploadDigest,
     claim: Option<UploadClaim>,
@@ -75,9 +75,9 @@ struct IncomingBatch {
 /// The outcome of an upload.
 pub(super) enum Ingested {
     /// It is a new batch.
-    New(Head),
+    New(BatchHead),
     /// It repeats an earlier upload with the same idempotency key, which is this batch.
-    Replayed(Head),
+    Replayed(BatchHead),
 }
 
 /// Receives an upload. The batch is accepted once this returns its head.
@@ -157,10 +157,10 @@ impl IncomingBatch {
         caller.may_submit(subject.lane, &subject.model)?;
         let callback = webhooks::asked_for(&state, &caller, options.callback_url)?;
         let now = clock::now();
-        let head = Head {
+        let head = BatchHead {
             id,
             subject: subject.to_string(),
-            intake: Intake::Receiving,
+            intake: IntakeState::Receiving,
             error: None,
             rows: 0,
             chunks: 0,
@@ -176,7 +176,7 @@ impl IncomingBatch {
             params: options.params,
             subject,
             head,
-            chunk: Chunk::default(),
+            chunk: BatchChunk::default(),
             callback,
             digest: UploadDigest::default(),
             claim: None,
@@ -332,7 +332,7 @@ impl IncomingBatch {
             return Ok(());
         };
         let announcement = Announcement {
-            ended: Ended::Batch {
+            ended: WebhookSubject::Batch {
                 id: self.head.id.clone(),
             },
             tenant: self.caller.tenant().clone(),
@@ -356,7 +356,7 @@ impl IncomingBatch {
             claim.complete(&self.state).await?;
         }
         self.head.digest = Some(self.digest.text());
-        self.head.intake = Intake::Complete;
+        self.head.intake = IntakeState::Complete;
         self.write_head().await?;
         tracing::info!(batch = %self.head.id, rows = self.head.rows, "batch accepted");
         Ok(())
@@ -369,7 +369,7 @@ impl IncomingBatch {
             Err(error) => Err(error),
         };
         let Err(error) = outcome else { return Ok(()) };
-        self.head.intake = Intake::Broken;
+        self.head.intake = IntakeState::Broken;
         self.head.error = Some(error.refusal());
         tracing::warn!(batch = %self.head.id, rows = self.head.rows, code = %error.refusal().code, "batch is broken");
         let written = match self.write_rows().await {

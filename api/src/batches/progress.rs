@@ -10,7 +10,7 @@ use precis_runtime::config::BatchesConfig;
 use precis_runtime::expiring_map::ExpiringMap;
 use precis_schemas::batch_view::{BatchCounts, BatchLinks, BatchStatus, BatchView};
 use precis_schemas::error_code::Refusal;
-use precis_schemas::manifest::{self, Head, Intake};
+use precis_schemas::manifest::{self, BatchHead, IntakeState};
 use precis_schemas::rest::Status;
 use precis_schemas::{JobId, JobSubject, Token, time};
 use tokio::time::Instant;
@@ -77,29 +77,29 @@ pub(super) fn max_silence(config: &BatchesConfig) -> Duration {
 }
 
 /// Returns when the upload of a batch ended, successfully or not. `None` while it is in progress.
-pub(crate) fn intake_ended_at(config: &BatchesConfig, head: &Head) -> Option<Timestamp> {
+pub(crate) fn intake_ended_at(config: &BatchesConfig, head: &BatchHead) -> Option<Timestamp> {
     match head.intake {
-        Intake::Receiving if !is_abandoned(config, head) => None,
+        IntakeState::Receiving if !is_abandoned(config, head) => None,
         // The silence had to last before the batch counted as abandoned.
-        Intake::Receiving => Some(
+        IntakeState::Receiving => Some(
             SignedDuration::try_from(max_silence(config))
                 .ok()
                 .and_then(|silence| head.updated_at.checked_add(silence).ok())
                 .unwrap_or(head.updated_at),
         ),
-        Intake::Complete | Intake::Broken => Some(head.updated_at),
+        IntakeState::Complete | IntakeState::Broken => Some(head.updated_at),
     }
 }
 
 /// Reports whether the gateway that received a batch has died.
-pub(super) fn is_abandoned(config: &BatchesConfig, head: &Head) -> bool {
+pub(super) fn is_abandoned(config: &BatchesConfig, head: &BatchHead) -> bool {
     let age = Duration::try_from(clock::now().duration_since(head.updated_at)).unwrap_or_default();
-    head.intake == Intake::Receiving && age > max_silence(config)
+    head.intake == IntakeState::Receiving && age > max_silence(config)
 }
 
 impl BatchProgress {
     /// The progress of a batch of which only the head is known: every row counts as queued.
-    pub(super) fn of_head(head: &Head) -> Self {
+    pub(super) fn of_head(head: &BatchHead) -> Self {
         let rows = usize::try_from(head.rows).unwrap_or(usize::MAX);
         Self {
             rows: vec![(None, RowStatus::Open); rows],
@@ -115,7 +115,7 @@ impl BatchProgress {
         &mut self,
         queue: &dyn QueueBackend,
         tenant: &Token,
-        head: &Head,
+        head: &BatchHead,
     ) -> Result<(), Refusal> {
         while self.chunks < head.chunks {
             let chunk = store::chunk(queue, tenant, &head.id, self.chunks).await?;
@@ -136,7 +136,7 @@ impl BatchProgress {
         &mut self,
         queue: &dyn QueueBackend,
         depth: impl Future<Output = Result<QueueDepth, Refusal>>,
-        head: &Head,
+        head: &BatchHead,
     ) -> Result<(), Refusal> {
         if self
             .refreshed
@@ -154,7 +154,7 @@ impl BatchProgress {
         &mut self,
         queue: &dyn QueueBackend,
         depth: impl Future<Output = Result<QueueDepth, Refusal>>,
-        head: &Head,
+        head: &BatchHead,
     ) -> Result<(), Refusal> {
         if self.rows.iter().all(|(_, status)| *status != RowStatus::Open) {
             return Ok(());
@@ -192,17 +192,17 @@ impl BatchProgress {
     }
 
     /// The batch as REST shows it.
-    pub(super) fn view(&self, config: &BatchesConfig, running: &Running, head: &Head) -> BatchView {
+    pub(super) fn view(&self, config: &BatchesConfig, running: &Running, head: &BatchHead) -> BatchView {
         let counts = self.counts(running, head);
         let open = counts.queued + counts.running;
         let total = self.rows.len() as u64;
         let done = total - open;
         let status = match head.intake {
-            Intake::Receiving if is_abandoned(config, head) => BatchStatus::Broken,
-            Intake::Receiving => BatchStatus::Receiving,
-            Intake::Broken => BatchStatus::Broken,
-            Intake::Complete if open == 0 => BatchStatus::Finished,
-            Intake::Complete => BatchStatus::Running,
+            IntakeState::Receiving if is_abandoned(config, head) => BatchStatus::Broken,
+            IntakeState::Receiving => BatchStatus::Receiving,
+            IntakeState::Broken => BatchStatus::Broken,
+            IntakeState::Complete if open == 0 => BatchStatus::Finished,
+            IntakeState::Complete => BatchStatus::Running,
         };
         let elapsed = time::millis_between(head.created_at, clock::now()) / 1e3;
         // Extrapolates the pace so far, which includes the time in the queue.
@@ -229,7 +229,7 @@ impl BatchProgress {
         }
     }
 
-    fn counts(&self, running: &Running, head: &Head) -> BatchCounts {
+    fn counts(&self, running: &Running, head: &BatchHead) -> BatchCounts {
         let is_running =
             |index: usize| manifest::job_of(&head.id, index as u64).is_some_and(|id| running.has(&id));
         let mut counts = BatchCounts::default();

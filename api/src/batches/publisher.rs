@@ -50,9 +50,9 @@ impl Publisher {
         self,
         index: u64,
         row: Result<InputRow, ApiError>,
-    ) -> Result<(manifest::Row, Option<Refusal>), ApiError> {
+    ) -> Result<(manifest::BatchRow, Option<Refusal>), ApiError> {
         let row = self.within_limit(index, row).inspect_err(|_| self.close())?;
-        let record = |sequence, refusal| manifest::Row {
+        let record = |sequence, refusal| manifest::BatchRow {
             line: row.line,
             sequence,
             refusal,

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use precis_schemas::JobHandle;
 use precis_schemas::batch_view::BatchLine;
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::manifest::{self, CHUNK_ROWS, Head, Row};
+use precis_schemas::manifest::{self, BatchHead, BatchRow, CHUNK_ROWS};
 use precis_schemas::rest::{JobError, Status};
 
 use super::store;
@@ -142,7 +142,7 @@ fn csv_line(line: &BatchLine) -> Result<Bytes, std::io::Error> {
 pub(super) fn stream(
     state: AppState,
     caller: Caller,
-    head: Head,
+    head: BatchHead,
     format: ResultFormat,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
     let broken = head.error.clone().map(|refusal| BatchLine {
@@ -187,7 +187,7 @@ pub(super) fn stream(
 }
 
 /// Looks up the current result of a row.
-async fn line_of(state: AppState, head: Head, index: u64, row: Row) -> Result<BatchLine, Refusal> {
+async fn line_of(state: AppState, head: BatchHead, index: u64, row: BatchRow) -> Result<BatchLine, Refusal> {
     let line = BatchLine {
         index: Some(index),
         line: Some(row.line),

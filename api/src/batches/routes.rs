@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::batch_view::BatchView;
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::manifest::Head;
+use precis_schemas::manifest::BatchHead;
 use precis_schemas::{GenerationParams, JobId, Lane};
 use serde::Deserialize;
 
@@ -100,7 +100,7 @@ fn parse_id(text: &str) -> Result<JobId, ApiError> {
 ///
 /// # Errors
 /// If the queue can't be reached.
-pub(crate) async fn view(state: &AppState, caller: &Caller, head: &Head) -> Result<BatchView, Refusal> {
+pub(crate) async fn view(state: &AppState, caller: &Caller, head: &BatchHead) -> Result<BatchView, Refusal> {
     let progress = state.batch_progress().get(&head.id);
     let mut progress = progress.lock().await;
     let queue = state.queue();

@@ -1,7 +1,7 @@
 //! Batch records in the stream `BATCHES`: a head, and the rows in chunks.
 
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::manifest::{Chunk, Head, chunk_of, head_of};
+use precis_schemas::manifest::{BatchChunk, BatchHead, chunk_of, head_of};
 use precis_schemas::{JobId, Token};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +12,11 @@ use crate::queue::QueueBackend;
 ///
 /// # Errors
 /// [`ErrorCode::BatchNotFound`], or if the queue can't be reached.
-pub(crate) async fn head(queue: &dyn QueueBackend, tenant: &Token, batch: &JobId) -> Result<Head, Refusal> {
+pub(crate) async fn head(
+    queue: &dyn QueueBackend,
+    tenant: &Token,
+    batch: &JobId,
+) -> Result<BatchHead, Refusal> {
     let head = find_head(queue, tenant, batch).await?;
     head.ok_or_else(|| not_found(batch))
 }
@@ -25,7 +29,7 @@ pub(super) async fn find_head(
     queue: &dyn QueueBackend,
     tenant: &Token,
     batch: &JobId,
-) -> Result<Option<Head>, Refusal> {
+) -> Result<Option<BatchHead>, Refusal> {
     read(queue, head_of(tenant, batch)).await
 }
 
@@ -46,7 +50,7 @@ pub(super) async fn chunk(
     tenant: &Token,
     batch: &JobId,
     number: u64,
-) -> Result<Chunk, Refusal> {
+) -> Result<BatchChunk, Refusal> {
     read(queue, chunk_of(tenant, batch, number))
         .await?
         .ok_or_else(|| {
@@ -61,7 +65,11 @@ pub(super) async fn chunk(
 ///
 /// # Errors
 /// If the queue can't be reached.
-pub(super) async fn write_head(queue: &dyn QueueBackend, tenant: &Token, head: &Head) -> Result<(), Refusal> {
+pub(super) async fn write_head(
+    queue: &dyn QueueBackend,
+    tenant: &Token,
+    head: &BatchHead,
+) -> Result<(), Refusal> {
     write(queue, head_of(tenant, &head.id), head).await
 }
 
@@ -74,7 +82,7 @@ pub(super) async fn write_chunk(
     tenant: &Token,
     batch: &JobId,
     number: u64,
-    chunk: &Chunk,
+    chunk: &BatchChunk,
 ) -> Result<(), Refusal> {
     write(queue, chunk_of(tenant, batch, number), chunk).await
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use parking_lot::Mutex;
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::manifest::{Head, Intake};
+use precis_schemas::manifest::{BatchHead, IntakeState};
 use precis_schemas::{JobId, Token};
 use sha2::{Digest as _, Sha256};
 
@@ -106,7 +106,7 @@ pub(super) enum KeyHolder {
     /// The current upload.
     Current(UploadClaim),
     /// An earlier upload that is complete, with the head of its batch.
-    Complete(Box<Head>),
+    Complete(Box<BatchHead>),
 }
 
 fn in_use(message: &str) -> ApiError {
@@ -144,8 +144,8 @@ pub(super) async fn claim(
     // The fingerprint includes the route, so every record of this key has a batch.
     let first = record.batch.ok_or_else(idempotency::reused)?;
     let is_in_progress = match store::find_head(state.queue(), tenant, &first).await? {
-        Some(head) if head.intake == Intake::Complete => return Ok(KeyHolder::Complete(Box::new(head))),
-        Some(head) => head.intake == Intake::Receiving && !is_abandoned(state.batches(), &head),
+        Some(head) if head.intake == IntakeState::Complete => return Ok(KeyHolder::Complete(Box::new(head))),
+        Some(head) => head.intake == IntakeState::Receiving && !is_abandoned(state.batches(), &head),
         None if record.is_accepted => return Err(store::not_found(&first).into()),
         // The first upload has not read its first row yet.
         None => idempotency::age(&stored) < max_silence(state.batches()),

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use precis_runtime::config::HttpConfig;
-use precis_runtime::spans::{self, Begin, Span, SpanKind};
+use precis_runtime::spans::{self, Span, SpanKind, SpanStart};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::headers::{TRACEPARENT, TRACESTATE};
 use precis_schemas::{ErrorCode, Token};
@@ -53,17 +53,17 @@ fn trace(headers: &HeaderMap) -> Option<TraceContext> {
 
 /// Starts the span of a request, as a child of the client's span if there is one.
 fn span(method: &'static str, route: &str, parent: Option<&TraceContext>) -> Span {
-    let name = match spans::is_on() {
+    let name = match spans::enabled() {
         true => format!("{method} {route}").into(),
         false => "request".into(),
     };
-    let mut span = Span::begin(Begin {
+    let mut span = Span::begin(SpanStart {
         name,
         kind: SpanKind::Server,
         parent,
         at: None,
     });
-    if spans::is_on() {
+    if spans::enabled() {
         span.set("http.request.method", method);
         span.set("http.route", route.to_owned());
     }

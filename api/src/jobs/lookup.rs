@@ -126,7 +126,7 @@ async fn result_of(
         .sequence
         .or_else(|| state.running().get(handle)?.job_sequence);
     Ok(result.filter(|result| {
-        caller.may_see(&result.tenant) && !sequence.is_some_and(|sequence| result.gives_way_to(sequence))
+        caller.may_see(&result.tenant) && !sequence.is_some_and(|sequence| result.is_superseded_by(sequence))
     }))
 }
 

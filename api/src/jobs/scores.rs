@@ -13,7 +13,7 @@ use precis_schemas::error_code::ErrorCode;
 use precis_schemas::rest::{
     Aggregate, Figures, JobView, PairScores, ScoreLinks, ScoreReport, SubmitScores, SubmitSummary,
 };
-use precis_schemas::scores::{Prf, Scores};
+use precis_schemas::scores::{RougeScore, Scores};
 use precis_schemas::{Channel, JobHandle, JobId, Token};
 use precis_scoring::{Bootstrap, RougeScores, interval, summarize};
 use sha2::{Digest, Sha256};
@@ -204,7 +204,7 @@ fn aggregate(scores: &[Scores]) -> Option<Aggregate> {
 }
 
 fn rouge_of(scores: &Scores) -> RougeScores {
-    let prf = |prf: Prf| precis_scoring::Prf {
+    let prf = |prf: RougeScore| precis_scoring::Prf {
         precision: prf.precision,
         recall: prf.recall,
         fmeasure: prf.fmeasure,
@@ -218,7 +218,7 @@ fn rouge_of(scores: &Scores) -> RougeScores {
 }
 
 fn figures(rouge: &RougeScores, bleu: f64) -> Figures {
-    let prf = |prf: precis_scoring::Prf| Prf {
+    let prf = |prf: precis_scoring::Prf| RougeScore {
         precision: prf.precision,
         recall: prf.recall,
         fmeasure: prf.fmeasure,
@@ -241,9 +241,9 @@ mod tests {
     use crate::testing::result;
 
     fn scored(fmeasure: f64, bleu: f64) -> JobView {
-        let rouge1 = Prf {
+        let rouge1 = RougeScore {
             fmeasure,
-            ..Prf::default()
+            ..RougeScore::default()
         };
         view::ended(JobResult {
             scores: Some(Scores {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use precis_runtime::config::{
     AccessConfig, ApiConfig, BatchesConfig, ClickHouseConfig, HttpConfig, LimitsConfig, ServerUrl,
 };
-use precis_runtime::liveness::Workers;
+use precis_runtime::liveness::LiveWorkers;
 use precis_runtime::{Config, clock};
 use precis_schemas::result::{ReportedDelivery, Timings};
 use precis_schemas::{JobResult, Outcome, Token};
@@ -80,7 +80,7 @@ pub(crate) fn guarded_state_of(queue: Arc<FakeQueue>, access: &AccessConfig, htt
         queue,
         result_retention: Duration::from_secs(24 * 3_600),
         events,
-        workers: Workers::default(),
+        workers: LiveWorkers::default(),
         stop: CancellationToken::new(),
     })
 }

@@ -68,7 +68,7 @@ impl FakeQueue {
             let mut results = self.results.lock().unwrap();
             let sequence = result.job_sequence;
             results.entry(id.clone()).and_modify(|earlier| {
-                if earlier.gives_way_to(sequence) {
+                if earlier.is_superseded_by(sequence) {
                     *earlier = result.clone();
                 }
             });
@@ -285,7 +285,7 @@ impl QueueBackend for FakeQueue {
                 return Ok(None);
             }
             let earlier = self.results.lock().unwrap().get(&handle.id).cloned();
-            if let Some(earlier) = earlier.filter(|earlier| !earlier.gives_way_to(sequence)) {
+            if let Some(earlier) = earlier.filter(|earlier| !earlier.is_superseded_by(sequence)) {
                 return Ok(Some(TerminationOutcome::AlreadyFinished(Box::new(earlier))));
             }
             let record = JobResult {

@@ -107,7 +107,7 @@ impl Waiter {
     fn accepts(&self, result: &JobResult) -> bool {
         let is_earlier = self
             .sequence
-            .is_some_and(|sequence| result.gives_way_to(sequence));
+            .is_some_and(|sequence| result.is_superseded_by(sequence));
         let is_visible = self.tenant.as_ref().is_none_or(|tenant| *tenant == result.tenant);
         is_visible && !is_earlier
     }

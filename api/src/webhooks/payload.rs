@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use precis_runtime::clock;
 use precis_schemas::batch_view::BatchStatus;
-use precis_schemas::callback::{Announcement, Ended, WebhookEvent};
+use precis_schemas::callback::{Announcement, WebhookEvent, WebhookSubject};
 use precis_schemas::error_code::{ErrorCode, Refusal};
 
 use crate::access::Caller;
@@ -31,10 +31,10 @@ pub(super) enum Payload {
 /// When the queue can't be asked: that may pass.
 pub(super) async fn of(state: &AppState, announcement: &Announcement) -> Result<Payload, Refusal> {
     match &announcement.ended {
-        Ended::Job { id, job_sequence } => {
+        WebhookSubject::Job { id, job_sequence } => {
             let result = state.queue().result(id, ReadConsistency::Leader).await?;
             // The end of an earlier job of the same id, which was cancelled, has an announcement of its own.
-            let result = result.filter(|result| !result.gives_way_to(*job_sequence));
+            let result = result.filter(|result| !result.is_superseded_by(*job_sequence));
             let Some(result) = result else {
                 // The announcement comes a moment before the result.
                 let age = Duration::try_from(clock::now().duration_since(announcement.announced_at));
@@ -65,7 +65,7 @@ pub(super) async fn of(state: &AppState, announcement: &Announcement) -> Result<
             let kind = format!("job.{}", result.outcome);
             Ok(ready(kind, at, view::ended(result)))
         }
-        Ended::Batch { id } => {
+        WebhookSubject::Batch { id } => {
             let caller = Caller::of_tenant(announcement.tenant.clone());
             let head = match batches::head(state.queue(), caller.tenant(), id).await {
                 Ok(head) => head,
@@ -108,7 +108,7 @@ mod tests {
     use std::sync::Arc;
 
     use precis_schemas::callback::Callback;
-    use precis_schemas::manifest::{Head, Intake, head_of};
+    use precis_schemas::manifest::{BatchHead, IntakeState, head_of};
     use precis_schemas::{JobId, JobResult, Outcome, Token};
 
     use super::*;
@@ -120,7 +120,7 @@ mod tests {
         let queue = Arc::new(FakeQueue::default());
         let state = state_of(queue.clone());
         let announcement = |job_sequence| Announcement {
-            ended: Ended::Job {
+            ended: WebhookSubject::Job {
                 id: "a".parse().unwrap(),
                 job_sequence,
             },
@@ -150,7 +150,7 @@ mod tests {
         let state = state_of(queue.clone());
         let (id, tenant): (JobId, _) = ("a".parse().unwrap(), Token::sanitized("public"));
         let announcement = Announcement {
-            ended: Ended::Batch { id: id.clone() },
+            ended: WebhookSubject::Batch { id: id.clone() },
             tenant: tenant.clone(),
             callback: Callback {
                 url: "https://hooks.example.com/".to_owned(),
@@ -158,9 +158,9 @@ mod tests {
             },
             announced_at: clock::now(),
         };
-        let heard = async |hours_ago: i64, intake: Intake| {
+        let heard = async |hours_ago: i64, intake: IntakeState| {
             let at = clock::now() - jiff::SignedDuration::from_hours(hours_ago);
-            let head = Head {
+            let head = BatchHead {
                 id: id.clone(),
                 subject: "jobs.v1.default.bulk.summarize.public".to_owned(),
                 intake,
@@ -176,11 +176,14 @@ mod tests {
             queue.put_batch_record(head_of(&tenant, &id), body).await.unwrap();
             (of(&state, &announcement).await.unwrap(), at)
         };
-        assert!(matches!(heard(0, Intake::Receiving).await, (Payload::NotYet, _)));
+        assert!(matches!(
+            heard(0, IntakeState::Receiving).await,
+            (Payload::NotYet, _)
+        ));
         for (intake, kind) in [
-            (Intake::Receiving, "batch.broken"),
-            (Intake::Broken, "batch.broken"),
-            (Intake::Complete, "batch.finished"),
+            (IntakeState::Receiving, "batch.broken"),
+            (IntakeState::Broken, "batch.broken"),
+            (IntakeState::Complete, "batch.finished"),
         ] {
             let (Payload::Ready(body, ended_at), written_at) = heard(3, intake).await else {
                 panic!("{kind} is to be posted");
@@ -188,7 +191,7 @@ mod tests {
             let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(event["type"], kind);
             // Of one that was given up it is known only when nothing has been heard of it for long enough.
-            assert_eq!(ended_at > written_at, intake == Intake::Receiving, "{kind}");
+            assert_eq!(ended_at > written_at, intake == IntakeState::Receiving, "{kind}");
         }
     }
 }

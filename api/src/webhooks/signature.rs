@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use precis_runtime::config::{AccessConfig, WebhooksConfig, webhook_keys};
+use precis_runtime::config::{AccessConfig, WebhooksConfig, parse_webhook_secrets};
 use precis_schemas::Token;
 use precis_schemas::callback::Callback;
 use sha2::Sha256;
@@ -46,7 +46,7 @@ pub(crate) struct Secrets {
 impl Secrets {
     /// The secrets of the configuration, which has checked them.
     pub(crate) fn new(settings: &WebhooksConfig, access: &AccessConfig) -> Self {
-        let signer = |text: &str| webhook_keys(text).map(Signer);
+        let signer = |text: &str| parse_webhook_secrets(text).map(Signer);
         let keys = access.keys.iter().filter_map(|key| {
             let own = signer(key.webhook_secret.as_ref()?.expose())?;
             Some((Token::sanitized(&key.name), (Token::sanitized(key.tenant()), own)))
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_signature_is_that_of_the_standards_own_example() {
-        let signer = Signer(webhook_keys("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
+        let signer = Signer(parse_webhook_secrets("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
         let signature = signer.sign(
             "msg_p5jXN8AQM9LWM0D4loKWxJek",
             1_614_265_330,
@@ -88,8 +88,9 @@ mod tests {
 
     #[test]
     fn two_secrets_make_two_signatures_while_one_replaces_the_other() {
-        let keys =
-            webhook_keys("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+        let keys = parse_webhook_secrets(
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        );
         let signature = Signer(keys.unwrap()).sign("a", 1, b"");
         assert_eq!(
             signature.split(' ').filter(|one| one.starts_with("v1,")).count(),

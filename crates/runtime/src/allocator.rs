@@ -10,4 +10,4 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A variable of the environment, and its value, with which a process gives large blocks back to the system as soon as they
 /// are free: right for one that holds a model, whose load and caches otherwise leave 80 MB behind.
-pub const GIVE_BACK: (&str, &str) = ("MIMALLOC_DISALLOW_ARENA_ALLOC", "1");
+pub const RETURN_MEMORY_ENV: (&str, &str) = ("MIMALLOC_DISALLOW_ARENA_ALLOC", "1");

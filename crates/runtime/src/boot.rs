@@ -12,7 +12,7 @@ use crate::{nats, shutdown, spans, telemetry, topology};
 
 /// What a role gets: its configuration, and the word to stop.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub struct RoleContext {
     /// The configuration.
     pub config: Config,
     /// Cancelled when the process is to stop. What has begun is then finished or handed back.
@@ -28,7 +28,7 @@ pub struct NatsConnection {
     pub jetstream: jetstream::Context,
 }
 
-impl Context {
+impl RoleContext {
     /// Connects to NATS under `name`, without touching the streams: for tools that only look or publish.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Runs a role to its end and tells how it went: 0, 1 when the role failed, 78 for a bad configuration.
 pub fn run<Role, Running>(args: &RunArgs, role: Role) -> ExitCode
 where
-    Role: FnOnce(Context) -> Running,
+    Role: FnOnce(RoleContext) -> Running,
     Running: Future<Output = anyhow::Result<()>>,
 {
     let config = match Config::load(&args.config) {
@@ -83,9 +83,9 @@ where
 }
 
 /// As [`run`], for a command that may be given up at any time: it ends when it is asked to stop.
-pub fn run_until_stopped<Role, Running>(args: &RunArgs, role: Role) -> ExitCode
+pub fn run_interruptible<Role, Running>(args: &RunArgs, role: Role) -> ExitCode
 where
-    Role: FnOnce(Context) -> Running,
+    Role: FnOnce(RoleContext) -> Running,
     Running: Future<Output = anyhow::Result<()>>,
 {
     run(args, |context| async {
@@ -100,7 +100,7 @@ where
 /// As [`run`], with a configuration that has been read already.
 pub fn run_with<Role, Running>(config: Config, stop_with_parent: bool, role: Role) -> ExitCode
 where
-    Role: FnOnce(Context) -> Running,
+    Role: FnOnce(RoleContext) -> Running,
     Running: Future<Output = anyhow::Result<()>>,
 {
     if let Err(error) = telemetry::init(&config.telemetry) {
@@ -122,7 +122,7 @@ where
             shutdown::on_end_of_input(stop.clone());
         }
         tokio::spawn(upkeep(stop.clone()));
-        role(Context { config, stop }).await
+        role(RoleContext { config, stop }).await
     });
     // While the runtime is there, which carries the requests.
     spans::shutdown();

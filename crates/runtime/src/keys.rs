@@ -10,7 +10,7 @@ const MAX_KEY_BYTES: usize = 512;
 
 /// The key that a request brings: `Authorization: Bearer …`, else `X-Api-Key`. Other schemes of
 /// `Authorization`, such as the signatures of AWS clients, are not looked at.
-pub fn presented(headers: &HeaderMap) -> Option<&str> {
+pub fn from_headers(headers: &HeaderMap) -> Option<&str> {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = text(&header::AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;
@@ -22,7 +22,7 @@ pub fn presented(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The one of `known` whose key was presented. All are compared, whichever it is, each in constant time.
-pub fn holder<'a, T>(presented: &str, known: impl IntoIterator<Item = (&'a KeyHash, T)>) -> Option<T> {
+pub fn find_holder<'a, T>(presented: &str, known: impl IntoIterator<Item = (&'a KeyHash, T)>) -> Option<T> {
     if presented.len() > MAX_KEY_BYTES {
         return None;
     }

@@ -1,7 +1,7 @@
 //! What every role of Precis starts with, written once.
 //!
 //! [`boot::run`] is the life of a process: read the configuration, set up telemetry, run the role,
-//! drain when asked to stop. A role gets a [`boot::Context`] and is otherwise free of such concerns.
+//! drain when asked to stop. A role gets a [`boot::RoleContext`] and is otherwise free of such concerns.
 
 pub mod admin;
 pub mod allocator;
@@ -23,5 +23,5 @@ pub mod topology;
 pub mod trace_context;
 pub mod webhooks;
 
-pub use boot::Context;
+pub use boot::RoleContext;
 pub use config::Config;

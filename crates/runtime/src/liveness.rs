@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 /// The workers that were heard of lately. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Workers {
+pub struct LiveWorkers {
     seen: Arc<RwLock<HashMap<Token, (Instant, Heartbeat)>>>,
 }
 
-impl Workers {
+impl LiveWorkers {
     /// Listens to heartbeats until `stop`.
     ///
     /// # Errors

@@ -102,7 +102,7 @@ pub enum PublishFailure {
     /// The stream is at its limits and refuses new messages.
     Full,
     /// The subject's last message has another sequence than expected: somebody was first.
-    NotFirst,
+    Conflict,
     /// The server, or the stream, can't be reached at the moment.
     Unavailable,
     /// The message is larger than the server takes.
@@ -122,7 +122,7 @@ const WRONG_LAST_SEQUENCE: u64 = 10_071;
 pub fn classify(error: &jetstream::context::PublishError) -> PublishFailure {
     use std::error::Error as _;
     match error.kind() {
-        PublishErrorKind::WrongLastSequence => return PublishFailure::NotFirst,
+        PublishErrorKind::WrongLastSequence => return PublishFailure::Conflict,
         PublishErrorKind::StreamNotFound | PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
             return PublishFailure::Unavailable;
         }
@@ -136,7 +136,7 @@ pub fn classify(error: &jetstream::context::PublishError) -> PublishFailure {
                 STREAM_STORE_FAILED | INSUFFICIENT_RESOURCES | STORAGE_RESOURCES_EXCEEDED => {
                     PublishFailure::Full
                 }
-                WRONG_LAST_SEQUENCE => PublishFailure::NotFirst,
+                WRONG_LAST_SEQUENCE => PublishFailure::Conflict,
                 _ if server.code() == 503 => PublishFailure::Unavailable,
                 _ => PublishFailure::Other,
             };

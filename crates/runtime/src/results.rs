@@ -5,8 +5,8 @@ use crate::topology;
 use async_nats::jetstream;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind, Stream};
+use precis_schemas::decode_error::describe;
 use precis_schemas::topology::RESULTS;
-use precis_schemas::unreadable::why;
 use precis_schemas::{JobId, JobResult, subject, time};
 
 /// Why a result could not be read. A result that does not exist is no error.
@@ -22,7 +22,7 @@ pub enum ResultError {
     #[error(transparent)]
     Topology(#[from] topology::TopologyError),
     /// The record is not of a known version.
-    #[error("the result of job {id} can't be read: {}", why(source))]
+    #[error("the result of job {id} can't be read: {}", describe(source))]
     Decode {
         /// The job.
         id: JobId,
@@ -95,10 +95,14 @@ impl Results {
     ///
     /// # Errors
     /// As [`get_from_leader`](Self::get_from_leader).
-    pub async fn giving_way(&self, id: &JobId, job_sequence: u64) -> Result<Option<u64>, ResultError> {
+    pub async fn superseded_sequence(
+        &self,
+        id: &JobId,
+        job_sequence: u64,
+    ) -> Result<Option<u64>, ResultError> {
         let stored = self.get_from_leader(id).await?;
         Ok(stored
-            .filter(|stored| stored.result.gives_way_to(job_sequence))
+            .filter(|stored| stored.result.is_superseded_by(job_sequence))
             .map(|stored| stored.sequence))
     }
 }

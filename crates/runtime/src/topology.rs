@@ -6,7 +6,7 @@ use async_nats::jetstream::stream::{
     Config as StreamConfig, DiscardPolicy, Republish, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{self, stream::Stream};
-use precis_schemas::topology::{ConsumerSpec, Retention, StreamSpec, TopologyLimits, WhenFull, streams};
+use precis_schemas::topology::{ConsumerSpec, OnFull, Retention, StreamSpec, TopologyLimits, streams};
 
 /// Why the topology is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +65,9 @@ fn stream_config(spec: &StreamSpec, replicas: usize) -> StreamConfig {
             Retention::WorkQueue => RetentionPolicy::WorkQueue,
             Retention::Limits => RetentionPolicy::Limits,
         },
-        discard: match spec.when_full {
-            WhenFull::RefuseNew => DiscardPolicy::New,
-            WhenFull::DropOldest => DiscardPolicy::Old,
+        discard: match spec.on_full {
+            OnFull::Reject => DiscardPolicy::New,
+            OnFull::DropOldest => DiscardPolicy::Old,
         },
         max_messages: or_unlimited(spec.max_messages),
         max_bytes: or_unlimited(spec.max_bytes),
@@ -77,7 +77,7 @@ fn stream_config(spec: &StreamSpec, replicas: usize) -> StreamConfig {
         storage: StorageType::File,
         num_replicas: replicas,
         allow_direct: true,
-        republish: spec.repeated.map(|(source, destination)| Republish {
+        republish: spec.republish.map(|(source, destination)| Republish {
             source: source.into(),
             destination: destination.into(),
             headers_only: false,

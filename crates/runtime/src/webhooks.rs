@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// When the stream can't be reached; the whole can be repeated.
 pub async fn announce_end(jetstream: &jetstream::Context, result: &JobResult) -> Result<(), PublishError> {
-    let Some(announcement) = Announcement::of(result, clock::now()) else {
+    let Some(announcement) = Announcement::of_result(result, clock::now()) else {
         return Ok(());
     };
     match announce(jetstream, &announcement).await {

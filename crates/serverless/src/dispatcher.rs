@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use precis_api::JobEvents;
 use precis_producer::Submission;
-use precis_runtime::liveness::Workers;
+use precis_runtime::liveness::LiveWorkers;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::HEARTBEAT_SECONDS;
 use precis_schemas::termination::Termination;
@@ -28,7 +28,7 @@ pub(crate) struct Dispatcher {
     worker: LocalWorker,
     queue: MemoryQueue,
     events: JobEvents,
-    workers: Workers,
+    workers: LiveWorkers,
     monitor: MonitorClient,
     stop: CancellationToken,
 }
@@ -39,7 +39,7 @@ impl Dispatcher {
         worker: LocalWorker,
         queue: MemoryQueue,
         events: JobEvents,
-        workers: Workers,
+        workers: LiveWorkers,
         monitor: MonitorClient,
         max_concurrent: usize,
         stop: CancellationToken,

@@ -11,7 +11,7 @@ use precis_runtime::clock;
 use precis_runtime::config::LocalConfig;
 use precis_runtime::expiring_map::ExpiringMap;
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::termination::{RawJob, Termination, answer};
+use precis_schemas::termination::{RawJob, Termination, terminated_result};
 use precis_schemas::{JobHandle, JobId, JobResult, Lane, Outcome, Token};
 use tokio_util::sync::CancellationToken;
 
@@ -151,7 +151,7 @@ impl JobTable {
         let sequence = handle.sequence?;
         let Some(unfinished) = self.unfinished.get(&sequence) else {
             let earlier = self.result(&handle.id)?;
-            return (!earlier.gives_way_to(sequence))
+            return (!earlier.is_superseded_by(sequence))
                 .then(|| TerminationOutcome::AlreadyFinished(Box::new(earlier)));
         };
         let Submission { subject, job, .. } = &*unfinished.submission;
@@ -165,7 +165,7 @@ impl JobTable {
             sequence,
             submitted_at: unfinished.submitted_at,
         };
-        let record = answer(job, termination, clock::now())?;
+        let record = terminated_result(job, termination, clock::now())?;
         unfinished.cancelled.cancel();
         self.store(sequence, &record)
             .map(|record| TerminationOutcome::Terminated(Box::new(record)))

@@ -6,7 +6,7 @@ use http::Uri;
 use jiff::Timestamp;
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
-use precis_runtime::Context;
+use precis_runtime::RoleContext;
 use precis_runtime::clock;
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -29,7 +29,7 @@ const MARGIN: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// Returns an error if this is not a Lambda function, nothing decides who may call it, or the model cannot be loaded.
-pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &RoleContext) -> anyhow::Result<()> {
     for name in REQUIRED_VARIABLES {
         anyhow::ensure!(
             std::env::var_os(name).is_some(),
@@ -38,7 +38,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
     }
     // A function has no loopback address that would restrict it to this machine.
     anyhow::ensure!(
-        context.config.access.is_decided(),
+        context.config.access.is_configured(),
         "no API keys are configured, so every caller who may invoke this function could use it: create a key with \
          `precis key`, or set access.insecure = true (PRECIS__ACCESS__INSECURE) to rely on the function's own policy"
     );

@@ -24,7 +24,7 @@ mod testing;
 
 pub use metrics::describe as describe_metrics;
 
-use precis_runtime::Context;
+use precis_runtime::RoleContext;
 use precis_runtime::config::EngineChoice;
 
 /// The variable that Lambda sets: the address of its runtime API.
@@ -37,7 +37,7 @@ const LAMBDA_RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
 /// # Errors
 /// Returns an error if the port cannot be bound, NATS cannot be reached, the streams are wrong, or the model cannot be
 /// loaded.
-pub async fn run(context: Context) -> anyhow::Result<()> {
+pub async fn run(context: RoleContext) -> anyhow::Result<()> {
     if std::env::var_os(LAMBDA_RUNTIME_API).is_some() {
         return Box::pin(run_on_lambda(context)).await;
     }
@@ -48,12 +48,12 @@ pub async fn run(context: Context) -> anyhow::Result<()> {
 }
 
 #[cfg(feature = "lambda")]
-async fn run_on_lambda(context: Context) -> anyhow::Result<()> {
+async fn run_on_lambda(context: RoleContext) -> anyhow::Result<()> {
     lambda::run(&context).await
 }
 
 #[cfg(not(feature = "lambda"))]
-async fn run_on_lambda(_: Context) -> anyhow::Result<()> {
+async fn run_on_lambda(_: RoleContext) -> anyhow::Result<()> {
     anyhow::bail!(
         "{LAMBDA_RUNTIME_API} is set, but this program was built without support for Lambda: \
          build it with `cargo build --features lambda`"

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use precis_api::{Dependencies, Gateway, JobEvents};
 use precis_runtime::admin::{self, Readiness};
-use precis_runtime::liveness::Workers;
-use precis_runtime::{Context, spans};
+use precis_runtime::liveness::LiveWorkers;
+use precis_runtime::{RoleContext, spans};
 use precis_schemas::Token;
 use precis_worker::local::LocalWorker;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ pub(crate) struct LocalGateway {
 }
 
 /// Serves the gateway on `api.listen` until the process stops.
-pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
+pub(crate) async fn run(context: RoleContext) -> anyhow::Result<()> {
     // Bind first, so that a port in use is reported at once.
     let listener = admin::bind("api.listen", context.config.api.listen).await?;
     spans::start(&context.config.telemetry, "precis-api")?;
@@ -50,7 +50,7 @@ pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// Returns an error if the configuration is inconsistent or the model cannot be loaded.
-pub(crate) async fn start(context: &Context) -> anyhow::Result<LocalGateway> {
+pub(crate) async fn start(context: &RoleContext) -> anyhow::Result<LocalGateway> {
     let config = &context.config;
     let served_as = Token::new("worker.serve_as", &config.worker.serve_as)?;
     anyhow::ensure!(
@@ -67,7 +67,7 @@ pub(crate) async fn start(context: &Context) -> anyhow::Result<LocalGateway> {
         .await
         .context("loading the model")??;
 
-    let (events, workers) = (JobEvents::default(), Workers::default());
+    let (events, workers) = (JobEvents::default(), LiveWorkers::default());
     let queue = MemoryQueue::new(served_as, &config.local, events.clone());
     // Requests may wait for running jobs, so for them the process stops only after the grace period.
     let grace_over = CancellationToken::new();

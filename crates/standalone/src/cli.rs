@@ -90,7 +90,7 @@ pub fn main() -> ExitCode {
             let run = quiet(args.up.run_args());
             boot::run(&run, move |context| summarize::run(context, args))
         }
-        Command::Status(config) => boot::run_until_stopped(
+        Command::Status(config) => boot::run_interruptible(
             &quiet(RunArgs {
                 config,
                 stop_with_parent: false,
@@ -103,7 +103,7 @@ pub fn main() -> ExitCode {
         Command::Api(args) => boot::run(&args.run_args(), precis_serverless::run),
         Command::Worker(args) => boot::run(&args.run_args(), precis_worker::run),
         Command::Monitor(args) => boot::run(&args, precis_monitor::run),
-        Command::Producer { run, command } => boot::run_until_stopped(&quiet(run), move |context| {
+        Command::Producer { run, command } => boot::run_interruptible(&quiet(run), move |context| {
             precis_producer::cli::run(context, command)
         }),
         Command::ClickHouse(args) => run_engine(args),

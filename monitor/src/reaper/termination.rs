@@ -14,7 +14,7 @@ use precis_runtime::topology;
 use precis_runtime::trace_context::TraceContext;
 use precis_runtime::webhooks;
 use precis_schemas::dead::DeadLetter;
-use precis_schemas::termination::{RawJob, Termination, answer, dead_task};
+use precis_schemas::termination::{RawJob, Termination, dead_letter_task, terminated_result};
 use precis_schemas::topology::JOBS;
 use precis_schemas::{JobResult, Outcome, subject};
 
@@ -88,7 +88,7 @@ impl Reaper {
             sequence: message.sequence,
             submitted_at: timestamp(message.time),
         };
-        let record = answer(raw, termination, precis_runtime::clock::now());
+        let record = terminated_result(raw, termination, precis_runtime::clock::now());
         let finished_elsewhere = match record {
             Some(record) => self.publish_first(message, record).await?,
             None => false,
@@ -104,7 +104,7 @@ impl Reaper {
                 precis_runtime::clock::now(),
             );
             let id = format!("dead-{}", raw.sequence);
-            dead_letter::publish(&self.jetstream, &dead_task(raw.subject), &id, letter)
+            dead_letter::publish(&self.jetstream, &dead_letter_task(raw.subject), &id, letter)
                 .await
                 .map_err(|source| ReapError::Publish {
                     operation: "publish the dead letter",
@@ -127,7 +127,11 @@ impl Reaper {
     /// Publishes the result unless the job has one. Returns `true` if a worker published it.
     async fn publish_first(&self, message: &StreamMessage, record: JobResult) -> Result<bool, ReapError> {
         let code = record.error.as_ref().map(|refusal| refusal.code);
-        let earlier = match self.results.giving_way(&record.id, record.job_sequence).await {
+        let earlier = match self
+            .results
+            .superseded_sequence(&record.id, record.job_sequence)
+            .await
+        {
             Ok(earlier) => earlier.unwrap_or(0),
             // An unreadable record counts as one.
             Err(ResultError::Decode { .. }) => 0,
@@ -160,7 +164,7 @@ impl Reaper {
                 }
                 Ok(false)
             }
-            Err(error) if classify(&error) == PublishFailure::NotFirst => {
+            Err(error) if classify(&error) == PublishFailure::Conflict => {
                 self.was_finished_by_a_worker(&record).await
             }
             Err(source) => Err(ReapError::Publish {

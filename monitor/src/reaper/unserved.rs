@@ -13,7 +13,7 @@ use async_nats::jetstream::message::StreamMessage;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use precis_runtime::clock;
-use precis_runtime::liveness::Workers;
+use precis_runtime::liveness::LiveWorkers;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Heartbeat;
 use precis_schemas::termination::Termination;
@@ -31,7 +31,7 @@ const MAX_SWEEP: usize = 1_000;
 /// Sweeps the queue until shutdown.
 pub(crate) async fn run(
     reaper: Reaper,
-    workers: Workers,
+    workers: LiveWorkers,
     grace: Duration,
     absent_grace: Duration,
     stop: CancellationToken,
@@ -101,7 +101,7 @@ impl ServingWorkers {
 
 async fn sweep(
     reaper: &Reaper,
-    workers: &Workers,
+    workers: &LiveWorkers,
     grace: Duration,
     absent_grace: Duration,
     unserved_since: &mut UnservedSince,

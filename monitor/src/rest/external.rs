@@ -129,7 +129,7 @@ pub(super) async fn publish(state: &RestState, result: &JobResult) -> Result<(),
         return Ok(());
     };
     match classify(&error) {
-        PublishFailure::NotFirst => Ok(()),
+        PublishFailure::Conflict => Ok(()),
         PublishFailure::TooLarge => Err(Refusal::new(
             ErrorCode::BodyTooLarge,
             "the prediction exceeds the queue's maximum message size",

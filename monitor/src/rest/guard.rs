@@ -60,7 +60,7 @@ impl Guard {
             return Some(Caller { tenant_of_key: None });
         }
         let known = self.keys.iter().map(|(hash, tenant)| (hash, tenant));
-        keys::holder(keys::presented(headers)?, known).map(|tenant| Caller {
+        keys::find_holder(keys::from_headers(headers)?, known).map(|tenant| Caller {
             tenant_of_key: Some(tenant.clone()),
         })
     }

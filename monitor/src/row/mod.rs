@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clickhouse::Row;
 use jiff::Timestamp;
-use precis_schemas::embedding::{Embeddings, Vector};
+use precis_schemas::embedding::{EmbeddingVector, Embeddings};
 use precis_schemas::time::millis_between;
 use precis_schemas::{JobResult, Outcome};
 use serde::{Deserialize, Serialize};
@@ -126,7 +126,7 @@ pub fn build(
     let signals = summarized
         .then(|| scorer.signals(&result.text, summary))
         .flatten();
-    let vector = |which: fn(&Embeddings) -> Option<&Vector>| {
+    let vector = |which: fn(&Embeddings) -> Option<&EmbeddingVector>| {
         let found = result.embeddings.as_ref().and_then(which);
         let found = found.filter(|_| texts.keeps_embeddings());
         found.map_or_else(Vec::new, |vector| vector.0.clone())

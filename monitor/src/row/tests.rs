@@ -121,7 +121,7 @@ fn logged_predictions_have_no_durations() {
 #[test]
 fn embeddings_are_dropped_under_the_policy_none() {
     let mut result: JobResult = serde_json::from_str(SUCCEEDED).unwrap();
-    let vector = Vector(vec![0.5, 0.25]);
+    let vector = EmbeddingVector(vec![0.5, 0.25]);
     result.embeddings = Some(Embeddings {
         document: Some(vector.clone()),
         summary: Some(vector),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use precis_engine::{Engine, Generated, RowError};
 use precis_runtime::config::EmbeddingTexts;
-use precis_schemas::embedding::{Embeddings, Vector};
+use precis_schemas::embedding::{EmbeddingVector, Embeddings};
 use precis_schemas::{GenerationParams, JobId};
 
 use crate::summary::summary_of;
@@ -29,7 +29,7 @@ pub async fn embed(
     Some(Embeddings { document, summary })
 }
 
-async fn embed_summary(engine: &Arc<Engine>, id: &JobId, summary: String) -> Option<Vector> {
+async fn embed_summary(engine: &Arc<Engine>, id: &JobId, summary: String) -> Option<EmbeddingVector> {
     if summary.is_empty() {
         return None;
     }
@@ -47,9 +47,9 @@ async fn embed_summary(engine: &Arc<Engine>, id: &JobId, summary: String) -> Opt
 }
 
 /// Returns none for a vector with numbers that are not finite, which half precision can produce.
-fn vector(numbers: &[f32]) -> Option<Vector> {
+fn vector(numbers: &[f32]) -> Option<EmbeddingVector> {
     let usable = !numbers.is_empty() && numbers.iter().all(|number| number.is_finite());
-    usable.then(|| Vector(numbers.to_vec()))
+    usable.then(|| EmbeddingVector(numbers.to_vec()))
 }
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn vectors_that_are_empty_or_not_finite_are_left_out() {
-        assert_eq!(vector(&[1.0, -2.0]), Some(Vector(vec![1.0, -2.0])));
+        assert_eq!(vector(&[1.0, -2.0]), Some(EmbeddingVector(vec![1.0, -2.0])));
         assert_eq!(vector(&[]), None);
         assert_eq!(vector(&[1.0, f32::NAN]), None);
         assert_eq!(vector(&[f32::INFINITY]), None);

@@ -12,7 +12,7 @@ use precis_runtime::results::Results;
 use precis_runtime::trace_context::TraceContext;
 use precis_runtime::webhooks;
 use precis_schemas::dead::DeadLetter;
-use precis_schemas::termination::dead_task;
+use precis_schemas::termination::dead_letter_task;
 use precis_schemas::{JobResult, headers, subject};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -108,7 +108,11 @@ impl Publisher {
         if outcome != PublishOutcome::AlreadyAnswered {
             return outcome;
         }
-        match self.results.giving_way(&result.id, result.job_sequence).await {
+        match self
+            .results
+            .superseded_sequence(&result.id, result.job_sequence)
+            .await
+        {
             Ok(Some(earlier)) => {
                 self.publish_with_retries(&subject, body, result_headers(earlier, trace))
                     .await
@@ -126,7 +130,7 @@ impl Publisher {
     /// # Errors
     /// When the letter is not stored.
     pub async fn dead_letter(&self, mut letter: DeadLetter) -> Result<(), NotStored> {
-        let subject = subject::dead_of(&dead_task(&letter.subject));
+        let subject = subject::dead_of(&dead_letter_task(&letter.subject));
         let mut headers = HeaderMap::new();
         headers.insert(headers::MESSAGE_ID, format!("dead-{}", letter.job_sequence));
         // A header holds visible ASCII only. The letter itself has the subject in any case.
@@ -165,7 +169,7 @@ impl Publisher {
                 Err(error) => error,
             };
             match classify(&error) {
-                PublishFailure::NotFirst => return PublishOutcome::AlreadyAnswered,
+                PublishFailure::Conflict => return PublishOutcome::AlreadyAnswered,
                 PublishFailure::TooLarge => return PublishOutcome::TooLarge,
                 PublishFailure::Full | PublishFailure::Unavailable => {}
                 // A permanent error must not block the worker.

@@ -1,7 +1,7 @@
 //! Stage 8: scores the summary against the reference, for the task `score`.
 
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::scores::{Prf, Scores};
+use precis_schemas::scores::{RougeScore, Scores};
 use precis_schemas::{JobResult, Outcome, Task};
 use precis_scoring::{Rouge, bleu};
 
@@ -18,7 +18,7 @@ pub fn score(summary: &str, reference: &str, stemmed: bool) -> Result<Scores, Re
                 format!("summary and reference can't be compared: {error}"),
             )
         })?;
-    let prf = |prf: precis_scoring::Prf| Prf {
+    let prf = |prf: precis_scoring::Prf| RougeScore {
         precision: prf.precision,
         recall: prf.recall,
         fmeasure: prf.fmeasure,

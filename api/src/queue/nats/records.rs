@@ -41,7 +41,7 @@ impl NatsQueue {
         };
         match sent {
             Ok(ack) => Ok(Some(ack.sequence)),
-            Err(error) if classify(&error) == PublishFailure::NotFirst => Ok(None),
+            Err(error) if classify(&error) == PublishFailure::Conflict => Ok(None),
             Err(error) => Err(request_failed("writing a call record", &error)),
         }
     }

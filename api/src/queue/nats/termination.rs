@@ -14,7 +14,7 @@ use precis_runtime::trace_context::TraceContext;
 use precis_runtime::webhooks;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Cancel;
-use precis_schemas::termination::{RawJob, Termination, answer};
+use precis_schemas::termination::{RawJob, Termination, terminated_result};
 use precis_schemas::{JobHandle, JobResult, subject};
 
 use super::{NatsQueue, TerminationOutcome, internal, request_failed, unreadable_result};
@@ -65,7 +65,8 @@ impl NatsQueue {
             sequence,
             submitted_at: submitted_at.unwrap_or(jiff::Timestamp::MAX),
         };
-        let Some(record) = answer(job, termination, clock::now()).filter(|record| record.id == handle.id)
+        let Some(record) =
+            terminated_result(job, termination, clock::now()).filter(|record| record.id == handle.id)
         else {
             return Ok(None);
         };
@@ -94,8 +95,8 @@ impl NatsQueue {
                 return Ok(TerminationOutcome::Terminated(Box::new(record)));
             };
             match classify(&error) {
-                PublishFailure::NotFirst => match self.results.get_from_leader(&record.id).await {
-                    Ok(Some(stored)) if stored.result.gives_way_to(record.job_sequence) => {
+                PublishFailure::Conflict => match self.results.get_from_leader(&record.id).await {
+                    Ok(Some(stored)) if stored.result.is_superseded_by(record.job_sequence) => {
                         earlier = stored.sequence;
                     }
                     Ok(Some(stored)) => {

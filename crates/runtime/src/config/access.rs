@@ -83,7 +83,7 @@ impl ApiKey {
 
 impl AccessConfig {
     /// Whether somebody has decided who may call: there are keys, or everybody is let in on purpose.
-    pub fn is_decided(&self) -> bool {
+    pub fn is_configured(&self) -> bool {
         self.insecure || !self.keys.is_empty()
     }
 

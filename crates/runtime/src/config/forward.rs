@@ -7,7 +7,7 @@ use super::secret::{Secret, ServerUrl};
 /// In which form predictions go to Arize.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ArizeForm {
+pub enum ArizeFormat {
     /// As traces, over OTLP: what Arize's present SDK asks for.
     #[default]
     Traces,
@@ -17,7 +17,7 @@ pub enum ArizeForm {
     Both,
 }
 
-impl ArizeForm {
+impl ArizeFormat {
     /// Whether traces are sent.
     pub fn has_traces(self) -> bool {
         self != Self::Records
@@ -38,7 +38,7 @@ pub struct ArizeConfig {
     /// Id of the space.
     pub space_id: Option<Secret>,
     /// In which form predictions are sent: `traces`, `records` or `both`.
-    pub send: ArizeForm,
+    pub send: ArizeFormat,
     /// Where traces go.
     pub otlp_endpoint: ServerUrl,
     /// Project of the traces.
@@ -68,7 +68,7 @@ impl Default for ArizeConfig {
         Self {
             api_key: None,
             space_id: None,
-            send: ArizeForm::Traces,
+            send: ArizeFormat::Traces,
             otlp_endpoint: ServerUrl::new("https://otlp.arize.com/v1/traces"),
             project: "precis".into(),
             log_endpoint: ServerUrl::new("https://api.arize.com/v1/log"),

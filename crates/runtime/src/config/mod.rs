@@ -42,14 +42,14 @@ pub use analytics::{ClickHouseConfig, MonitorConfig, TextPolicy};
 pub use api_key::{KEY_PREFIX, KeyHash, generate_key, generate_webhook_secret};
 pub use batches::BatchesConfig;
 pub use drift::DriftConfig;
-pub use forward::{ArizeConfig, ArizeForm, PhoenixConfig};
+pub use forward::{ArizeConfig, ArizeFormat, PhoenixConfig};
 pub use http::HttpConfig;
 pub use local::{EngineChoice, LocalConfig};
 pub use secret::{Secret, ServerUrl};
 pub use sections::{
     ApiConfig, LimitsConfig, LogFormat, NatsConfig, QueueConfig, StandaloneConfig, TelemetryConfig,
 };
-pub use webhooks::{WebhooksConfig, webhook_keys};
+pub use webhooks::{WebhooksConfig, parse_webhook_secrets};
 pub use worker::{EmbeddingTexts, ModelChoice, WorkerConfig};
 
 /// Everything that can be configured.
@@ -315,7 +315,7 @@ impl Config {
         let result_ttl_seconds = self.queue.result_ttl_hours.saturating_mul(3_600);
         self.batches.validate(result_ttl_seconds)?;
         self.webhooks.validate(&self.access, result_ttl_seconds)?;
-        let guarded = self.access.is_decided();
+        let guarded = self.access.is_configured();
         for (key, listen) in [
             ("api.listen", self.api.listen),
             ("monitor.listen", self.monitor.listen),

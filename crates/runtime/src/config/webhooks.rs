@@ -94,7 +94,7 @@ fn ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::Erro
 
 /// The keys in a text of one or several secrets, `whsec_` and 24 to 64 bytes in base64 each; none when it is not
 /// that.
-pub fn webhook_keys(text: &str) -> Option<Vec<Vec<u8>>> {
+pub fn parse_webhook_secrets(text: &str) -> Option<Vec<Vec<u8>>> {
     let keys: Option<Vec<Vec<u8>>> = text
         .split_whitespace()
         .map(|one| {
@@ -118,7 +118,7 @@ impl WebhooksConfig {
         let is_good = |secret: &Option<Secret>| {
             secret
                 .as_ref()
-                .is_none_or(|secret| webhook_keys(secret.expose()).is_some())
+                .is_none_or(|secret| parse_webhook_secrets(secret.expose()).is_some())
         };
         if !is_good(&self.secret) {
             return invalid("webhooks.secret", form);
@@ -157,14 +157,14 @@ mod tests {
     #[test]
     fn a_secret_has_the_form_of_standard_webhooks() {
         assert_eq!(
-            webhook_keys("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap()[0].len(),
+            parse_webhook_secrets("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap()[0].len(),
             24
         );
         for bad in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ="] {
-            assert!(webhook_keys(bad).is_none(), "{bad}");
+            assert!(parse_webhook_secrets(bad).is_none(), "{bad}");
         }
         let made = crate::config::generate_webhook_secret();
-        assert_eq!(webhook_keys(&made).unwrap()[0].len(), 32);
+        assert_eq!(parse_webhook_secrets(&made).unwrap()[0].len(), 32);
         let error = Config::from_toml("[webhooks]\nsecret = 'hunter2'")
             .unwrap_err()
             .to_string();

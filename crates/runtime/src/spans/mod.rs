@@ -76,7 +76,7 @@ pub(crate) fn shutdown() {
 }
 
 /// Whether spans are made.
-pub fn is_on() -> bool {
+pub fn enabled() -> bool {
     TRACES.get().is_some()
 }
 
@@ -89,7 +89,7 @@ pub struct Span {
 
 /// How a span begins.
 #[derive(Debug)]
-pub struct Begin<'a> {
+pub struct SpanStart<'a> {
     /// What is done, such as `process jobs`. One of a few: what differs from job to job is an attribute.
     pub name: Cow<'static, str>,
     /// Which side of a conversation it is.
@@ -100,7 +100,7 @@ pub struct Begin<'a> {
     pub at: Option<Timestamp>,
 }
 
-impl<'a> Begin<'a> {
+impl<'a> SpanStart<'a> {
     /// A span that begins now, below `parent`.
     pub fn now(name: &'static str, kind: SpanKind, parent: &'a TraceContext) -> Self {
         Self {
@@ -122,7 +122,7 @@ impl<'a> Begin<'a> {
 
 impl Span {
     /// Begins a span.
-    pub fn begin(begin: Begin<'_>) -> Self {
+    pub fn begin(begin: SpanStart<'_>) -> Self {
         let Some(traces) = TRACES.get() else {
             return Self {
                 inner: None,
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn without_an_endpoint_a_span_is_its_parents_context() {
         let parent = TraceContext::begin();
-        let mut span = Span::begin(Begin::now("work", SpanKind::Internal, &parent));
+        let mut span = Span::begin(SpanStart::now("work", SpanKind::Internal, &parent));
         span.set("key", 3);
         span.link(&TraceContext::begin());
         assert_eq!(span.context(), &parent);

@@ -9,7 +9,7 @@ use precis_engine::kernels::{Isa, Precision, operations_at_peak};
 use precis_engine::{
     Drafting, Encoded, Engine, EngineOptions, GenerateRequest, GenerationParams, ModelSource, PrecisionChoice,
 };
-use precis_runtime::allocator::GIVE_BACK;
+use precis_runtime::allocator::RETURN_MEMORY_ENV;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -228,7 +228,7 @@ impl EngineBench {
             ])
             .args(["--beams", &self.beams.to_string(), "--peers-dir"])
             .arg(&self.peers_dir)
-            .env(GIVE_BACK.0, GIVE_BACK.1)
+            .env(RETURN_MEMORY_ENV.0, RETURN_MEMORY_ENV.1)
             .output()?;
         if let Ok(memory) = serde_json::from_slice::<Value>(&output.stdout) {
             report.details.insert("int8_memory_mb".into(), memory);

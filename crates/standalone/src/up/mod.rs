@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use precis_runtime::boot::{Context, RunArgs};
+use precis_runtime::boot::{RoleContext, RunArgs};
 use precis_runtime::{Config, nats};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -69,7 +69,7 @@ impl UpArgs {
 ///
 /// # Errors
 /// When it can't be started, or a part of it can't be kept running.
-pub async fn run(context: Context, args: UpArgs) -> anyhow::Result<()> {
+pub async fn run(context: RoleContext, args: UpArgs) -> anyhow::Result<()> {
     let stop = context.stop.clone();
     let running = Box::pin(Running::start(&context, &args)).await?;
     running.greet(&context.config);
@@ -110,7 +110,7 @@ impl Running {
     /// # Errors
     /// When a port is taken, the disk is full, another instance uses the data, a server can't be had,
     /// or a part does not become healthy, or it is to stop before that. What was started is ended then.
-    pub async fn start(context: &Context, args: &UpArgs) -> anyhow::Result<Self> {
+    pub async fn start(context: &RoleContext, args: &UpArgs) -> anyhow::Result<Self> {
         let config = &context.config;
         let begun = Instant::now();
         let mut plan = Plan::make(config, &args.run_args().config)?;

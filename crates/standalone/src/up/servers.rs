@@ -36,7 +36,7 @@ fn runtime_threads() -> usize {
 
 /// Variables of the environment that a role gets unless they are set.
 fn defaults_of(role: &str) -> Vec<(&'static str, String)> {
-    let (give_back, yes) = precis_runtime::allocator::GIVE_BACK;
+    let (give_back, yes) = precis_runtime::allocator::RETURN_MEMORY_ENV;
     match role {
         "worker" => vec![
             (RUNTIME_THREADS, runtime_threads().to_string()),

@@ -4,7 +4,7 @@
 //! a string `{"string": "x"}`. Empty fields are left out.
 
 use precis_runtime::config;
-use precis_schemas::embedding::Vector;
+use precis_schemas::embedding::EmbeddingVector;
 use precis_schemas::time::millis_between;
 use reqwest::Client;
 use reqwest::header::HeaderMap;
@@ -153,7 +153,7 @@ impl RecordFormat {
     }
 
     /// Returns an embedding with its text, or the text alone.
-    fn embedding(&self, vector: Option<&Vector>, text: Option<&str>) -> Option<Value> {
+    fn embedding(&self, vector: Option<&EmbeddingVector>, text: Option<&str>) -> Option<Value> {
         let text = text.filter(|text| self.texts && !text.is_empty());
         let vector = openinference::accepted_vector(vector);
         let mut embedding = Map::new();

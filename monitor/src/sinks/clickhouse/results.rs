@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use precis_runtime::clock;
 use precis_runtime::topology::TopologyError;
 use precis_schemas::JobResult;
+use precis_schemas::decode_error::describe;
 use precis_schemas::topology::clickhouse_sink_consumer;
-use precis_schemas::unreadable::why;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -167,7 +167,9 @@ fn build(pulled: &[Delivery], texts: TextFilter) -> BuiltBlock {
                     }
                 }
             }
-            Err(error) => DeliveryOutcome::DeadLetter(format!("not a result of version 1: {}", why(&error))),
+            Err(error) => {
+                DeliveryOutcome::DeadLetter(format!("not a result of version 1: {}", describe(&error)))
+            }
         };
         outcomes.push(outcome);
     }

@@ -4,7 +4,7 @@
 
 use async_nats::HeaderMap;
 use jiff::Timestamp;
-use precis_runtime::spans::{self, Begin, Span, SpanKind};
+use precis_runtime::spans::{self, Span, SpanKind, SpanStart};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::topology::RESULTS;
 
@@ -22,10 +22,10 @@ impl BlockSpans {
         at: Timestamp,
         table: &str,
     ) -> Self {
-        if !spans::is_on() {
+        if !spans::enabled() {
             return Self::default();
         }
-        let mut insert = Span::begin(Begin {
+        let mut insert = Span::begin(SpanStart {
             name: format!("INSERT {table}").into(),
             kind: SpanKind::Client,
             parent: None,
@@ -37,7 +37,7 @@ impl BlockSpans {
         let results: Vec<Span> = headers
             .filter_map(TraceContext::from_message)
             .map(|trace| {
-                let mut span = Span::begin(Begin::at("process results", SpanKind::Consumer, &trace, at));
+                let mut span = Span::begin(SpanStart::at("process results", SpanKind::Consumer, &trace, at));
                 span.set("messaging.system", "nats");
                 span.set("messaging.operation.type", "process");
                 span.set("messaging.destination.name", RESULTS);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use precis_runtime::config::{ArizeConfig, Secret, ServerUrl};
-use precis_schemas::embedding::{Embeddings, Vector};
+use precis_schemas::embedding::{EmbeddingVector, Embeddings};
 use precis_schemas::result::{ModelRef, WorkerRef};
 use precis_schemas::{GenerationParams, Token};
 use serde_json::Value;
@@ -33,8 +33,8 @@ pub(super) fn captured_item() -> Item {
     result.started_at = Some(result.submitted_at);
     result.finished_at = "2026-11-23T07:16:28.812Z".parse().unwrap();
     result.embeddings = Some(Embeddings {
-        document: Some(Vector(vec![0.125, -0.5, 0.75, 1.0])),
-        summary: Some(Vector(vec![0.25, 0.5, -0.75, 0.0])),
+        document: Some(EmbeddingVector(vec![0.125, -0.5, 0.75, 1.0])),
+        summary: Some(EmbeddingVector(vec![0.25, 0.5, -0.75, 0.0])),
     });
     result.model = Some(ModelRef {
         served_as: Token::sanitized("default"),

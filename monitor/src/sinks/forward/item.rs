@@ -117,7 +117,7 @@ pub(crate) mod tests {
     pub(crate) fn item() -> Item {
         let json = include_str!("../../../../schemas/wire/v1/result.succeeded.json");
         let mut result: JobResult = serde_json::from_str(json).unwrap();
-        let vector = |numbers: &[f32]| Some(precis_schemas::embedding::Vector(numbers.to_vec()));
+        let vector = |numbers: &[f32]| Some(precis_schemas::embedding::EmbeddingVector(numbers.to_vec()));
         result.embeddings = Some(precis_schemas::embedding::Embeddings {
             document: vector(&[0.125, -0.5, 0.75, 1.0]),
             summary: vector(&[0.25, 0.5, -0.75, 0.0]),

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, span::SpanKind, status::StatusCode};
 use precis_schemas::JobId;
-use precis_schemas::embedding::Vector;
+use precis_schemas::embedding::EmbeddingVector;
 use precis_schemas::time::millis_between;
 use serde_json::json;
 
@@ -215,7 +215,7 @@ fn embedding(item: &Item, options: SpanOptions) -> Option<Span> {
 }
 
 /// Returns the vector if targets accept it.
-pub(crate) fn accepted_vector(vector: Option<&Vector>) -> Option<&Vector> {
+pub(crate) fn accepted_vector(vector: Option<&EmbeddingVector>) -> Option<&EmbeddingVector> {
     vector.filter(|vector| {
         let numbers = vector.as_slice();
         limits::VECTOR.contains(&numbers.len()) && numbers.iter().all(|number| number.is_finite())

@@ -27,7 +27,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
 use precis_engine::{Engine, EngineOptions, GenerateRequest, ModelSource, NO_OP};
-use precis_runtime::boot::{self, Context, RunArgs};
+use precis_runtime::boot::{self, RoleContext, RunArgs};
 use precis_runtime::config::ConfigArgs;
 use precis_schemas::JobResult;
 use precis_schemas::subject::ALL_RESULTS;
@@ -95,7 +95,7 @@ impl ApiBench {
             without_monitor: !self.monitor,
             ..UpArgs::default()
         };
-        let ended = boot::run_until_stopped(&run, move |context| async move {
+        let ended = boot::run_interruptible(&run, move |context| async move {
             let running = Box::pin(Running::start(&context, &up)).await?;
             let outcome = self.measure(&context).await;
             running.stop().await;
@@ -127,7 +127,7 @@ impl ApiBench {
         })
     }
 
-    async fn measure(&self, context: &Context) -> anyhow::Result<Report> {
+    async fn measure(&self, context: &RoleContext) -> anyhow::Result<Report> {
         let texts = texts()?;
         let clients: BTreeSet<usize> = self.clients.iter().copied().map(usize::from).collect();
         let most_clients = clients.last().copied().context("--clients: no clients")?;
@@ -241,7 +241,7 @@ struct Messages {
 
 impl Messages {
     /// Sends one text through the product and picks up the messages.
-    async fn sample(context: &Context, api: SocketAddr, texts: &[String]) -> anyhow::Result<Self> {
+    async fn sample(context: &RoleContext, api: SocketAddr, texts: &[String]) -> anyhow::Result<Self> {
         // The middle of the lengths stands for all.
         let mut by_length = texts.to_vec();
         by_length.sort_by_key(String::len);

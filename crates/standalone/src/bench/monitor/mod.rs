@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use precis_runtime::boot::{self, Context, RunArgs};
+use precis_runtime::boot::{self, RoleContext, RunArgs};
 use precis_runtime::config::ConfigArgs;
 use tempfile::TempDir;
 
@@ -66,7 +66,7 @@ impl MonitorBench {
             run: run.clone(),
             ..UpArgs::default()
         };
-        let ended = boot::run_until_stopped(&run, move |context| async move {
+        let ended = boot::run_interruptible(&run, move |context| async move {
             let running = Box::pin(Running::start(&context, &up)).await?;
             let outcome = Box::pin(self.measure(&context)).await;
             running.stop().await;
@@ -97,7 +97,7 @@ impl MonitorBench {
         })
     }
 
-    async fn measure(&self, context: &Context) -> anyhow::Result<Report> {
+    async fn measure(&self, context: &RoleContext) -> anyhow::Result<Report> {
         let client = client(context);
         let mut report = Report::default();
         for round in 0..self.rounds {
@@ -132,7 +132,7 @@ impl MonitorBench {
 }
 
 /// A client of the database.
-fn client(context: &Context) -> clickhouse::Client {
+fn client(context: &RoleContext) -> clickhouse::Client {
     let settings = &context.config.clickhouse;
     let client = clickhouse::Client::default()
         .with_url(settings.url.expose())

@@ -12,7 +12,7 @@ use clickhouse::Client;
 use futures::{StreamExt, TryStreamExt};
 use precis_monitor::row::{self, PredictionRow};
 use precis_monitor::{Scorer, StreamPosition, TextFilter};
-use precis_runtime::boot::Context;
+use precis_runtime::boot::RoleContext;
 use precis_schemas::topology::{RESULTS, clickhouse_sink_consumer};
 use precis_schemas::{JobResult, subject};
 use tokio_util::sync::CancellationToken;
@@ -33,9 +33,9 @@ struct Monitor {
 }
 
 impl Monitor {
-    fn start(context: &Context) -> Self {
+    fn start(context: &RoleContext) -> Self {
         let stop = context.stop.child_token();
-        let context = Context {
+        let context = RoleContext {
             config: context.config.clone(),
             stop: stop.clone(),
         };
@@ -73,7 +73,7 @@ impl Monitor {
 
 /// The same results by all ways.
 pub(super) async fn round(
-    context: &Context,
+    context: &RoleContext,
     client: &Client,
     results: &[JobResult],
 ) -> anyhow::Result<Round> {
@@ -177,7 +177,7 @@ async fn info(jetstream: &jetstream::Context) -> Option<Info> {
 }
 
 /// The rows that the monitor makes of results.
-fn rows(context: &Context, results: &[JobResult]) -> Vec<PredictionRow> {
+fn rows(context: &RoleContext, results: &[JobResult]) -> Vec<PredictionRow> {
     let (scorer, texts) = (Scorer::default(), TextFilter::new(&context.config.monitor));
     let one = |result: &JobResult| {
         let stored = StreamPosition {
@@ -190,7 +190,7 @@ fn rows(context: &Context, results: &[JobResult]) -> Vec<PredictionRow> {
 }
 
 /// Seconds in which a monitor that starts has compared all models with their baselines, which it pins first.
-pub(super) async fn drift(context: &Context, client: &Client) -> anyhow::Result<f64> {
+pub(super) async fn drift(context: &RoleContext, client: &Client) -> anyhow::Result<f64> {
     let monitor = Monitor::start(context);
     let begin = Instant::now();
     let compared = async || {

@@ -8,7 +8,7 @@ use serde_json::error::Category;
 const MAX_CHARS: usize = 300;
 
 /// What is wrong, and where. Names of the contract and kinds of values are told, values are not.
-pub fn why(error: &Error) -> String {
+pub fn describe(error: &Error) -> String {
     let text = error.to_string();
     if error.classify() != Category::Data {
         // Of the syntax alone: it quotes nothing.
@@ -70,7 +70,7 @@ mod tests {
     use crate::job::Job;
 
     fn of(body: &str) -> String {
-        why(&serde_json::from_str::<Job>(body).unwrap_err())
+        describe(&serde_json::from_str::<Job>(body).unwrap_err())
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
                 let told = of(&body);
                 prop_assert!(!told.contains("s3cret"), "{}: {}", body, told);
             }
-            let told = why(&serde_json::from_str::<JobResult>(&text).unwrap_err());
+            let told = describe(&serde_json::from_str::<JobResult>(&text).unwrap_err());
             prop_assert!(!told.contains("s3cret"), "{}", told);
         }
     }
