@@ -132,9 +132,9 @@ fn check_config(args: &ConfigArgs) -> ExitCode {
 }
 
 fn dump_config(args: &ConfigArgs) -> ExitCode {
-    match Config::load(args) {
-        Ok(config) => {
-            print!("{}", config.to_toml());
+    match Config::load(args).and_then(|config| config.to_toml()) {
+        Ok(text) => {
+            print!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {

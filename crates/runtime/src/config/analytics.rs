@@ -1,49 +1,49 @@
-//! The sections of what measures predictions, and where it keeps them.
+//! `[monitor]` and `[clickhouse]`: measurement and storage of predictions.
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::secret::{Secret, ServerUrl};
-use super::sections::loopback;
-use super::{Config, ConfigError};
+use super::{ConfigError, Section, check, loopback};
 
-/// What is kept of texts, summaries and references.
+/// How texts, summaries and references are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TextPolicy {
-    /// All of them.
+    /// In full.
     Full,
-    /// The beginning: `monitor.text_chars` characters.
+    /// The first `monitor.text_chars` characters.
     Truncated,
-    /// Their SHA-256, so that equal texts can be found and none can be read.
+    /// Their SHA-256: equal texts can be found, but not read.
     Hash,
-    /// Nothing.
+    /// Not at all.
     None,
 }
 
-/// `[monitor]`: what measures and keeps.
+/// The monitor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
 #[serde(deny_unknown_fields, default)]
 pub struct MonitorConfig {
     /// Address of the HTTP server.
     pub listen: SocketAddr,
-    /// Most rows in one insert, which also holds no more than 8 MiB of results, or two of the largest that NATS takes.
+    /// Maximum number of rows in one insert, 1 to 100000. An insert also holds at most 8 MiB of results, or two messages of
+    /// the maximum size that NATS accepts.
     pub max_block_rows: usize,
-    /// Longest that a row waits for others before the insert, in milliseconds.
+    /// Maximum time that a row waits for others before the insert.
     pub max_block_wait_ms: u64,
-    /// A result whose monitor gives no sign of life for this long is delivered to another (or to the same after a
-    /// restart), in seconds. An insert is given up after half of it, so that the two can't overlap.
+    /// Results that a monitor has not acknowledged after this time are redelivered, 4 to 3600. An insert is abandoned after
+    /// half of it, so that the two can't overlap.
     pub ack_wait_seconds: u64,
-    /// What is kept of texts, summaries and references: `full`, `truncated`, `hash` or `none`. Scores are computed
-    /// before, of whole texts.
+    /// How texts, summaries and references are stored: `full`, `truncated`, `hash` or `none`. Scores always use the full
+    /// texts.
     pub texts: TextPolicy,
-    /// Most characters of a text under `truncated`.
+    /// Length of stored texts under `truncated`.
     pub text_chars: usize,
-    /// Jobs for a model that no worker has ever served are answered `failed` after this many seconds.
+    /// Jobs for a model that no worker ever served fail after this time.
     pub unserved_grace_seconds: u64,
-    /// Jobs for a model whose workers are all gone are answered `failed` after this many seconds without
-    /// one. Their deadlines are kept meanwhile.
+    /// Jobs for a model whose workers are all gone fail after this time. Deadlines still apply.
     pub absent_grace_seconds: u64,
 }
 
@@ -62,24 +62,24 @@ impl Default for MonitorConfig {
     }
 }
 
-/// `[clickhouse]`: the analytics database.
+/// The analytics database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
 #[serde(deny_unknown_fields, default)]
 pub struct ClickHouseConfig {
-    /// HTTP interface.
+    /// URL of the HTTP interface.
     pub url: ServerUrl,
-    /// Database; created if it is missing. Not `default`.
+    /// Database, created if missing. Must not be `default`.
     pub database: String,
     /// User.
     pub user: String,
     /// Password.
     pub password: Option<Secret>,
-    /// Days after which ClickHouse forgets texts, summaries, references and embeddings. A reference can't be scored
-    /// after that. 1 to 3650.
+    /// Retention of texts, summaries, references and embeddings, 1 to 3650. Late references after that can't be scored.
     pub text_ttl_days: u32,
-    /// Days after which ClickHouse forgets predictions, and figures by hour. At least `text_ttl_days`.
+    /// Retention of predictions and hourly rollups. At least `text_ttl_days`, at most 36500.
     pub row_ttl_days: u32,
-    /// Longest that a query of `/v1/analytics` may take, in seconds.
+    /// Time limit of a query of `/v1/analytics`, 1 to 600.
     pub query_timeout_seconds: u64,
 }
 
@@ -97,39 +97,35 @@ impl Default for ClickHouseConfig {
     }
 }
 
-/// Checks what types alone don't.
-pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
-    let Config {
-        monitor, clickhouse, ..
-    } = config;
-    let rules = [
-        (
-            (4..=3_600).contains(&monitor.ack_wait_seconds),
-            "monitor.ack_wait_seconds",
-            "must be 4 to 3600",
-        ),
-        (monitor.text_chars > 0, "monitor.text_chars", "must be above 0"),
-        (
-            (1..=3_650).contains(&clickhouse.text_ttl_days),
-            "clickhouse.text_ttl_days",
-            "must be 1 to 3650",
-        ),
-        (
-            (clickhouse.text_ttl_days..=36_500).contains(&clickhouse.row_ttl_days),
+impl Section for MonitorConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        check::within("monitor.max_block_rows", self.max_block_rows, 1..=100_000)?;
+        check::within("monitor.ack_wait_seconds", self.ack_wait_seconds, 4..=3_600)?;
+        check::positive("monitor.text_chars", self.text_chars)
+    }
+}
+
+impl Section for ClickHouseConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let is_plain = self
+            .database
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        check::require(
+            is_plain && !self.database.is_empty() && self.database != "default",
+            "clickhouse.database",
+            "must be a plain name (letters, digits, _) other than `default`",
+        )?;
+        check::within("clickhouse.text_ttl_days", self.text_ttl_days, 1..=3_650)?;
+        check::require(
+            (self.text_ttl_days..=36_500).contains(&self.row_ttl_days),
             "clickhouse.row_ttl_days",
             "must be at least clickhouse.text_ttl_days, and at most 36500",
-        ),
-        (
-            (1..=600).contains(&clickhouse.query_timeout_seconds),
+        )?;
+        check::within(
             "clickhouse.query_timeout_seconds",
-            "must be 1 to 600",
-        ),
-    ];
-    match rules.into_iter().find(|(holds, _, _)| !holds) {
-        None => Ok(()),
-        Some((_, key, problem)) => Err(ConfigError::Invalid {
-            key,
-            problem: problem.to_owned(),
-        }),
+            self.query_timeout_seconds,
+            1..=600,
+        )
     }
 }

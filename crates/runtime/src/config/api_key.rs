@@ -1,9 +1,8 @@
-//! API keys: how one is made, and what is kept of it.
+//! Generates API keys and hashes them.
 //!
 //! A key is `precis_` and 32 bytes from the system's source of randomness in base64url. The configuration
-//! holds only its SHA-256. That is enough where it would not be for a password: nobody can try
-//! 2²⁵⁶ keys, so that a slow hash adds nothing but work to every request. The prefix lets people and
-//! scanners recognize a key that has leaked.
+//! holds only its SHA-256. A slow password hash is unnecessary: 2²⁵⁶ keys can't be tried. The prefix lets people and
+//! secret scanners recognize a leaked key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,46 +13,46 @@ use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// What every key begins with.
+/// Prefix of every key.
 pub const KEY_PREFIX: &str = "precis_";
-/// What every hash begins with, so that another kind can be added.
+/// Prefix of every hash. It leaves room for other hash functions.
 const HASH_PREFIX: &str = "sha256:";
 
-/// A new key.
+/// Generates an API key.
 pub fn generate_key() -> String {
     format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()))
 }
 
-/// A new secret for webhooks, in the form of Standard Webhooks.
+/// Generates a webhook secret in the format of Standard Webhooks.
 pub fn generate_webhook_secret() -> String {
     format!("whsec_{}", STANDARD.encode(random::<32>()))
 }
 
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    // A generator for cryptography, seeded by the operating system.
+    // Cryptographically secure, seeded by the operating system.
     rand::rng().fill_bytes(&mut bytes);
     bytes
 }
 
-/// The SHA-256 of a key; as text `sha256:` and 64 hexadecimal digits.
+/// The SHA-256 of a key, written as `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
-    /// The hash of a key as its holder sends it.
+    /// Hashes a key.
     pub fn of(key: &str) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())
     }
 
-    /// Whether the hashes are the same, in a time that does not depend on where they differ.
+    /// Compares two hashes in constant time.
     pub fn matches(&self, other: &Self) -> bool {
         constant_time_eq::constant_time_eq_32(&self.0, &other.0)
     }
 }
 
-/// A text that is not the hash of a key.
+/// Error of parsing a [`KeyHash`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the hash of a key is `sha256:` and 64 hexadecimal digits, as `precis key` prints it")]
 pub struct NotAHash;
@@ -107,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_is_that_of_the_standard_and_survives_a_round_trip() {
+    fn hashes_match_the_standard_and_round_trip() {
         // FIPS 180-2, SHA-256 of "abc".
         let hash = KeyHash::of("abc");
         let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_long_and_new_every_time() {
+    fn every_key_is_new_and_long() {
         let (one, other) = (generate_key(), generate_key());
         assert_ne!(one, other);
         assert_eq!(one.len(), KEY_PREFIX.len() + 43);

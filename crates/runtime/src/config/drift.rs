@@ -1,26 +1,28 @@
-//! The section of what compares a model with what it was.
+//! `[drift]`: comparison of each model with its baseline.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// `[drift]`: how far a model is from what it was.
+use super::{ConfigError, Section, check};
+
+/// Comparison of each model with its baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
 #[serde(deny_unknown_fields, default)]
 pub struct DriftConfig {
-    /// How often it is computed, in minutes; 0: never.
+    /// How often drift is computed, at most 10080. 0: never.
     pub every_minutes: u64,
-    /// The window to which days are compared begins here. Without it, the first `baseline_days` days of each model are
-    /// pinned as soon as they are over.
+    /// Start of the baseline. Unset: the first `baseline_days` days of each model become its baseline once they are over.
     pub baseline_from: Option<Timestamp>,
-    /// And ends before this.
+    /// End of the baseline (exclusive). Requires `baseline_from`.
     pub baseline_to: Option<Timestamp>,
-    /// Days of a window that is pinned by itself.
+    /// Length of an automatic baseline, 1 to 366.
     pub baseline_days: u32,
-    /// Fewest predictions of a model in the window, and on a day, that are compared.
+    /// Minimum number of predictions in the baseline, and on a day, for a comparison. At least 2.
     pub min_rows: u64,
-    /// Population stability index from which there is an alert.
+    /// Population stability index that raises an alert.
     pub psi_alert: f64,
-    /// Shift of the mean, in standard deviations of the baseline, from which there is an alert.
+    /// Shift of the mean that raises an alert, in standard deviations of the baseline.
     pub shift_alert: f64,
 }
 
@@ -38,34 +40,21 @@ impl Default for DriftConfig {
     }
 }
 
-impl DriftConfig {
-    /// The first setting that makes no sense, and what is wrong with it.
-    pub(super) fn mistake(&self) -> Option<(&'static str, &'static str)> {
-        let window = match (self.baseline_from, self.baseline_to) {
+impl Section for DriftConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let is_window = match (self.baseline_from, self.baseline_to) {
             (Some(from), Some(to)) => from < to,
             (from, to) => from.is_none() && to.is_none(),
         };
-        let rules = [
-            (
-                self.every_minutes <= 10_080,
-                "drift.every_minutes",
-                "must be at most 10080",
-            ),
-            (
-                window,
-                "drift.baseline_from",
-                "must come with a later drift.baseline_to, or both be left out",
-            ),
-            (
-                (1..=366).contains(&self.baseline_days),
-                "drift.baseline_days",
-                "must be 1 to 366",
-            ),
-            (self.min_rows >= 2, "drift.min_rows", "must be at least 2"),
-            (self.psi_alert > 0.0, "drift.psi_alert", "must be above 0"),
-            (self.shift_alert > 0.0, "drift.shift_alert", "must be above 0"),
-        ];
-        let broken = rules.into_iter().find(|(holds, ..)| !holds);
-        broken.map(|(_, key, problem)| (key, problem))
+        check::at_most("drift.every_minutes", self.every_minutes, 10_080)?;
+        check::require(
+            is_window,
+            "drift.baseline_from",
+            "must come with a later drift.baseline_to, or both be left out",
+        )?;
+        check::within("drift.baseline_days", self.baseline_days, 1..=366)?;
+        check::require(self.min_rows >= 2, "drift.min_rows", "must be at least 2")?;
+        check::positive("drift.psi_alert", self.psi_alert)?;
+        check::positive("drift.shift_alert", self.shift_alert)
     }
 }

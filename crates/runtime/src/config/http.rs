@@ -1,31 +1,32 @@
-//! `[http]`: how the gateway speaks HTTP, and how long it bears with a slow client.
+//! `[http]`: the gateway's HTTP server and its patience with slow clients.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
 use super::lists::texts;
+use super::{ConfigError, Section, check};
 
-/// `[http]`: how the gateway speaks HTTP, and how long it bears with a slow client.
+/// The gateway's HTTP server and its patience with slow clients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// How long the head of a request may take to arrive, and how long a connection may idle, in seconds.
+    /// Time limit for the head of a request, and for an idle connection. 1 to 3600.
     pub header_timeout_seconds: u64,
-    /// How long the body of a request may take to arrive, in seconds. Uploads have limits of their own.
+    /// Time limit for the body of a request, 1 to 3600. Uploads have their own limits in `[batches]`.
     pub body_timeout_seconds: u64,
-    /// How long a client may leave an answer unread before it is cut off, in seconds.
+    /// How long a client may leave a response unread before the gateway closes the connection. 1 to 3600.
     pub write_timeout_seconds: u64,
-    /// Largest head of a request, in bytes; a larger one is answered 431. At least 8192.
+    /// Maximum size of the head of a request, 8192 to 1048576. A larger one gets status 431.
     pub max_header_bytes: usize,
-    /// Most header fields of a request; more are answered 431.
+    /// Maximum number of header fields of a request, 10 to 1000. More get status 431.
     pub max_headers: usize,
-    /// Longest path and query, in bytes; a longer one is answered 414.
+    /// Maximum size of path and query, 256 to 65534. A larger one gets status 414.
     pub max_uri_bytes: usize,
-    /// Most connections at once; further ones wait to be accepted.
+    /// Maximum number of open connections. Further ones wait.
     pub max_connections: usize,
-    /// Origins whose pages may call the gateway (CORS): `https://app.example.com`, or `*` for all. None: no page may.
+    /// Origins whose pages may call the gateway (CORS): `https://app.example.com`, or `*` for all. Empty: none.
     #[serde(deserialize_with = "texts")]
     pub cors_origins: Vec<String>,
 }
@@ -46,84 +47,55 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
-    /// How long the head of a request may take.
+    /// Returns the time limit for the head of a request.
     pub fn header_timeout(&self) -> Duration {
         Duration::from_secs(self.header_timeout_seconds)
     }
 
-    /// How long the body of a request may take.
+    /// Returns the time limit for the body of a request.
     pub fn body_timeout(&self) -> Duration {
         Duration::from_secs(self.body_timeout_seconds)
     }
 
-    /// How long an answer may stay unread.
+    /// Returns the time limit for an unread response.
     pub fn write_timeout(&self) -> Duration {
         Duration::from_secs(self.write_timeout_seconds)
     }
+}
 
-    /// Checks what types alone don't.
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        let seconds = |value: u64| (1..=3_600).contains(&value);
-        let checks = [
-            (
-                "http.header_timeout_seconds",
-                seconds(self.header_timeout_seconds),
-                "must be 1 to 3600",
-            ),
-            (
-                "http.body_timeout_seconds",
-                seconds(self.body_timeout_seconds),
-                "must be 1 to 3600",
-            ),
-            (
-                "http.write_timeout_seconds",
-                seconds(self.write_timeout_seconds),
-                "must be 1 to 3600",
-            ),
-            (
-                "http.max_header_bytes",
-                (8_192..=1 << 20).contains(&self.max_header_bytes),
-                "must be 8192 to 1048576",
-            ),
-            (
-                "http.max_headers",
-                (10..=1_000).contains(&self.max_headers),
-                "must be 10 to 1000",
-            ),
-            (
-                "http.max_uri_bytes",
-                (256..=65_534).contains(&self.max_uri_bytes),
-                "must be 256 to 65534",
-            ),
-            (
-                "http.max_connections",
-                self.max_connections > 0,
-                "must be above 0",
-            ),
-        ];
-        for (key, fine, problem) in checks {
-            if !fine {
-                let problem = problem.to_owned();
-                return Err(ConfigError::Invalid { key, problem });
-            }
-        }
-        for origin in &self.cors_origins {
-            let plain = origin.split_once("://").is_some_and(|(scheme, host)| {
-                matches!(scheme, "http" | "https")
-                    && !host.is_empty()
-                    && host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')
-            });
-            if origin != "*" && !plain {
-                return Err(ConfigError::Invalid {
-                    key: "http.cors_origins",
-                    problem: format!(
-                        "an origin is a scheme and a host, such as https://app.example.com, or *; {origin:?} is not"
-                    ),
-                });
-            }
-        }
-        Ok(())
+impl Section for HttpConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let hour = 1..=3_600;
+        check::within(
+            "http.header_timeout_seconds",
+            self.header_timeout_seconds,
+            hour.clone(),
+        )?;
+        check::within(
+            "http.body_timeout_seconds",
+            self.body_timeout_seconds,
+            hour.clone(),
+        )?;
+        check::within("http.write_timeout_seconds", self.write_timeout_seconds, hour)?;
+        check::within("http.max_header_bytes", self.max_header_bytes, 8_192..=1 << 20)?;
+        check::within("http.max_headers", self.max_headers, 10..=1_000)?;
+        check::within("http.max_uri_bytes", self.max_uri_bytes, 256..=65_534)?;
+        check::positive("http.max_connections", self.max_connections)?;
+        self.cors_origins.iter().try_for_each(|origin| {
+            let problem =
+                format!("must list origins such as https://app.example.com, or *; {origin:?} is neither");
+            check::require(is_origin(origin), "http.cors_origins", problem)
+        })
     }
+}
+
+fn is_origin(text: &str) -> bool {
+    let is_host =
+        |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+    text == "*"
+        || text
+            .split_once("://")
+            .is_some_and(|(scheme, host)| matches!(scheme, "http" | "https") && is_host(host))
 }
 
 #[cfg(test)]
@@ -131,7 +103,7 @@ mod tests {
     use crate::Config;
 
     #[test]
-    fn an_origin_has_no_path_and_a_timeout_is_above_zero() {
+    fn origins_with_a_path_and_zero_timeouts_are_rejected() {
         let problem = |text: &str| {
             Config::from_toml(&format!("[http]\n{text}"))
                 .unwrap_err()

@@ -1,10 +1,10 @@
-//! Lists in the configuration, also where only text can be given.
+//! Reads lists, also from strings: environment variables and `--set` can't carry lists.
 
 use precis_schemas::Lane;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-/// Reads texts from a list or, where only text can be given (environment, `--set`), from `one,other`.
+/// Reads strings from a list or from one string with commas.
 pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -24,7 +24,7 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
     Ok(texts)
 }
 
-/// Reads lanes from a list or from a text with commas, as [`texts`] does.
+/// Reads lanes as [`texts`] reads strings.
 pub(super) fn lanes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Lane>, D::Error> {
     let named = |name: &String| {
         name.trim()
@@ -34,7 +34,7 @@ pub(super) fn lanes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<La
     texts(deserializer)?.iter().map(named).collect()
 }
 
-/// As [`texts`], for names: those of a list may have blanks around them too, and empty ones are none.
+/// Reads names as [`texts`] reads strings, trims them, and drops empty ones.
 pub(super) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let texts = texts(deserializer)?;
     let plain = texts.iter().map(|name| name.trim().trim_matches('"'));
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_given_as_a_list_or_with_commas_and_empty_ones_are_none() {
+    fn names_are_trimmed_and_empty_ones_dropped() {
         for text in [
             r#"{"names": ["one", " two ", ""]}"#,
             r#"{"names": "[\"one\", two,]"}"#,

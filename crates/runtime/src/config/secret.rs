@@ -1,22 +1,22 @@
-//! A text that must not be shown.
+//! Values that are redacted in logs and dumps.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A password, token or key. `Debug`, `Display` and serialization show `<redacted>`; only
-/// [`Secret::expose`] gives the text away.
+/// A password, token or key. `Debug`, `Display` and serialization write `<redacted>`; only [`Secret::expose`] returns the
+/// text.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Hides `text`.
+    /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that needs it.
+    /// Returns the text.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -40,26 +40,26 @@ impl Serialize for Secret {
     }
 }
 
-/// A URL that is shown without the user and password that may stand in it.
+/// A URL that is shown without its user and password.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct ServerUrl(String);
 
 impl ServerUrl {
-    /// A URL.
+    /// Wraps a URL, or several separated by commas.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The URL with everything in it, for connecting.
+    /// Returns the whole URL, credentials included.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The URL (or the comma-separated URLs) without user information.
+    /// Returns the URL, or the comma-separated URLs, without user information.
     ///
-    /// A password may hold anything, so this is careful rather than exact: what stands before the last `@` of a
-    /// server is never shown, even where a path has an `@`.
+    /// Passwords may contain any character, so everything before the last `@` of a server is left out, even if the `@`
+    /// belongs to a path.
     pub fn shown(&self) -> String {
         if !self.0.contains('@') {
             return self.0.clone();
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_never_shown() {
+    fn secrets_are_redacted() {
         let secret = Secret::new("hunter2");
         for shown in [
             format!("{secret:?}"),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_shown_without_its_password() {
+    fn urls_are_shown_without_credentials() {
         for (url, shown) in [
             ("nats://me:pw@host:4222", "nats://host:4222"),
             ("nats://a:b@one:1,nats://c@two:2", "nats://one:1,nats://two:2"),

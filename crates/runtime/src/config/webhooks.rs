@@ -1,4 +1,4 @@
-//! `[webhooks]`: the ends of jobs and batches, posted to the addresses that came with them.
+//! `[webhooks]`: delivery of webhooks.
 
 use std::path::PathBuf;
 
@@ -9,37 +9,37 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::lists::texts;
 use super::secret::Secret;
-use super::{AccessConfig, ConfigError};
+use super::{ConfigError, Section, check};
 
-/// `[webhooks]`: the ends of jobs and batches, posted to the addresses that came with them.
+/// Delivery of webhooks when jobs and batches end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
 #[serde(deny_unknown_fields, default)]
 pub struct WebhooksConfig {
-    /// Signs the webhooks of jobs whose key has no secret: `whsec_…` as `precis key --webhook-secret` makes it, or several
-    /// with spaces between. Without any secret a `callback_url` is refused.
+    /// Secret that signs the webhooks of jobs whose key has none: `whsec_…` from `precis key --webhook-secret`, or several
+    /// separated by spaces. Without any secret, `callback_url` is refused.
     pub secret: Option<Secret>,
-    /// Also post to `http://…`.
+    /// Also deliver to `http://` URLs.
     pub allow_http: bool,
-    /// Ports that may be called; none: all.
+    /// Allowed ports of receivers. Empty: all.
     #[serde(deserialize_with = "ports")]
     pub ports: Vec<u16>,
-    /// Networks that may be called although they are not public, such as `10.1.0.0/16`.
+    /// Private networks that receivers may be in, such as `10.1.0.0/16`.
     #[serde(deserialize_with = "networks")]
     pub allow_networks: Vec<IpNet>,
-    /// A file of certificates (PEM) of authorities that receivers may have theirs from, besides those that the system
-    /// trusts: of a company's own, for receivers inside of it.
+    /// PEM file of additional certificate authorities to trust, such as a company's own.
     pub ca_file: Option<PathBuf>,
-    /// How long an attempt may take, in seconds.
+    /// Time limit of one attempt, 1 to 45.
     pub timeout_seconds: u64,
-    /// Pause after the first failure, in seconds; each further one is about twice as long.
+    /// Delay before the first retry. Each further delay is about twice as long.
     pub first_retry_seconds: u64,
-    /// Longest pause between two attempts, in seconds.
+    /// Maximum delay between two attempts.
     pub longest_retry_seconds: u64,
-    /// How long after the end it is tried, in seconds. At most as long as results are kept.
+    /// How long after its event a webhook is retried. At most `queue.result_ttl_hours`.
     pub deadline_seconds: u64,
-    /// Attempts that one gateway has going on at a time.
+    /// Maximum parallel attempts of one gateway.
     pub concurrency: usize,
-    /// Those of them at one receiver (scheme, host and port).
+    /// Maximum parallel attempts of one gateway to one receiver (scheme, host and port).
     pub concurrency_per_receiver: usize,
 }
 
@@ -92,8 +92,8 @@ fn ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::Erro
     }
 }
 
-/// The keys in a text of one or several secrets, `whsec_` and 24 to 64 bytes in base64 each; none when it is not
-/// that.
+/// Returns the signing keys in `text`: one or several secrets, separated by spaces, each `whsec_` and 24 to 64 bytes in
+/// base64. Returns `None` if any is malformed.
 pub fn parse_webhook_secrets(text: &str) -> Option<Vec<Vec<u8>>> {
     let keys: Option<Vec<Vec<u8>>> = text
         .split_whitespace()
@@ -105,47 +105,27 @@ pub fn parse_webhook_secrets(text: &str) -> Option<Vec<Vec<u8>>> {
     keys.filter(|keys| !keys.is_empty())
 }
 
-impl WebhooksConfig {
-    /// Checks what types alone don't; results are kept for `result_ttl_seconds`.
-    pub(super) fn validate(&self, access: &AccessConfig, result_ttl_seconds: u64) -> Result<(), ConfigError> {
-        let invalid = |key, problem: &str| {
-            Err(ConfigError::Invalid {
-                key,
-                problem: problem.to_owned(),
-            })
-        };
-        let form = "must be whsec_ and 24 to 64 bytes in base64, as `precis key --webhook-secret` makes it";
-        let is_good = |secret: &Option<Secret>| {
-            secret
-                .as_ref()
-                .is_none_or(|secret| parse_webhook_secrets(secret.expose()).is_some())
-        };
-        if !is_good(&self.secret) {
-            return invalid("webhooks.secret", form);
-        }
-        if !access.keys.iter().all(|key| is_good(&key.webhook_secret)) {
-            return invalid("access.keys.webhook_secret", form);
-        }
-        // An attempt must be over before its announcement is delivered to another gateway.
-        if !(1..=45).contains(&self.timeout_seconds) {
-            return invalid("webhooks.timeout_seconds", "must be 1 to 45");
-        }
-        if self.first_retry_seconds == 0 || self.longest_retry_seconds < self.first_retry_seconds {
-            return invalid(
-                "webhooks.first_retry_seconds",
-                "must be above 0, and not more than webhooks.longest_retry_seconds",
-            );
-        }
-        if self.deadline_seconds > result_ttl_seconds {
-            return invalid(
-                "webhooks.deadline_seconds",
-                "must not be more than queue.result_ttl_hours",
-            );
-        }
-        if self.concurrency == 0 || self.concurrency_per_receiver == 0 {
-            return invalid("webhooks.concurrency", "must be above 0, as for one receiver");
-        }
-        Ok(())
+/// Fails unless `secret`, if set, can be read by [`parse_webhook_secrets`].
+pub(super) fn check_webhook_secret(key: &'static str, secret: Option<&Secret>) -> Result<(), ConfigError> {
+    check::require(
+        secret.is_none_or(|secret| parse_webhook_secrets(secret.expose()).is_some()),
+        key,
+        "must be whsec_ and 24 to 64 bytes in base64, as `precis key --webhook-secret` makes it",
+    )
+}
+
+impl Section for WebhooksConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        check_webhook_secret("webhooks.secret", self.secret.as_ref())?;
+        // An attempt must end before NATS delivers its announcement to another gateway.
+        check::within("webhooks.timeout_seconds", self.timeout_seconds, 1..=45)?;
+        check::require(
+            (1..=self.longest_retry_seconds).contains(&self.first_retry_seconds),
+            "webhooks.first_retry_seconds",
+            "must be above 0, and not more than webhooks.longest_retry_seconds",
+        )?;
+        check::positive("webhooks.concurrency", self.concurrency)?;
+        check::positive("webhooks.concurrency_per_receiver", self.concurrency_per_receiver)
     }
 }
 
@@ -155,7 +135,7 @@ mod tests {
     use crate::Config;
 
     #[test]
-    fn a_secret_has_the_form_of_standard_webhooks() {
+    fn secrets_follow_standard_webhooks() {
         assert_eq!(
             parse_webhook_secrets("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap()[0].len(),
             24
@@ -175,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_may_be_texts() {
+    fn lists_may_be_strings_with_commas() {
         let config =
             Config::from_toml("[webhooks]\nallow_networks = '10.1.0.0/16, ::1/128'\nports = '443,8080'")
                 .unwrap();

@@ -1,4 +1,4 @@
-//! `[worker]`: those who run the model, and which one.
+//! `[worker]`: workers and their model.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,25 +7,25 @@ use precis_schemas::{GenerationParams, Lane};
 use serde::{Deserialize, Serialize};
 
 use super::lists::lanes;
-use super::sections::loopback;
+use super::{ConfigError, Section, check, loopback};
 
-/// Which model a worker loads.
+/// The model that a worker loads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum ModelChoice {
-    /// The one that is built in.
+    /// The built-in model.
     Embedded,
-    /// A folder in Hugging Face's layout.
+    /// A directory in Hugging Face's layout.
     Folder(PathBuf),
-    /// A repository of the hub, with a revision after `@` if not `main`.
+    /// A repository of the Hugging Face hub, with an optional revision after `@`.
     Hub {
-        /// Such as `google/flan-t5-small`.
+        /// Name of the repository, such as `google/flan-t5-small`.
         id: String,
-        /// Branch, tag or commit.
+        /// Branch, tag or commit; `main` by default.
         revision: Option<String>,
     },
-    /// None at all, `benchmark:no-op`: every text is answered at once with its first sentence. Only for benchmarks of
-    /// what is around the engine; no folder and no repository can have that name by accident.
+    /// `benchmark:no-op`: no model. Each summary is the first sentence of its text. For benchmarks of everything around
+    /// the engine; no directory or repository has this name by accident.
     NoOp,
 }
 
@@ -70,58 +70,59 @@ impl From<ModelChoice> for String {
     }
 }
 
-/// Which texts a worker gives vectors of.
+/// The texts for which a worker returns embeddings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EmbeddingTexts {
-    /// None.
+    /// No text.
     #[default]
     None,
-    /// The text that is summarized.
+    /// The job's text.
     Document,
-    /// The text and its summary.
+    /// The job's text and its summary.
     Both,
 }
 
-/// `[worker]`: those who run the model.
+/// Workers and their model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkerConfig {
-    /// Id in heartbeats and rows; by default made of the host name and a random part.
+    /// ID in heartbeats and rows; by default the host name and a random suffix.
     pub id: Option<String>,
-    /// `embedded`, a folder (absolute, or beginning with a dot), or a hub id with an optional `@revision`.
+    /// `embedded`, a directory (absolute, or starting with a dot), or a hub ID with an optional `@revision`.
     pub model: ModelChoice,
-    /// The files of a model folder are looked at this often, in seconds; when they have changed and are left alone, they are
-    /// loaded, and get the jobs that come from then on. 0: only on SIGHUP, which does the same for a hub id.
+    /// How often to check the files of a model directory. Changed files are loaded once they are stable, and serve all later
+    /// jobs. 0: only on SIGHUP, which also reloads a hub ID.
     pub watch_model_seconds: u64,
-    /// Name under which the model is served: the token in the subject of its jobs.
+    /// Name under which the model is served. It is the model's token in the subject of its jobs.
     pub serve_as: String,
-    /// `cpu`, `cuda`, `metal` or `auto`.
+    /// Device: `cpu`, `cuda`, `metal` or `auto`.
     pub device: String,
-    /// Threads of the engine; 0: one for each core.
+    /// Number of engine threads. 0: one per core.
     pub threads: usize,
-    /// `f32` writes what transformers writes; `bf16` and `int8` are faster and nearly as good; `auto` is `f32` on a CPU,
-    /// `bf16` on CUDA, `f16` on Metal.
+    /// Precision: `f32` reproduces the output of transformers; `bf16` and `int8` are faster and nearly as good. `auto` is
+    /// `f32` on a CPU, `bf16` on CUDA and `f16` on Metal.
     pub precision: String,
-    /// Most jobs that are given to the engine at a time; it decodes them together.
+    /// Maximum number of jobs that the engine decodes together, 1 to 1024.
     pub max_batch: usize,
-    /// How long a pull waits for more jobs after the first, in milliseconds. A job joins those that are being decoded
-    /// at any time, so that there is little to wait for.
+    /// How long a pull waits for more jobs after the first, at most 10000. Jobs can join a decoding batch at any time, so
+    /// waiting gains little.
     pub linger_ms: u64,
-    /// Lanes to pull: a list, or a text with commas between (`high,normal`).
+    /// Lanes to pull: a list, or a string with commas (`high,normal`).
     #[serde(deserialize_with = "lanes")]
     pub lanes: Vec<Lane>,
-    /// Which vectors a result carries, for drift and for Arize and Phoenix: `none`, `document` (free, the model has read
-    /// it anyway) or `both` (the summary is read by the encoder for it).
+    /// Embeddings in results, for drift, Arize and Phoenix: `none`, `document` (free, because the encoder reads the text
+    /// anyway) or `both` (the encoder also reads the summary).
     pub embeddings: EmbeddingTexts,
-    /// A job whose worker gives no sign of life for this long is delivered to another, in seconds. All
-    /// workers of a model should agree on it.
+    /// Jobs without a progress acknowledgement for this time are delivered to another worker, 2 to 3600. Use the same value
+    /// for all workers of a model.
     pub ack_wait_seconds: u64,
-    /// How long a stopping worker may take to finish what it has begun, in seconds.
+    /// How long a stopping worker may take to finish its jobs, at most 3600.
     pub drain_seconds: u64,
     /// Address of `/healthz`, `/readyz` and `/metrics`.
     pub admin_listen: SocketAddr,
-    /// Generation parameters of requests that leave them open.
+    /// Generation parameters for requests that don't set them.
     pub params: GenerationParams,
 }
 
@@ -147,12 +148,39 @@ impl Default for WorkerConfig {
     }
 }
 
+impl Section for WorkerConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        check::within("worker.max_batch", self.max_batch, 1..=1024)?;
+        check::at_most("worker.linger_ms", self.linger_ms, 10_000)?;
+        check::within("worker.ack_wait_seconds", self.ack_wait_seconds, 2..=3_600)?;
+        check::require(
+            !self.lanes.is_empty(),
+            "worker.lanes",
+            "must name at least one lane",
+        )?;
+        check::token("worker.serve_as", &self.serve_as)?;
+        if let Some(id) = &self.id {
+            check::token("worker.id", id)?;
+        }
+        check::require(
+            matches!(self.device.as_str(), "auto" | "cpu" | "cuda" | "metal"),
+            "worker.device",
+            "must be auto, cpu, cuda or metal",
+        )?;
+        check::at_most("worker.drain_seconds", self.drain_seconds, 3_600)?;
+        self.params.validate().map_err(|refusal| ConfigError::Invalid {
+            key: "worker.params",
+            problem: refusal.message,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_model_is_a_folder_or_a_hub_id() {
+    fn models_are_directories_or_hub_ids() {
         let choice = |text: &str| ModelChoice::from(text.to_owned());
         assert_eq!(choice("embedded"), ModelChoice::Embedded);
         assert_eq!(choice("benchmark:no-op"), ModelChoice::NoOp);

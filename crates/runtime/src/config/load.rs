@@ -1,0 +1,75 @@
+//! Loads the configuration from its sources, and dumps it.
+
+use std::path::{Path, PathBuf};
+
+use config::{Config as Layers, Environment, File, FileFormat};
+
+use super::{Config, ConfigError};
+
+/// Command-line arguments that say where the configuration comes from.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ConfigArgs {
+    /// Configuration file (TOML) [default: precis.toml if it exists]
+    #[arg(long, value_name = "FILE", env = "PRECIS_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Override one setting, such as --set worker.max_batch=16; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Log only warnings by default, for commands that print for people.
+    #[arg(skip)]
+    pub quiet: bool,
+}
+
+impl Config {
+    /// Loads and validates the configuration from all sources (see the [module](super)).
+    ///
+    /// # Errors
+    /// If a source can't be read, has an unknown key, or a value breaks a rule.
+    pub fn load(args: &ConfigArgs) -> Result<Self, ConfigError> {
+        let mut layers = Layers::builder();
+        if args.quiet {
+            layers = layers.set_default("telemetry.log", "warn")?;
+        }
+        let (path, required) = match &args.config {
+            Some(path) => (path.as_path(), true),
+            None => (Path::new("precis.toml"), false),
+        };
+        layers = layers
+            .add_source(File::from(path).format(FileFormat::Toml).required(required))
+            .add_source(
+                Environment::with_prefix("PRECIS")
+                    .prefix_separator("__")
+                    .separator("__"),
+            );
+        for item in &args.overrides {
+            let (key, value) = item
+                .split_once('=')
+                .ok_or_else(|| ConfigError::BadOverride(item.clone()))?;
+            layers = layers.set_override(key.trim(), value)?;
+        }
+        let config: Self = layers.build()?.try_deserialize()?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Loads and validates the configuration from TOML text alone.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let layers = Layers::builder()
+            .add_source(File::from_str(text, FileFormat::Toml))
+            .build()?;
+        let config: Self = layers.try_deserialize()?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Returns the configuration as TOML with secrets redacted.
+    ///
+    /// # Errors
+    /// If TOML can't represent a value.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        Ok(toml::to_string_pretty(self)?)
+    }
+}

@@ -1,0 +1,176 @@
+//! `[nats]`, `[queue]` and `[limits]`: the message queue and the size of requests.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use precis_schemas::job::JobLimits;
+use precis_schemas::topology::TopologyLimits;
+use serde::{Deserialize, Serialize};
+
+use super::secret::{Secret, ServerUrl};
+use super::{ConfigError, Section, check};
+
+/// The connection to the message queue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
+#[serde(deny_unknown_fields, default)]
+pub struct NatsConfig {
+    /// URL of the server. Separate several servers with commas.
+    pub url: ServerUrl,
+    /// User name. Requires `password`.
+    pub user: Option<String>,
+    /// Password of `user`.
+    pub password: Option<Secret>,
+    /// Token, as an alternative to `user` and `password`.
+    pub token: Option<Secret>,
+    /// Credentials file with a JWT and a seed, as an alternative to `user` and `password`.
+    pub credentials_file: Option<PathBuf>,
+    /// Replicas of each stream in a cluster, 1 to 5.
+    pub replicas: usize,
+    /// Create and update streams and consumers. Set it to false if only an administrator may do that: Precis then only
+    /// checks them.
+    pub manage_topology: bool,
+    /// How long a starting process waits for the server.
+    pub connect_timeout_seconds: u64,
+}
+
+impl Default for NatsConfig {
+    fn default() -> Self {
+        Self {
+            url: ServerUrl::new("nats://127.0.0.1:4222"),
+            user: None,
+            password: None,
+            token: None,
+            credentials_file: None,
+            replicas: 1,
+            manage_topology: true,
+            connect_timeout_seconds: 30,
+        }
+    }
+}
+
+impl Section for NatsConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        check::within("nats.replicas", self.replicas, 1..=5)
+    }
+}
+
+/// Limits of the streams.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueConfig {
+    /// Maximum number of queued jobs. Requests beyond it are refused with `queue_full`.
+    pub max_jobs: u64,
+    /// Maximum size of all queued jobs. Requests beyond it are refused with `queue_full`.
+    pub max_bytes: u64,
+    /// How long a result can be fetched, 1 to 8760.
+    pub result_ttl_hours: u64,
+    /// Maximum size of all results. The oldest results are dropped first.
+    pub max_result_bytes: u64,
+    /// How long a dead letter is kept, 1 to 3650.
+    pub dead_letter_ttl_days: u64,
+    /// Maximum size of the records of requests (idempotency keys, score batches). Records are kept for 24 hours. Beyond
+    /// this size, the oldest are dropped earlier.
+    pub max_call_bytes: u64,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        let limits = TopologyLimits::default();
+        Self {
+            max_jobs: limits.max_queued_jobs,
+            max_bytes: limits.max_queue_bytes,
+            result_ttl_hours: limits.result_ttl.as_secs() / 3600,
+            max_result_bytes: limits.max_result_bytes,
+            dead_letter_ttl_days: limits.dead_letter_ttl.as_secs() / 86_400,
+            max_call_bytes: limits.max_call_bytes,
+        }
+    }
+}
+
+impl QueueConfig {
+    /// Returns the limits for the topology.
+    pub fn topology_limits(&self) -> TopologyLimits {
+        TopologyLimits {
+            max_queued_jobs: self.max_jobs,
+            max_queue_bytes: self.max_bytes,
+            result_ttl: Duration::from_secs(self.result_ttl_seconds()),
+            max_result_bytes: self.max_result_bytes,
+            dead_letter_ttl: Duration::from_secs(self.dead_letter_ttl_days * 86_400),
+            max_call_bytes: self.max_call_bytes,
+        }
+    }
+
+    pub(super) fn result_ttl_seconds(&self) -> u64 {
+        self.result_ttl_hours.saturating_mul(3_600)
+    }
+}
+
+impl Section for QueueConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        check::within("queue.result_ttl_hours", self.result_ttl_hours, 1..=8_760)?;
+        check::within("queue.dead_letter_ttl_days", self.dead_letter_ttl_days, 1..=3_650)
+    }
+}
+
+/// Limits of one request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Maximum length of a text.
+    pub max_text_chars: usize,
+    /// Maximum length of a reference.
+    pub max_reference_chars: usize,
+    /// Maximum size of an HTTP body.
+    pub max_body_bytes: usize,
+    /// Maximum time that a client may wait for a result in one request, at most 600.
+    pub max_wait_seconds: u64,
+    /// Maximum number of articles in one call of `/article/summarize_batch`.
+    pub max_batch_texts: usize,
+    /// Maximum number of entries in `metadata`.
+    pub max_metadata_entries: usize,
+    /// Maximum size of a key or value in `metadata`.
+    pub max_metadata_bytes: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let job = JobLimits::default();
+        Self {
+            max_text_chars: job.max_text_chars,
+            max_reference_chars: job.max_reference_chars,
+            max_body_bytes: 1 << 20,
+            max_wait_seconds: 120,
+            max_batch_texts: 64,
+            max_metadata_entries: job.max_metadata_entries,
+            max_metadata_bytes: job.max_metadata_bytes,
+        }
+    }
+}
+
+impl LimitsConfig {
+    /// Returns an upper bound on the bytes of a valid batch row: six for each character of its texts (JSON escapes one
+    /// as `\uXXXX`), plus 64 KiB for the rest.
+    pub fn max_row_bytes(&self) -> usize {
+        6 * (self.max_text_chars + self.max_reference_chars) + (64 << 10)
+    }
+
+    /// Returns the limits of a job.
+    pub fn job(&self) -> JobLimits {
+        JobLimits {
+            max_text_chars: self.max_text_chars,
+            max_reference_chars: self.max_reference_chars,
+            max_metadata_entries: self.max_metadata_entries,
+            max_metadata_bytes: self.max_metadata_bytes,
+        }
+    }
+}
+
+impl Section for LimitsConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        check::at_most("limits.max_wait_seconds", self.max_wait_seconds, 600)?;
+        check::positive("limits.max_text_chars", self.max_text_chars)
+    }
+}
