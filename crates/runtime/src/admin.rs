@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`, the same on every role.
+//! The administrative HTTP endpoints of every role: `/healthz`, `/readyz` and `/metrics`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Whether the role can do its work; shown by `/readyz`.
+/// Whether the role is ready, as `/readyz` reports it.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// Says whether the role can do its work.
+    /// Sets whether the role is ready.
     pub fn set(&self, ready: bool) {
         self.0.store(ready, Ordering::Release);
     }
 
-    /// Whether the role can do its work.
+    /// Reports whether the role is ready.
     pub fn get(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// Why a server could not be started.
+/// An address that can't be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("{setting} = {address}: {source}{hint}")]
 pub struct BindError {
@@ -38,15 +38,15 @@ pub struct BindError {
     hint: &'static str,
 }
 
-/// Binds `address`, which is the value of `setting`.
+/// Binds `address`, the value of `setting`.
 ///
 /// # Errors
-/// When the port is taken or may not be used: the error names the setting.
+/// If the port is in use or not permitted. The error names the setting.
 pub async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| {
         let taken = source.kind() == std::io::ErrorKind::AddrInUse;
         let hint = if taken {
-            "; is another instance running? Set another port"
+            "; stop the other instance or set another port"
         } else {
             ""
         };
@@ -90,10 +90,10 @@ pub async fn metrics() -> impl IntoResponse {
     )
 }
 
-/// Serves `router` on `listener` until `stop`, then lets open requests finish.
+/// Serves `router` until `stop` is cancelled, then finishes open requests.
 ///
 /// # Errors
-/// When the listener fails.
+/// If the listener fails.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
     axum::serve(listener, router)
         .with_graceful_shutdown(async move { stop.cancelled().await })

@@ -1,13 +1,13 @@
 //! The allocator of every role.
 //!
-//! A job on its way is many small allocations that are freed on other threads, and some of its length: with glibc's
-//! allocator that was a fifth of the gateway's processor time.
+//! A job makes many small allocations that other threads free. With glibc's allocator they take a fifth of the gateway's
+//! CPU time.
 
 use mimalloc::MiMalloc;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// A variable of the environment, and its value, with which a process gives large blocks back to the system as soon as they
-/// are free: right for one that holds a model, whose load and caches otherwise leave 80 MB behind.
+/// Environment variable and value that make the allocator return freed large blocks to the system at once. Set it for a
+/// process with a model: loading otherwise leaves 80 MB behind.
 pub const RETURN_MEMORY_ENV: (&str, &str) = ("MIMALLOC_DISALLOW_ARENA_ALLOC", "1");

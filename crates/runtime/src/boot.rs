@@ -1,4 +1,4 @@
-//! The life of a process, written once for every role.
+//! Starts and stops the process of a role.
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -10,16 +10,16 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ConfigArgs};
 use crate::{nats, shutdown, spans, telemetry, topology};
 
-/// What a role gets: its configuration, and the word to stop.
+/// What a role needs to run.
 #[derive(Debug, Clone)]
 pub struct RoleContext {
     /// The configuration.
     pub config: Config,
-    /// Cancelled when the process is to stop. What has begun is then finished or handed back.
+    /// Cancelled when the process must stop. The role then finishes its work or hands it back.
     pub stop: CancellationToken,
 }
 
-/// A connection to NATS with the topology in place.
+/// A connection to NATS.
 #[derive(Debug, Clone)]
 pub struct NatsConnection {
     /// Core NATS.
@@ -29,20 +29,20 @@ pub struct NatsConnection {
 }
 
 impl RoleContext {
-    /// Connects to NATS under `name`, without touching the streams: for tools that only look or publish.
+    /// Connects to NATS under `name` and leaves the streams alone. For tools that only read or publish.
     ///
     /// # Errors
-    /// When the server can't be reached.
+    /// If the server can't be reached.
     pub async fn connect(&self, name: &str) -> anyhow::Result<NatsConnection> {
         let client = nats::connect(&self.config.nats, name).await?;
         let jetstream = jetstream::new(client.clone());
         Ok(NatsConnection { client, jetstream })
     }
 
-    /// Connects to NATS under `name` and sets up or checks the streams: for the roles of a deployment.
+    /// Connects to NATS under `name` and creates, updates or checks the streams. For roles.
     ///
     /// # Errors
-    /// When the server can't be reached or the streams are not as they should be.
+    /// If the server can't be reached or a stream has the wrong configuration.
     pub async fn queue(&self, name: &str) -> anyhow::Result<NatsConnection> {
         let settings = &self.config.nats;
         let NatsConnection { client, jetstream } = self.connect(name).await?;
@@ -52,21 +52,21 @@ impl RoleContext {
     }
 }
 
-/// How a process is run.
+/// Command-line arguments of every role.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RunArgs {
-    /// Where the configuration comes from.
+    /// Sources of the configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Stop when standard input ends (a supervisor holds the other end)
+    /// Stop when standard input closes (a supervisor holds the other end)
     #[arg(long, hide = true)]
     pub stop_with_parent: bool,
 }
 
-/// Exit code of a process whose configuration is wrong (`EX_CONFIG` of sysexits.h).
+/// Exit code for an invalid configuration (`EX_CONFIG` in sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 
-/// Runs a role to its end and tells how it went: 0, 1 when the role failed, 78 for a bad configuration.
+/// Runs a role until it ends. Exits with 0, with 1 if the role failed, or with 78 if the configuration is invalid.
 pub fn run<Role, Running>(args: &RunArgs, role: Role) -> ExitCode
 where
     Role: FnOnce(RoleContext) -> Running,
@@ -82,7 +82,7 @@ where
     run_with(config, args.stop_with_parent, role)
 }
 
-/// As [`run`], for a command that may be given up at any time: it ends when it is asked to stop.
+/// Runs a command that a stop signal may abort at any time.
 pub fn run_interruptible<Role, Running>(args: &RunArgs, role: Role) -> ExitCode
 where
     Role: FnOnce(RoleContext) -> Running,
@@ -97,7 +97,7 @@ where
     })
 }
 
-/// As [`run`], with a configuration that has been read already.
+/// Runs a role with a loaded configuration.
 pub fn run_with<Role, Running>(config: Config, stop_with_parent: bool, role: Role) -> ExitCode
 where
     Role: FnOnce(RoleContext) -> Running,
@@ -107,12 +107,12 @@ where
         eprintln!("error: {error}");
         return ExitCode::from(EXIT_CONFIG);
     }
-    // One TLS provider for every client in the process. An earlier call has the same effect.
+    // All TLS clients of the process share one provider. Only the first call has an effect.
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the asynchronous runtime can't start: {error}");
+            eprintln!("error: can't start the asynchronous runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -124,9 +124,9 @@ where
         tokio::spawn(upkeep(stop.clone()));
         role(RoleContext { config, stop }).await
     });
-    // While the runtime is there, which carries the requests.
+    // Exporting the last spans needs the runtime.
     spans::shutdown();
-    // Blocking work that was given up must not hold the process.
+    // Abandoned blocking work must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(500));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -137,7 +137,7 @@ where
     }
 }
 
-/// An error with those of its causes that its own text does not tell already.
+/// Formats an error with those causes that its text doesn't already contain.
 fn with_causes(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -163,9 +163,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn each_cause_appears_once() {
         let cause = anyhow::anyhow!("no route to host");
-        let told = cause.context("NATS: no route to host").context("starting");
-        assert_eq!(with_causes(&told), "starting: NATS: no route to host");
+        let error = cause.context("NATS: no route to host").context("starting");
+        assert_eq!(with_causes(&error), "starting: NATS: no route to host");
     }
 }

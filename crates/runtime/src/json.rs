@@ -1,15 +1,15 @@
-//! JSON into a buffer that is large enough at once.
+//! Encodes JSON into a preallocated buffer.
 
 use bytes::Bytes;
 use serde::Serialize;
 
-/// The JSON of `value`. `about` is how long it will be, as far as that is known: a buffer that starts small is copied each
-/// time it has to grow, and a job is mostly its text.
+/// Encodes `value` as JSON. `size_hint` is the expected size in bytes: a buffer that is too small at first is copied as it
+/// grows.
 ///
 /// # Errors
-/// When the value has no JSON form.
-pub fn to_bytes(value: &impl Serialize, about: usize) -> serde_json::Result<Bytes> {
-    let mut buffer = Vec::with_capacity(about);
+/// If JSON can't represent the value.
+pub fn to_bytes(value: &impl Serialize, size_hint: usize) -> serde_json::Result<Bytes> {
+    let mut buffer = Vec::with_capacity(size_hint);
     serde_json::to_writer(&mut buffer, value)?;
     Ok(buffer.into())
 }

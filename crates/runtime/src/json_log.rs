@@ -1,5 +1,5 @@
-//! Log lines as JSON: one object a line, with the fields of the event and those of the spans around it at the top, so
-//! that `trace_id` is found in the same place whatever is logged.
+//! Writes log lines as JSON: one object per line. Fields of the event and of its spans are at the top level, so that
+//! `trace_id` is always in the same place.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Writes an event as one line of JSON.
+/// Formats an event as one line of JSON.
 ///
-/// `timestamp` (RFC 3339), `level`, `target` and `message` are always there. A field of the event wins over one of a span
-/// of the same name, an inner span over an outer one.
+/// `timestamp` (RFC 3339), `level`, `target` and `message` are always present. Fields of the event override fields of its
+/// spans, and inner spans override outer ones.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct JsonLines;
 
@@ -44,7 +44,6 @@ where
             line.extend(fields.unwrap_or_default());
         }
         event.record(&mut Fields(&mut line));
-        // A map of texts, numbers and flags always has a JSON form.
         let line = serde_json::to_string(&line).map_err(|_| fmt::Error)?;
         writeln!(writer, "{line}")
     }
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_object_with_the_fields_of_its_spans_at_the_top() {
+    fn lines_are_objects_with_the_fields_of_their_spans() {
         let buffer = Buffer::default();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(buffer.clone())

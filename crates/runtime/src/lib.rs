@@ -1,7 +1,7 @@
-//! What every role of Precis starts with, written once.
+//! The runtime that all roles share: configuration, telemetry, NATS, shutdown, clock and retries.
 //!
-//! [`boot::run`] is the life of a process: read the configuration, set up telemetry, run the role,
-//! drain when asked to stop. A role gets a [`boot::RoleContext`] and is otherwise free of such concerns.
+//! [`boot::run`] runs a role's process: it loads the configuration, sets up telemetry, runs the role, and stops it on a
+//! signal. The role receives a [`boot::RoleContext`].
 
 pub mod admin;
 pub mod allocator;

@@ -1,27 +1,28 @@
-//! Which workers are alive, learned from their heartbeats.
+//! Tracks live workers by their heartbeats.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
 use futures::StreamExt;
+use parking_lot::RwLock;
 use precis_schemas::event::{HEARTBEAT_TIMEOUT_SECONDS, Heartbeat};
 use precis_schemas::{Token, subject};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// The workers that were heard of lately. Cheap to clone.
+/// The workers with a recent heartbeat. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct LiveWorkers {
     seen: Arc<RwLock<HashMap<Token, (Instant, Heartbeat)>>>,
 }
 
 impl LiveWorkers {
-    /// Listens to heartbeats until `stop`.
+    /// Subscribes to heartbeats until `stop` is cancelled.
     ///
     /// # Errors
-    /// When the subscription fails.
+    /// If the subscription fails.
     pub async fn listen(
         client: &Client,
         stop: CancellationToken,
@@ -38,20 +39,16 @@ impl LiveWorkers {
                 let Some(message) = message else { return };
                 match serde_json::from_slice::<Heartbeat>(&message.payload) {
                     Ok(heartbeat) => seen.note(heartbeat),
-                    Err(error) => tracing::debug!(%error, "a heartbeat that can't be read"),
+                    Err(error) => tracing::debug!(%error, "ignoring an unreadable heartbeat"),
                 }
             }
         });
         Ok(workers)
     }
 
-    /// Remembers a heartbeat, as if it had been heard.
+    /// Records a heartbeat.
     pub fn note(&self, heartbeat: Heartbeat) {
-        // A poisoned lock still holds a usable map: the writer only inserts and removes whole entries.
-        let mut seen = self
-            .seen
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut seen = self.seen.write();
         if heartbeat.leaving {
             seen.remove(&heartbeat.worker);
         } else {
@@ -61,13 +58,10 @@ impl LiveWorkers {
         seen.retain(|_, (at, _)| now.duration_since(*at) < Duration::from_secs(HEARTBEAT_TIMEOUT_SECONDS));
     }
 
-    /// The last heartbeat of every live worker, by worker id.
+    /// Returns the last heartbeat of every live worker, sorted by worker ID.
     pub fn live(&self) -> Vec<Heartbeat> {
         let now = Instant::now();
-        let seen = self
-            .seen
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let seen = self.seen.read();
         let mut live: Vec<Heartbeat> = seen
             .values()
             .filter(|(at, _)| is_fresh(*at, now))
@@ -77,19 +71,17 @@ impl LiveWorkers {
         live
     }
 
-    /// The name under which `model` is served: itself, or that of a live worker whose model has this name.
+    /// Returns the name under which `model` is served: `model` itself, or the served name of a live worker whose model is
+    /// called `model`.
     pub fn resolve(&self, model: &str) -> Option<Token> {
         let now = Instant::now();
-        let seen = self
-            .seen
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let seen = self.seen.read();
         let live = || {
             seen.values()
                 .filter(|(at, _)| is_fresh(*at, now))
                 .map(|(_, heartbeat)| heartbeat)
         };
-        // Every job asks: nothing is copied. The same of several, whichever is heard of first.
+        // Every job calls this, so nothing is copied. Of several workers, the one with the smallest ID decides.
         let first = |is_it: &dyn Fn(&Heartbeat) -> bool| {
             live()
                 .filter(|heartbeat| is_it(heartbeat))

@@ -1,4 +1,4 @@
-//! The connection to NATS.
+//! Connects to NATS and classifies publish errors.
 
 use std::time::Duration;
 
@@ -6,15 +6,18 @@ use async_nats::jetstream::{self, context::PublishErrorKind};
 use async_nats::{Client, ConnectOptions, Event};
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::config::NatsConfig;
 
-/// Why there is no connection.
+/// A failure to connect.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The server did not answer in time.
-    #[error("NATS at {url} can't be reached ({source}); is it running, and is nats.url right?")]
+    /// The server could not be reached in time, or rejected the credentials.
+    #[error(
+        "can't connect to NATS at {url}: {source}; check that the server runs and that nats.url is right"
+    )]
     Unreachable {
-        /// The address, without credentials.
+        /// The URL, without credentials.
         url: String,
         /// The last error.
         source: async_nats::ConnectError,
@@ -24,7 +27,7 @@ pub enum ConnectError {
     Credentials {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }
@@ -49,7 +52,7 @@ async fn options(settings: &NatsConfig, name: &str) -> Result<ConnectOptions, Co
         .name(name)
         .connection_timeout(Duration::from_secs(5))
         .request_timeout(Some(Duration::from_secs(10)))
-        // The server may be away for long: try again for ever, every two seconds at the slowest.
+        // The server may be down for long: reconnect forever, at least every two seconds.
         .max_reconnects(None)
         .reconnect_delay_callback(|attempt| {
             Duration::from_millis((50 * 2_u64.saturating_pow(attempt.min(6) as u32)).min(2_000))
@@ -65,14 +68,14 @@ async fn options(settings: &NatsConfig, name: &str) -> Result<ConnectOptions, Co
         }))
 }
 
-/// Connects, trying again until `nats.connect_timeout_seconds` have passed.
+/// Connects, retrying for `nats.connect_timeout_seconds`.
 ///
 /// # Errors
-/// When the server can't be reached in that time, or refuses the credentials.
+/// If the server can't be reached in that time, or rejects the credentials.
 pub async fn connect(settings: &NatsConfig, name: &str) -> Result<Client, ConnectError> {
-    let give_up = Instant::now() + Duration::from_secs(settings.connect_timeout_seconds);
+    let deadline = Instant::now() + Duration::from_secs(settings.connect_timeout_seconds);
     let addresses: Vec<&str> = settings.url.expose().split(',').map(str::trim).collect();
-    let mut pause = Duration::from_millis(50);
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     loop {
         match options(settings, name).await?.connect(&addresses[..]).await {
             Ok(client) => return Ok(client),
@@ -82,43 +85,42 @@ pub async fn connect(settings: &NatsConfig, name: &str) -> Result<Client, Connec
                     async_nats::ConnectErrorKind::AuthorizationViolation
                         | async_nats::ConnectErrorKind::Authentication
                 );
-                if refused || Instant::now() + pause > give_up {
+                let delay = backoff.next_delay();
+                if refused || Instant::now() + delay > deadline {
                     return Err(ConnectError::Unreachable {
                         url: settings.url.shown(),
                         source,
                     });
                 }
                 tracing::debug!(error = %source, url = %settings.url, "waiting for NATS");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
+                tokio::time::sleep(delay).await;
             }
         }
     }
 }
 
-/// What kind of failure a publish to a stream was.
+/// Kind of a failed publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishFailure {
-    /// The stream is at its limits and refuses new messages.
+    /// The stream is full and rejects new messages.
     Full,
-    /// The subject's last message has another sequence than expected: somebody was first.
+    /// The subject's last message has another sequence than expected: another publisher was first.
     Conflict,
-    /// The server, or the stream, can't be reached at the moment.
+    /// The server or the stream is unreachable.
     Unavailable,
-    /// The message is larger than the server takes.
+    /// The message exceeds the server's maximum size.
     TooLarge,
     /// Anything else.
     Other,
 }
 
-/// JetStream's error code for a stream that is at its limit of messages (10077), of bytes (10047 for
-/// the server's storage, 10077 for the stream's).
+// JetStream's error codes: a stream reached a limit (10077), or the server ran out of storage (10023, 10047).
 const STREAM_STORE_FAILED: u64 = 10_077;
 const INSUFFICIENT_RESOURCES: u64 = 10_023;
 const STORAGE_RESOURCES_EXCEEDED: u64 = 10_047;
 const WRONG_LAST_SEQUENCE: u64 = 10_071;
 
-/// Sorts the error of a publish into what a caller can do about it.
+/// Classifies a publish error by how the caller can handle it.
 pub fn classify(error: &jetstream::context::PublishError) -> PublishFailure {
     use std::error::Error as _;
     match error.kind() {

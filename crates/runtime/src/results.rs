@@ -1,4 +1,4 @@
-//! Reading results: one completion record per job, found by the job's id.
+//! Reads job results from the stream `RESULTS`.
 
 use crate::clock;
 use crate::topology;
@@ -9,36 +9,36 @@ use precis_schemas::decode_error::describe;
 use precis_schemas::topology::RESULTS;
 use precis_schemas::{JobId, JobResult, subject, time};
 
-/// Why a result could not be read. A result that does not exist is no error.
+/// A failure to read a result. A missing result is no error.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultError {
-    /// The server or the stream can't be reached.
-    #[error("results can't be read: {0}")]
+    /// The server or the stream is unreachable.
+    #[error("can't read results: {0}")]
     Unavailable(#[from] jetstream::stream::DirectGetError),
-    /// The leader of the stream can't be reached.
-    #[error("the leader of the results can't be asked: {0}")]
+    /// The leader of the stream is unreachable.
+    #[error("can't read from the leader of RESULTS: {0}")]
     Leader(#[from] jetstream::stream::RawMessageError),
-    /// The stream is not there.
+    /// The stream does not exist.
     #[error(transparent)]
     Topology(#[from] topology::TopologyError),
-    /// The record is not of a known version.
-    #[error("the result of job {id} can't be read: {}", describe(source))]
+    /// The result can't be decoded.
+    #[error("can't decode the result of job {id}: {}", describe(source))]
     Decode {
         /// The job.
         id: JobId,
-        /// What is wrong with it.
+        /// The cause.
         source: serde_json::Error,
     },
 }
 
-/// A result and where it stands in the stream.
+/// A result and its position in the stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredResult {
-    /// The completion record.
+    /// The result.
     pub result: JobResult,
     /// Its sequence in `RESULTS`.
     pub sequence: u64,
-    /// When the stream took it.
+    /// Time at which the stream stored it.
     pub stored_at: jiff::Timestamp,
 }
 
@@ -49,20 +49,20 @@ pub struct Results {
 }
 
 impl Results {
-    /// A reader on this connection.
+    /// Opens the stream.
     ///
     /// # Errors
-    /// When the stream is not there.
+    /// If the stream does not exist.
     pub async fn open(jetstream: &jetstream::Context) -> Result<Self, ResultError> {
         Ok(Self {
             stream: topology::stream(jetstream, RESULTS).await?,
         })
     }
 
-    /// The result of a job; none when there is none yet, or no longer.
+    /// Returns the result of a job; `None` before it ends and after the result expires.
     ///
     /// # Errors
-    /// When the stream can't be reached or the record can't be read.
+    /// If the stream is unreachable or the result can't be decoded.
     pub async fn get(&self, id: &JobId) -> Result<Option<StoredResult>, ResultError> {
         let message = match self
             .stream
@@ -76,10 +76,10 @@ impl Results {
         read(id, &message).map(Some)
     }
 
-    /// As [`get`](Self::get), from the leader of the stream: what was stored before is seen, in a cluster too.
+    /// Returns the result of a job from the stream's leader, which knows all stored results. Replicas may lag behind.
     ///
     /// # Errors
-    /// When the leader can't be reached or the record can't be read.
+    /// If the leader is unreachable or the result can't be decoded.
     pub async fn get_from_leader(&self, id: &JobId) -> Result<Option<StoredResult>, ResultError> {
         let subject = subject::result_of(id);
         let message = match self.stream.get_last_raw_message_by_subject(&subject).await {
@@ -90,8 +90,8 @@ impl Results {
         read(id, &message).map(Some)
     }
 
-    /// Where the record stands that gives way to that of the job at `job_sequence` of `JOBS`: the one of an earlier job
-    /// of the same id that was cancelled. None when there is no record, or one that is final.
+    /// Returns the sequence of the stored result that the job at `job_sequence` of `JOBS` supersedes: that of an earlier,
+    /// cancelled job with the same ID. Returns `None` if there is no result, or a final one.
     ///
     /// # Errors
     /// As [`get_from_leader`](Self::get_from_leader).

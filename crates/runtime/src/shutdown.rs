@@ -1,13 +1,13 @@
-//! When to stop: a signal, or the end of the parent process.
+//! Stops the process on a signal, or when its parent ends.
 
 use std::io::Read;
 
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled at the first SIGINT or SIGTERM; the second ends the process at once.
+/// Returns a token that the first SIGINT or SIGTERM cancels. The second signal exits at once.
 ///
 /// # Errors
-/// When the signal handlers can't be installed.
+/// If the signal handlers can't be installed.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let cancelled = stop.clone();
@@ -23,7 +23,6 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
             };
             tracing::info!(signal = name, "stopping");
             cancelled.cancel();
-            // Whoever asks twice does not want to wait for anything.
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
@@ -41,10 +40,10 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// Cancels `stop` when standard input ends.
+/// Cancels `stop` when standard input closes.
 ///
-/// A supervisor holds the other end of the pipe, so that its children stop even when it was killed and
-/// could not tell them. Reading a pipe blocks, hence the thread; it ends with the process.
+/// A supervisor holds the other end of the pipe, so its children stop even if it is killed. Reading blocks, so it runs on
+/// a thread that ends with the process.
 pub fn on_end_of_input(stop: CancellationToken) {
     std::thread::spawn(move || {
         let mut sink = [0_u8; 256];

@@ -1,4 +1,4 @@
-//! Sets up and checks the streams and consumers that `precis_schemas::topology` describes.
+//! Creates, updates and checks the streams and consumers of `precis_schemas::topology`.
 
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer};
@@ -8,34 +8,34 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{self, stream::Stream};
 use precis_schemas::topology::{ConsumerSpec, OnFull, Retention, StreamSpec, TopologyLimits, streams};
 
-/// Why the topology is not as it should be.
+/// A stream or consumer that is missing or can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
     /// A stream is missing and may not be created.
     #[error(
-        "stream {0} is missing, and nats.manage_topology is false: ask the administrator of NATS to create it"
+        "stream {0} is missing and nats.manage_topology is false; ask the administrator of NATS to create it"
     )]
     Missing(&'static str),
-    /// A stream differs from its description in what can't be changed.
+    /// A stream has another value for a setting that can't be changed.
     #[error(
-        "stream {stream} exists with {field} = {found}, and {wanted} is needed: was it made by something else?"
+        "stream {stream} has {field} = {found}, but Precis needs {wanted}; another program may have created it"
     )]
     Differs {
         /// The stream.
         stream: &'static str,
-        /// What differs.
+        /// The setting.
         field: &'static str,
-        /// How it is.
+        /// Its value.
         found: String,
-        /// How it should be.
+        /// The required value.
         wanted: String,
     },
-    /// JetStream refused.
+    /// JetStream returned an error.
     #[error("JetStream: {what}: {source}")]
     JetStream {
-        /// What was being done.
+        /// The operation.
         what: String,
-        /// Why it failed.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -51,7 +51,7 @@ where
     }
 }
 
-/// `limit` as JetStream writes it: -1 for none.
+/// Converts a limit to JetStream's notation: -1 for none.
 fn or_unlimited(limit: Option<u64>) -> i64 {
     limit.map_or(-1, |value| i64::try_from(value).unwrap_or(i64::MAX))
 }
@@ -86,11 +86,10 @@ fn stream_config(spec: &StreamSpec, replicas: usize) -> StreamConfig {
     }
 }
 
-/// Creates what is missing, changes what may be changed, and checks the rest. Safe to run from every
-/// process at every start.
+/// Creates missing streams, updates changeable settings, and checks the others. Every process may call it at every start.
 ///
 /// # Errors
-/// When a stream is missing or different and can't be put right.
+/// If a stream is missing or has a wrong setting that can't be changed.
 pub async fn apply(
     jetstream: &jetstream::Context,
     limits: &TopologyLimits,
@@ -117,7 +116,7 @@ async fn apply_stream(
                 return Err(TopologyError::Missing(spec.name));
             }
             tracing::info!(stream = spec.name, "creating the stream");
-            // Two processes may do this at once: creating the same stream twice is no error.
+            // Another process may create the same stream at the same time, which is no error.
             let created = jetstream.get_or_create_stream(wanted.clone()).await;
             created
                 .map_err(failed(format!("create stream {}", spec.name)))?
@@ -169,13 +168,12 @@ async fn apply_stream(
     if !manage {
         tracing::warn!(
             stream = spec.name,
-            "the stream differs from what it should be; an administrator of NATS may put it right"
+            "the stream has other settings than configured; ask an administrator of NATS to update it"
         );
         return Ok(());
     }
     tracing::info!(stream = spec.name, "changing the stream");
-    // Only what is ours: what an administrator set besides (placement, compression) stays, and copies
-    // are added but never taken away.
+    // Keep an administrator's other settings (placement, compression). Replicas are added but never removed.
     let update = StreamConfig {
         discard: wanted.discard,
         max_messages: wanted.max_messages,
@@ -200,10 +198,10 @@ fn is_missing(error: &jetstream::context::GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(server) if server.code() == 404)
 }
 
-/// A stream that [`apply`] has set up.
+/// Returns a stream that [`apply`] has created.
 ///
 /// # Errors
-/// When it can't be looked up.
+/// If the lookup fails.
 pub async fn stream(jetstream: &jetstream::Context, name: &'static str) -> Result<Stream, TopologyError> {
     jetstream
         .get_stream(name)
@@ -211,10 +209,10 @@ pub async fn stream(jetstream: &jetstream::Context, name: &'static str) -> Resul
         .map_err(failed(format!("look up stream {name}")))
 }
 
-/// The durable consumer of this description, created or changed as needed.
+/// Returns a durable consumer, creating or updating it if `manage` is set.
 ///
 /// # Errors
-/// When JetStream refuses it.
+/// If JetStream rejects it.
 pub async fn consumer(
     jetstream: &jetstream::Context,
     spec: &ConsumerSpec,

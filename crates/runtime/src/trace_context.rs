@@ -1,20 +1,20 @@
-//! W3C trace context: read from a request or message, or begun here, and handed on.
+//! W3C trace context of requests and messages.
 
 use async_nats::HeaderMap;
 use precis_schemas::headers;
 
-/// The `traceparent` of what is being done, and the vendor's `tracestate` if there was one.
+/// A `traceparent` and an optional vendor `tracestate`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
     parent: String,
     state: Option<String>,
 }
 
-/// Longest header field that is read.
-const MOST_BYTES: usize = 512;
+/// Maximum length of a header field, in bytes.
+const MAX_BYTES: usize = 512;
 
-/// A `traceparent` as version 00 writes it: `00-<32 hex>-<16 hex>-<2 hex>` with ids that are not all zero. Of a higher
-/// version the beginning is read, which is the same, and what follows is left out (W3C Trace Context, 4.3).
+/// Parses a `traceparent` into the format of version 00: `00-<32 hex>-<16 hex>-<2 hex>` with nonzero IDs. Higher versions
+/// start with the same fields; the rest is dropped (W3C Trace Context, 4.3).
 fn read_parent(text: &str) -> Option<String> {
     let mut parts = text.splitn(5, '-');
     let hex = |part: &str, length: usize| {
@@ -29,10 +29,10 @@ fn read_parent(text: &str) -> Option<String> {
     let is_known = match version {
         "00" => more.is_none(),
         "ff" => false,
-        higher => hex(higher, 2) && text.len() <= MOST_BYTES,
+        higher => hex(higher, 2) && text.len() <= MAX_BYTES,
     };
     let is_one = is_known && hex(trace, 32) && hex(span, 16) && hex(flags, 2) && real(trace) && real(span);
-    // Of the flags only those of version 00 are known.
+    // Version 00 defines only the sampled flag.
     let sampled = u8::from_str_radix(flags, 16).unwrap_or_default() & 1;
     match version {
         "00" => is_one.then(|| text.to_owned()),
@@ -41,20 +41,20 @@ fn read_parent(text: &str) -> Option<String> {
 }
 
 impl TraceContext {
-    /// The trace that a request brings, if it brings one.
+    /// Reads the trace context of a request.
     pub fn read(parent: Option<&str>, state: Option<&str>) -> Option<Self> {
         Some(Self {
             parent: read_parent(parent?)?,
-            state: state.filter(|text| text.len() <= MOST_BYTES).map(str::to_owned),
+            state: state.filter(|text| text.len() <= MAX_BYTES).map(str::to_owned),
         })
     }
 
-    /// Goes on with the trace of a request if it brings one, else begins one.
+    /// Continues the trace of a request, or starts a new one.
     pub fn continue_or_begin(parent: Option<&str>, state: Option<&str>) -> Self {
         Self::read(parent, state).unwrap_or_else(Self::begin)
     }
 
-    /// Begins a trace.
+    /// Starts a new trace.
     pub fn begin() -> Self {
         let trace = uuid::Uuid::now_v7().simple().to_string();
         let span = uuid::Uuid::now_v7().simple().to_string();
@@ -64,7 +64,7 @@ impl TraceContext {
         }
     }
 
-    /// Goes on with the trace of a NATS message if it brings one.
+    /// Reads the trace context of a NATS message.
     pub fn from_message(message: Option<&HeaderMap>) -> Option<Self> {
         let headers = message?;
         let parent = read_parent(headers.get(headers::TRACEPARENT)?.as_str())?;
@@ -84,33 +84,33 @@ impl TraceContext {
         }
     }
 
-    /// The `traceparent`.
+    /// Returns the `traceparent`.
     pub fn parent(&self) -> &str {
         &self.parent
     }
 
-    /// The trace's id, 32 hexadecimal digits, for log lines.
+    /// Returns the trace ID: 32 hexadecimal digits.
     pub fn trace_id(&self) -> &str {
         self.parent.get(3..35).unwrap_or_default()
     }
 
-    /// The id of the span that this is the context of, 16 hexadecimal digits.
+    /// Returns the span ID: 16 hexadecimal digits.
     pub fn span_id(&self) -> &str {
         self.parent.get(36..52).unwrap_or_default()
     }
 
-    /// Whether the trace is recorded.
+    /// Reports whether the trace is recorded.
     pub fn is_sampled(&self) -> bool {
         let flags = self.parent.get(53..).unwrap_or_default();
         u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1)
     }
 
-    /// The vendor's part.
+    /// Returns the `tracestate`.
     pub fn state(&self) -> Option<&str> {
         self.state.as_deref()
     }
 
-    /// The context of a span.
+    /// Creates the context of a span.
     pub(crate) fn of_ids(trace_id: &str, span_id: &str, sampled: bool, state: Option<String>) -> Self {
         let flags = u8::from(sampled);
         Self {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trace_goes_on_through_a_message() {
+    fn messages_carry_the_trace_context() {
         let begun = TraceContext::begin();
         assert_eq!(read_parent(begun.parent()).as_deref(), Some(begun.parent()));
         let mut headers = HeaderMap::new();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_tells_its_parts() {
+    fn contexts_expose_their_parts() {
         let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let context = TraceContext::continue_or_begin(Some(given), Some("a=1"));
         assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_higher_version_goes_on_as_this_one() {
+    fn higher_versions_are_read_as_version_00() {
         let ids = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7";
         for (given, flags) in [
             (format!("01-{ids}-03"), "01"),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_trace_context_begins_a_new_one() {
+    fn invalid_trace_contexts_start_a_new_trace() {
         for bad in [
             "",
             "00-0-0-0",

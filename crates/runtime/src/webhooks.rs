@@ -1,4 +1,4 @@
-//! Announcing that something has ended whose end is to be posted.
+//! Publishes announcements of webhooks.
 
 use std::time::Duration;
 
@@ -8,46 +8,50 @@ use async_nats::jetstream::{self, message::PublishMessage};
 use precis_schemas::callback::Announcement;
 use precis_schemas::{JobResult, headers};
 
+use crate::backoff::Backoff;
 use crate::clock;
 use crate::nats::{PublishFailure, classify};
 
-/// Tries before a server without an answer is given up.
+/// Maximum number of attempts while the server is unreachable.
 const ATTEMPTS: u32 = 5;
-/// Pause between two of them.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Delays between attempts.
+const MIN_DELAY: Duration = Duration::from_millis(100);
+const MAX_DELAY: Duration = Duration::from_millis(800);
 
-/// Announces the end of a job, if somebody wants to hear of it. Whoever ends a job calls this before its result is
-/// stored: then none is missed. Twice the same within two minutes is once. When there is no room for it, that is
-/// logged: a job must not stay without its end because of its webhook.
+/// Announces the webhook of a result, if its job has a callback.
+///
+/// Call it before storing the result, so that no crash loses the webhook. The stream deduplicates announcements for two
+/// minutes. A full stream is only logged: a missing webhook must not keep a job from ending.
 ///
 /// # Errors
-/// When the stream can't be reached; the whole can be repeated.
+/// If the stream is unreachable. Calling it again is safe.
 pub async fn announce_end(jetstream: &jetstream::Context, result: &JobResult) -> Result<(), PublishError> {
     let Some(announcement) = Announcement::of_result(result, clock::now()) else {
         return Ok(());
     };
     match announce(jetstream, &announcement).await {
         Err(error) if classify(&error) == PublishFailure::Full => {
-            tracing::error!(job = %result.id, "there is no room for the webhook of a job: it is not sent");
+            tracing::error!(job = %result.id, "the stream WEBHOOKS is full; the webhook of a job is lost");
             Ok(())
         }
         sent => sent,
     }
 }
 
-/// Puts an announcement into its stream.
+/// Publishes an announcement.
 ///
 /// # Errors
-/// When the stream can't be reached or is full.
+/// If the stream is unreachable or full.
 pub async fn announce(
     jetstream: &jetstream::Context,
     announcement: &Announcement,
 ) -> Result<(), PublishError> {
     let mut headers = HeaderMap::new();
     headers.insert(headers::MESSAGE_ID, announcement.webhook_id());
-    // Texts and times always have a JSON form.
+    // Strings and times always serialize.
     let body = serde_json::to_vec(announcement).unwrap_or_default();
     let mut attempt = 1;
+    let mut backoff = Backoff::new(MIN_DELAY, MAX_DELAY);
     loop {
         let message = PublishMessage::build()
             .headers(headers.clone())
@@ -60,7 +64,7 @@ pub async fn announce(
             Ok(()) => return Ok(()),
             Err(error) if classify(&error) == PublishFailure::Unavailable && attempt < ATTEMPTS => {
                 attempt += 1;
-                tokio::time::sleep(PAUSE).await;
+                backoff.sleep().await;
             }
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! The way of spans to a collector: OTLP's protobuf over HTTP.
+//! Exports spans to a collector: OTLP protobuf over HTTP.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,21 +12,21 @@ use tokio::runtime::Handle;
 
 use crate::config::{ServerUrl, TelemetryConfig};
 
-/// Longest that one export may take.
+/// Time limit of one export.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why traces can't be exported.
+/// A failure to set up the exporter.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The endpoint is no URL.
+    /// The endpoint is not a URL.
     #[error("telemetry.otlp_endpoint: {0}")]
     Endpoint(#[from] ExporterBuildError),
     /// The HTTP client can't be set up.
-    #[error("a client for telemetry.otlp_endpoint: {0}")]
+    #[error("HTTP client for telemetry.otlp_endpoint: {0}")]
     Client(#[from] reqwest::Error),
 }
 
-/// An exporter to `endpoint`: a collector's base, to which `/v1/traces` is added, or the whole address of its receiver.
+/// Creates an exporter to `endpoint`: a collector's base URL, or the full URL of its trace receiver.
 pub(super) fn exporter(
     endpoint: &ServerUrl,
     settings: &TelemetryConfig,
@@ -54,7 +54,7 @@ pub(super) fn exporter(
         .build()?)
 }
 
-/// `endpoint` with the path of the trace receiver, unless it has a path.
+/// Appends the path of the trace receiver to an endpoint without a path.
 fn address(endpoint: &str) -> String {
     let host = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     match host.split_once('/') {
@@ -64,7 +64,7 @@ fn address(endpoint: &str) -> String {
     }
 }
 
-/// Who makes the spans. `OTEL_RESOURCE_ATTRIBUTES` adds to it.
+/// Returns the resource of the spans. `OTEL_RESOURCE_ATTRIBUTES` adds attributes.
 pub(super) fn resource(role: &'static str) -> Resource {
     let instance = uuid::Uuid::now_v7().to_string();
     Resource::builder()
@@ -77,12 +77,12 @@ pub(super) fn resource(role: &'static str) -> Resource {
         .build()
 }
 
-/// The product's HTTP client for the exporter, whose thread has no asynchronous runtime of its own.
+/// HTTP client for the exporter, whose thread has no asynchronous runtime.
 #[derive(Debug)]
 struct Http {
     client: reqwest::Client,
     runtime: Handle,
-    /// Whether the last export failed: the first failure is logged, and the end of it.
+    /// Whether the last export failed. Only changes are logged.
     failing: AtomicBool,
 }
 
@@ -106,9 +106,9 @@ impl Http {
         let was_failing = self.failing.swap(failure.is_some(), Ordering::Relaxed);
         match failure {
             Some(error) if !was_failing => {
-                tracing::warn!(error, "spans can't be exported to telemetry.otlp_endpoint");
+                tracing::warn!(error, "exporting spans failed; check telemetry.otlp_endpoint");
             }
-            None if was_failing => tracing::info!("spans are exported again"),
+            None if was_failing => tracing::info!("exporting spans works again"),
             _ => {}
         }
     }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_base_gets_the_path_of_the_receiver_and_a_whole_address_stays() {
+    fn only_endpoints_without_a_path_get_the_receivers_path() {
         for (given, used) in [
             ("http://collector:4318", "http://collector:4318/v1/traces"),
             ("http://collector:4318/", "http://collector:4318/v1/traces"),

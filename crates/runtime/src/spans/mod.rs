@@ -1,11 +1,10 @@
-//! Traces of the product itself: OpenTelemetry spans, exported by OTLP over HTTP when `telemetry.otlp_endpoint` is set.
+//! OpenTelemetry spans of Precis itself, exported over OTLP if `telemetry.otlp_endpoint` is set.
 //!
-//! One trace follows a job from its request to its row: `traceparent` goes along in the headers of its messages, and each
-//! role adds its spans below the one before. Work on many jobs at once (a pull, an insert) is a span of its own that is
-//! *linked* with those of the jobs.
+//! One trace follows a job from its request to its row. `traceparent` travels in message headers, and each role adds child
+//! spans. Work on many jobs at once (a pull, an insert) has its own span, which *links* to those of the jobs.
 //!
-//! Most spans are made after the fact, from the times that are measured anyway. While no endpoint is set, nothing is made
-//! at all: a [`Span`] is then only the context that it would have been begun in.
+//! Most spans are created afterwards, from measured times. Without an endpoint no spans are created: a [`Span`] then only
+//! holds its parent's context.
 
 mod export;
 
@@ -27,10 +26,10 @@ pub use opentelemetry::trace::SpanKind;
 use crate::config::TelemetryConfig;
 use crate::trace_context::TraceContext;
 
-/// Most links of a span: an insert has one for each of its rows that belongs to a trace.
+/// Maximum number of links per span. An insert has one for each traced row.
 const MAX_LINKS: u32 = 1_000;
-/// How long the last spans may take to get away when the process ends.
-const LONGEST_FLUSH: Duration = Duration::from_secs(3);
+/// Time limit for exporting the last spans on shutdown.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 struct Traces {
     provider: SdkTracerProvider,
@@ -39,11 +38,11 @@ struct Traces {
 
 static TRACES: OnceLock<Traces> = OnceLock::new();
 
-/// Begins to export the spans of `role`, such as `precis-api`, if the configuration has an endpoint. Called from within
-/// the asynchronous runtime. Later calls change nothing.
+/// Starts exporting the spans of `role`, such as `precis-api`, if an endpoint is configured. Call it within the asynchronous
+/// runtime. Only the first call has an effect.
 ///
 /// # Errors
-/// When the endpoint is no URL.
+/// If the endpoint is not a URL.
 pub fn start(settings: &TelemetryConfig, role: &'static str) -> Result<(), ExportError> {
     let Some(endpoint) = &settings.otlp_endpoint else {
         return Ok(());
@@ -62,46 +61,46 @@ pub fn start(settings: &TelemetryConfig, role: &'static str) -> Result<(), Expor
         .build();
     let tracer = provider.tracer("precis");
     let _already_started = TRACES.set(Traces { provider, tracer });
-    tracing::info!(endpoint = %endpoint, "traces are exported");
+    tracing::info!(endpoint = %endpoint, "exporting traces");
     Ok(())
 }
 
-/// Exports what is left; called when the role has ended, outside of the asynchronous runtime.
+/// Exports the remaining spans. Call it after the role has ended, outside of the asynchronous runtime.
 pub(crate) fn shutdown() {
     if let Some(traces) = TRACES.get()
-        && let Err(error) = traces.provider.shutdown_with_timeout(LONGEST_FLUSH)
+        && let Err(error) = traces.provider.shutdown_with_timeout(FLUSH_TIMEOUT)
     {
-        tracing::warn!(%error, "the last spans could not be exported");
+        tracing::warn!(%error, "exporting the last spans failed");
     }
 }
 
-/// Whether spans are made.
+/// Reports whether spans are created.
 pub fn enabled() -> bool {
     TRACES.get().is_some()
 }
 
-/// A span that has begun. Without an endpoint it is the context of its parent and nothing else.
+/// A started span. Without an endpoint it only holds its parent's context.
 #[derive(Debug)]
 pub struct Span {
     inner: Option<opentelemetry_sdk::trace::Span>,
     context: TraceContext,
 }
 
-/// How a span begins.
+/// Name, kind, parent and start of a span.
 #[derive(Debug)]
 pub struct SpanStart<'a> {
-    /// What is done, such as `process jobs`. One of a few: what differs from job to job is an attribute.
+    /// Name of the operation, such as `process jobs`. Names have low cardinality; details are attributes.
     pub name: Cow<'static, str>,
-    /// Which side of a conversation it is.
+    /// Kind of the span.
     pub kind: SpanKind,
-    /// The span that it is a part of; none: a trace begins here.
+    /// Parent span; `None` starts a trace.
     pub parent: Option<&'a TraceContext>,
-    /// When it began; none: now.
+    /// Start time; `None`: now.
     pub at: Option<Timestamp>,
 }
 
 impl<'a> SpanStart<'a> {
-    /// A span that begins now, below `parent`.
+    /// Starts now, as a child of `parent`.
     pub fn now(name: &'static str, kind: SpanKind, parent: &'a TraceContext) -> Self {
         Self {
             name: name.into(),
@@ -111,7 +110,7 @@ impl<'a> SpanStart<'a> {
         }
     }
 
-    /// A span that began at `at`, below `parent`.
+    /// Started at `at`, as a child of `parent`.
     pub fn at(name: &'static str, kind: SpanKind, parent: &'a TraceContext, at: Timestamp) -> Self {
         Self {
             at: Some(at),
@@ -121,7 +120,7 @@ impl<'a> SpanStart<'a> {
 }
 
 impl Span {
-    /// Begins a span.
+    /// Starts a span.
     pub fn begin(begin: SpanStart<'_>) -> Self {
         let Some(traces) = TRACES.get() else {
             return Self {
@@ -143,36 +142,36 @@ impl Span {
         }
     }
 
-    /// What is handed on, so that others can add spans below this one.
+    /// Returns the context that child spans need.
     pub fn context(&self) -> &TraceContext {
         &self.context
     }
 
-    /// Adds an attribute.
+    /// Sets an attribute.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Some(inner) = &mut self.inner {
             inner.set_attribute(KeyValue::new(key, value));
         }
     }
 
-    /// Says that this has to do with another span, of this trace or of another.
+    /// Links to another span, in this trace or another.
     pub fn link(&mut self, other: &TraceContext) {
         if let (Some(inner), Some(other)) = (&mut self.inner, span_context(other)) {
             inner.add_link(other, vec![]);
         }
     }
 
-    /// Says that what was done has failed.
+    /// Marks the span as failed.
     pub fn fail(&mut self, why: &str) {
         if let Some(inner) = &mut self.inner {
             inner.set_status(Status::error(why.to_owned()));
         }
     }
 
-    /// Ends the span now; dropping it does the same.
+    /// Ends the span now, as dropping it does.
     pub fn end(self) {}
 
-    /// Ends the span at a moment that has passed.
+    /// Ends the span at an earlier time.
     pub fn end_at(mut self, at: Timestamp) {
         if let Some(inner) = &mut self.inner {
             inner.end_with_timestamp(system_time(at));
@@ -180,7 +179,7 @@ impl Span {
     }
 }
 
-/// Spans are about the present, so that what lies before 1970 is only a clock that is not set.
+/// Converts a time. Times before 1970 come from a clock that is not set, and become 1970.
 fn system_time(at: Timestamp) -> SystemTime {
     let nanos = u64::try_from(at.as_nanosecond()).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
@@ -219,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_an_endpoint_a_span_is_its_parents_context() {
+    fn without_an_endpoint_spans_hold_their_parents_context() {
         let parent = TraceContext::begin();
         let mut span = Span::begin(SpanStart::now("work", SpanKind::Internal, &parent));
         span.set("key", 3);
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_survives_the_way_through_a_span_context() {
+    fn contexts_round_trip_through_span_contexts() {
         let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
         let context = TraceContext::continue_or_begin(Some(given), Some("vendor=1"));
         let there = span_context(&context).unwrap();
