@@ -1,4 +1,4 @@
-//! The command line `precis-producer`: texts into the queue, and a look at the queue.
+//! The command line `precis-producer`: publishes texts and shows the queue.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
+use precis_runtime::backoff::Backoff;
 use precis_runtime::boot::{RoleContext, RunArgs};
 use precis_runtime::topology;
 use precis_runtime::trace_context::TraceContext;
@@ -14,31 +15,31 @@ use precis_schemas::{Channel, GenerationParams, Job, JobId, JobSubject, Lane, Ta
 
 use crate::{Producer, Results, Submission};
 
-/// Publishes texts to the queue of Precis.
+/// Publishes texts to the queue of Precis
 #[derive(Debug, Parser)]
 #[command(name = "precis-producer", version)]
 pub struct Cli {
-    /// How the process is run.
+    /// Arguments of every role.
     #[command(flatten)]
     pub run: RunArgs,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Publish one job for each file; `-` is standard input
+    /// Publish one job per file; - is standard input
     Publish(PublishArgs),
-    /// Show how much stands in the queue
+    /// Show the number and size of queued messages
     Queue,
 }
 
-/// What to publish, and where to.
+/// Arguments of `publish`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PublishArgs {
-    /// Files with one article each; - for standard input
+    /// Files with one text each; - for standard input
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// Name under which the model is served
@@ -47,7 +48,7 @@ pub struct PublishArgs {
     /// high, normal or bulk
     #[arg(long, default_value = "normal")]
     pub lane: Lane,
-    /// On whose account
+    /// Tenant of the jobs
     #[arg(long, default_value = "public")]
     pub tenant: String,
     /// Wait this many seconds for the summaries and print them
@@ -58,7 +59,7 @@ pub struct PublishArgs {
 /// Runs the command line.
 ///
 /// # Errors
-/// When the queue can't be reached or refuses a job, or a file can't be read.
+/// If the queue is unreachable or rejects a job, or a file can't be read.
 pub async fn run(context: RoleContext, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Publish(args) => publish(&context, &args).await,
@@ -120,19 +121,23 @@ async fn publish(context: &RoleContext, args: &PublishArgs) -> anyhow::Result<()
         }
         published.push(id);
     }
-    // All of them are in the queue before the first is waited for, so that they share batches.
+    // Publish all jobs before waiting, so that they share decoding batches.
     if let Some(seconds) = args.wait {
-        let give_up = tokio::time::Instant::now() + Duration::from_secs(seconds);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
         for id in &published {
-            let summary = tokio::time::timeout_at(give_up, wait(&results, id)).await;
-            writeln!(out, "{}", summary.with_context(|| format!("job {id} goes on"))??)?;
+            let summary = tokio::time::timeout_at(deadline, wait(&results, id)).await;
+            writeln!(
+                out,
+                "{}",
+                summary.with_context(|| format!("job {id} has not ended yet"))??
+            )?;
         }
     }
     Ok(())
 }
 
 async fn wait(results: &Results, id: &JobId) -> anyhow::Result<String> {
-    let mut pause = Duration::from_millis(10);
+    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(250));
     loop {
         if let Some(stored) = results.get(id).await? {
             return match (stored.result.summary, stored.result.error) {
@@ -141,8 +146,7 @@ async fn wait(results: &Results, id: &JobId) -> anyhow::Result<String> {
                 (None, None) => bail!("job {id} ended {} without a summary", stored.result.outcome),
             };
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(250));
+        backoff.sleep().await;
     }
 }
 

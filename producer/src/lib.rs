@@ -1,5 +1,4 @@
-//! The one way to publish a job to the queue, and to read its result: as a library (used by the API)
-//! and as a command line.
+//! Publishes jobs and reads their results: a library, which the gateway uses, and a command line.
 
 pub mod cli;
 mod publish;

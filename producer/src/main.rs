@@ -1,4 +1,4 @@
-//! `precis-producer`: texts into the queue.
+//! The command `precis-producer`.
 
 use std::process::ExitCode;
 

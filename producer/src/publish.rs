@@ -1,10 +1,11 @@
-//! Publishing: accepted means that the stream has acknowledged the message.
+//! Publishes jobs. A job is accepted once the stream acknowledges it.
 
 use std::time::Duration;
 
 use async_nats::jetstream::{self, context::PublishError as NatsPublishError, message::PublishMessage};
 use async_nats::{HeaderMap, header};
 use bytes::Bytes;
+use precis_runtime::backoff::Backoff;
 use precis_runtime::json;
 use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::spans::{self, Span, SpanKind, SpanStart};
@@ -14,13 +15,13 @@ use precis_schemas::reference::LateReference;
 use precis_schemas::topology::JOBS;
 use precis_schemas::{Job, JobHandle, JobId, JobSubject, subject};
 
-/// Publishes of a message before a server without an answer is given up. The message id makes a
-/// repeated publish harmless.
+/// Maximum number of attempts while the server is unreachable. The message ID makes repeats harmless.
 const ATTEMPTS: u32 = 3;
-/// Pause between two attempts.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Delays between attempts.
+const MIN_DELAY: Duration = Duration::from_millis(250);
+const MAX_DELAY: Duration = Duration::from_millis(500);
 
-/// What the span of a publish says, by OpenTelemetry's names.
+/// Sets the attributes of a publish's span, by OpenTelemetry's conventions.
 fn describe(span: &mut Span, submission: &Submission, sequence: u64) {
     if !spans::enabled() {
         return;
@@ -34,45 +35,45 @@ fn describe(span: &mut Span, submission: &Submission, sequence: u64) {
     span.set("precis.lane", submission.subject.lane.as_str());
 }
 
-/// Bytes of a job as JSON: its texts, some of whose characters are written as two, and what goes for every job.
-fn about(job: &Job) -> usize {
+/// Estimates the size of a job as JSON: its texts, some escaped characters, and the other fields.
+fn size_hint(job: &Job) -> usize {
     let texts = job.text.len() + job.reference.as_ref().map_or(0, String::len);
     texts + texts / 16 + 512
 }
 
-/// A job on its way to the queue.
+/// A job together with its subject and trace.
 #[derive(Debug, Clone)]
 pub struct Submission {
-    /// Where it goes.
+    /// Subject to publish it on.
     pub subject: JobSubject,
-    /// What it is.
+    /// The job.
     pub job: Job,
-    /// The request that it belongs to.
+    /// Trace of its request.
     pub trace: TraceContext,
 }
 
-/// A job that the stream has taken.
+/// A job that the stream has accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// Id and sequence.
+    /// ID and sequence.
     pub handle: JobHandle,
-    /// The same id was published before, within the stream's duplicate window: this is that job.
+    /// Whether the stream already had this job: the same ID was published within the stream's duplicate window.
     pub duplicate: bool,
 }
 
-/// Why a job was not taken.
+/// A failure to publish.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The queue is at its limits.
+    /// The queue is full.
     #[error("the queue is full")]
     Full(#[source] NatsPublishError),
-    /// The server or the stream can't be reached.
+    /// The server or the stream is unreachable.
     #[error("the queue can't be reached: {0}")]
     Unavailable(#[source] NatsPublishError),
-    /// The message is larger than the server takes.
-    #[error("the job is larger than the queue takes")]
+    /// The message exceeds the server's maximum size.
+    #[error("the job exceeds the maximum message size of the queue")]
     TooLarge(#[source] NatsPublishError),
-    /// The job can't be written as JSON.
+    /// JSON can't represent the job.
     #[error("the job can't be written as JSON: {0}")]
     Encode(#[from] serde_json::Error),
     /// Anything else.
@@ -99,7 +100,7 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// A producer on this connection.
+    /// Creates a producer.
     pub fn new(jetstream: jetstream::Context) -> Self {
         Self { jetstream }
     }
@@ -107,14 +108,14 @@ impl Producer {
     /// Publishes a job and waits for the stream's acknowledgement.
     ///
     /// # Errors
-    /// When the stream refuses the job or can't be reached; it was then not accepted, although a job
-    /// whose acknowledgement got lost may still run. The same id published again is the same job.
+    /// If the stream rejects the job or is unreachable. A job whose acknowledgement was lost may still run; publishing the
+    /// same ID again is safe.
     pub async fn publish(&self, submission: &Submission) -> Result<Accepted, PublishError> {
         self.publish_as(submission, submission.job.id.as_str()).await
     }
 
-    /// As [`Producer::publish`], under another message id than the job's: for a job that was published before and taken
-    /// back, which the stream would otherwise take for the same one.
+    /// Publishes a job under another message ID than its own. For a job that was published before and removed from the
+    /// queue: the stream would otherwise drop it as a duplicate.
     ///
     /// # Errors
     /// As [`Producer::publish`].
@@ -123,7 +124,7 @@ impl Producer {
         submission: &Submission,
         message_id: &str,
     ) -> Result<Accepted, PublishError> {
-        let body = json::to_bytes(&submission.job, about(&submission.job))?;
+        let body = json::to_bytes(&submission.job, size_hint(&submission.job))?;
         let subject = submission.subject.to_string();
         let mut span = Span::begin(SpanStart::now(
             "publish jobs",
@@ -144,10 +145,10 @@ impl Producer {
         })
     }
 
-    /// Publishes a reference that came after its job, and waits for the stream's acknowledgement.
+    /// Publishes a late reference and waits for the stream's acknowledgement.
     ///
     /// # Errors
-    /// When the stream refuses it or can't be reached.
+    /// If the stream rejects it or is unreachable.
     pub async fn publish_reference(
         &self,
         reference: &LateReference,
@@ -156,7 +157,7 @@ impl Producer {
         let body = Bytes::from(serde_json::to_vec(reference)?);
         let mut headers = HeaderMap::new();
         trace.write_to(&mut headers);
-        // Only for attempts at this one: the same text may come again after another.
+        // Deduplicates only these attempts: a client may send the same text again after another one.
         headers.insert(header::NATS_MESSAGE_ID, JobId::generate().as_str());
         let subject = subject::reference_of(&reference.id);
         self.publish_until_stored(&subject, headers, body).await?;
@@ -170,13 +171,14 @@ impl Producer {
         body: Bytes,
     ) -> Result<jetstream::publish::PublishAck, PublishError> {
         let mut attempt = 1;
+        let mut backoff = Backoff::new(MIN_DELAY, MAX_DELAY);
         loop {
             match self.publish_once(subject, headers.clone(), body.clone()).await {
                 Ok(ack) => return Ok(ack),
                 Err(error) => match classify(&error) {
                     PublishFailure::Unavailable if attempt < ATTEMPTS => {
                         attempt += 1;
-                        tokio::time::sleep(PAUSE).await;
+                        backoff.sleep().await;
                     }
                     PublishFailure::Unavailable => return Err(PublishError::Unavailable(error)),
                     PublishFailure::Full => return Err(PublishError::Full(error)),
