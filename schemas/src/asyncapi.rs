@@ -1,8 +1,7 @@
-//! What is said over NATS as an AsyncAPI 3 document, made from the types, the subjects and the topology.
+//! The NATS interface as an AsyncAPI 3 document, built from the types, subjects and topology.
 //!
-//! `schemas/asyncapi.json` is compared with it by a test; `PRECIS_UPDATE=1 cargo test -p precis-schemas` writes it anew.
-//! Bindings of AsyncAPI for NATS know queue groups only, so that facts about streams and consumers stand under
-//! `x-jetstream`.
+//! A test compares it with `schemas/asyncapi.json`; `PRECIS_UPDATE=1 cargo test -p precis-schemas` regenerates the file.
+//! AsyncAPI's NATS bindings only know queue groups, so streams and consumers are described under `x-jetstream`.
 
 use std::time::Duration;
 
@@ -28,9 +27,9 @@ struct Channel {
     action: &'static str,
     message: &'static str,
     summary: &'static str,
-    /// The stream that keeps it.
+    /// The stream that stores it.
     stream: Option<&'static str>,
-    /// Names of message headers that matter there.
+    /// Names of its message headers.
     headers: &'static [&'static str],
 }
 
@@ -40,7 +39,7 @@ const CHANNELS: [Channel; 8] = [
         address: "jobs.v1.{model}.{lane}.{task}.{tenant}",
         action: "receive",
         message: "job",
-        summary: "A job to do. It is accepted when the stream acknowledges the publish; a full queue refuses it.",
+        summary: "A job. It is accepted once the stream acknowledges the publish. A full queue rejects it.",
         stream: Some(JOBS),
         headers: &[headers::MESSAGE_ID, headers::TRACEPARENT, headers::TRACESTATE],
     },
@@ -49,8 +48,8 @@ const CHANNELS: [Channel; 8] = [
         address: "results.v1.{job_id}",
         action: "send",
         message: "result",
-        summary: "How a job ended. The stream takes the first result of a job and refuses any later one, which a plain \
-            subscriber sees all the same: listen to `done.v1.*` instead.",
+        summary: "How a job ended. The stream stores only the first final result of a job, but plain subscribers also see \
+            the others: subscribe to `done.v1.*` instead.",
         stream: Some(RESULTS),
         headers: &[
             headers::EXPECTED_LAST_SUBJECT_SEQUENCE,
@@ -63,7 +62,7 @@ const CHANNELS: [Channel; 8] = [
         address: "done.v1.{job_id}",
         action: "send",
         message: "result",
-        summary: "The result again, repeated by the server once the stream has stored it. May be missed: the stream has it.",
+        summary: "The result, republished by the server once the stream has stored it. May be missed; the stream has it.",
         stream: None,
         headers: &[],
     },
@@ -72,7 +71,7 @@ const CHANNELS: [Channel; 8] = [
         address: "references.v1.{job_id}",
         action: "receive",
         message: "reference",
-        summary: "A summary by a human that comes after its job: the prediction is scored against it. The last one counts.",
+        summary: "A human summary that arrives after its job. The prediction is scored against it. The last one counts.",
         stream: Some(REFERENCES),
         headers: &[headers::MESSAGE_ID, headers::TRACEPARENT, headers::TRACESTATE],
     },
@@ -81,7 +80,7 @@ const CHANNELS: [Channel; 8] = [
         address: "dead.v1.{task}",
         action: "send",
         message: "deadLetter",
-        summary: "A message that could not be done, whole, with the reason.",
+        summary: "A message that could not be processed, with the reason.",
         stream: Some(DEAD),
         headers: &[
             headers::MESSAGE_ID,
@@ -94,7 +93,7 @@ const CHANNELS: [Channel; 8] = [
         address: "progress.v1.{job_id}",
         action: "send",
         message: "progress",
-        summary: "A worker has the job, and what it has written so far. May be missed.",
+        summary: "A job is running, perhaps with the text so far. May be missed.",
         stream: None,
         headers: &[],
     },

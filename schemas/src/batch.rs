@@ -1,31 +1,31 @@
-//! Jobs that were submitted together.
+//! The position of a job in its batch.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
 
-/// The place of a job among those that were submitted with it.
+/// The position of a job in its batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct BatchRef {
     /// The batch.
     pub id: JobId,
-    /// Place of the job in the order of the request, from 0.
+    /// Index of the job in the request, from 0.
     pub index: u64,
-    /// Jobs of the batch, when that was known as this one was submitted.
+    /// Number of jobs in the batch, if known at submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
 }
 
 impl BatchRef {
-    /// The id of the job at this place, which follows from the batch: `<batch>-<index>`.
+    /// Returns the ID of the job at this position: `<batch>-<index>`.
     ///
-    /// None when the batch's id is too long for that; an id by [`JobId::generate`] is not.
+    /// Returns `None` if the batch's ID is too long, which an ID by [`JobId::generate`] never is.
     pub fn job_id(&self) -> Option<JobId> {
         format!("{}-{}", self.id, self.index).parse().ok()
     }
 
-    /// The places of a batch of `size` jobs.
+    /// Returns the positions of a batch of `size` jobs.
     pub fn all(id: &JobId, size: u64) -> impl Iterator<Item = Self> + use<> {
         let id = id.clone();
         (0..size).map(move |index| Self {

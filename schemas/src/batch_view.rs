@@ -1,4 +1,4 @@
-//! Batches as REST shows them: bodies of `/v1/batches`.
+//! Bodies of `/v1/batches`.
 
 use std::collections::BTreeMap;
 
@@ -12,67 +12,67 @@ use crate::rest::{JobError, Status};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchStatus {
-    /// The upload goes on.
+    /// The upload is running.
     Receiving,
-    /// Rows wait or run.
+    /// Rows are queued or running.
     Running,
     /// Every row has ended.
     Finished,
-    /// The upload did not come to its end. The rows before that are jobs like any others.
+    /// The upload was cut off. The rows before the cut still run.
     Broken,
 }
 
-/// Rows by their state.
+/// Number of rows by state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchCounts {
-    /// Wait for a worker.
+    /// Rows that wait for a worker.
     pub queued: u64,
-    /// A worker has them.
+    /// Rows that a worker is processing.
     pub running: u64,
-    /// There is a summary.
+    /// Rows with a summary.
     pub succeeded: u64,
-    /// There is an error.
+    /// Rows with an error.
     pub failed: u64,
-    /// Were cancelled.
+    /// Cancelled rows.
     pub cancelled: u64,
-    /// Their deadline passed first.
+    /// Rows whose deadline passed.
     pub expired: u64,
-    /// Could not be jobs: empty, too long, not readable.
+    /// Rows that were refused: empty, too long or malformed.
     pub refused: u64,
-    /// Their results are no longer kept.
+    /// Rows whose results have expired.
     pub gone: u64,
 }
 
 /// A batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchView {
-    /// The batch: give it to `GET /v1/batches/{id}`.
+    /// ID of the batch, for `GET /v1/batches/{id}`.
     pub id: String,
     /// Its state.
     pub status: BatchStatus,
-    /// Rows so far; all of them unless it is being received.
+    /// Number of rows received so far.
     pub rows: u64,
-    /// Rows by their state.
+    /// Number of rows by state.
     pub counts: BatchCounts,
-    /// Share of the rows that have ended, 0 to 1.
+    /// Fraction of rows that have ended, 0 to 1.
     pub progress: f64,
-    /// Seconds until all have ended, at the pace so far; absent before the first has.
+    /// Estimated seconds until all rows end, from the pace so far. Absent before the first row ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,
     /// Why the upload is broken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
-    /// When its first row was read.
+    /// Time at which the first row was read.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub created_at: Timestamp,
-    /// When its last row ended.
+    /// Time at which the last row ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub finished_at: Option<Timestamp>,
-    /// When rows that still wait expire.
+    /// Deadline of its rows.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub deadline: Timestamp,
-    /// Where to go on.
+    /// Related resources.
     pub links: BatchLinks,
 }
 
@@ -87,7 +87,7 @@ pub struct BatchLinks {
 }
 
 impl BatchLinks {
-    /// Links of the batch with this id.
+    /// Returns the links of the batch with this ID.
     pub fn of(id: &str) -> Self {
         Self {
             this: format!("/v1/batches/{id}"),
@@ -96,16 +96,16 @@ impl BatchLinks {
     }
 }
 
-/// A line of `GET /v1/batches/{id}/results`: a row, or, without `index`, why the upload is broken.
+/// A line of `GET /v1/batches/{id}/results`: a row or, without `index`, the reason why the upload is broken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchLine {
-    /// Place of the row, counted from 0.
+    /// Index of the row, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
-    /// Line of the upload on which it began, counted from 1.
+    /// Line of the upload on which the row starts, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// Handle of its job; absent when it could not be one.
+    /// Handle of its job; absent if the row was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// State of the row.
@@ -113,10 +113,10 @@ pub struct BatchLine {
     /// The summary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// What was wrong.
+    /// The error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
-    /// The client's own notes.
+    /// The client's notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
 }

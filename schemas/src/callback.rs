@@ -1,4 +1,4 @@
-//! Where the end of a job or a batch is to be posted, and the announcement that it is time to.
+//! Webhooks: their receivers, announcements and payloads.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -8,63 +8,63 @@ use crate::ids::JobId;
 use crate::result::JobResult;
 use crate::subject::Token;
 
-/// Where the end of a job is to be posted.
+/// The receiver of a job's webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Callback {
-    /// The address: https, unless the deployment allows more.
+    /// URL of the receiver. `https` only, unless the deployment allows `http`.
     pub url: String,
-    /// Name of the API key whose secret signs; the deployment's secret without one.
+    /// Name of the API key whose secret signs the webhook. Without one, the deployment's secret signs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Token>,
 }
 
-/// What is posted, in the form that Standard Webhooks recommends.
+/// The body of a webhook, as Standard Webhooks recommends it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WebhookEvent<T> {
-    /// What has happened: `job.succeeded`, `job.failed`, `job.cancelled`, `job.expired`, `batch.finished` or `batch.broken`.
+    /// The event: `job.succeeded`, `job.failed`, `job.cancelled`, `job.expired`, `batch.finished` or `batch.broken`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// When.
+    /// Time of the event.
     pub timestamp: Timestamp,
-    /// The job or the batch as REST shows it.
+    /// The job or the batch, as REST returns it.
     pub data: T,
 }
 
-/// What has ended.
+/// The job or batch that a webhook reports on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum WebhookSubject {
     /// A job.
     Job {
-        /// Its id.
+        /// Its ID.
         id: JobId,
-        /// Its sequence in `JOBS`: an id that was cancelled may be submitted again, and ends again.
+        /// Its sequence in `JOBS`. The ID of a cancelled job may be submitted again; that job ends separately.
         #[serde(default)]
         job_sequence: u64,
     },
-    /// A batch; announced before its first row is queued, and looked at until it has ended.
+    /// A batch. It is announced before its first row is queued; the gateway then checks it until it ends.
     Batch {
-        /// Its id.
+        /// Its ID.
         id: JobId,
     },
 }
 
-/// On `webhooks.v1.<kind>`, in the stream `WEBHOOKS`: something is to be posted.
+/// A message on `webhooks.v1.<kind>` in the stream `WEBHOOKS`: a webhook is due.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announcement {
-    /// What has ended.
+    /// The job or batch.
     pub ended: WebhookSubject,
-    /// On whose account it was.
+    /// Its tenant.
     pub tenant: Token,
-    /// Where to post.
+    /// The receiver.
     pub callback: Callback,
-    /// When this was written.
+    /// Time of this announcement.
     pub announced_at: Timestamp,
 }
 
 impl Announcement {
-    /// The announcement of a job's end; none when nobody wants to hear of it.
+    /// Returns the announcement of a result; `None` if its job has no callback.
     pub fn of_result(result: &JobResult, announced_at: Timestamp) -> Option<Self> {
         Some(Self {
             ended: WebhookSubject::Job {
@@ -77,7 +77,7 @@ impl Announcement {
         })
     }
 
-    /// The subject on which it goes.
+    /// Returns the subject to publish it on.
     pub fn subject(&self) -> &'static str {
         match self.ended {
             WebhookSubject::Job { .. } => "webhooks.v1.job",
@@ -85,7 +85,7 @@ impl Announcement {
         }
     }
 
-    /// Identity of the webhook: the same for every attempt, so that a receiver can drop one that comes twice.
+    /// Returns the webhook's ID: the same for every attempt, so that receivers can drop duplicates.
     pub fn webhook_id(&self) -> String {
         match &self.ended {
             WebhookSubject::Job { id, job_sequence } => format!("job_{id}_{job_sequence}"),
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_that_is_submitted_again_ends_twice() {
+    fn a_resubmitted_id_gets_its_own_webhook() {
         let of = |job_sequence| Announcement {
             ended: WebhookSubject::Job {
                 id: "a".parse().unwrap(),

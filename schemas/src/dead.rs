@@ -16,23 +16,23 @@ pub struct DeadLetter {
     /// The body, when it is UTF-8; otherwise see `body_base16`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// The body in hexadecimal digits, when it is not UTF-8.
+    /// The body in hexadecimal, if it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_base16: Option<String>,
-    /// Why it died.
+    /// Why the message could not be processed.
     pub reason: Refusal,
-    /// How often it had been delivered.
+    /// Number of deliveries.
     pub attempts: u64,
-    /// When the stream took the message.
+    /// Time at which the stream stored the message.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub submitted_at: Timestamp,
-    /// When it died.
+    /// Time of this dead letter.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub died_at: Timestamp,
 }
 
 impl DeadLetter {
-    /// A letter with `body` as text if it can be read as text.
+    /// Creates a dead letter. A body that is not UTF-8 is written in hexadecimal.
     pub fn new(
         job_sequence: u64,
         subject: impl Into<String>,
@@ -60,12 +60,12 @@ impl DeadLetter {
 }
 
 impl DeadLetter {
-    /// Gives up the body, and says so in the reason: for a letter that is larger than the server takes.
+    /// Removes a body that is too large for the server, and notes it in the reason.
     pub fn strip_body(&mut self) {
         self.leave_out_body("is too large for a dead letter");
     }
 
-    /// Gives up the body, and says so in the reason: for texts that are not to be kept.
+    /// Removes a body whose text must not be stored, and notes it in the reason.
     pub fn withhold_body(&mut self) {
         self.leave_out_body("is not kept: monitor.texts");
     }
@@ -89,7 +89,7 @@ mod tests {
     use crate::error_code::ErrorCode;
 
     #[test]
-    fn a_body_that_is_no_text_is_kept_all_the_same() {
+    fn binary_bodies_are_kept_in_hexadecimal() {
         let reason = Refusal::new(ErrorCode::InvalidRequest, "not JSON");
         let letter = DeadLetter::new(
             3,

@@ -1,17 +1,17 @@
-//! Why a message can't be read, without what stands in it: such reasons go to logs and dead letters, and a message that is
-//! not what it should be may have a whole article in the wrong place.
+//! Describes why a message can't be decoded, without quoting it. The description goes to logs and dead letters, and a
+//! malformed message may have an article in any place.
 
 use serde_json::Error;
 use serde_json::error::Category;
 
-/// Longest reason, in characters.
+/// Maximum length of a description, in characters.
 const MAX_CHARS: usize = 300;
 
-/// What is wrong, and where. Names of the contract and kinds of values are told, values are not.
+/// Describes the error and its position. It names fields and types of the contract, never values.
 pub fn describe(error: &Error) -> String {
     let text = error.to_string();
     if error.classify() != Category::Data {
-        // Of the syntax alone: it quotes nothing.
+        // Syntax errors quote nothing.
         return text;
     }
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -19,8 +19,8 @@ pub fn describe(error: &Error) -> String {
         Some(message) => (message, place.as_str()),
         None => (text.as_str(), ""),
     };
-    let told: String = without_values(message).chars().take(MAX_CHARS).collect();
-    told + place
+    let description: String = without_values(message).chars().take(MAX_CHARS).collect();
+    description + place
 }
 
 fn without_values(message: &str) -> String {

@@ -1,7 +1,6 @@
-//! Vectors that stand for the meaning of texts, in a compact form.
+//! Embeddings in a compact encoding: base64 of little-endian `f32`.
 //!
-//! A vector is written as base64 of its numbers as little-endian `f32`: exact, and half as long as a JSON array of
-//! the same numbers (512 numbers: 2.7 KB against about 5.5 KB).
+//! The encoding is exact and half as long as a JSON array (512 numbers: 2.7 KB instead of about 5.5 KB).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,12 +8,12 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A vector.
+/// An embedding vector.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EmbeddingVector(pub Vec<f32>);
 
 impl EmbeddingVector {
-    /// Its numbers.
+    /// Returns its numbers.
     pub fn as_slice(&self) -> &[f32] {
         &self.0
     }
@@ -32,10 +31,10 @@ impl<'de> Deserialize<'de> for EmbeddingVector {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         let bytes = STANDARD
             .decode(text.as_bytes())
-            .map_err(|error| D::Error::custom(format!("a vector is base64: {error}")))?;
+            .map_err(|error| D::Error::custom(format!("a vector must be base64: {error}")))?;
         let (numbers, rest) = bytes.as_chunks::<4>();
         if !rest.is_empty() {
-            return Err(D::Error::custom("a vector has four bytes for each number"));
+            return Err(D::Error::custom("a vector must have four bytes for each number"));
         }
         Ok(Self(numbers.iter().copied().map(f32::from_le_bytes).collect()))
     }
@@ -50,18 +49,18 @@ impl JsonSchema for EmbeddingVector {
         schemars::json_schema!({
             "type": "string",
             "contentEncoding": "base64",
-            "description": "The numbers of a vector, each as little-endian f32."
+            "description": "The numbers of a vector, each as a little-endian f32."
         })
     }
 }
 
-/// What the model makes of the texts: for each the mean of the encoder's states, as long as the model is wide.
+/// Embeddings of the texts: the mean of the encoder's hidden states, as long as the model's width.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Embeddings {
-    /// Of the text that was summarized, as far as the model reads it.
+    /// Embedding of the text, as far as the model reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<EmbeddingVector>,
-    /// Of the summary.
+    /// Embedding of the summary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<EmbeddingVector>,
 }
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vector_is_base64_of_its_bytes() {
+    fn vectors_are_base64_of_their_bytes() {
         let vector = EmbeddingVector(vec![1.0, -0.5]);
         assert_eq!(serde_json::to_value(&vector).unwrap(), "AACAPwAAAL8=");
         for bad in [r#""AACAPwAA""#, r#""?""#, "[1.0]"] {
@@ -83,7 +82,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_vector_comes_back_to_the_last_bit(bits in proptest::collection::vec(any::<u32>(), 0..40)) {
+        fn vectors_round_trip_exactly(bits in proptest::collection::vec(any::<u32>(), 0..40)) {
             let vector = EmbeddingVector(bits.iter().copied().map(f32::from_bits).collect());
             let json = serde_json::to_string(&vector).unwrap();
             let back: EmbeddingVector = serde_json::from_str(&json).unwrap();

@@ -8,32 +8,32 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $status:literal, $title:literal, $retry:literal;)+) => {
-        /// Stable code of an error. Clients may branch on it; messages may change, codes don't.
+        /// Stable error code. Clients may branch on it: messages may change, codes don't.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "snake_case")]
         #[non_exhaustive]
         pub enum ErrorCode { $($(#[$doc])* $variant,)+ }
 
         impl ErrorCode {
-            /// Every code, in order of appearance in the documentation.
+            /// All codes, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The code on the wire, such as `queue_full`.
+            /// Returns the code on the wire, such as `queue_full`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
 
-            /// The HTTP status with which REST answers.
+            /// Returns the HTTP status.
             pub fn http_status(self) -> u16 {
                 match self { $(Self::$variant => $status,)+ }
             }
 
-            /// A short title that is the same for every occurrence (RFC 9457, `title`).
+            /// Returns the title, the same for every occurrence (RFC 9457, `title`).
             pub fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)+ }
             }
 
-            /// Whether the same request may succeed later without a change.
+            /// Reports whether the same request may succeed later.
             pub fn is_retryable(self) -> bool {
                 match self { $(Self::$variant => $retry,)+ }
             }
@@ -42,78 +42,78 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The request is not what the contract describes: not JSON, a wrong type, a missing or unknown field.
+    /// The request violates the contract: invalid JSON, a wrong type, a missing or unknown field.
     InvalidRequest = "invalid_request", 400, "The request is malformed", false;
-    /// A parameter is outside its bounds, or two contradict each other.
+    /// A parameter is out of bounds, or two contradict each other.
     InvalidParameter = "invalid_parameter", 422, "A parameter is out of bounds", false;
-    /// There is no text, or only white space.
+    /// The text is missing or blank.
     EmptyText = "empty_text", 422, "The text is empty", false;
-    /// The text has more characters than this deployment takes.
+    /// The text has more characters than the deployment allows.
     TextTooLong = "text_too_long", 422, "The text is too long", false;
-    /// The HTTP body has more bytes than this deployment takes.
+    /// The HTTP body has more bytes than the deployment allows.
     BodyTooLarge = "body_too_large", 413, "The body is too large", false;
     /// The body is not `application/json`.
     UnsupportedMediaType = "unsupported_media_type", 415, "The media type is not supported", false;
-    /// The path and query have more bytes than this deployment takes.
+    /// Path and query have more bytes than the deployment allows.
     UriTooLong = "uri_too_long", 414, "The URI is too long", false;
     /// The body of the request did not arrive in time.
     RequestTimeout = "request_timeout", 408, "The request did not arrive in time", true;
-    /// The route needs an API key, and there is none, or it is not known.
+    /// The route requires an API key, and the key is missing or unknown.
     Unauthorized = "unauthorized", 401, "An API key is needed", false;
     /// The API key does not allow this.
     Forbidden = "forbidden", 403, "The API key does not allow this", false;
-    /// The API key has sent more requests than it may.
+    /// The API key exceeded its request rate.
     RateLimited = "rate_limited", 429, "Too many requests", true;
-    /// The API key has as many jobs in the queue as it may.
+    /// The API key reached its limit of queued jobs.
     QuotaExceeded = "quota_exceeded", 429, "Too many jobs in the queue", true;
-    /// The address may not be called back, or there is no secret to sign with.
+    /// The callback address is not allowed, or no secret can sign the webhook.
     CallbackRefused = "callback_refused", 422, "The callback address is not allowed", false;
-    /// The receiver of a webhook did not take it until its deadline, or wants no more. Only in dead letters.
+    /// The receiver did not accept the webhook before its deadline, or rejected further attempts. Only in dead letters.
     CallbackFailed = "callback_failed", 502, "The webhook was not taken", false;
-    /// No worker serves a model of that name.
+    /// No worker serves a model of this name.
     UnknownModel = "unknown_model", 422, "No worker serves this model", true;
-    /// The deadline has passed before the job was done, or before it was submitted.
+    /// The deadline passed before the job ended or was submitted.
     DeadlineExceeded = "deadline_exceeded", 504, "The deadline has passed", false;
     /// The client cancelled the job.
     Cancelled = "cancelled", 409, "The job was cancelled", false;
     /// The job has ended already.
     JobFinished = "job_finished", 409, "The job has ended already", false;
-    /// The `Idempotency-Key` was used with another request.
+    /// The idempotency key was used with another request.
     IdempotencyKeyReused = "idempotency_key_reused", 422, "The key was used with another request", false;
-    /// The first request with this `Idempotency-Key` is still being accepted.
+    /// The first request with this idempotency key is still being accepted.
     IdempotencyKeyInUse = "idempotency_key_in_use", 409, "The first request with this key is not accepted yet", true;
-    /// There is no job of that id.
+    /// The job does not exist.
     JobNotFound = "job_not_found", 404, "There is no such job", false;
-    /// There was such a job, and its result is kept no longer.
+    /// The job existed, but its result has expired.
     JobGone = "job_gone", 410, "The job's result is no longer kept", false;
-    /// There is no named query of that name.
+    /// The named query does not exist.
     QueryNotFound = "query_not_found", 404, "There is no such query", false;
-    /// There is no batch of that id, or none any more.
+    /// The batch does not exist, or has expired.
     BatchNotFound = "batch_not_found", 404, "There is no such batch", false;
-    /// There is no such route.
+    /// The route does not exist.
     RouteNotFound = "route_not_found", 404, "There is no such route", false;
-    /// The route does not take this method.
+    /// The route does not allow this method.
     MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed here", false;
-    /// The queue is full; come back after `Retry-After`.
+    /// The queue is full. Retry after `Retry-After`.
     QueueFull = "queue_full", 503, "The queue is full", true;
-    /// The message queue can't be reached.
+    /// The message queue is unreachable.
     QueueUnavailable = "queue_unavailable", 503, "The queue is unavailable", true;
-    /// This gateway works without a queue, and this needs one.
+    /// The route needs a queue, and this gateway runs without one.
     NeedsQueue = "needs_queue", 501, "This needs a queue", false;
-    /// The analytics database can't be reached, or takes too long.
+    /// The analytics database is unreachable or too slow.
     AnalyticsUnavailable = "analytics_unavailable", 503, "The analytics database is unavailable", true;
-    /// The answer did not come within the time that the client was ready to wait.
+    /// The result was not ready within the time that the client waited.
     WaitTimeout = "wait_timeout", 504, "The summary was not ready in time", true;
-    /// The job was delivered to workers as often as allowed and none of them finished it.
+    /// The job reached its maximum number of deliveries, and no worker finished it.
     TooManyAttempts = "too_many_attempts", 500, "No worker could finish the job", true;
     /// The model failed on this text.
     InferenceFailed = "inference_failed", 500, "The model failed on this text", true;
-    /// A defect of Precis.
+    /// A bug in Precis.
     Internal = "internal", 500, "Something went wrong inside", true;
 }
 
 impl ErrorCode {
-    /// Path of the page that explains the code and its remedy, as the API serves it.
+    /// Returns the path of the gateway's page that explains the code and its remedy.
     pub fn doc_path(self) -> String {
         format!("/errors/{}", self.as_str())
     }
@@ -125,18 +125,18 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// Why a request is refused or a job failed: the code for programs, the message for people.
+/// Why a request was refused or a job failed: the code is for programs, the message for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Refusal {
     /// Stable code.
     pub code: ErrorCode,
-    /// What exactly was wrong, with the offending value where that is safe to repeat.
+    /// Description of the problem, with the offending value if it is safe to repeat.
     pub message: String,
 }
 
 impl Refusal {
-    /// A refusal with its message.
+    /// Creates a refusal.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_code_on_the_wire_is_the_code_of_the_documentation() {
+    fn codes_serialize_as_documented() {
         for code in ErrorCode::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
             assert!((400..600).contains(&code.http_status()));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_a_page_and_every_page_a_code() {
+    fn every_code_has_a_page_and_vice_versa() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors");
         for code in ErrorCode::ALL {
             let page = std::fs::read_to_string(format!("{folder}/{code}.md"))

@@ -1,14 +1,14 @@
-//! Names of the NATS message headers that Precis reads and writes.
+//! Names of NATS message headers.
 
-/// W3C trace context of the request that a message belongs to.
+/// W3C trace context of the message's request.
 pub const TRACEPARENT: &str = "traceparent";
 /// Vendor part of the W3C trace context.
 pub const TRACESTATE: &str = "tracestate";
-/// Deduplication id of JetStream: the job's id.
+/// JetStream's deduplication ID: the job's ID.
 pub const MESSAGE_ID: &str = "Nats-Msg-Id";
-/// JetStream: refuse the publish unless the subject's last message has this sequence (0: none exists).
+/// JetStream rejects the publish unless the subject's last message has this sequence (0: there is none).
 pub const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
-/// On a dead letter: the subject on which the job was published.
+/// On a dead letter: the original subject.
 pub const ORIGINAL_SUBJECT: &str = "Precis-Original-Subject";
-/// On a dead letter: the stable error code that says why it died.
+/// On a dead letter: the error code.
 pub const DEAD_REASON: &str = "Precis-Dead-Reason";

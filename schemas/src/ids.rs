@@ -1,4 +1,4 @@
-//! Identity of a job: the id its publisher chose, and the handle that a REST client holds.
+//! Job IDs, which publishers choose, and handles, which REST clients hold.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,39 +6,39 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Longest id that a publisher may choose, in bytes.
+/// Maximum length of an ID, in bytes.
 pub const MAX_ID_BYTES: usize = 64;
 
-/// Why a string is not an id.
+/// Error of parsing an ID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an id is 1 to {MAX_ID_BYTES} characters of A-Z a-z 0-9 _ -, and {given:?} is not")]
+#[error("an id must be 1 to {MAX_ID_BYTES} characters of A-Z a-z 0-9 _ -, and {given:?} is not")]
 pub struct InvalidId {
     /// The rejected text, cut to 80 characters.
     pub given: String,
 }
 
-/// Id of a job, chosen by whoever publishes it: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
+/// ID of a job, chosen by its publisher: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
 ///
-/// It is one token of the subject on which the result is published, and the deduplication id
-/// (`Nats-Msg-Id`) of the publish, so that sending the same job twice makes one job.
+/// It is a token of the result's subject and the deduplication ID (`Nats-Msg-Id`) of the publish, so that publishing a job
+/// twice queues it once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(extend("pattern" = "^[A-Za-z0-9_-]{1,64}$"))]
 pub struct JobId(String);
 
 impl JobId {
-    /// A new id that sorts by time of creation (UUID version 7, 32 hexadecimal digits).
+    /// Generates an ID that sorts by creation time (UUID version 7, 32 hexadecimal digits).
     pub fn generate() -> Self {
         Self(uuid::Uuid::now_v7().simple().to_string())
     }
 
-    /// The id as text.
+    /// Returns the ID as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// True for a non-empty text of at most 64 characters that are all `A-Z a-z 0-9 _ -`.
+/// Reports whether `text` is 1 to 64 characters of `A-Z a-z 0-9 _ -`.
 pub(crate) fn is_token(text: &str) -> bool {
     (1..=MAX_ID_BYTES).contains(&text.len())
         && text
@@ -80,14 +80,14 @@ impl fmt::Display for JobId {
     }
 }
 
-/// What a REST client holds: the job's id and, after a dot, its sequence in the stream `JOBS`.
+/// The ID of a job in REST: its job ID and, after a dot, its sequence in the stream `JOBS`.
 ///
-/// The sequence lets any API replica tell `queued` from `expired` without a second store: the message
-/// either still stands in the stream at that sequence or it does not.
-/// A client that published over NATS may ask for a bare id; then only the result can be found.
+/// The sequence lets any gateway tell `queued` from `expired` without a second store: the stream either still holds a
+/// message at that sequence or not. A client that published over NATS may use a bare job ID; then only the result can be
+/// found.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JobHandle {
-    /// The job's id.
+    /// The job's ID.
     pub id: JobId,
     /// The job's sequence in the stream `JOBS`, as the publish acknowledgement gave it.
     pub sequence: Option<u64>,
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_handle_survives_a_round_trip() {
+    fn handles_round_trip() {
         let handle = JobHandle {
             id: JobId::generate(),
             sequence: Some(42),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_escape_its_subject_token_is_refused() {
+    fn ids_that_are_no_subject_token_are_rejected() {
         for text in [
             "",
             "a b",

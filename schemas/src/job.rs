@@ -1,7 +1,7 @@
 //! A job as its publisher writes it (version 1): the body of a message on [`JobSubject`](crate::JobSubject).
 //!
-//! Model, lane, task and tenant are in the subject, and only there. The time of submission is the
-//! time at which the stream took the message.
+//! Model, lane, task and tenant are only in the subject. The submission time is the time at which the stream stored the
+//! message.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::params::GenerationParams;
 use crate::subject::{Task, named};
 
 named! {
-    /// By which way a job came in.
+    /// The interface through which a job came.
     #[derive(Default)]
     Channel {
         /// REST, `/v1`.
@@ -34,9 +34,9 @@ named! {
         /// Published to NATS by a client.
         #[default]
         Direct = "direct",
-        /// From a file or a feed, by `precis-producer`.
+        /// Published by `precis-producer`.
         Batch = "batch",
-        /// Predictions that were made elsewhere and only logged here.
+        /// A prediction made elsewhere and only logged here.
         Other = "other",
     }
 }
@@ -45,56 +45,55 @@ named! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
-    /// Identity, chosen by the publisher; the result appears on `results.v1.<id>`.
+    /// ID, chosen by the publisher. The result appears on `results.v1.<id>`.
     pub id: JobId,
-    /// The text to summarize. May be empty where `summary` is given.
+    /// The text to summarize. It may be empty if `summary` is set.
     pub text: String,
-    /// A summary by a human, when there is one: the monitor then scores the model's against it. The task `score` needs
-    /// one.
+    /// A human summary. The monitor scores the model's summary against it. The task `score` requires it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// Only for the task `score`: the summary to score. Without it the model writes one of `text` first.
+    /// Only for the task `score`: the summary to score. Without it, the model first summarizes `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// Only for the task `score`: compare the stems of words (Porter's, as `rouge-score` takes them) and not the words.
+    /// Only for the task `score`: compare stems (Porter's, as in `rouge-score`) instead of words.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stemmed: bool,
-    /// The batch that the job is part of.
+    /// The batch of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchRef>,
-    /// How to generate.
+    /// Generation parameters.
     #[serde(default)]
     pub params: GenerationParams,
-    /// After this time the job is answered `expired` and not worked on. Queue time counts.
+    /// The job expires at this time if it has not ended. Queue time counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub deadline: Option<Timestamp>,
-    /// By which way the job came in.
+    /// The interface through which the job came.
     #[serde(default)]
     pub channel: Channel,
-    /// The publisher's own notes; they come back with the result and stand in the row.
+    /// The publisher's notes. The result and the row repeat them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// Whether the result is forwarded to Arize and Phoenix, where the deployment has them: always, or never. Left
-    /// open, the deployment's sampling rate decides.
+    /// Always (`true`) or never (`false`) forward the result to Arize and Phoenix, if the deployment uses them. By default,
+    /// the deployment's sampling rate decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_to_arize: Option<bool>,
-    /// Where the job's end is to be posted.
+    /// The receiver of the job's webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback: Option<Callback>,
 }
 
-/// Bounds on what a job may carry, the same at the API and at the worker.
+/// Limits of a job, enforced by gateways and workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JobLimits {
-    /// Longest text, in characters.
+    /// Maximum length of a text, in characters.
     pub max_text_chars: usize,
-    /// Longest reference, in characters.
+    /// Maximum length of a reference, in characters.
     pub max_reference_chars: usize,
-    /// Most entries of [`Job::metadata`].
+    /// Maximum number of entries in [`Job::metadata`].
     pub max_metadata_entries: usize,
-    /// Longest key or value of [`Job::metadata`], in bytes.
+    /// Maximum length of a key or value in [`Job::metadata`], in bytes.
     pub max_metadata_bytes: usize,
 }
 
@@ -110,10 +109,10 @@ impl Default for JobLimits {
 }
 
 impl Job {
-    /// Reads a job from a message body.
+    /// Decodes a job from a message body.
     ///
     /// # Errors
-    /// A refusal with [`ErrorCode::InvalidRequest`] that says where the body departs from the contract.
+    /// A refusal with [`ErrorCode::InvalidRequest`] that says where the body violates the contract.
     pub fn from_json(body: &[u8]) -> Result<Self, Refusal> {
         serde_json::from_slice(body).map_err(|error| {
             Refusal::new(

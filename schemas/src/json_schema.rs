@@ -1,13 +1,12 @@
-//! The contract as JSON Schema (draft 2020-12), for publishers and readers in other languages.
+//! The contract as JSON Schema (draft 2020-12), for other languages.
 //!
-//! The files in `schemas/json/` are made from the types and checked by a test; after a change,
-//! `PRECIS_UPDATE=1 cargo test -p precis-schemas` writes them anew.
+//! A test compares `schemas/json/` with the types. `PRECIS_UPDATE=1 cargo test -p precis-schemas` regenerates the files.
 
 use schemars::{Schema, schema_for};
 
 use crate::{batch_view, dead, event, job, reference, rest, result};
 
-/// Every document: its file name without the extension, and the schema.
+/// Returns every document: its file name without extension, and its schema.
 pub fn documents() -> Vec<(&'static str, Schema)> {
     vec![
         ("job.v1", schema_for!(job::Job)),

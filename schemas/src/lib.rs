@@ -1,19 +1,19 @@
-//! The contract of Precis, in one place and without I/O.
+//! The contract of Precis: messages, subjects, streams, error codes and SQL. No I/O.
 //!
-//! A publisher or reader in any language needs a NATS client and what this crate describes:
+//! Publishers and readers in any language need only a NATS client and this contract:
 //!
-//! * [`job`], [`result`], [`event`], [`mod@reference`], [`dead`]: what travels on NATS, version 1;
-//! * [`rest`]: what travels over HTTP;
-//! * [`termination`]: the record of a job that ended without a worker;
-//! * [`batch_view`] and [`manifest`]: batches, over HTTP and as they are kept;
-//! * [`callback`]: where the end of a job is to be posted;
-//! * [`subject`] and [`topology`]: where it travels, and how the streams and consumers are set up;
-//! * [`error_code`]: every way in which a request can be refused or a job can fail;
-//! * [`migrations`]: the tables that the monitor writes; [`queries`]: the questions that are asked of them;
-//! * [`json_schema`]: the same types as JSON Schema, for everybody who does not write Rust.
+//! * [`job`], [`result`], [`event`], [`mod@reference`], [`dead`]: the messages on NATS, version 1;
+//! * [`rest`]: the bodies of the REST interface;
+//! * [`termination`]: the result of a job that ended without a worker;
+//! * [`batch_view`] and [`manifest`]: batches, over HTTP and in the stream `BATCHES`;
+//! * [`callback`]: webhooks;
+//! * [`subject`] and [`topology`]: subjects, streams and consumers;
+//! * [`error_code`]: every reason for which a request is refused or a job fails;
+//! * [`migrations`]: the tables that the monitor writes; [`queries`]: the named queries over them;
+//! * [`json_schema`]: the types as JSON Schema, for other languages.
 //!
-//! A change on the wire is a new version module beside the old one, never an edit of a frozen snapshot
-//! in `schemas/wire/`.
+//! A change of the wire format is a new version beside the old one, never an edit of the frozen snapshots in
+//! `schemas/wire/`.
 
 pub mod asyncapi;
 pub mod batch;

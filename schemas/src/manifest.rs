@@ -1,9 +1,9 @@
-//! What is kept of a batch besides its jobs and their results: which rows there were, and where their jobs stood
-//! in the queue. No states: those are read off `JOBS` and `RESULTS`.
+//! The manifest of a batch: its rows and the sequences of their jobs. It holds no states: those come from `JOBS` and
+//! `RESULTS`.
 //!
-//! In the stream `BATCHES`, with the tenant in the subject, so that nobody finds another's: the head on
-//! `batches.v1.<tenant>.<batch_id>.head`, the rows in chunks on `batches.v1.<tenant>.<batch_id>.<number>`,
-//! counted from 0. The job of row `n`, counted from 0, has the id `<batch_id>-<n>`.
+//! The stream `BATCHES` stores the head on `batches.v1.<tenant>.<batch_id>.head` and the rows in chunks on
+//! `batches.v1.<tenant>.<batch_id>.<number>`. The tenant in the subject hides batches from other tenants. Chunks and rows
+//! count from 0. The job of row `n` has the ID `<batch_id>-<n>`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,10 +13,10 @@ use crate::error_code::Refusal;
 use crate::ids::JobId;
 use crate::subject::Token;
 
-/// Rows in a chunk; the last one of a batch may have fewer.
+/// Rows per chunk. The last chunk of a batch may have fewer.
 pub const CHUNK_ROWS: usize = 500;
 
-/// How far a batch has come in being taken in.
+/// State of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IntakeState {
@@ -24,58 +24,58 @@ pub enum IntakeState {
     Receiving,
     /// All rows have been read.
     Complete,
-    /// The upload ended before its end. The rows before that are jobs like any others.
+    /// The upload was cut off. The rows before the cut still run.
     Broken,
 }
 
-/// The head of a batch; written anew as it grows.
+/// The head of a batch, rewritten as the batch grows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchHead {
     /// The batch.
     pub id: JobId,
-    /// Where its jobs go: all have the same subject.
+    /// Subject of all its jobs.
     pub subject: String,
-    /// How far it has come.
+    /// State of the upload.
     pub intake: IntakeState,
     /// Why the upload is broken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Refusal>,
-    /// Rows in the chunks so far.
+    /// Number of rows in the chunks so far.
     pub rows: u64,
-    /// Chunks so far.
+    /// Number of chunks so far.
     pub chunks: u64,
-    /// When its jobs expire.
+    /// Deadline of its jobs.
     pub deadline: Timestamp,
-    /// When its first row was read.
+    /// Time at which the first row was read.
     pub created_at: Timestamp,
-    /// When this was written.
+    /// Time of this version.
     pub updated_at: Timestamp,
-    /// SHA-256 of what was uploaded, where the upload came with an idempotency key.
+    /// SHA-256 of the upload, if it had an idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
 }
 
-/// A chunk of rows, in their order.
+/// Consecutive rows of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchChunk {
     /// The rows.
     pub rows: Vec<BatchRow>,
 }
 
-/// A row: its job's place in the queue, or why it has none.
+/// A row: its job's sequence, or the reason why it has no job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchRow {
-    /// Line of the upload on which it began, counted from 1.
+    /// Line of the upload on which it starts, counted from 1.
     pub line: u64,
     /// Sequence of its job in `JOBS`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
-    /// Why there is no job.
+    /// Why the row has no job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
 }
 
-/// The place of row `row`, counted from 0, in its batch. How many there will be is not known while they come.
+/// Returns the position of row `row` (from 0) in its batch, without the size, which is unknown during an upload.
 pub fn place_of(batch: &JobId, row: u64) -> BatchRef {
     BatchRef {
         id: batch.clone(),
@@ -84,18 +84,17 @@ pub fn place_of(batch: &JobId, row: u64) -> BatchRef {
     }
 }
 
-/// The id of the job of row `row`; none when the batch's id is too long for that, as only one can be that was not made
-/// here.
+/// Returns the ID of the job of row `row`; `None` if the batch's ID is too long, which a generated ID never is.
 pub fn job_of(batch: &JobId, row: u64) -> Option<JobId> {
     place_of(batch, row).job_id()
 }
 
-/// Subject of the head of a batch.
+/// Returns the subject of a batch's head.
 pub fn head_of(tenant: &Token, batch: &JobId) -> String {
     format!("batches.v1.{tenant}.{batch}.head")
 }
 
-/// Subject of a chunk of a batch.
+/// Returns the subject of a batch's chunk.
 pub fn chunk_of(tenant: &Token, batch: &JobId, number: u64) -> String {
     format!("batches.v1.{tenant}.{batch}.{number}")
 }
@@ -105,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_job_of_a_row_has_a_good_id_up_to_the_largest_batch() {
+    fn job_ids_of_rows_are_valid_up_to_the_largest_row() {
         let batch = JobId::generate();
         let id = job_of(&batch, u64::MAX).unwrap();
         assert_eq!(id.to_string(), format!("{batch}-{}", u64::MAX));

@@ -1,17 +1,17 @@
-//! Migrations of the ClickHouse schema: SQL files in `schemas/clickhouse/`, applied in order, once each.
+//! Migrations of the ClickHouse schema: the SQL files in `schemas/clickhouse/`. Each is applied once, in order.
 
 /// One migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Migration {
-    /// Number at the start of the file name; they are applied in this order.
+    /// Number at the start of the file name.
     pub version: u32,
     /// The rest of the file name.
     pub name: &'static str,
-    /// The file: statements, each ended by a semicolon at the end of a line.
+    /// Content of the file: statements that end with a semicolon at the end of a line.
     pub sql: &'static str,
 }
 
-/// Every migration, in order. A published one is never edited; a change is a new file.
+/// Every migration, in order. Published ones are never edited; a change is a new file.
 pub const ALL: &[Migration] = &[
     Migration {
         version: 1,
@@ -70,7 +70,7 @@ pub const ALL: &[Migration] = &[
     },
 ];
 
-/// Table that remembers which migrations have been applied, and with what text.
+/// Creates the table of applied migrations and their checksums.
 pub const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations
 (
     `version`    UInt32,
@@ -82,7 +82,7 @@ ENGINE = ReplacingMergeTree
 ORDER BY version";
 
 impl Migration {
-    /// The statements of the file, without comments and without the closing semicolon.
+    /// Returns the statements of the file without comments and closing semicolons.
     pub fn statements(&self) -> Vec<String> {
         let without_comments: String = self
             .sql
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_count_up_from_one_and_every_file_has_statements() {
+    fn versions_are_consecutive_and_every_file_has_statements() {
         for (index, migration) in ALL.iter().enumerate() {
             assert_eq!(migration.version as usize, index + 1);
             assert!(!migration.statements().is_empty(), "{}", migration.name);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_in_the_folder_is_applied() {
+    fn every_migration_file_is_listed() {
         let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/clickhouse")).unwrap();
         assert_eq!(
             files
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_replaced_forgets_nothing_before_it_is_told_how_long_to_keep_it() {
+    fn replaced_tables_start_without_a_ttl() {
         let replaced = |statement: &String| statement.starts_with("CREATE OR REPLACE TABLE");
         let statements: Vec<String> = ALL
             .iter()
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_closing_semicolons_are_not_sent() {
+    fn statements_have_no_comments_or_closing_semicolons() {
         let statements = ALL[0].statements();
         assert_eq!(statements.len(), 2);
         assert!(

@@ -1,5 +1,5 @@
-//! Parameters of generation, as a client writes them. Everything is optional: what is missing comes
-//! from the worker's configuration and then from the model's own `generation_config.json`.
+//! Generation parameters. All are optional: missing ones come from the worker's configuration, then from the model's
+//! `generation_config.json`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,28 +7,27 @@ use serde::{Deserialize, Serialize};
 use crate::error_code::{ErrorCode, Refusal};
 use crate::subject::named;
 
-/// Most beams that may be asked for.
+/// Maximum number of beams.
 pub const MAX_BEAMS: u32 = 64;
-/// Most tokens that a summary may have.
+/// Maximum number of tokens in a summary.
 pub const MAX_NEW_TOKENS: u32 = 512;
 
 named! {
-    /// What becomes of a text that has more tokens than the model reads.
+    /// How to handle a text with more tokens than the model reads.
     #[derive(Default)]
     LongText {
-        /// Its end is cut off.
+        /// Cut off its end.
         #[default]
         Truncate = "truncate",
-        /// It is split on sentences into parts that the model can read; the summaries of the parts, one after the other,
-        /// are the text that is summarized.
+        /// Split it at sentence boundaries into chunks, summarize each, then summarize the concatenated summaries.
         MapReduce = "map_reduce",
     }
 }
 
 named! {
-    /// The third way to stop a beam search.
+    /// The third value of [`EarlyStopping`].
     Never {
-        /// No running beam can become better than the worst finished one, whatever its length.
+        /// Stop when no running beam can beat the worst finished one at any length.
         Never = "never",
     }
 }
@@ -37,68 +36,66 @@ named! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "true, false or \"never\"")]
 pub enum EarlyStopping {
-    /// `true`: as soon as `num_beams` hypotheses are finished. `false`: when the best running beam, at its present length,
+    /// `true`: as soon as `num_beams` hypotheses are finished. `false`: when the best running beam, at its current length,
     /// is no better than the worst finished one.
     Flag(bool),
     /// When no running beam can become better at any length.
     Never(Never),
 }
 
-/// How a summary is to be generated. Names and meanings are those of `generate` in Hugging Face
-/// transformers, so that settings carry over.
+/// Generation parameters. Names and meanings are those of `generate` in Hugging Face transformers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GenerationParams {
-    /// Hypotheses kept at each step; 1 is greedy (or plain sampling). 1 to 64.
+    /// Number of beams, 1 to 64. 1 is greedy search or plain sampling.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub num_beams: Option<u32>,
-    /// Draw tokens at random in proportion to their probability, instead of taking the most probable.
+    /// Sample tokens by their probability instead of taking the most probable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub do_sample: Option<bool>,
-    /// Divides the logits before sampling: below 1 is sharper, above 1 flatter. Above 0, at most 100.
+    /// Divisor of the logits before sampling: below 1 is sharper, above 1 flatter. Above 0, at most 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 100.0), extend("exclusiveMinimum" = 0.0))]
     pub temperature: Option<f64>,
-    /// Sampling looks only at this many most probable tokens; 0 means all of them.
+    /// Sample only from this many most probable tokens; 0: from all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u32>,
-    /// Sampling looks only at the most probable tokens that together have this probability. Above 0, at most 1.
+    /// Sample only from the most probable tokens that together have this probability. Above 0, at most 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub top_p: Option<f64>,
-    /// Exponent of the length by which a finished beam's score is divided: above 0 favours longer summaries.
-    /// -10 to 10.
+    /// Exponent of the length that divides a finished beam's score: above 0 favours longer summaries. -10 to 10.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -10.0, max = 10.0))]
     pub length_penalty: Option<f64>,
-    /// `true`: stop as soon as there are `num_beams` finished hypotheses; `false`: when a better one is not to be expected;
-    /// `"never"`: when there can't be a better one.
+    /// When beam search stops. `true`: once `num_beams` hypotheses are finished; `false`: when a better one is unlikely;
+    /// `"never"`: when a better one is impossible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
-    /// No sequence of this many tokens may occur twice; 0 allows repetition. At most 64.
+    /// Length of token n-grams that may occur only once, at most 64; 0: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 64))]
     pub no_repeat_ngram_size: Option<u32>,
-    /// Makes tokens that are already there less probable: 1 changes nothing. Above 0, at most 10.
+    /// Penalty for tokens that already occurred; 1: none. Above 0, at most 10.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 10.0), extend("exclusiveMinimum" = 0.0))]
     pub repetition_penalty: Option<f64>,
-    /// Fewest tokens of the summary before it may end.
+    /// Minimum number of tokens in the summary.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 512))]
     pub min_new_tokens: Option<u32>,
-    /// Most tokens of the summary. 1 to 512.
+    /// Maximum number of tokens in the summary, 1 to 512.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 512))]
     pub max_new_tokens: Option<u32>,
-    /// Seed of sampling. The same seed, text and parameters give the same summary whatever else is in the batch.
+    /// Seed of sampling. The same seed, text and parameters give the same summary, whatever else is in the decoding batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Keep only the first sentence of what the model writes.
+    /// Keep only the first sentence of the summary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_sentence: Option<bool>,
-    /// What becomes of a text that has more tokens than the model reads: `truncate` (the default) or `map_reduce`.
+    /// How to handle a text with more tokens than the model reads: `truncate` (the default) or `map_reduce`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub long_text: Option<LongText>,
 }
@@ -122,7 +119,7 @@ impl GenerationParams {
         "long_text",
     ];
 
-    /// Checks bounds, and the combinations that make no sense.
+    /// Checks bounds and combinations.
     ///
     /// # Errors
     /// A refusal with [`ErrorCode::InvalidParameter`] that names the field, its bounds and the value.
@@ -178,7 +175,7 @@ impl GenerationParams {
         Ok(())
     }
 
-    /// `self`, with what it leaves open taken from `defaults`.
+    /// Returns `self` with missing parameters taken from `defaults`.
     #[must_use]
     pub fn or(&self, defaults: &Self) -> Self {
         Self {
@@ -226,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_is_named_with_its_bounds() {
+    fn errors_name_the_parameter_and_its_bounds() {
         assert_eq!(
             refused(r#"{"num_beams":65}"#),
             "params.num_beams must be at least 1 and at most 64, and is 65"
@@ -238,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn early_stopping_has_three_values_and_long_text_two() {
+    fn early_stopping_and_long_text_accept_only_their_values() {
         for text in [
             r#"{"early_stopping":true}"#,
             r#"{"early_stopping":"never"}"#,
@@ -266,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_open_comes_from_the_defaults() {
+    fn missing_parameters_come_from_the_defaults() {
         let defaults = GenerationParams {
             num_beams: Some(8),
             seed: Some(1),

@@ -1,26 +1,26 @@
-//! Named queries: one SQL file each in `schemas/clickhouse/queries/`, used by the API, by dashboards, in the
-//! documentation and in tests alike.
+//! Named queries: one SQL file each in `schemas/clickhouse/queries/`, shared by the gateway, dashboards, documentation and
+//! tests.
 //!
-//! A file begins with comments: a line that says what is asked, more lines after an empty one, and a line for each
-//! parameter, as in `-- param limit: 1..1000 = 20; most rows`. Parameters are ClickHouse's own (`{limit:UInt32}`): values
-//! are never put into the text of a query.
+//! A file starts with comments: a title, a description after an empty comment line, and a line per parameter, such as
+//! `-- param limit: 1..1000 = 20; most rows`. Parameters are ClickHouse's own (`{limit:UInt32}`): values never become part
+//! of the query text.
 
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A question that can be asked by name.
+/// A named query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedQuery {
-    /// Its name: the file's.
+    /// Its name, as in the file name.
     pub name: &'static str,
-    /// What is asked, in a line.
+    /// Its title, in one line.
     pub title: String,
-    /// More about it; empty when there is nothing to add.
+    /// Its description. May be empty.
     pub description: String,
     /// Its parameters, in order.
     pub parameters: Vec<QueryParameter>,
-    /// The text, with its comments.
+    /// The SQL with its comments.
     pub sql: &'static str,
 }
 
@@ -29,52 +29,51 @@ pub struct NamedQuery {
 pub struct QueryParameter {
     /// Its name.
     pub name: String,
-    /// What may be given.
+    /// Its accepted values.
     pub kind: ParameterKind,
-    /// What is taken when nothing is given: a value, or for a time `now` or `now-30d`.
+    /// Its default: a value, or for a time `now` or `now-30d`.
     pub default: String,
     /// What it does.
     pub description: String,
 }
 
-/// What a parameter takes.
+/// Accepted values of a parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParameterKind {
-    /// A moment: RFC 3339, `now`, or so long before now as in `now-15m` (units s, m, h, d).
+    /// A time: RFC 3339, `now`, or a time before now such as `now-15m` (units s, m, h, d).
     Time,
-    /// A text of at most [`MAX_TEXT_CHARS`] characters; empty for no restriction.
+    /// A string of at most [`MAX_TEXT_CHARS`] characters; empty for no restriction.
     Text,
     /// A whole number within these bounds.
     Integer {
-        /// Least.
+        /// Minimum.
         least: u64,
-        /// Greatest.
+        /// Maximum.
         greatest: u64,
     },
     /// One of these.
     Choice(Vec<String>),
 }
 
-/// Answer of the monitoring service's `GET /history/list`; takes `num_record` and `tenant` (empty: all).
+/// Query of the monitor's `GET /history/list`, with `num_record` and `tenant` (empty: all).
 pub const HISTORY_LIST: &str = include_str!("../clickhouse/history/list.sql");
-/// Answer of `GET /history/count`; takes `last_ts`, `cur_ts`, `freq` (`Hour`, `Day` or `Month`) and
-/// `tenant` (empty: all).
+/// Query of `GET /history/count`, with `last_ts`, `cur_ts`, `freq` (`Hour`, `Day` or `Month`) and `tenant` (empty: all).
 pub const HISTORY_COUNT: &str = include_str!("../clickhouse/history/count.sql");
-/// Answer of `GET /history/score`; takes what [`HISTORY_COUNT`] takes.
+/// Query of `GET /history/score`, with the parameters of [`HISTORY_COUNT`].
 pub const HISTORY_SCORE: &str = include_str!("../clickhouse/history/score.sql");
 
-/// Longest value of a text parameter, in characters.
+/// Maximum length of a text parameter, in characters.
 pub const MAX_TEXT_CHARS: usize = 200;
 
-/// Why a value can't be taken.
+/// A rejected parameter value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name} must be {wanted}, and {given:?} is not")]
 pub struct InvalidValue {
     /// The parameter.
     pub name: String,
-    /// What is allowed, in words.
+    /// The accepted values, in words.
     pub wanted: String,
-    /// What was given, cut to 80 characters.
+    /// The rejected value, cut to 80 characters.
     pub given: String,
 }
 
@@ -105,18 +104,18 @@ files! {
     "recent"
 }
 
-/// Every named query, in the order of the documentation.
+/// Returns every named query, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = NamedQuery> {
     FILES.iter().map(|(name, sql)| read(name, sql))
 }
 
-/// The query of this name.
+/// Returns the query of this name.
 pub fn find(name: &str) -> Option<NamedQuery> {
     let (name, sql) = FILES.iter().find(|(known, _)| *known == name)?;
     Some(read(name, sql))
 }
 
-/// Reads the comments at the head of a file. What they lack is found by the tests of this module.
+/// Parses the comments at the start of a file. The tests of this module find incomplete ones.
 fn read(name: &'static str, sql: &'static str) -> NamedQuery {
     let comments: Vec<&str> = sql
         .lines()
@@ -140,7 +139,7 @@ fn read(name: &'static str, sql: &'static str) -> NamedQuery {
 }
 
 impl QueryParameter {
-    /// Reads `param name: kind = default; description`.
+    /// Parses `param name: kind = default; description`.
     fn read(line: &str) -> Option<Self> {
         let (name, rest) = line.strip_prefix("param ")?.split_once(':')?;
         let (kind, rest) = rest.split_once('=')?;
@@ -167,10 +166,10 @@ impl QueryParameter {
         })
     }
 
-    /// The value as ClickHouse takes it for this parameter, from what a client gives or from the default.
+    /// Converts a client's value, or the default, to ClickHouse's format.
     ///
     /// # Errors
-    /// When the value is not of the parameter's kind.
+    /// If the parameter does not accept the value.
     pub fn value(&self, given: Option<&str>, now: Timestamp) -> Result<String, InvalidValue> {
         let given = given.unwrap_or(&self.default);
         let invalid = || InvalidValue {
@@ -203,7 +202,7 @@ impl QueryParameter {
     }
 }
 
-/// Reads `now`, `now-15m` or RFC 3339.
+/// Parses `now`, `now-15m` or RFC 3339.
 fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
     let Some(rest) = text.strip_prefix("now") else {
         return text.parse().ok();
@@ -227,11 +226,11 @@ fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
     now.checked_sub(SignedDuration::from_secs(back)).ok()
 }
 
-/// The first second that is too late: the last midnight before the end of ClickHouse's `DateTime` (32 bits), to which the
-/// beginnings of hours and days are rounded.
+/// The first unsupported second: the last midnight that ClickHouse's 32-bit `DateTime` can hold. Queries round times to
+/// hours and days.
 const TOO_LATE: i64 = 4_294_944_000;
 
-/// Whether ClickHouse can reckon with a time so that nothing wraps around: from 1970 to the 6th of February 2106.
+/// Reports whether ClickHouse can compute with `time` without overflow: from 1970 to 6 February 2106.
 pub fn is_in_range(time: Timestamp) -> bool {
     (0..TOO_LATE).contains(&time.as_second())
 }
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_written_as_clickhouse_reads_it() {
+    fn times_are_formatted_for_clickhouse() {
         let query = find("latency").unwrap();
         let from = &query.parameters[0];
         assert_eq!(from.value(None, now()).unwrap(), "2026-11-23 12:00:00.250");
@@ -334,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_not_of_their_kind_are_refused() {
+    fn values_of_the_wrong_kind_are_rejected() {
         let query = find("worst_scores").unwrap();
         let parameter = |name: &str| query.parameters.iter().find(|p| p.name == name).unwrap();
         let error = parameter("score")

@@ -1,7 +1,7 @@
-//! A reference that comes after its job (version 1): a summary by a human for a job that was submitted without one.
+//! Late references (version 1): human summaries for jobs that were submitted without one.
 //!
-//! The API publishes it on `references.v1.<job_id>`; whoever keeps or forwards predictions reads the stream with a
-//! consumer of its own and brings the prediction up to date. The last reference of a job counts.
+//! The gateway publishes them on `references.v1.<job_id>`. Each sink of the monitor reads the stream with its own consumer
+//! and updates the prediction. The last reference of a job counts.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 use crate::ids::JobId;
 use crate::subject::Token;
 
-/// On `references.v1.<job_id>`, in the stream `REFERENCES`.
+/// A message on `references.v1.<job_id>` in the stream `REFERENCES`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LateReference {
     /// The job.
     pub id: JobId,
-    /// On whose account it was submitted.
+    /// The job's tenant.
     pub tenant: Token,
-    /// The summary by a human.
+    /// The human summary.
     pub reference: String,
-    /// When it was taken.
+    /// Time at which the gateway accepted it.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub received_at: Timestamp,
 }

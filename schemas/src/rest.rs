@@ -27,26 +27,26 @@ pub struct SubmitSummary {
     /// The text to summarize.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Several texts, each of which becomes a job of its own. Not together with `text`.
+    /// Several texts. Each becomes its own job. Excludes `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub texts: Option<Vec<String>>,
-    /// A summary of `text` by a human; the model's is then scored against it.
+    /// A human summary of `text`. The model's summary is scored against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// Summaries of `texts` by a human: one for each text, or null.
+    /// Human summaries of `texts`: one for each text, or null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub references: Option<Vec<Option<String>>>,
-    /// How to generate.
+    /// Generation parameters.
     #[serde(default)]
     pub params: GenerationParams,
-    /// Name of a served model; the deployment's default without one.
+    /// Name of a served model; defaults to the deployment's default model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Priority; `normal` without one.
+    /// Priority; defaults to `normal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Lane>,
-    /// Answer `expired` after this time. Not together with `ttl_seconds`.
+    /// The job expires at this time. Excludes `ttl_seconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub deadline: Option<Timestamp>,
@@ -54,14 +54,14 @@ pub struct SubmitSummary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub ttl_seconds: Option<u64>,
-    /// Your own notes; they come back with the result.
+    /// Your notes. The result repeats them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// Whether the result is forwarded to Arize and Phoenix, where the deployment has them: always, or never. Left
-    /// open, the deployment's sampling rate decides.
+    /// Always (`true`) or never (`false`) forward the result to Arize and Phoenix, if the deployment uses them. By default,
+    /// the deployment's sampling rate decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_to_arize: Option<bool>,
-    /// Post the job's end to this address, signed (Standard Webhooks); with several `texts`, the end of each.
+    /// URL to post a signed webhook to when the job ends (Standard Webhooks). With several `texts`, each job sends one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "uri"))]
     pub callback_url: Option<String>,
@@ -71,18 +71,18 @@ pub struct SubmitSummary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitReference {
-    /// A summary by a human; the model's is scored against it.
+    /// A human summary. The model's summary is scored against it.
     pub reference: String,
 }
 
-/// Answer of `POST /v1/jobs/{id}/reference`: it will be compared with the summary.
+/// Response of `POST /v1/jobs/{id}/reference`: the summary will be scored against the reference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReferenceAccepted {
     /// The job's handle.
     pub job_id: String,
-    /// Characters of the reference.
+    /// Length of the reference, in characters.
     pub reference_chars: u64,
-    /// When it was taken.
+    /// Time at which it was accepted.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub received_at: Timestamp,
 }
@@ -93,11 +93,11 @@ pub struct ReferenceAccepted {
 pub enum Status {
     /// Waiting for a worker.
     Queued,
-    /// A worker has it.
+    /// A worker is processing it.
     Running,
-    /// There is a summary.
+    /// It has a summary.
     Succeeded,
-    /// There is an error.
+    /// It has an error.
     Failed,
     /// The client cancelled it.
     Cancelled,
@@ -106,7 +106,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// True when nothing will change any more.
+    /// Reports whether the job has ended.
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
@@ -123,33 +123,33 @@ impl From<Outcome> for Status {
     }
 }
 
-/// A job as REST shows it. What is not known yet is absent.
+/// A job. Unknown fields are absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobView {
-    /// The job's handle: give it to `GET /v1/jobs/{id}`.
+    /// The job's handle, for `GET /v1/jobs/{id}`.
     pub id: String,
     /// Its state.
     pub status: Status,
     /// The summary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// Scores of the summary against the reference, of a job that was submitted to be scored.
+    /// Scores of the summary against the reference, for scoring jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scores: Option<Scores>,
-    /// What was wrong.
+    /// The error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
-    /// The batch that the job is part of; shown when it has ended, and in the answer to its submission.
+    /// The batch of the job. Present once the job has ended, and in the response to its submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchRef>,
-    /// While queued: at most this many jobs are before it (0: it is next).
+    /// While queued: upper bound on the number of jobs ahead (0: it is next).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
-    /// While queued: when it will have ended, in seconds from now, by the measured pace of the workers that are alive.
-    /// Absent when none is, or none has done a job yet.
+    /// While queued: estimated seconds until it ends, from the measured pace of live workers. Absent if no worker is alive
+    /// or none has finished a job yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<f64>,
-    /// Which delivery is running, or finished it.
+    /// Number of the delivery that is running or finished it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
     /// The model.
@@ -158,31 +158,31 @@ pub struct JobView {
     /// The worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerRef>,
-    /// Parameters as they were used.
+    /// Generation parameters in effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params: Option<GenerationParams>,
-    /// Sizes of what went in and came out.
+    /// Sizes of input and output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sizes: Option<Sizes>,
-    /// Where the time went, in milliseconds.
+    /// Durations of the stages, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
-    /// When the queue took it.
+    /// Time at which the queue accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub submitted_at: Option<Timestamp>,
-    /// When a worker began.
+    /// Time at which a worker received it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// Time at which it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub finished_at: Option<Timestamp>,
-    /// Your own notes.
+    /// Your notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// Where to go on.
+    /// Related resources.
     pub links: Links,
 }
 
@@ -192,12 +192,12 @@ pub struct Links {
     /// The job itself.
     #[serde(rename = "self")]
     pub this: String,
-    /// Its events as they happen (Server-Sent Events).
+    /// Its live events (Server-Sent Events).
     pub events: String,
 }
 
 impl Links {
-    /// Links of the job with this handle.
+    /// Returns the links of the job with this handle.
     pub fn of(handle: &str) -> Self {
         Self {
             this: format!("/v1/jobs/{handle}"),
@@ -206,34 +206,34 @@ impl Links {
     }
 }
 
-/// Answer to a submission of several `texts`.
+/// Response to a submission of several `texts`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SubmittedBatch {
-    /// Id of the batch, the same in all of its jobs.
+    /// ID of the batch, the same in all of its jobs.
     pub id: JobId,
     /// The jobs, in the order of the texts.
     pub jobs: Vec<JobView>,
 }
 
-/// Data of the event `text` on `/v1/jobs/{id}/events`: the summary as far as it is written.
+/// Data of the event `text` on `/v1/jobs/{id}/events`: the summary so far.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TextSoFar {
-    /// Which delivery of the job writes it.
+    /// Number of the delivery.
     pub attempt: u64,
-    /// Which text of the attempt this is, counted from 1.
+    /// Number of the text in this attempt, starting at 1.
     pub part: u64,
-    /// The whole text so far. With beams a later one may be another altogether.
+    /// The whole text so far. With beam search, a later text may differ entirely.
     pub text: String,
 }
 
 /// Why a job did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobError {
-    /// Stable code.
+    /// Stable error code.
     pub code: ErrorCode,
-    /// What exactly was wrong.
+    /// Description of the error.
     pub message: String,
-    /// Page with the remedy.
+    /// Path of the page that explains the code and its remedy.
     pub remedy: String,
 }
 
@@ -247,30 +247,30 @@ impl From<&Refusal> for JobError {
     }
 }
 
-/// A refusal over HTTP: RFC 9457 problem details, `application/problem+json`.
+/// An error response: RFC 9457 problem details (`application/problem+json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
-    /// Page that explains the code (a URI reference).
+    /// URI reference of the page that explains the code.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Short and the same for every occurrence.
+    /// Short title, the same for every occurrence.
     pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// What exactly was wrong this time.
+    /// Description of this occurrence.
     pub detail: String,
-    /// Stable code.
+    /// Stable error code.
     pub code: ErrorCode,
-    /// Id of the request, as in the header `x-request-id` and in the logs.
+    /// ID of the request, as in the header `x-request-id` and in the logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// The job that goes on although this request was not answered with its result.
+    /// Handle of the job that still runs although this request failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
-    /// All jobs of a request with several texts, in the order of the texts: those that the queue has taken.
+    /// Handles of all accepted jobs of a request with several texts, in the order of the texts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub job_ids: Vec<String>,
-    /// State of that job, when it is why the request is refused.
+    /// State of that job, if it is the reason for the refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_status: Option<Status>,
 }

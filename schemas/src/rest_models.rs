@@ -8,49 +8,49 @@ use crate::subject::{Lane, Token};
 /// Body of `GET /v1/models`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelList {
-    /// Models that live workers serve, by name.
+    /// Models of live workers, by name.
     pub models: Vec<ModelView>,
 }
 
-/// A model that live workers serve.
+/// A model of live workers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelView {
-    /// What to write into `model` of a request.
+    /// Value for `model` in requests.
     pub served_as: Token,
-    /// The model's own name; works in `model` of a request too.
+    /// The model's own name. `model` accepts it too.
     pub name: String,
-    /// Which weights: a hub commit, or the start of the weights' SHA-256.
+    /// Revision of the weights: a hub commit, or a prefix of their SHA-256.
     pub revision: String,
-    /// Whether requests without `model` go there.
+    /// Whether it serves requests without `model`.
     pub default: bool,
-    /// Live workers that serve it.
+    /// Number of live workers that serve it.
     pub workers: u64,
-    /// What they run on, without repetition: `cpu`, `cuda`, `metal`.
+    /// Distinct devices of its workers: `cpu`, `cuda`, `metal`.
     pub devices: Vec<String>,
-    /// Priorities that at least one of them takes.
+    /// Lanes that at least one of its workers pulls.
     pub lanes: Vec<Lane>,
-    /// Jobs that they hold at the moment.
+    /// Number of jobs its workers hold.
     pub in_flight: u64,
-    /// Jobs that they do together in a second while they are busy, as measured; absent before the first.
+    /// Measured jobs per second of all its workers while busy. Absent before the first job ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jobs_per_second: Option<f64>,
-    /// What a request for it may ask.
+    /// Limits of its requests.
     pub limits: ModelLimits,
 }
 
-/// What a request for a model may ask.
+/// Limits of requests for a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelLimits {
-    /// Longest input that the model reads, in tokens; what is longer is cut.
+    /// Maximum input of the model, in tokens. Longer inputs are truncated.
     pub max_input_tokens: u64,
-    /// Longest text that is taken, in characters.
+    /// Maximum length of a text, in characters.
     pub max_text_chars: u64,
-    /// Longest reference or given summary that is taken, in characters.
+    /// Maximum length of a reference or given summary, in characters.
     pub max_reference_chars: u64,
-    /// Most beams.
+    /// Maximum number of beams.
     pub max_num_beams: u32,
-    /// Most tokens of a summary.
+    /// Maximum number of tokens in a summary.
     pub max_new_tokens: u32,
-    /// Most jobs that one worker gives to the model at a time.
+    /// Maximum number of jobs in a worker's decoding batch.
     pub max_batch: u64,
 }

@@ -16,22 +16,22 @@ use crate::subject::Lane;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitScores {
-    /// What to score.
+    /// The pairs to score.
     #[schemars(length(min = 1))]
     pub pairs: Vec<ScorePair>,
-    /// Compare the stems of words, and not the words.
+    /// Compare stems instead of words.
     #[serde(default)]
     pub stemmed: bool,
-    /// How to generate summaries where only a text is given.
+    /// Generation parameters for pairs without a summary.
     #[serde(default)]
     pub params: GenerationParams,
-    /// Name of a served model; the deployment's default without one.
+    /// Name of a served model; defaults to the deployment's default model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Priority; `normal` without one.
+    /// Priority; defaults to `normal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Lane>,
-    /// Give up what is not done at this time. Not together with `ttl_seconds`.
+    /// Pairs that have not ended by then expire. Excludes `ttl_seconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub deadline: Option<Timestamp>,
@@ -39,12 +39,12 @@ pub struct SubmitScores {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub ttl_seconds: Option<u64>,
-    /// Your own notes; they stand with every pair's job.
+    /// Your notes, attached to every pair's job.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
 }
 
-/// A reference, and what is scored against it: a given `summary`, or the one that the model writes of `text`.
+/// A reference and the summary to score against it: `summary`, or the model's summary of `text`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = [{"required": ["text"]}, {"required": ["summary"]}]))]
@@ -55,23 +55,23 @@ pub struct ScorePair {
     /// A summary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// A summary by a human.
+    /// A human summary.
     pub reference: String,
 }
 
 /// Answer of `/v1/scores`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScoreReport {
-    /// Id of the batch: give it to `GET /v1/scores/{id}`.
+    /// ID of the batch, for `GET /v1/scores/{id}`.
     pub id: JobId,
-    /// Whether all pairs have ended, however they did.
+    /// Whether all pairs have ended, successfully or not.
     pub done: bool,
-    /// In the order of the request.
+    /// The pairs, in the order of the request.
     pub pairs: Vec<PairScores>,
-    /// Over the pairs that have scores; absent while there are none.
+    /// Statistics over the pairs with scores. Absent while there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregate: Option<Aggregate>,
-    /// Where to go on.
+    /// Related resources.
     pub links: ScoreLinks,
 }
 
@@ -86,39 +86,39 @@ pub struct ScoreLinks {
 /// One pair.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PairScores {
-    /// Handle of the pair's job: give it to `GET /v1/jobs/{id}`.
+    /// Handle of the pair's job, for `GET /v1/jobs/{id}`.
     pub job_id: String,
     /// Its state.
     pub status: Status,
-    /// The scores, when it succeeded.
+    /// The scores, if it succeeded.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub scores: Option<Scores>,
     /// The summary that was scored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// What was wrong, when it did not succeed.
+    /// The error, if it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
 }
 
-/// Means over pairs, and how far they may be off: the ends of a percentile bootstrap interval.
+/// Means over pairs with percentile bootstrap intervals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Aggregate {
-    /// Pairs with scores.
+    /// Number of pairs with scores.
     pub count: u64,
-    /// Plain means.
+    /// Arithmetic means.
     pub mean: Figures,
     /// Lower ends of the intervals.
     pub low: Figures,
     /// Upper ends of the intervals.
     pub high: Figures,
-    /// Share of resampled means inside of an interval.
+    /// Confidence level of the intervals.
     pub confidence: f64,
-    /// Samples that were drawn.
+    /// Number of bootstrap samples.
     pub resamples: u32,
 }
 
-/// One figure of each kind.
+/// One value per metric.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Figures {
     /// ROUGE-1.

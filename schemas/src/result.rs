@@ -1,7 +1,7 @@
-//! The completion record of a job (version 1): the single source of truth about its end.
+//! The result of a job (version 1): the single source of truth about its outcome.
 //!
-//! The worker publishes it on `results.v1.<job_id>` so that the first one wins. The API shows a client
-//! its view of it, the monitor turns it into a row. Readers ignore fields that they don't know.
+//! Workers publish it on `results.v1.<job_id>`; the first final result wins. The gateway returns a view of it, the monitor
+//! stores it as a row. Readers ignore unknown fields.
 
 use std::collections::BTreeMap;
 
@@ -23,9 +23,9 @@ use crate::time::{millis_between, to_millis};
 named! {
     /// How a job ended.
     Outcome {
-        /// There is a summary.
+        /// It has a summary.
         Succeeded = "succeeded",
-        /// There is an error.
+        /// It has an error.
         Failed = "failed",
         /// The client cancelled it.
         Cancelled = "cancelled",
@@ -34,48 +34,48 @@ named! {
     }
 }
 
-/// Which model wrote the summary.
+/// The model of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelRef {
-    /// Name under which it is served: the token in the job's subject.
+    /// Name under which it is served, as in the job's subject.
     pub served_as: Token,
     /// The model's own name, such as `precis-mini` or `google/flan-t5-small`.
     pub name: String,
-    /// Which weights: a hub commit, or the start of the weights' SHA-256.
+    /// Revision of the weights: a hub commit, or a prefix of their SHA-256.
     pub revision: String,
 }
 
-/// Who did the work.
+/// The worker of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerRef {
-    /// The worker's id.
+    /// The worker's ID.
     pub id: Token,
-    /// `cpu`, `cuda` or `metal`.
+    /// Its device: `cpu`, `cuda` or `metal`.
     pub device: String,
 }
 
-/// Sizes of what went in and came out.
+/// Sizes of input and output.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Sizes {
-    /// Characters of the text.
+    /// Length of the text, in characters.
     pub text_chars: u64,
-    /// Tokens of the text that the model read, prompt and end token included.
+    /// Tokens that the model read, including prompt and end token.
     pub text_tokens: u64,
-    /// Tokens of the text that were cut off because the model reads no more.
+    /// Tokens of the text beyond the model's maximum input.
     pub truncated_tokens: u64,
-    /// Parts that a long text was split into (`params.long_text = map_reduce`), of all levels; 0 when it was read whole.
+    /// Chunks of a long text on all levels (`params.long_text = map_reduce`); 0 if it was not split.
     #[serde(skip_serializing_if = "is_zero")]
     pub parts: u64,
-    /// Characters of the summary.
+    /// Length of the summary, in characters.
     pub summary_chars: u64,
-    /// Tokens that the model wrote.
+    /// Tokens that the model generated.
     pub summary_tokens: u64,
-    /// Characters of the reference; 0 without one.
+    /// Length of the reference, in characters; 0 without one.
     pub reference_chars: u64,
-    /// Jobs in the batch.
+    /// Jobs in the decoding batch.
     pub batch_size: u64,
-    /// Share of the batch's encoder positions that were padding, 0 to 1.
+    /// Fraction of the batch's encoder positions that were padding, 0 to 1.
     pub padding_ratio: f64,
 }
 
@@ -84,96 +84,96 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Where the time went, in milliseconds.
+/// Durations of the stages, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Timings {
-    /// From the stream taking the job to a worker receiving it.
+    /// From storing the job in the stream to a worker receiving it.
     pub queue_ms: f64,
-    /// From the worker receiving it to its batch being started.
+    /// From the worker receiving it to the start of its batch.
     pub batch_wait_ms: f64,
-    /// Text to tokens.
+    /// Tokenizing.
     pub tokenize_ms: f64,
-    /// The encoder, for the whole batch.
+    /// Encoding the whole batch.
     pub encode_ms: f64,
-    /// The decoder, for the whole batch up to the end of this job.
+    /// Decoding the batch until this job ended.
     pub decode_ms: f64,
-    /// From the stream taking the job to this record being written.
+    /// From storing the job in the stream to this result.
     pub total_ms: f64,
 }
 
-/// How a job ended, with everything that is known about it.
+/// How a job ended, with everything known about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobResult {
     /// The job.
     pub id: JobId,
     /// Its sequence in the stream `JOBS`.
     pub job_sequence: u64,
-    /// What was to be done.
+    /// Its task.
     pub task: Task,
-    /// With which priority.
+    /// Its lane.
     pub lane: Lane,
-    /// On whose account.
+    /// Its tenant.
     pub tenant: Token,
-    /// By which way it came in.
+    /// The interface it came through.
     pub channel: Channel,
     /// How it ended.
     pub outcome: Outcome,
-    /// The summary, when it succeeded.
+    /// The summary, if it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// What was wrong, when it did not.
+    /// The error, if it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Refusal>,
-    /// The text that was to be summarized; empty when the message could not be read.
+    /// The job's text; empty if the message could not be decoded.
     #[serde(default)]
     pub text: String,
-    /// The human's summary, when one came with the job.
+    /// The human summary that came with the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// Scores of the summary against the reference, when the task was to score.
+    /// Scores of the summary against the reference, for the task `score`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scores: Option<Scores>,
-    /// The batch that the job is part of.
+    /// The batch of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchRef>,
-    /// The model that was asked for or used; none when no model was involved.
+    /// The requested or used model; absent if no model was involved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRef>,
-    /// The worker that did it; none when it ended without one.
+    /// The worker; absent if the job ended without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerRef>,
-    /// Parameters as they were used, defaults filled in.
+    /// Generation parameters in effect, defaults included.
     #[serde(default)]
     pub params: GenerationParams,
     /// Sizes.
     #[serde(default)]
     pub sizes: Sizes,
-    /// Times.
+    /// Durations.
     #[serde(default)]
     pub timings: Timings,
-    /// How often the job had been delivered, this time included.
+    /// Number of the delivery, starting at 1.
     pub attempt: u64,
-    /// When the stream took the job.
+    /// Time at which the stream stored the job.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub submitted_at: Timestamp,
-    /// When a worker received it.
+    /// Time at which a worker received it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub started_at: Option<Timestamp>,
-    /// When this record was written.
+    /// Time of this result.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub finished_at: Timestamp,
     /// The publisher's notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// Vectors of the texts, where the worker is configured to give them.
+    /// Embeddings of the texts, if the worker is configured to return them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embeddings: Option<Embeddings>,
-    /// As the job says: whether this is forwarded to Arize and Phoenix.
+    /// Copied from the job: whether to forward the result to Arize and Phoenix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_to_arize: Option<bool>,
-    /// As the job says: where this is to be posted.
+    /// Copied from the job: the receiver of its webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback: Option<Callback>,
 }
@@ -262,10 +262,8 @@ impl JobResult {
         self
     }
 
-    /// Whether this result says nothing of the job that stands, or stood, at `sequence` of `JOBS`: an earlier job of the
-    /// same id was cancelled, and its publisher has submitted the id again.
-    ///
-    /// Such a result gives way to that of the later job. Any other is final for its id, whoever publishes it again.
+    /// Reports whether the job at `sequence` of `JOBS` supersedes this result: this result's job was cancelled, and its ID
+    /// was submitted again later. Any other result is final for its ID.
     pub fn is_superseded_by(&self, sequence: u64) -> bool {
         self.outcome == Outcome::Cancelled && self.job_sequence < sequence
     }

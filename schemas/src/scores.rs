@@ -1,4 +1,4 @@
-//! Scores of a summary against a reference, as results and REST carry them. `precis_scoring` computes them.
+//! Scores of a summary against a reference. `precis_scoring` computes them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,29 +7,29 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Prf")]
 pub struct RougeScore {
-    /// Share of the summary's units that the reference has too, 0 to 1.
+    /// Fraction of the summary's units that also occur in the reference, 0 to 1.
     pub precision: f64,
-    /// Share of the reference's units that the summary has too, 0 to 1.
+    /// Fraction of the reference's units that also occur in the summary, 0 to 1.
     pub recall: f64,
     /// `2 * precision * recall / (precision + recall)`, and 0 when both are 0.
     pub fmeasure: f64,
 }
 
-/// ROUGE (as `rouge-score` 0.1.2 computes it) and BLEU (as sacreBLEU 2.6.0 does).
+/// ROUGE as in `rouge-score` 0.1.2, and BLEU as in sacreBLEU 2.6.0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Scores {
     /// Overlap of single words.
     pub rouge1: RougeScore,
-    /// Overlap of pairs of neighbouring words.
+    /// Overlap of word pairs.
     pub rouge2: RougeScore,
-    /// Longest common subsequence of the two whole texts.
+    /// Longest common subsequence of the whole texts.
     #[serde(rename = "rougeL")]
     pub rouge_l: RougeScore,
-    /// Longest common subsequences line by line.
+    /// Longest common subsequences, line by line.
     #[serde(rename = "rougeLsum")]
     pub rouge_lsum: RougeScore,
-    /// BLEU, 0 to 100; never stemmed.
+    /// BLEU, 0 to 100. Never stemmed.
     pub bleu: f64,
-    /// Whether ROUGE compared the stems of words.
+    /// Whether ROUGE compared stems instead of words.
     pub stemmed: bool,
 }

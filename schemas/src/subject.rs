@@ -1,17 +1,17 @@
-//! Subjects as types. No other code puts a subject together or takes one apart.
+//! Builds and parses subjects. No other code does.
 //!
 //! | subject | stream | what |
 //! | --- | --- | --- |
-//! | `jobs.v1.<model>.<lane>.<task>.<tenant>` | `JOBS` | a job to do |
-//! | `results.v1.<job_id>` | `RESULTS` | its one result |
-//! | `done.v1.<job_id>` | none | the result again, once `RESULTS` has stored it |
-//! | `references.v1.<job_id>` | `REFERENCES` | a human's summary that came after the job |
-//! | `calls.v1.<name>` | `CALLS` | what is remembered of a request |
-//! | `batches.v1.<tenant>.<batch_id>.<part>` | `BATCHES` | which rows a batch has |
-//! | `webhooks.v1.<kind>` | `WEBHOOKS` | a job or a batch whose end is to be posted |
-//! | `dead.v1.<task>` | `DEAD` | a job that could not be done, with the reason |
-//! | `progress.v1.<job_id>` | none | running, partial text |
-//! | `cancels.v1.<job_id>` | none | a job that nobody wants any more |
+//! | `jobs.v1.<model>.<lane>.<task>.<tenant>` | `JOBS` | a job |
+//! | `results.v1.<job_id>` | `RESULTS` | its result |
+//! | `done.v1.<job_id>` | none | the result, republished once `RESULTS` has stored it |
+//! | `references.v1.<job_id>` | `REFERENCES` | a late reference |
+//! | `calls.v1.<name>` | `CALLS` | the record of a request |
+//! | `batches.v1.<tenant>.<batch_id>.<part>` | `BATCHES` | a part of a batch's manifest |
+//! | `webhooks.v1.<kind>` | `WEBHOOKS` | an announcement of a webhook |
+//! | `dead.v1.<task>` | `DEAD` | a dead letter |
+//! | `progress.v1.<job_id>` | none | progress |
+//! | `cancels.v1.<job_id>` | none | a cancellation |
 //! | `workers.v1.<worker_id>` | none | heartbeat |
 
 use std::fmt;
@@ -22,46 +22,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, is_token};
 
-/// Every job of version 1.
+/// Filter for all jobs of version 1.
 pub const ALL_JOBS: &str = "jobs.v1.>";
-/// Every result of version 1.
+/// Filter for all results of version 1, including rejected ones.
 pub const ALL_RESULTS: &str = "results.v1.*";
-/// Every result of version 1 that `RESULTS` has stored: the server itself repeats it there. On `results.v1.*` a
-/// subscriber also sees those that the stream refuses, because another was first.
+/// Filter for all results of version 1 that `RESULTS` has stored: the server republishes them. On `results.v1.*` a
+/// subscriber also sees results that the stream rejects because another one was first.
 pub const ALL_DONE: &str = "done.v1.*";
-/// Where the server repeats what matches [`ALL_RESULTS`], in NATS' language of subject mappings.
+/// Destination of republished results, in NATS' subject mapping syntax.
 pub const DONE_OF_RESULTS: &str = "done.v1.{{wildcard(1)}}";
-/// Every late reference of version 1.
+/// Filter for all late references of version 1.
 pub const ALL_REFERENCES: &str = "references.v1.*";
-/// All that is remembered of requests.
+/// Filter for all request records.
 pub const ALL_CALLS: &str = "calls.v1.*";
-/// What is kept of batches of version 1.
+/// Filter for all batch manifests of version 1.
 pub const ALL_BATCHES: &str = "batches.v1.>";
-/// Every announcement of a webhook of version 1.
+/// Filter for all announcements of webhooks of version 1.
 pub const ALL_WEBHOOKS: &str = "webhooks.v1.*";
-/// Every dead letter of version 1.
+/// Filter for all dead letters of version 1.
 pub const ALL_DEAD: &str = "dead.v1.*";
-/// Every progress event of version 1.
+/// Filter for all progress events of version 1.
 pub const ALL_PROGRESS: &str = "progress.v1.*";
-/// Every job that is cancelled.
+/// Filter for all cancellations.
 pub const ALL_CANCELS: &str = "cancels.v1.*";
-/// Every worker's heartbeat.
+/// Filter for all heartbeats.
 pub const ALL_WORKERS: &str = "workers.v1.*";
 
-/// Why a text can't be one token of a subject, or is none of a fixed set of names.
+/// A string that is not a subject token, or not one of the allowed names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be {wanted}, and {given:?} is not")]
 pub struct InvalidToken {
-    /// What the token stands for.
+    /// Meaning of the token.
     pub what: &'static str,
-    /// What is allowed, in words.
+    /// The accepted values, in words.
     pub wanted: String,
-    /// The rejected text, cut to 80 characters.
+    /// The rejected string, cut to 80 characters.
     pub given: String,
 }
 
 impl InvalidToken {
-    /// `given` is not one of `names`.
+    /// Rejects `given` because it is not one of `names`.
     pub(crate) fn not_among(what: &'static str, names: &[&str], given: &str) -> Self {
         let given = given.chars().take(80).collect();
         Self {
@@ -72,7 +72,7 @@ impl InvalidToken {
     }
 }
 
-/// A checked part of a subject: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
+/// A token of a subject: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(extend("pattern" = "^[A-Za-z0-9_-]{1,64}$"))]
@@ -82,7 +82,7 @@ impl Token {
     /// Checks `text`; `what` names it in the error.
     ///
     /// # Errors
-    /// When the text is empty, longer than 64 characters or has other characters.
+    /// If `text` is empty, has more than 64 characters, or has other characters.
     pub fn new(what: &'static str, text: &str) -> Result<Self, InvalidToken> {
         if is_token(text) {
             Ok(Self(text.to_owned()))
@@ -95,7 +95,7 @@ impl Token {
         }
     }
 
-    /// The nearest token to a name such as `google/flan-t5-small`: other characters become `-`.
+    /// Converts a name such as `google/flan-t5-small` to a token: other characters become `-`.
     pub fn sanitized(name: &str) -> Self {
         let mut text: String = name
             .chars()
@@ -114,7 +114,7 @@ impl Token {
         Self(text)
     }
 
-    /// The token as text.
+    /// Returns the token as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -147,10 +147,10 @@ macro_rules! named {
         pub enum $name { $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)+ }
 
         impl $name {
-            /// Every variant, in order.
+            /// All variants, in order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The name on the wire.
+            /// Returns the name on the wire.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
@@ -177,20 +177,20 @@ macro_rules! named {
 pub(crate) use named;
 
 named! {
-    /// Priority of a job. Each lane is a consumer of its own; workers pull them by weight, so that bulk
-    /// work never blocks an interactive request and is never starved by it.
+    /// Priority of a job. Each lane has its own consumer. Workers pull lanes by weight, so that bulk jobs neither block
+    /// interactive ones nor starve.
     Lane {
-        /// Somebody waits for it.
+        /// Interactive requests.
         High = "high",
         /// The default.
         Normal = "normal",
-        /// As soon as there is room.
+        /// Background work.
         Bulk = "bulk",
     }
 }
 
 impl Lane {
-    /// How large a part of a worker's pulls goes to this lane, while others have jobs too.
+    /// Returns the lane's share of a worker's pulls while other lanes have jobs too.
     pub fn weight(self) -> u32 {
         match self {
             Self::High => 8,
@@ -201,31 +201,31 @@ impl Lane {
 }
 
 named! {
-    /// What is to be done with a job's text.
+    /// Task of a job.
     Task {
         /// Write a summary.
         Summarize = "summarize",
-        /// Score a summary against the job's reference: a given one, or else one that is written first.
+        /// Score a summary against the job's reference: the given summary, or the model's.
         Score = "score",
     }
 }
 
 /// Subject of a job: `jobs.v1.<model>.<lane>.<task>.<tenant>`.
 ///
-/// No job id in it: filtered consumers over very many subjects are slow in JetStream.
+/// It has no job ID, because JetStream's filtered consumers are slow over very many subjects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JobSubject {
     /// Name under which the model is served.
     pub model: Token,
     /// Priority.
     pub lane: Lane,
-    /// What is to be done.
+    /// Task.
     pub task: Task,
-    /// On whose account.
+    /// Tenant.
     pub tenant: Token,
 }
 
-/// Why a subject is not that of a job.
+/// Error of parsing a job's subject.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidJobSubject {
     /// Not six tokens that begin with `jobs.v1`.
@@ -263,52 +263,52 @@ impl FromStr for JobSubject {
     }
 }
 
-/// Filter of the consumer of one model and lane.
+/// Returns the filter for jobs of a model and lane.
 pub fn jobs_of(model: &Token, lane: Lane) -> String {
     format!("jobs.v1.{model}.{lane}.>")
 }
 
-/// Filter of all jobs of a tenant.
+/// Returns the filter for jobs of a tenant.
 pub fn jobs_of_tenant(tenant: &Token) -> String {
     format!("jobs.v1.*.*.*.{tenant}")
 }
 
-/// Subject of a job's one result.
+/// Returns the subject of a job's result.
 pub fn result_of(id: &JobId) -> String {
     format!("results.v1.{id}")
 }
 
-/// Subject of a human's summary that comes after its job.
+/// Returns the subject of a job's late references.
 pub fn reference_of(id: &JobId) -> String {
     format!("references.v1.{id}")
 }
 
-/// Subject of a job's progress events.
+/// Returns the subject of a job's progress.
 pub fn progress_of(id: &JobId) -> String {
     format!("progress.v1.{id}")
 }
 
-/// Subject on which a job is cancelled.
+/// Returns the subject of a job's cancellation.
 pub fn cancel_of(id: &JobId) -> String {
     format!("cancels.v1.{id}")
 }
 
-/// Subject of dead letters of a kind; `task` is free text because a dead letter may be anything.
+/// Returns the subject of dead letters of a kind: a task, or another token for messages that are no jobs.
 pub fn dead_of(task: &Token) -> String {
     format!("dead.v1.{task}")
 }
 
-/// Subject of what is remembered of a request under a name.
+/// Returns the subject of a request's record.
 pub fn call_of(name: &Token) -> String {
     format!("calls.v1.{name}")
 }
 
-/// Subject of a worker's heartbeat.
+/// Returns the subject of a worker's heartbeats.
 pub fn worker_of(worker: &Token) -> String {
     format!("workers.v1.{worker}")
 }
 
-/// The job id in the subject of a result, be it to be stored or stored, or of a progress event.
+/// Returns the job ID in the subject of a result, a republished result, or progress.
 pub fn job_id_of(subject: &str) -> Option<JobId> {
     subject
         .strip_prefix("results.v1.")
@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_subject_survives_a_round_trip() {
+    fn job_subjects_round_trip() {
         let subject = JobSubject {
             model: Token::new("the model", "flan-t5-small").unwrap(),
             lane: Lane::High,
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn other_subjects_are_refused_with_the_reason() {
+    fn malformed_subjects_are_rejected_with_a_reason() {
         for (subject, part) in [
             ("jobs.v2.a.high.summarize.b", "jobs.v1.<model>"),
             ("jobs.v1.a.high.summarize", "jobs.v1.<model>"),
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_name_becomes_a_token() {
+    fn hub_names_are_sanitized() {
         assert_eq!(
             Token::sanitized("google/flan-t5.small").as_str(),
             "google-flan-t5-small"
@@ -364,7 +364,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_sanitized_name_is_always_a_token(name in ".{0,100}") {
+        fn sanitized_names_are_always_tokens(name in ".{0,100}") {
             prop_assert!(is_token(Token::sanitized(&name).as_str()));
         }
     }

@@ -1,5 +1,4 @@
-//! The completion record of a job that ended without a worker: nobody served it, its workers died, its client cancelled
-//! it.
+//! Results of jobs that end without a worker: no worker served them, their workers died, or a client cancelled them.
 
 use jiff::Timestamp;
 
@@ -7,31 +6,31 @@ use crate::error_code::Refusal;
 use crate::result::{ModelRef, ReportedDelivery};
 use crate::{Job, JobResult, Lane, Outcome, Task, Token};
 
-/// A job's message as it stands in the stream `JOBS`.
+/// A message in the stream `JOBS`.
 #[derive(Debug, Clone, Copy)]
 pub struct RawJob<'a> {
-    /// On which it was published; perhaps no job's subject.
+    /// Its subject. It may be malformed.
     pub subject: &'a str,
-    /// Perhaps no job.
+    /// Its body. It may be malformed.
     pub body: &'a [u8],
-    /// Its place in the stream.
+    /// Its sequence in the stream.
     pub sequence: u64,
-    /// When the stream took it.
+    /// Time at which the stream stored it.
     pub submitted_at: Timestamp,
 }
 
-/// How a job ended without a worker.
+/// Why and how a job ends without a worker.
 #[derive(Debug, Clone)]
 pub struct Termination {
     /// `failed`, `expired` or `cancelled`.
     pub outcome: Outcome,
-    /// Why.
+    /// The reason.
     pub reason: Refusal,
-    /// How often it had been delivered.
+    /// Number of deliveries.
     pub attempts: u64,
 }
 
-/// What can be said of a job from its subject alone, also when the subject is no job's.
+/// The parts of a job's subject. Malformed parts have defaults.
 struct Address {
     model: Option<Token>,
     lane: Lane,
@@ -49,13 +48,13 @@ impl Address {
             model: token(model),
             lane: lane.parse().unwrap_or(Lane::Normal),
             task: task.parse().unwrap_or(Task::Summarize),
-            // `-`, when there is none.
+            // `-` if it is missing.
             tenant: Token::sanitized(tenant),
         }
     }
 }
 
-/// The record that answers `job`; none when its body has no id under which it could be answered.
+/// Returns the result of a terminated job; `None` if its body has no ID to publish the result under.
 pub fn terminated_result(job: RawJob<'_>, termination: &Termination, now: Timestamp) -> Option<JobResult> {
     let address = Address::of(job.subject);
     let read = Job::from_json(job.body).ok();
@@ -85,7 +84,7 @@ pub fn terminated_result(job: RawJob<'_>, termination: &Termination, now: Timest
     Some(result)
 }
 
-/// The kind under which the job's dead letter is filed: its task, or what stands in that place.
+/// Returns the kind for the subject of the job's dead letter: its task, or the token in its place.
 pub fn dead_letter_task(subject: &str) -> Token {
     Token::sanitized(subject.split('.').nth(4).unwrap_or("unknown"))
 }
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_publisher_sent_comes_back_with_the_reason() {
+    fn results_repeat_the_job_and_the_reason() {
         let full = include_str!("../wire/v1/job.full.json");
         let result = answered(SUBJECT, full).unwrap();
         assert_eq!(result.id.as_str(), "0192f1c28bd27a9cb2c1d3e4f5a6b7c8");
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_job_is_answered_under_its_id() {
+    fn malformed_bodies_with_an_id_get_a_result() {
         let result = answered(SUBJECT, r#"{"id":"a1","text":7}"#).unwrap();
         assert_eq!((result.id.as_str(), result.text.as_str()), ("a1", ""));
         assert_eq!(result.params, GenerationParams::default());
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_that_is_no_jobs_gives_what_it_can() {
+    fn malformed_subjects_get_defaults() {
         let result = answered(
             "jobs.v1.m.urgent.translate.some$one.x",
             r#"{"id":"a1","text":"x"}"#,

@@ -2,13 +2,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Milliseconds from `earlier` to `later`; 0 when clocks disagree and the difference is negative.
+/// Returns the milliseconds from `earlier` to `later`, or 0 if clocks disagree and the difference is negative.
 pub fn millis_between(earlier: Timestamp, later: Timestamp) -> f64 {
     let elapsed: SignedDuration = later.duration_since(earlier);
     (elapsed.as_secs_f64() * 1_000.0).max(0.0)
 }
 
-/// `time` without what lies below a millisecond, so that a value read back equals the value sent.
+/// Cuts `time` to the millisecond, so that it survives the wire format unchanged.
 pub fn to_millis(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }

@@ -1,5 +1,4 @@
-//! Streams and consumers as data: one place from which every role sets them up, and every test reads
-//! what they should be. `precis_runtime::topology` applies it.
+//! Streams and consumers as data. `precis_runtime::topology` creates them.
 
 use std::time::Duration;
 
@@ -7,86 +6,86 @@ use crate::subject::{self, Lane, Token};
 
 /// Name of the work queue.
 pub const JOBS: &str = "JOBS";
-/// Name of the stream of completion records.
+/// Name of the stream of results.
 pub const RESULTS: &str = "RESULTS";
-/// Name of the stream of references that came after their jobs.
+/// Name of the stream of late references.
 pub const REFERENCES: &str = "REFERENCES";
-/// Name of the stream of what is kept of batches.
+/// Name of the stream of batch manifests.
 pub const BATCHES: &str = "BATCHES";
 /// Name of the work queue of webhooks.
 pub const WEBHOOKS: &str = "WEBHOOKS";
 /// Name of the stream of dead letters.
 pub const DEAD: &str = "DEAD";
-/// Name of the stream of what is remembered of requests: the first one with an idempotency key, batches of scores.
+/// Name of the stream of request records: idempotency keys and score batches.
 pub const CALLS: &str = "CALLS";
-/// Name of the stream that keeps JetStream's advisories about jobs that were delivered too often.
+/// Name of the stream of JetStream's advisories about jobs that reached the maximum number of deliveries.
 pub const ADVISORIES: &str = "ADVISORIES";
 
-/// How long a request is remembered.
+/// Retention of request records.
 pub const CALL_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// When a stream lets go of a message.
+/// When a stream removes a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
-    /// As soon as it is acknowledged.
+    /// Once it is acknowledged.
     WorkQueue,
-    /// When a limit is reached.
+    /// When the stream reaches a limit.
     Limits,
 }
 
-/// What a full stream does with the next message.
+/// What a full stream does with a new message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFull {
-    /// Refuse it: that is the back-pressure which a publisher sees.
+    /// Reject it, which gives publishers back-pressure.
     Reject,
-    /// Drop the oldest.
+    /// Drop the oldest message.
     DropOldest,
 }
 
-/// One stream.
+/// A stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamSpec {
     /// Its name.
     pub name: &'static str,
-    /// One line for people who look at the server.
+    /// Description for operators, in one line.
     pub description: &'static str,
-    /// What it captures.
+    /// Subjects it stores.
     pub subjects: Vec<String>,
-    /// When it lets go.
+    /// When it removes messages.
     pub retention: Retention,
     /// What it does when full.
     pub on_full: OnFull,
-    /// Most messages; none: no limit.
+    /// Maximum number of messages; `None`: no limit.
     pub max_messages: Option<u64>,
-    /// Most bytes; none: no limit.
+    /// Maximum size in bytes; `None`: no limit.
     pub max_bytes: Option<u64>,
-    /// Longest that a message is kept; none: for ever.
+    /// Maximum age of a message; `None`: no limit.
     pub max_age: Option<Duration>,
-    /// Most messages of one subject; none: no limit.
+    /// Maximum number of messages per subject; `None`: no limit.
     pub max_messages_per_subject: Option<u64>,
-    /// How long a message id is remembered, so that a repeated publish makes no second message.
+    /// How long the stream deduplicates message IDs.
     pub duplicate_window: Duration,
-    /// Subjects of the stream, and those on which the server repeats a message as soon as the stream has stored it.
+    /// Source and destination subjects: the server republishes a message once the stream has stored it.
     pub republish: Option<(&'static str, &'static str)>,
 }
 
-/// How long a late reference waits for those who read it, and for its prediction.
+/// Retention of late references.
 pub const REFERENCE_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Limits that a deployment may set.
+/// Configurable limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TopologyLimits {
-    /// Most jobs in the queue; beyond, a publish is refused.
+    /// Maximum number of queued jobs. A full queue rejects publishes.
     pub max_queued_jobs: u64,
-    /// Most bytes in the queue.
+    /// Maximum size of the queue, in bytes.
     pub max_queue_bytes: u64,
-    /// How long results are kept.
+    /// Retention of results.
     pub result_ttl: Duration,
-    /// Most bytes of results.
+    /// Maximum size of all results, in bytes.
     pub max_result_bytes: u64,
-    /// How long a dead letter is kept.
+    /// Retention of dead letters.
     pub dead_letter_ttl: Duration,
-    /// Most bytes of what is remembered of requests; beyond, the oldest is forgotten.
+    /// Maximum size of request records, in bytes. The oldest are dropped first.
     pub max_call_bytes: u64,
 }
 
@@ -103,7 +102,7 @@ impl Default for TopologyLimits {
     }
 }
 
-/// Every stream of the product.
+/// Returns every stream.
 pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
     let two_minutes = Duration::from_secs(120);
     vec![
@@ -138,7 +137,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             description: "Summaries by humans that came after their jobs",
             subjects: vec![subject::ALL_REFERENCES.into()],
             retention: Retention::Limits,
-            // Most of them have been read long ago.
+            // The oldest have most likely been read.
             on_full: OnFull::DropOldest,
             max_messages: None,
             max_bytes: Some(limits.max_queue_bytes),
@@ -154,9 +153,9 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             retention: Retention::Limits,
             on_full: OnFull::DropOldest,
             max_messages: None,
-            // Some tens of bytes for each row.
+            // A row takes a few dozen bytes.
             max_bytes: Some(256 << 20),
-            // A row ends within the time that a result is kept, and its result is kept for that time again.
+            // A row ends within the retention of results, and its result is then kept for as long again.
             max_age: Some(limits.result_ttl * 2),
             max_messages_per_subject: Some(1),
             duplicate_window: two_minutes,
@@ -217,33 +216,32 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
     ]
 }
 
-/// One durable pull consumer with explicit acknowledgement.
+/// A durable pull consumer with explicit acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerSpec {
-    /// Stream that it reads.
+    /// Its stream.
     pub stream: &'static str,
     /// Its durable name.
     pub name: String,
-    /// One line for people who look at the server.
+    /// Description for operators, in one line.
     pub description: String,
-    /// What of the stream it reads; none: all.
+    /// Subject filter; `None`: all messages.
     pub filter: Option<String>,
-    /// Time without an acknowledgement or a sign of progress after which a message is delivered again.
+    /// Time without an acknowledgement or progress after which a message is redelivered.
     pub ack_wait: Duration,
-    /// Most deliveries of a message; none: no limit.
+    /// Maximum number of deliveries of a message; `None`: no limit.
     pub max_deliver: Option<u64>,
-    /// Most messages that are delivered and not acknowledged, over all who pull.
+    /// Maximum number of unacknowledged messages over all clients.
     pub max_ack_pending: u64,
 }
 
-/// Most deliveries of a job before it goes to `DEAD`, whatever became of them: a worker that died, or one
-/// that handed the job back because it was going away.
+/// Maximum number of deliveries of a job before it goes to `DEAD`, including those to workers that died or handed it back
+/// while stopping.
 pub const MAX_DELIVERIES: u64 = 10;
-/// The delivery at which a failure of the model is the job's last: it is then answered `failed`.
+/// The delivery from which a failure of the model is final: the job then ends as `failed`.
 pub const MAX_FAILED_ATTEMPTS: u64 = 5;
 
-/// The consumer from which all workers of one model pull one lane; a job without a sign of progress for
-/// `ack_wait` is delivered to another worker.
+/// Returns the consumer that all workers of a model share for a lane. A job without progress for `ack_wait` is redelivered.
 pub fn worker_consumer(model: &Token, lane: Lane, ack_wait: Duration) -> ConsumerSpec {
     ConsumerSpec {
         stream: JOBS,
@@ -256,12 +254,12 @@ pub fn worker_consumer(model: &Token, lane: Lane, ack_wait: Duration) -> Consume
     }
 }
 
-/// Durable name of [`worker_consumer`].
+/// Returns the durable name of [`worker_consumer`].
 pub fn worker_consumer_name(model: &Token, lane: Lane) -> String {
     format!("worker-{model}-{lane}")
 }
 
-/// The model whose workers pull from the consumer of this name; none when it is no worker's.
+/// Returns the model of a worker consumer's name; `None` for other names.
 pub fn model_of_worker_consumer(name: &str) -> Option<Token> {
     let rest = name.strip_prefix("worker-")?;
     let (model, lane) = rest.rsplit_once('-')?;
@@ -269,7 +267,7 @@ pub fn model_of_worker_consumer(name: &str) -> Option<Token> {
     Token::new("the model", model).ok()
 }
 
-/// The monitor's consumer of results for ClickHouse.
+/// Returns the monitor's consumer of results for ClickHouse.
 pub fn clickhouse_sink_consumer() -> ConsumerSpec {
     ConsumerSpec {
         stream: RESULTS,
@@ -282,7 +280,7 @@ pub fn clickhouse_sink_consumer() -> ConsumerSpec {
     }
 }
 
-/// The consumer of results of a sink of the monitor that forwards them: `arize-traces`, `arize-records` or `phoenix`.
+/// Returns a forwarder's consumer of results: `arize-traces`, `arize-records` or `phoenix`.
 pub fn forward_consumer(sink: &str) -> ConsumerSpec {
     ConsumerSpec {
         stream: RESULTS,
@@ -295,7 +293,7 @@ pub fn forward_consumer(sink: &str) -> ConsumerSpec {
     }
 }
 
-/// The consumer of late references of the same sink: their scores follow the predictions.
+/// Returns a forwarder's consumer of late references.
 pub fn forward_references_consumer(sink: &str) -> ConsumerSpec {
     ConsumerSpec {
         stream: REFERENCES,
@@ -305,7 +303,7 @@ pub fn forward_references_consumer(sink: &str) -> ConsumerSpec {
     }
 }
 
-/// The monitor's consumer of late references for ClickHouse.
+/// Returns the monitor's consumer of late references for ClickHouse.
 pub fn clickhouse_references_consumer() -> ConsumerSpec {
     ConsumerSpec {
         stream: REFERENCES,
@@ -318,8 +316,8 @@ pub fn clickhouse_references_consumer() -> ConsumerSpec {
     }
 }
 
-/// The consumer from which all gateways take webhooks. One that is to be tried again later counts as pending, so that
-/// many of them must not hold up the others.
+/// Returns the consumer of webhooks, shared by all gateways. Webhooks that wait for a retry count as pending, so the limit
+/// is high.
 pub fn webhook_consumer() -> ConsumerSpec {
     ConsumerSpec {
         stream: WEBHOOKS,
@@ -332,7 +330,7 @@ pub fn webhook_consumer() -> ConsumerSpec {
     }
 }
 
-/// The monitor's consumer of advisories about jobs that were delivered too often.
+/// Returns the monitor's consumer of advisories about jobs that reached the maximum number of deliveries.
 pub fn dead_letter_consumer() -> ConsumerSpec {
     ConsumerSpec {
         stream: ADVISORIES,
@@ -350,7 +348,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_consumer_name_leads_back_to_its_model() {
+    fn consumer_names_contain_their_model() {
         let model = Token::new("the model", "flan-t5-high").unwrap();
         let spec = worker_consumer(&model, Lane::Bulk, Duration::from_secs(30));
         assert_eq!(spec.name, "worker-flan-t5-high-bulk");
@@ -359,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn no_stream_captures_what_another_captures() {
+    fn streams_have_disjoint_subjects() {
         let specs = streams(&TopologyLimits::default());
         let prefixes: Vec<&str> = specs
             .iter()
