@@ -150,7 +150,7 @@ mod tests {
         let config = Config::from_toml(&text).unwrap();
         assert_eq!(config.access.keys[0].tenant(), "newsroom");
         // A dump can be loaded again.
-        assert_eq!(Config::from_toml(&config.to_toml()).unwrap(), config);
+        assert_eq!(Config::from_toml(&config.to_toml().unwrap()).unwrap(), config);
     }
 
     #[test]
