@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::{Database, MigrateError, backoff, migrate};
+use crate::database::{Database, MigrateError, backoff, migrate, rollups};
 use crate::reaper::{Reaper, max_deliveries, unserved};
 use crate::sinks::clickhouse::{PredictionTable, SinkContext};
 use crate::{drift, metrics, rest, sinks};
@@ -117,12 +117,17 @@ async fn store_predictions(
     if !wait_for_schema(&database, &config.clickhouse, &context.stop).await? {
         return Ok(());
     }
+    let rollups = rollups::run(database.clone(), context.stop.clone());
     let drift = drift::run(database, config.drift.clone(), context.stop.clone());
     tokio::try_join!(
         Box::pin(sinks::clickhouse::results::run(sink.clone())),
         Box::pin(sinks::clickhouse::references::run(sink)),
         Box::pin(async {
             drift.await;
+            Ok(())
+        }),
+        Box::pin(async {
+            rollups.await;
             Ok(())
         }),
     )?;

@@ -68,6 +68,11 @@ pub const ALL: &[Migration] = &[
         name: "granules",
         sql: include_str!("../clickhouse/0011_granules.sql"),
     },
+    Migration {
+        version: 12,
+        name: "refresh_on_change",
+        sql: include_str!("../clickhouse/0012_refresh_on_change.sql"),
+    },
 ];
 
 /// Creates the table of applied migrations and their checksums.

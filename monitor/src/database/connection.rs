@@ -1,10 +1,12 @@
 //! The connection to ClickHouse.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clickhouse::Client;
 use precis_runtime::backoff::Backoff;
 use precis_runtime::config::ClickHouseConfig;
+use tokio::sync::Notify;
 
 /// Longest time for a statement, or for one step of an insert.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,6 +30,7 @@ pub(crate) struct Database {
     pub(crate) name: String,
     /// Address without credentials.
     pub(crate) address: String,
+    changes: Arc<Notify>,
 }
 
 impl Database {
@@ -45,7 +48,18 @@ impl Database {
             server,
             name: settings.database.clone(),
             address: settings.url.shown(),
+            changes: Arc::default(),
         }
+    }
+
+    /// Reports that rows changed, so that their rollups are refreshed.
+    pub(crate) fn report_change(&self) {
+        self.changes.notify_one();
+    }
+
+    /// Waits until rows change. A change that nothing waited for is not lost.
+    pub(super) async fn changed(&self) {
+        self.changes.notified().await;
     }
 }
 

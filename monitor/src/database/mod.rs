@@ -1,9 +1,10 @@
-//! ClickHouse: connection, errors, migrations and retention.
+//! ClickHouse: connection, errors, migrations, retention and rollups.
 
 mod connection;
 mod error;
 mod migrate;
 mod retention;
+pub(crate) mod rollups;
 
 pub(crate) use connection::{Database, backoff};
 pub(crate) use error::{explain, is_content_rejection, rejection};

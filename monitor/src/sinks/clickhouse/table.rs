@@ -83,6 +83,7 @@ impl PredictionTable {
             () = drained(stop) => false,
         };
         if stored {
+            self.database.report_change();
             fault::die_before_acknowledging(block);
         }
         stored
