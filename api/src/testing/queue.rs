@@ -1,4 +1,4 @@
-//! A queue in memory, for tests.
+//! A queue in memory for tests.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,42 +26,42 @@ use crate::queue::{LaneDepth, QueueDepth};
 use crate::testing::result;
 use crate::watch::job_events::JobEvents;
 
-/// A queue in memory. Its model `default` has consumers; a worker answers only if there is one.
+/// A queue in memory. The model `default` has consumers. Jobs only end if [`has_worker`](Self::has_worker) is set.
 #[derive(Default)]
 pub(crate) struct FakeQueue {
-    /// Jobs that were taken; the first has sequence 1.
+    /// Accepted jobs. The first has sequence 1.
     pub(crate) jobs: Mutex<Vec<Submission>>,
-    /// Jobs that a worker has let go of.
+    /// Sequences of the jobs that have left the queue.
     pub(crate) done: Mutex<Vec<u64>>,
     results: Mutex<HashMap<JobId, JobResult>>,
-    /// References that were taken.
+    /// Accepted late references.
     pub(crate) references: Mutex<Vec<LateReference>>,
     batches: Mutex<HashMap<String, Bytes>>,
-    /// Webhooks that were asked for.
+    /// Published announcements.
     pub(crate) announcements: Mutex<Vec<Announcement>>,
-    /// Sequences of the messages that were taken, by message id.
+    /// Sequences of accepted messages, by message id.
     messages: Mutex<HashMap<String, u64>>,
-    /// Refuses jobs of this text with this code.
+    /// Refuses jobs with this text, with this code.
     pub(crate) refuses_text: Mutex<Option<(ErrorCode, String)>>,
-    /// Refuses everything with this code.
+    /// Refuses every request with this code.
     pub(crate) refuses: Mutex<Option<ErrorCode>>,
-    /// Refuses to read what is kept of batches.
+    /// Refuses to read batch records.
     pub(crate) hides_batches: AtomicBool,
-    /// Whether jobs are answered at once: with their text in capitals, or with an error for `fail`.
+    /// Ends jobs at once: with their text in capitals, or as failed for the text `fail`.
     pub(crate) has_worker: AtomicBool,
     pub(super) events: OnceLock<JobEvents>,
-    /// How long it takes from the record of a job that is ended until the job is off the queue.
-    pub(crate) takes_off_after: Mutex<Duration>,
-    /// How often it was asked how a job has ended.
-    pub(crate) looks: AtomicU64,
-    /// Jobs that workers were told to leave.
+    /// How long a terminated job stays in the queue after its record is stored.
+    pub(crate) removal_delay: Mutex<Duration>,
+    /// The number of calls of `job_end`.
+    pub(crate) job_end_reads: AtomicU64,
+    /// Cancel messages for workers.
     pub(crate) sent_cancels: Mutex<Vec<Cancel>>,
     records: Mutex<HashMap<Token, Record>>,
     revisions: AtomicU64,
 }
 
 impl FakeQueue {
-    /// Stores a result and gives the sign.
+    /// Stores a result and reports it to the waiters.
     pub(crate) fn store(&self, result: JobResult) {
         let id = result.id.clone();
         let body = {
@@ -79,15 +79,15 @@ impl FakeQueue {
         }
     }
 
-    /// Stores a result later, without a sign.
-    pub(crate) fn store_after(self: Arc<Self>, pause: Duration, result: JobResult) {
+    /// Stores a result after a delay, without reporting it.
+    pub(crate) fn store_after(self: Arc<Self>, delay: Duration, result: JobResult) {
         tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(delay).await;
             self.results.lock().unwrap().insert(result.id.clone(), result);
         });
     }
 
-    /// Bytes of the largest record.
+    /// Returns the size of the largest record, in bytes.
     pub(crate) fn largest_record(&self) -> usize {
         let records = self.records.lock().unwrap();
         records
@@ -217,11 +217,11 @@ impl QueueBackend for FakeQueue {
     fn job_end<'a>(
         &'a self,
         id: &'a JobId,
-        copy: ReadConsistency,
+        consistency: ReadConsistency,
     ) -> BoxFuture<'a, Result<Option<JobEnd>, Refusal>> {
         async move {
-            self.looks.fetch_add(1, Ordering::Relaxed);
-            let result = self.result(id, copy).await?;
+            self.job_end_reads.fetch_add(1, Ordering::Relaxed);
+            let result = self.result(id, consistency).await?;
             Ok(result.map(|result| JobEnd {
                 outcome: result.outcome,
                 finished_at: result.finished_at,
@@ -280,8 +280,8 @@ impl QueueBackend for FakeQueue {
             let Some(sequence) = handle.sequence else {
                 return Ok(None);
             };
-            let standing = self.queued_job(sequence).await?;
-            if standing.is_none_or(|standing| standing.id != handle.id) {
+            let queued = self.queued_job(sequence).await?;
+            if queued.is_none_or(|queued| queued.id != handle.id) {
                 return Ok(None);
             }
             let earlier = self.results.lock().unwrap().get(&handle.id).cloned();
@@ -298,9 +298,9 @@ impl QueueBackend for FakeQueue {
                 .lock()
                 .unwrap()
                 .insert(handle.id.clone(), record.clone());
-            let pause = *self.takes_off_after.lock().unwrap();
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+            let delay = *self.removal_delay.lock().unwrap();
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
             }
             self.done.lock().unwrap().push(sequence);
             if let Some(events) = self.events.get() {
@@ -384,7 +384,7 @@ impl QueueBackend for FakeQueue {
                 delivered: 0,
                 pending: jobs,
             };
-            // A worker that answers at once has no consumer for rows.
+            // The worker that answers at once does not read the lane of batch rows.
             let has_worker = self.has_worker.load(Ordering::Relaxed);
             let lanes = [lane(Lane::Normal), lane(Lane::Bulk)];
             Ok(QueueDepth {

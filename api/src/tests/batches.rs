@@ -230,12 +230,12 @@ async fn a_broken_batch_looks_up_only_rows_that_may_have_ended() {
     let detail = refused.body["detail"].as_str().unwrap();
     let id = detail.split(' ').nth(2).unwrap();
     let path = format!("/v1/batches/{id}");
-    let before = api.queue.looks.load(Ordering::Relaxed);
+    let before = api.queue.job_end_reads.load(Ordering::Relaxed);
     for _ in 0..3 {
         assert_eq!(api.call(get(&path)).await.body["counts"]["queued"], 1_200);
     }
     assert_eq!(
-        api.queue.looks.load(Ordering::Relaxed),
+        api.queue.job_end_reads.load(Ordering::Relaxed),
         before,
         "no worker received any of them"
     );

@@ -119,7 +119,7 @@ async fn a_cancellation_completes_though_its_client_disconnects() {
     let api = api();
     let id = api.call(submit(&json!({"text": "x"}))).await.id();
     let second = std::time::Duration::from_secs(1);
-    *api.queue.takes_off_after.lock().unwrap() = second;
+    *api.queue.removal_delay.lock().unwrap() = second;
     let request = api.router.clone().oneshot(delete(&id));
     assert!(tokio::time::timeout(second / 2, request).await.is_err());
     assert!(api.queue.done.lock().unwrap().is_empty());
@@ -197,7 +197,7 @@ async fn accepted_texts_are_cancelled_though_the_client_disconnects() {
     let api = api();
     *api.queue.refuses_text.lock().unwrap() = Some((ErrorCode::QueueFull, "b".to_owned()));
     let second = std::time::Duration::from_secs(1);
-    *api.queue.takes_off_after.lock().unwrap() = second;
+    *api.queue.removal_delay.lock().unwrap() = second;
     let request = api.router.clone().oneshot(submit(&json!({"texts": ["a", "b"]})));
     assert!(tokio::time::timeout(second / 2, request).await.is_err());
     tokio::time::sleep(second).await;
