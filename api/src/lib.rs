@@ -106,9 +106,9 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
         workers,
         stop: stop.clone(),
     });
-    let nats = &config.nats;
     let state = gateway.state().clone();
-    webhooks::run(state, connection, nats.replicas, nats.manage_topology).await?;
+    let webhooks = state.webhooks().clone();
+    webhooks::sender::start(webhooks, state, connection, &config.nats, stop.clone()).await?;
     gateway.serve(listener, readiness, stop).await;
     Ok(())
 }

@@ -31,7 +31,6 @@ use crate::http::problem::ApiError;
 use crate::jobs::idempotency::{self, IdempotencyKey};
 use crate::jobs::model;
 use crate::state::AppState;
-use crate::webhooks;
 
 /// Rows to publish concurrently.
 const MAX_IN_FLIGHT: usize = 64;
@@ -155,7 +154,9 @@ impl IncomingBatch {
             tenant: caller.tenant().clone(),
         };
         caller.may_submit(subject.lane, &subject.model)?;
-        let callback = webhooks::asked_for(&state, &caller, options.callback_url)?;
+        let callback = state
+            .webhooks()
+            .callback(options.callback_url, &caller, state.queue())?;
         let now = clock::now();
         let head = BatchHead {
             id,

@@ -17,7 +17,6 @@ use crate::jobs::model;
 use crate::metrics;
 use crate::queue::TerminationOutcome;
 use crate::state::AppState;
-use crate::webhooks;
 
 /// A request for one job, whichever route it came by.
 #[derive(Debug, Clone)]
@@ -100,7 +99,9 @@ pub(crate) async fn prepare(
         channel: request.channel,
         metadata: body.metadata,
         send_to_arize: body.send_to_arize,
-        callback: webhooks::asked_for(state, caller, body.callback_url)?,
+        callback: state
+            .webhooks()
+            .callback(body.callback_url, caller, state.queue())?,
     };
     job.validate(task, &state.limits().job())?;
     let subject = JobSubject {

@@ -1,84 +1,79 @@
-//! Webhooks: the end of a job or a batch, posted to the address that came with it.
+//! Webhooks: post the end of a job or a batch to its callback.
 //!
-//! Whoever stores the end of a job announces it in the stream `WEBHOOKS` (`precis_runtime::webhooks`); every gateway takes
-//! announcements from there, so that each is posted by one of them, and none is lost when a process goes away.
+//! The process that stores the end of a job publishes an announcement to the stream `WEBHOOKS`
+//! (`precis_runtime::webhooks`). The gateways share that stream: each announcement is delivered by one of them, and none
+//! is lost when a process dies.
 //!
-//! | file | what |
+//! | file | what it does |
 //! | --- | --- |
-//! | `target.rs` | which addresses may be called |
-//! | `network.rs` | which networks they may be in |
-//! | `signature.rs` | Standard Webhooks: headers and secrets |
-//! | `payload.rs` | what is posted |
-//! | `post.rs` | one attempt |
-//! | `sender.rs` | from the stream to the receiver: retries, the deadline, dead letters |
+//! | `target.rs`, `network.rs` | decides which URLs and networks may be called |
+//! | `signature.rs` | signs as Standard Webhooks specifies |
+//! | `payload.rs` | renders the payload of an announcement |
+//! | `post.rs` | makes one attempt |
+//! | `receivers.rs` | limits the parallel attempts to one receiver |
+//! | `sender.rs` | takes announcements, retries, gives up after the deadline |
 
 mod network;
 mod payload;
 mod post;
-mod sender;
+mod receivers;
+pub(crate) mod sender;
 mod signature;
 mod target;
 
+use precis_runtime::config::{AccessConfig, WebhooksConfig};
 use precis_schemas::callback::Callback;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 
-pub(crate) use sender::run;
-pub(crate) use signature::Secrets;
-pub(crate) use target::Policy;
-
+use self::signature::Secrets;
+use self::target::TargetPolicy;
 use crate::access::Caller;
-use crate::state::AppState;
+use crate::queue::QueueBackend;
 
-/// The callback that a request asks for, if it may be called and there is a secret to sign with.
-///
-/// # Errors
-/// [`ErrorCode::CallbackRefused`] with the reason; [`ErrorCode::NeedsQueue`] where there is none.
-pub(crate) fn asked_for(
-    state: &AppState,
-    caller: &Caller,
-    url: Option<String>,
-) -> Result<Option<Callback>, Refusal> {
-    let Some(url) = url else { return Ok(None) };
-    state.queue().require_durable("a callback")?;
-    let webhooks = state.webhooks();
-    webhooks
-        .policy
-        .check(&url)
-        .map_err(|problem| Refusal::new(ErrorCode::CallbackRefused, format!("callback_url: {problem}")))?;
-    let callback = Callback {
-        url,
-        key: caller.key_name().cloned(),
-    };
-    if webhooks.secrets.of(&callback, caller.tenant()).is_none() {
-        return Err(Refusal::new(
-            ErrorCode::CallbackRefused,
-            "callback_url: there is no secret to sign with: neither webhooks.secret nor the webhook_secret of the key",
-        ));
-    }
-    Ok(Some(callback))
-}
-
-/// What the gateway knows of webhooks from its configuration.
+/// The callback policy and the secrets of the configuration.
 #[derive(Debug)]
 pub(crate) struct Webhooks {
-    /// Which addresses may be called.
-    pub(crate) policy: Policy,
-    /// What is signed with.
-    pub(crate) secrets: Secrets,
-    /// Times and numbers.
-    pub(crate) settings: precis_runtime::config::WebhooksConfig,
+    policy: TargetPolicy,
+    secrets: Secrets,
+    settings: WebhooksConfig,
 }
 
 impl Webhooks {
     /// Reads the configuration.
-    pub(crate) fn new(
-        settings: &precis_runtime::config::WebhooksConfig,
-        access: &precis_runtime::config::AccessConfig,
-    ) -> Self {
+    pub(crate) fn new(settings: &WebhooksConfig, access: &AccessConfig) -> Self {
         Self {
-            policy: Policy::new(settings),
+            policy: TargetPolicy::new(settings),
             secrets: Secrets::new(settings, access),
             settings: settings.clone(),
         }
+    }
+
+    /// Returns the callback that a request asks for.
+    ///
+    /// # Errors
+    /// Returns [`ErrorCode::CallbackRefused`] if the URL may not be called or there is no secret to sign with, and
+    /// [`ErrorCode::NeedsQueue`] if `queue` is not durable.
+    pub(crate) fn callback(
+        &self,
+        url: Option<String>,
+        caller: &Caller,
+        queue: &dyn QueueBackend,
+    ) -> Result<Option<Callback>, Refusal> {
+        let Some(url) = url else { return Ok(None) };
+        queue.require_durable("a callback")?;
+        let refused = |reason: &dyn std::fmt::Display| {
+            Refusal::new(ErrorCode::CallbackRefused, format!("callback_url: {reason}"))
+        };
+        self.policy.check(&url).map_err(|violation| refused(&violation))?;
+        let callback = Callback {
+            url,
+            key: caller.key_name().cloned(),
+        };
+        if self.secrets.signer(&callback, caller.tenant()).is_none() {
+            return Err(refused(
+                &"there is no secret to sign with: set webhooks.secret, or the webhook_secret of the API key",
+            ));
+        }
+        Ok(Some(callback))
     }
 }

@@ -1,12 +1,12 @@
-//! Which networks an address may be in: only those that everybody can reach, and what the configuration adds.
+//! Decides which addresses may be called: public ones, and those that the configuration adds.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// What is not the public Internet (IANA's registry of special-purpose addresses), and addresses at which clouds
-/// answer their own machines. The metadata services of AWS, Google, Azure (169.254.169.254, fd00:ec2::254), Alibaba
-/// (100.100.100.200) and Oracle (192.0.0.192) are in networks of the registry.
+/// IPv4 networks that are not public: IANA's registry of special-purpose addresses, and addresses that clouds reserve for
+/// their own machines. The registry covers the metadata services of AWS, Google and Azure (169.254.169.254), Alibaba
+/// (100.100.100.200) and Oracle (192.0.0.192).
 const NOT_PUBLIC_V4: &[Ipv4Net] = &[
     v4(0, 0, 0, 0, 8),
     v4(10, 0, 0, 0, 8),
@@ -23,23 +23,24 @@ const NOT_PUBLIC_V4: &[Ipv4Net] = &[
     v4(203, 0, 113, 0, 24),
     v4(224, 0, 0, 0, 4),
     v4(240, 0, 0, 0, 4),
-    // Azure answers its own machines there.
+    // Azure's virtual public address, reachable from its machines only.
     v4(168, 63, 129, 16, 32),
 ];
 
-/// Of IPv6 only 2000::/3 is given out; these parts of it are special.
+/// The parts of the allocated IPv6 space that are not public.
 const NOT_PUBLIC_V6: &[Ipv6Net] = &[
-    // Protocol assignments, Teredo and benchmarks among them.
+    // Protocol assignments, including Teredo and benchmarking.
     v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
     // Documentation.
     v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
     v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
-    // 6to4: leads to any address of IPv4.
+    // 6to4 embeds any IPv4 address.
     v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16),
 ];
 
-const GIVEN_OUT_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
-/// NAT64: the last four bytes are an address of IPv4.
+/// The only IPv6 space that IANA allocates for public use.
+const ALLOCATED_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+/// NAT64: the last four bytes are an IPv4 address.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
@@ -51,9 +52,9 @@ const fn v6(parts: [u16; 8], prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
 }
 
-/// Whether an address may be called: it is public, or in one of the networks that are `allowed` besides.
+/// Returns whether an address may be called: it is public, or in one of the `allowed` networks.
 pub(super) fn may_call(address: IpAddr, allowed: &[IpNet]) -> bool {
-    // An address of IPv4 in the clothes of IPv6 is the address of IPv4.
+    // An IPv4-mapped IPv6 address counts as the IPv4 address.
     let address = address.to_canonical();
     if allowed.iter().any(|network| network.contains(&address)) {
         return true;
@@ -65,7 +66,7 @@ pub(super) fn may_call(address: IpAddr, allowed: &[IpNet]) -> bool {
             is_public_v4(Ipv4Addr::new(a, b, c, d))
         }
         IpAddr::V6(address) => {
-            GIVEN_OUT_V6.contains(&address) && !NOT_PUBLIC_V6.iter().any(|network| network.contains(&address))
+            ALLOCATED_V6.contains(&address) && !NOT_PUBLIC_V6.iter().any(|network| network.contains(&address))
         }
     }
 }
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_public_addresses_are_called_in_whatever_clothes_they_come() {
+    fn only_public_addresses_may_be_called_in_any_notation() {
         let may = |text: &str| may_call(text.parse().unwrap(), &[]);
         for public in ["93.184.216.34", "8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"] {
             assert!(may(public), "{public}");
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed_besides_is_allowed() {
+    fn allowed_networks_may_be_called_too() {
         let allowed = ["10.1.0.0/16".parse().unwrap(), "::1/128".parse().unwrap()];
         let may = |text: &str| may_call(text.parse().unwrap(), &allowed);
         assert!(may("10.1.2.3") && may("::ffff:10.1.2.3") && may("::1"));

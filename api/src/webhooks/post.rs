@@ -1,4 +1,4 @@
-//! One attempt to post a webhook.
+//! Makes one attempt to deliver a webhook.
 
 use std::error::Error;
 use std::io;
@@ -12,26 +12,26 @@ use http::{StatusCode, header};
 use reqwest::{Certificate, redirect};
 
 use super::signature::Signer;
-use super::target::{Policy, Problem};
+use super::target::{TargetPolicy, TargetViolation};
 use precis_runtime::clock;
 
-/// Most that is read of an answer: enough to use the connection again after a short one.
-const MOST_READ: usize = 16 << 10;
+/// Most bytes to read of a response: enough to reuse the connection after a short one.
+const MAX_READ_BYTES: usize = 16 << 10;
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Attempt {
-    /// Answered with 2xx.
-    Taken,
-    /// Answered with 410: nothing more is wanted there.
-    Unwanted,
-    /// The address may not be called.
-    Refused(String),
-    /// Anything else; it may go better later, and perhaps the receiver has said when.
+    /// The receiver answered 2xx.
+    Delivered,
+    /// The receiver answered 410 Gone and wants no further attempts.
+    Gone,
+    /// The URL may not be called, for this reason.
+    Rejected(String),
+    /// Anything else. A retry may succeed.
     Failed {
         /// What went wrong.
         problem: String,
-        /// How long the receiver wants to be left alone.
+        /// The `Retry-After` of the receiver.
         retry_after: Option<Duration>,
     },
 }
@@ -40,31 +40,31 @@ pub(super) enum Attempt {
 #[derive(Debug, Clone)]
 pub(super) struct Poster {
     client: reqwest::Client,
-    policy: Policy,
+    policy: TargetPolicy,
 }
 
-/// What is posted.
+/// A request to a receiver.
 #[derive(Debug, Clone)]
-pub(super) struct Message<'a> {
-    /// Where to.
+pub(super) struct Request<'a> {
+    /// The URL of the callback.
     pub(super) url: &'a str,
-    /// The same for every attempt: `webhook-id`.
+    /// The `webhook-id`, the same for every attempt.
     pub(super) id: &'a str,
-    /// What.
+    /// The event as JSON.
     pub(super) body: Bytes,
-    /// Signed with what.
+    /// The keys to sign with.
     pub(super) signer: &'a Signer,
 }
 
 impl Poster {
-    /// A poster whose attempts take at most `patience`. Receivers have their certificates from an authority that the
-    /// system trusts, or one of the file's.
+    /// Creates a poster whose attempts take at most `timeout`. It trusts the system's certificate authorities and those in
+    /// the file.
     ///
     /// # Errors
-    /// When the system's root certificates or the file can't be read.
+    /// Returns an error if the system's root certificates or the file cannot be read.
     pub(super) fn new(
-        policy: Policy,
-        patience: Duration,
+        policy: TargetPolicy,
+        timeout: Duration,
         authorities: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let authorities = match authorities {
@@ -76,54 +76,54 @@ impl Poster {
         let client = reqwest::Client::builder()
             .tls_certs_merge(authorities)
             .redirect(redirect::Policy::none())
-            // A proxy would resolve the name by itself.
+            // A proxy would resolve the name itself, past the policy.
             .no_proxy()
             .referer(false)
             .dns_resolver(policy.clone())
-            .connect_timeout(patience.min(Duration::from_secs(10)))
-            .timeout(patience)
+            .connect_timeout(timeout.min(Duration::from_secs(10)))
+            .timeout(timeout)
             .pool_idle_timeout(Duration::from_secs(10))
             .user_agent(concat!("precis/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Self { client, policy })
     }
 
-    /// Posts once.
-    pub(super) async fn post(&self, message: Message<'_>) -> Attempt {
-        let url = match self.policy.check(message.url) {
+    /// Makes one attempt.
+    pub(super) async fn post(&self, request: Request<'_>) -> Attempt {
+        let url = match self.policy.check(request.url) {
             Ok(url) => url,
-            Err(problem) => return Attempt::Refused(problem.to_string()),
+            Err(violation) => return Attempt::Rejected(violation.to_string()),
         };
         let timestamp = clock::now().as_second();
-        let signature = message.signer.sign(message.id, timestamp, &message.body);
+        let signature = request.signer.sign(request.id, timestamp, &request.body);
         let sent = self
             .client
             .post(url)
             .header(header::CONTENT_TYPE, "application/json")
-            .header("webhook-id", message.id)
+            .header("webhook-id", request.id)
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
-            .body(message.body)
+            .body(request.body)
             .send()
             .await;
         match sent {
             Ok(response) => {
-                let attempt = of_answer(&response);
+                let attempt = from_response(&response);
                 drain(response).await;
                 attempt
             }
-            Err(error) => of_error(&error),
+            Err(error) => from_error(&error),
         }
     }
 }
 
-fn of_answer(response: &reqwest::Response) -> Attempt {
+fn from_response(response: &reqwest::Response) -> Attempt {
     let status = response.status();
     if status.is_success() {
-        return Attempt::Taken;
+        return Attempt::Delivered;
     }
     if status == StatusCode::GONE {
-        return Attempt::Unwanted;
+        return Attempt::Gone;
     }
     let retry_after = response
         .headers()
@@ -136,32 +136,32 @@ fn of_answer(response: &reqwest::Response) -> Attempt {
     }
 }
 
-/// A little of the answer, so that its connection can be used again; more is not waited for.
+/// Reads a short response to its end, so that the connection can be reused.
 async fn drain(response: reqwest::Response) {
     let mut chunks = response.bytes_stream();
     let mut read = 0;
     while let Some(Ok(chunk)) = chunks.next().await {
         read += chunk.len();
-        if read > MOST_READ {
+        if read > MAX_READ_BYTES {
             return;
         }
     }
 }
 
-fn of_error(error: &reqwest::Error) -> Attempt {
+fn from_error(error: &reqwest::Error) -> Attempt {
     let mut cause = error.source();
     while let Some(inner) = cause {
-        if let Some(problem) = inner.downcast_ref::<Problem>() {
-            return Attempt::Refused(problem.to_string());
+        if let Some(violation) = inner.downcast_ref::<TargetViolation>() {
+            return Attempt::Rejected(violation.to_string());
         }
         cause = inner.source();
     }
-    let problem = if let Some(problem) = of_tls(error) {
-        format!("there is no TLS connection to the receiver: {problem}")
+    let problem = if let Some(problem) = tls_error(error) {
+        format!("no TLS connection to the receiver: {problem}")
     } else if error.is_timeout() {
         "the receiver did not answer in time".to_owned()
     } else if error.is_connect() {
-        "the receiver can't be reached".to_owned()
+        "the receiver cannot be reached".to_owned()
     } else {
         "the connection to the receiver broke".to_owned()
     };
@@ -171,14 +171,14 @@ fn of_error(error: &reqwest::Error) -> Attempt {
     }
 }
 
-/// What TLS did not like, such as a certificate that nobody trusts.
-fn of_tls(error: &reqwest::Error) -> Option<&rustls::Error> {
+/// Returns the TLS error behind `error`, such as an untrusted certificate.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(inner) = cause {
         if let Some(found) = inner.downcast_ref() {
             return Some(found);
         }
-        // What an I/O error has inside is not its source.
+        // An I/O error does not return its inner error as its source.
         cause = match inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => inner.source(),
@@ -189,9 +189,6 @@ fn of_tls(error: &reqwest::Error) -> Option<&rustls::Error> {
 
 fn certificates(file: &Path) -> anyhow::Result<Vec<Certificate>> {
     let certificates = Certificate::from_pem_bundle(&std::fs::read(file)?)?;
-    ensure!(
-        !certificates.is_empty(),
-        "there is no certificate in it (PEM is needed)"
-    );
+    ensure!(!certificates.is_empty(), "the file contains no PEM certificate");
     Ok(certificates)
 }

@@ -1,5 +1,5 @@
-//! Standard Webhooks (<https://www.standardwebhooks.com>), version 1: `webhook-id`, `webhook-timestamp`, and in
-//! `webhook-signature` an HMAC-SHA256 over both and the body.
+//! Signs webhooks as Standard Webhooks (<https://www.standardwebhooks.com>) version 1 specifies: `webhook-signature` is an
+//! HMAC-SHA256 of `webhook-id`, `webhook-timestamp` and the body.
 
 use std::collections::HashMap;
 
@@ -11,9 +11,9 @@ use precis_schemas::Token;
 use precis_schemas::callback::Callback;
 use sha2::Sha256;
 
-/// The keys of one receiver: one, or several while one is replaced by another.
+/// Signs with one key, or with several during key rotation.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Signer(Vec<Vec<u8>>);
+pub(super) struct Signer(Vec<Vec<u8>>);
 
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -22,30 +22,30 @@ impl std::fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// The header `webhook-signature`: a signature with each key, separated by spaces. `timestamp` is in seconds.
+    /// Returns the header `webhook-signature`: one signature per key, separated by spaces. `timestamp` is in seconds.
     pub(super) fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
-        let one = |key: &Vec<u8>| {
-            // HMAC takes keys of any length.
+        let signature = |key: &Vec<u8>| {
+            // HMAC accepts keys of any length.
             let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
             mac.update(format!("{id}.{timestamp}.").as_bytes());
             mac.update(body);
             Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
         };
-        self.0.iter().filter_map(one).collect::<Vec<_>>().join(" ")
+        self.0.iter().filter_map(signature).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// With what the webhooks of which key are signed.
+/// The webhook secrets of the configuration.
 #[derive(Debug, Default)]
-pub(crate) struct Secrets {
-    /// By the key's name: its tenant, and its own keys.
+pub(super) struct Secrets {
+    /// Tenant and signer by the name of the API key.
     keys: HashMap<Token, (Token, Signer)>,
-    everybody: Option<Signer>,
+    default: Option<Signer>,
 }
 
 impl Secrets {
-    /// The secrets of the configuration, which has checked them.
-    pub(crate) fn new(settings: &WebhooksConfig, access: &AccessConfig) -> Self {
+    /// Reads the secrets. The configuration has validated them.
+    pub(super) fn new(settings: &WebhooksConfig, access: &AccessConfig) -> Self {
         let signer = |text: &str| parse_webhook_secrets(text).map(Signer);
         let keys = access.keys.iter().filter_map(|key| {
             let own = signer(key.webhook_secret.as_ref()?.expose())?;
@@ -53,20 +53,20 @@ impl Secrets {
         });
         Self {
             keys: keys.collect(),
-            everybody: settings
+            default: settings
                 .secret
                 .as_ref()
                 .and_then(|secret| signer(secret.expose())),
         }
     }
 
-    /// What a callback of this tenant is signed with. The secret of a key signs only for the key's own tenant,
-    /// whatever a job that came over NATS says.
-    pub(super) fn of(&self, callback: &Callback, tenant: &Token) -> Option<&Signer> {
+    /// Returns the signer for a callback of this tenant. The secret of an API key signs only for the key's own tenant: a job
+    /// published over NATS may name any key.
+    pub(super) fn signer(&self, callback: &Callback, tenant: &Token) -> Option<&Signer> {
         let own = callback.key.as_ref().and_then(|key| self.keys.get(key));
         match own {
             Some((owner, signer)) if owner == tenant => Some(signer),
-            _ => self.everybody.as_ref(),
+            _ => self.default.as_ref(),
         }
     }
 }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_is_that_of_the_standards_own_example() {
+    fn the_signature_matches_the_example_of_the_standard() {
         let signer = Signer(parse_webhook_secrets("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
         let signature = signer.sign(
             "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn two_secrets_make_two_signatures_while_one_replaces_the_other() {
+    fn key_rotation_produces_a_signature_per_secret() {
         let keys = parse_webhook_secrets(
             "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
         );
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keys_secret_signs_for_its_own_tenant_only() {
+    fn the_secret_of_a_key_signs_for_its_own_tenant_only() {
         let text = "[webhooks]\nsecret = 'whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'\n[[access.keys]]\nname = 'one'\n\
              hash = 'sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'\n\
              webhook_secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'";
@@ -109,8 +109,8 @@ mod tests {
             url: "https://a.example".into(),
             key: Some(Token::sanitized("one")),
         };
-        let everybody = secrets.everybody.as_ref();
-        assert_ne!(secrets.of(&callback, &Token::sanitized("one")), everybody);
-        assert_eq!(secrets.of(&callback, &Token::sanitized("two")), everybody);
+        let default = secrets.default.as_ref();
+        assert_ne!(secrets.signer(&callback, &Token::sanitized("one")), default);
+        assert_eq!(secrets.signer(&callback, &Token::sanitized("two")), default);
     }
 }
