@@ -108,8 +108,8 @@ impl Producer {
     /// Publishes a job and waits for the stream's acknowledgement.
     ///
     /// # Errors
-    /// If the stream rejects the job or is unreachable. A job whose acknowledgement was lost may still run; publishing the
-    /// same ID again is safe.
+    /// If the stream rejects the job or is unreachable. A job whose acknowledgement was lost may still run; publishing
+    /// the same ID again is safe.
     pub async fn publish(&self, submission: &Submission) -> Result<Accepted, PublishError> {
         self.publish_as(submission, submission.job.id.as_str()).await
     }

@@ -1,7 +1,7 @@
 //! The NATS interface as an AsyncAPI 3 document, built from the types, subjects and topology.
 //!
-//! A test compares it with `schemas/asyncapi.json`; `PRECIS_UPDATE=1 cargo test -p precis-schemas` regenerates the file.
-//! AsyncAPI's NATS bindings only know queue groups, so streams and consumers are described under `x-jetstream`.
+//! A test compares it with `schemas/asyncapi.json`; `PRECIS_UPDATE=1 cargo test -p precis-schemas` regenerates the
+//! file. AsyncAPI's NATS bindings only know queue groups, so streams and consumers are described under `x-jetstream`.
 
 use std::time::Duration;
 

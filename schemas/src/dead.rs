@@ -9,7 +9,8 @@ use crate::error_code::Refusal;
 /// On `dead.v1.<task>`, in the stream `DEAD`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetter {
-    /// Sequence that the message had in its stream: `JOBS`, `RESULTS` for a result that no sink could take, or `WEBHOOKS`.
+    /// Sequence that the message had in its stream: `JOBS`, `RESULTS` for a result that no sink could take, or
+    /// `WEBHOOKS`.
     pub job_sequence: u64,
     /// Subject on which it was published.
     pub subject: String,

@@ -31,8 +31,8 @@ pub struct Progress {
     pub text: Option<String>,
 }
 
-/// A message on `cancels.v1.<job_id>`: the client cancelled the job. The worker that runs it removes it from its decoding
-/// batch.
+/// A message on `cancels.v1.<job_id>`: the client cancelled the job. The worker that runs it removes it from its
+/// decoding batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cancel {
     /// The job.

@@ -19,8 +19,8 @@ pub struct InvalidId {
 
 /// ID of a job, chosen by its publisher: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
 ///
-/// It is a token of the result's subject and the deduplication ID (`Nats-Msg-Id`) of the publish, so that publishing a job
-/// twice queues it once.
+/// It is a token of the result's subject and the deduplication ID (`Nats-Msg-Id`) of the publish, so that publishing a
+/// job twice queues it once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(extend("pattern" = "^[A-Za-z0-9_-]{1,64}$"))]
@@ -83,8 +83,8 @@ impl fmt::Display for JobId {
 /// The ID of a job in REST: its job ID and, after a dot, its sequence in the stream `JOBS`.
 ///
 /// The sequence lets any gateway tell `queued` from `expired` without a second store: the stream either still holds a
-/// message at that sequence or not. A client that published over NATS may use a bare job ID; then only the result can be
-/// found.
+/// message at that sequence or not. A client that published over NATS may use a bare job ID; then only the result can
+/// be found.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JobHandle {
     /// The job's ID.

@@ -74,8 +74,8 @@ pub struct Job {
     /// The publisher's notes. The result and the row repeat them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// Always (`true`) or never (`false`) forward the result to Arize and Phoenix, if the deployment uses them. By default,
-    /// the deployment's sampling rate decides.
+    /// Always (`true`) or never (`false`) forward the result to Arize and Phoenix, if the deployment uses them. By
+    /// default, the deployment's sampling rate decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_to_arize: Option<bool>,
     /// The receiver of the job's webhook.

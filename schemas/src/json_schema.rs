@@ -1,6 +1,7 @@
 //! The contract as JSON Schema (draft 2020-12), for other languages.
 //!
-//! A test compares `schemas/json/` with the types. `PRECIS_UPDATE=1 cargo test -p precis-schemas` regenerates the files.
+//! A test compares `schemas/json/` with the types. `PRECIS_UPDATE=1 cargo test -p precis-schemas` regenerates the
+//! files.
 
 use schemars::{Schema, schema_for};
 

@@ -2,8 +2,8 @@
 //! `RESULTS`.
 //!
 //! The stream `BATCHES` stores the head on `batches.v1.<tenant>.<batch_id>.head` and the rows in chunks on
-//! `batches.v1.<tenant>.<batch_id>.<number>`. The tenant in the subject hides batches from other tenants. Chunks and rows
-//! count from 0. The job of row `n` has the ID `<batch_id>-<n>`.
+//! `batches.v1.<tenant>.<batch_id>.<number>`. The tenant in the subject hides batches from other tenants. Chunks and
+//! rows count from 0. The job of row `n` has the ID `<batch_id>-<n>`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -69,8 +69,8 @@ pub struct GenerationParams {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -10.0, max = 10.0))]
     pub length_penalty: Option<f64>,
-    /// When beam search stops. `true`: once `num_beams` hypotheses are finished; `false`: when a better one is unlikely;
-    /// `"never"`: when a better one is impossible.
+    /// When beam search stops. `true`: once `num_beams` hypotheses are finished; `false`: when a better one is
+    /// unlikely; `"never"`: when a better one is impossible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
     /// Length of token n-grams that may occur only once, at most 64; 0: no limit.
@@ -89,7 +89,8 @@ pub struct GenerationParams {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 512))]
     pub max_new_tokens: Option<u32>,
-    /// Seed of sampling. The same seed, text and parameters give the same summary, whatever else is in the decoding batch.
+    /// Seed of sampling. The same seed, text and parameters give the same summary, whatever else is in the decoding
+    /// batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Keep only the first sentence of the summary.

@@ -1,9 +1,9 @@
-//! Named queries: one SQL file each in `schemas/clickhouse/queries/`, shared by the gateway, dashboards, documentation and
-//! tests.
+//! Named queries: one SQL file each in `schemas/clickhouse/queries/`, shared by the gateway, dashboards, documentation
+//! and tests.
 //!
 //! A file starts with comments: a title, a description after an empty comment line, and a line per parameter, such as
-//! `-- param limit: 1..1000 = 20; most rows`. Parameters are ClickHouse's own (`{limit:UInt32}`): values never become part
-//! of the query text.
+//! `-- param limit: 1..1000 = 20; most rows`. Parameters are ClickHouse's own (`{limit:UInt32}`): values never become
+//! part of the query text.
 
 use std::fmt;
 
@@ -57,7 +57,8 @@ pub enum ParameterKind {
 
 /// Query of the monitor's `GET /history/list`, with `num_record` and `tenant` (empty: all).
 pub const HISTORY_LIST: &str = include_str!("../clickhouse/history/list.sql");
-/// Query of `GET /history/count`, with `last_ts`, `cur_ts`, `freq` (`Hour`, `Day` or `Month`) and `tenant` (empty: all).
+/// Query of `GET /history/count`, with `last_ts`, `cur_ts`, `freq` (`Hour`, `Day` or `Month`) and `tenant` (empty:
+/// all).
 pub const HISTORY_COUNT: &str = include_str!("../clickhouse/history/count.sql");
 /// Query of `GET /history/score`, with the parameters of [`HISTORY_COUNT`].
 pub const HISTORY_SCORE: &str = include_str!("../clickhouse/history/score.sql");

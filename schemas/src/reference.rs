@@ -1,7 +1,7 @@
 //! Late references (version 1): human summaries for jobs that were submitted without one.
 //!
-//! The gateway publishes them on `references.v1.<job_id>`. Each sink of the monitor reads the stream with its own consumer
-//! and updates the prediction. The last reference of a job counts.
+//! The gateway publishes them on `references.v1.<job_id>`. Each sink of the monitor reads the stream with its own
+//! consumer and updates the prediction. The last reference of a job counts.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

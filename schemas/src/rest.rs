@@ -57,8 +57,8 @@ pub struct SubmitSummary {
     /// Your notes. The result repeats them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// Always (`true`) or never (`false`) forward the result to Arize and Phoenix, if the deployment uses them. By default,
-    /// the deployment's sampling rate decides.
+    /// Always (`true`) or never (`false`) forward the result to Arize and Phoenix, if the deployment uses them. By
+    /// default, the deployment's sampling rate decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_to_arize: Option<bool>,
     /// URL to post a signed webhook to when the job ends (Standard Webhooks). With several `texts`, each job sends one.
@@ -145,8 +145,8 @@ pub struct JobView {
     /// While queued: upper bound on the number of jobs ahead (0: it is next).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
-    /// While queued: estimated seconds until it ends, from the measured pace of live workers. Absent if no worker is alive
-    /// or none has finished a job yet.
+    /// While queued: estimated seconds until it ends, from the measured pace of live workers. Absent if no worker is
+    /// alive or none has finished a job yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<f64>,
     /// Number of the delivery that is running or finished it.

@@ -1,7 +1,7 @@
 //! The result of a job (version 1): the single source of truth about its outcome.
 //!
-//! Workers publish it on `results.v1.<job_id>`; the first final result wins. The gateway returns a view of it, the monitor
-//! stores it as a row. Readers ignore unknown fields.
+//! Workers publish it on `results.v1.<job_id>`; the first final result wins. The gateway returns a view of it, the
+//! monitor stores it as a row. Readers ignore unknown fields.
 
 use std::collections::BTreeMap;
 
@@ -245,7 +245,8 @@ impl JobResult {
         self
     }
 
-    /// Adds the job's text, reference, parameters, metadata, and everything else that a result repeats, with their sizes.
+    /// Adds the job's text, reference, parameters, metadata, and everything else that a result repeats, with their
+    /// sizes.
     #[must_use]
     pub fn with_job(mut self, job: &Job) -> Self {
         let chars = |text: &str| text.chars().count() as u64;
@@ -262,8 +263,8 @@ impl JobResult {
         self
     }
 
-    /// Reports whether the job at `sequence` of `JOBS` supersedes this result: this result's job was cancelled, and its ID
-    /// was submitted again later. Any other result is final for its ID.
+    /// Reports whether the job at `sequence` of `JOBS` supersedes this result: this result's job was cancelled, and its
+    /// ID was submitted again later. Any other result is final for its ID.
     pub fn is_superseded_by(&self, sequence: u64) -> bool {
         self.outcome == Outcome::Cancelled && self.job_sequence < sequence
     }

@@ -235,13 +235,14 @@ pub struct ConsumerSpec {
     pub max_ack_pending: u64,
 }
 
-/// Maximum number of deliveries of a job before it goes to `DEAD`, including those to workers that died or handed it back
-/// while stopping.
+/// Maximum number of deliveries of a job before it goes to `DEAD`, including those to workers that died or handed it
+/// back while stopping.
 pub const MAX_DELIVERIES: u64 = 10;
 /// The delivery from which a failure of the model is final: the job then ends as `failed`.
 pub const MAX_FAILED_ATTEMPTS: u64 = 5;
 
-/// Returns the consumer that all workers of a model share for a lane. A job without progress for `ack_wait` is redelivered.
+/// Returns the consumer that all workers of a model share for a lane. A job without progress for `ack_wait` is
+/// redelivered.
 pub fn worker_consumer(model: &Token, lane: Lane, ack_wait: Duration) -> ConsumerSpec {
     ConsumerSpec {
         stream: JOBS,
@@ -316,8 +317,8 @@ pub fn clickhouse_references_consumer() -> ConsumerSpec {
     }
 }
 
-/// Returns the consumer of webhooks, shared by all gateways. Webhooks that wait for a retry count as pending, so the limit
-/// is high.
+/// Returns the consumer of webhooks, shared by all gateways. Webhooks that wait for a retry count as pending, so the
+/// limit is high.
 pub fn webhook_consumer() -> ConsumerSpec {
     ConsumerSpec {
         stream: WEBHOOKS,

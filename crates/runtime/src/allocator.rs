@@ -1,7 +1,7 @@
 //! The allocator of every role.
 //!
-//! A job makes many small allocations that other threads free. With glibc's allocator they take a fifth of the gateway's
-//! CPU time.
+//! A job makes many small allocations that other threads free. With glibc's allocator they take a fifth of the
+//! gateway's CPU time.
 
 use mimalloc::MiMalloc;
 

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 /// A map that drops each entry a fixed time after its last write, and its oldest entries when it is full.
 ///
-/// An expired entry is never returned. Its memory is freed by the next write. All methods take `&self`: share the map in
-/// an `Arc`. Closures run under the map's lock, so they must be short and must not call the same map.
+/// An expired entry is never returned. Its memory is freed by the next write. All methods take `&self`: share the map
+/// in an `Arc`. Closures run under the map's lock, so they must be short and must not call the same map.
 pub struct ExpiringMap<K, V> {
     ttl: Duration,
     capacity: usize,

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-/// Encodes `value` as JSON. `size_hint` is the expected size in bytes: a buffer that is too small at first is copied as it
-/// grows.
+/// Encodes `value` as JSON. `size_hint` is the expected size in bytes: a buffer that is too small at first is copied as
+/// it grows.
 ///
 /// # Errors
 /// If JSON can't represent the value.

@@ -8,8 +8,8 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// Maximum size of a key to hash, in bytes.
 const MAX_KEY_BYTES: usize = 512;
 
-/// Returns the API key of a request: `Authorization: Bearer …`, else `X-Api-Key`. Other `Authorization` schemes, such as
-/// the signatures of AWS clients, are ignored.
+/// Returns the API key of a request: `Authorization: Bearer …`, else `X-Api-Key`. Other `Authorization` schemes, such
+/// as the signatures of AWS clients, are ignored.
 pub fn from_headers(headers: &HeaderMap) -> Option<&str> {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = text(&header::AUTHORIZATION).and_then(|value| {

@@ -71,8 +71,8 @@ impl LiveWorkers {
         live
     }
 
-    /// Returns the name under which `model` is served: `model` itself, or the served name of a live worker whose model is
-    /// called `model`.
+    /// Returns the name under which `model` is served: `model` itself, or the served name of a live worker whose model
+    /// is called `model`.
     pub fn resolve(&self, model: &str) -> Option<Token> {
         let now = Instant::now();
         let seen = self.seen.read();

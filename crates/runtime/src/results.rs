@@ -90,8 +90,8 @@ impl Results {
         read(id, &message).map(Some)
     }
 
-    /// Returns the sequence of the stored result that the job at `job_sequence` of `JOBS` supersedes: that of an earlier,
-    /// cancelled job with the same ID. Returns `None` if there is no result, or a final one.
+    /// Returns the sequence of the stored result that the job at `job_sequence` of `JOBS` supersedes: that of an
+    /// earlier, cancelled job with the same ID. Returns `None` if there is no result, or a final one.
     ///
     /// # Errors
     /// As [`get_from_leader`](Self::get_from_leader).

@@ -42,8 +42,8 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
 
 /// Cancels `stop` when standard input closes.
 ///
-/// A supervisor holds the other end of the pipe, so its children stop even if it is killed. Reading blocks, so it runs on
-/// a thread that ends with the process.
+/// A supervisor holds the other end of the pipe, so its children stop even if it is killed. Reading blocks, so it runs
+/// on a thread that ends with the process.
 pub fn on_end_of_input(stop: CancellationToken) {
     std::thread::spawn(move || {
         let mut sink = [0_u8; 256];

@@ -33,8 +33,8 @@ const RATIOS: &[f64] = &[0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// Sets up logs on standard error and the metrics recorder. `RUST_LOG` overrides the configuration. Only the first call has
-/// an effect.
+/// Sets up logs on standard error and the metrics recorder. `RUST_LOG` overrides the configuration. Only the first call
+/// has an effect.
 ///
 /// # Errors
 /// If the filter is invalid or another metrics recorder is installed.

@@ -86,7 +86,8 @@ fn stream_config(spec: &StreamSpec, replicas: usize) -> StreamConfig {
     }
 }
 
-/// Creates missing streams, updates changeable settings, and checks the others. Every process may call it at every start.
+/// Creates missing streams, updates changeable settings, and checks the others. Every process may call it at every
+/// start.
 ///
 /// # Errors
 /// If a stream is missing or has a wrong setting that can't be changed.

@@ -13,8 +13,8 @@ pub struct TraceContext {
 /// Maximum length of a header field, in bytes.
 const MAX_BYTES: usize = 512;
 
-/// Parses a `traceparent` into the format of version 00: `00-<32 hex>-<16 hex>-<2 hex>` with nonzero IDs. Higher versions
-/// start with the same fields; the rest is dropped (W3C Trace Context, 4.3).
+/// Parses a `traceparent` into the format of version 00: `00-<32 hex>-<16 hex>-<2 hex>` with nonzero IDs. Higher
+/// versions start with the same fields; the rest is dropped (W3C Trace Context, 4.3).
 fn read_parent(text: &str) -> Option<String> {
     let mut parts = text.splitn(5, '-');
     let hex = |part: &str, length: usize| {

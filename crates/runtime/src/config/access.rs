@@ -69,8 +69,8 @@ pub struct ApiKey {
     /// Maximum requests at once; defaults to `requests_per_minute`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
-    /// Maximum number of queued and running jobs of its tenant. Requests beyond it are refused with `quota_exceeded`. Unset:
-    /// no limit.
+    /// Maximum number of queued and running jobs of its tenant. Requests beyond it are refused with `quota_exceeded`.
+    /// Unset: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_queued_jobs: Option<u64>,
     /// Secret that signs the webhooks of its jobs (`whsec_…`); defaults to `webhooks.secret`.

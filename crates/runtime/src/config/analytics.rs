@@ -28,16 +28,16 @@ pub enum TextPolicy {
 pub struct MonitorConfig {
     /// Address of the HTTP server.
     pub listen: SocketAddr,
-    /// Maximum number of rows in one insert, 1 to 100000. An insert also holds at most 8 MiB of results, or two messages of
-    /// the maximum size that NATS accepts.
+    /// Maximum number of rows in one insert, 1 to 100000. An insert also holds at most 8 MiB of results, or two
+    /// messages of the maximum size that NATS accepts.
     pub max_block_rows: usize,
     /// Maximum time that a row waits for others before the insert.
     pub max_block_wait_ms: u64,
-    /// Results that a monitor has not acknowledged after this time are redelivered, 4 to 3600. An insert is abandoned after
-    /// half of it, so that the two can't overlap.
+    /// Results that a monitor has not acknowledged after this time are redelivered, 4 to 3600. An insert is abandoned
+    /// after half of it, so that the two can't overlap.
     pub ack_wait_seconds: u64,
-    /// How texts, summaries and references are stored: `full`, `truncated`, `hash` or `none`. Scores always use the full
-    /// texts.
+    /// How texts, summaries and references are stored: `full`, `truncated`, `hash` or `none`. Scores always use the
+    /// full texts.
     pub texts: TextPolicy,
     /// Length of stored texts under `truncated`.
     pub text_chars: usize,

@@ -12,7 +12,8 @@ use super::{ConfigError, Section, check};
 pub struct DriftConfig {
     /// How often drift is computed, at most 10080. 0: never.
     pub every_minutes: u64,
-    /// Start of the baseline. Unset: the first `baseline_days` days of each model become its baseline once they are over.
+    /// Start of the baseline. Unset: the first `baseline_days` days of each model become its baseline once they are
+    /// over.
     pub baseline_from: Option<Timestamp>,
     /// End of the baseline (exclusive). Requires `baseline_from`.
     pub baseline_to: Option<Timestamp>,

@@ -31,8 +31,8 @@ pub struct ApiConfig {
     pub default_ttl_seconds: u64,
     /// How long the synchronous routes (`/article/…`) wait for the summary.
     pub sync_wait_seconds: u64,
-    /// Names of the SageMaker endpoints (`/endpoints/{name}/invocations`) to serve: a list, or a string with commas. Empty:
-    /// any name.
+    /// Names of the SageMaker endpoints (`/endpoints/{name}/invocations`) to serve: a list, or a string with commas.
+    /// Empty: any name.
     #[serde(deserialize_with = "names")]
     pub endpoints: Vec<String>,
     /// Where jobs run: `queue` (on workers behind NATS) or `local` (in this process, without NATS; see `[local]`).

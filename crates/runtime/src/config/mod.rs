@@ -1,8 +1,8 @@
 //! The configuration of all roles.
 //!
-//! Sources, later ones win: the defaults, the file (`--config`, `PRECIS_CONFIG`, or `precis.toml` if it exists), environment
-//! variables (`PRECIS__NATS__URL` for `nats.url`), `--set nats.url=…`. Unknown keys are errors. `precis dump-config` prints
-//! the result with secrets redacted.
+//! Sources, later ones win: the defaults, the file (`--config`, `PRECIS_CONFIG`, or `precis.toml` if it exists),
+//! environment variables (`PRECIS__NATS__URL` for `nats.url`), `--set nats.url=…`. Unknown keys are errors. `precis
+//! dump-config` prints the result with secrets redacted.
 //!
 //! `docs/reference/configuration.md` and `precis.example.toml` are generated from the doc comments of the sections.
 //!

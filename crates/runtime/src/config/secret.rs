@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A password, token or key. `Debug`, `Display` and serialization write `<redacted>`; only [`Secret::expose`] returns the
-/// text.
+/// A password, token or key. `Debug`, `Display` and serialization write `<redacted>`; only [`Secret::expose`] returns
+/// the text.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);

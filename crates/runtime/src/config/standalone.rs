@@ -23,7 +23,8 @@ pub struct StandaloneConfig {
     pub clickhouse: Option<PathBuf>,
     /// Start NATS. Set it to false to use the server at `nats.url`.
     pub start_nats: bool,
-    /// Port on 127.0.0.1 for the monitoring endpoints of the started NATS server (`/varz`, `/connz`, `/jsz`). Unset: none.
+    /// Port on 127.0.0.1 for the monitoring endpoints of the started NATS server (`/varz`, `/connz`, `/jsz`). Unset:
+    /// none.
     pub nats_monitor_port: Option<u16>,
     /// Start ClickHouse. Set it to false to use the server at `clickhouse.url`.
     pub start_clickhouse: bool,

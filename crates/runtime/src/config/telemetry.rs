@@ -26,8 +26,8 @@ pub struct TelemetryConfig {
     pub log: String,
     /// Format of log lines: `text`, or `json` (one object per line, with `trace_id` at the top level).
     pub format: LogFormat,
-    /// OpenTelemetry collector (OTLP over HTTP, protobuf), such as `http://127.0.0.1:4318`. `/v1/traces` is appended to a
-    /// URL without a path. Unset: no spans.
+    /// OpenTelemetry collector (OTLP over HTTP, protobuf), such as `http://127.0.0.1:4318`. `/v1/traces` is appended to
+    /// a URL without a path. Unset: no spans.
     pub otlp_endpoint: Option<ServerUrl>,
     /// Headers of the requests to the collector, such as an API key.
     pub otlp_headers: BTreeMap<String, Secret>,

@@ -16,8 +16,8 @@ use super::{ConfigError, Section, check};
 #[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
 #[serde(deny_unknown_fields, default)]
 pub struct WebhooksConfig {
-    /// Secret that signs the webhooks of jobs whose key has none: `whsec_…` from `precis key --webhook-secret`, or several
-    /// separated by spaces. Without any secret, `callback_url` is refused.
+    /// Secret that signs the webhooks of jobs whose key has none: `whsec_…` from `precis key --webhook-secret`, or
+    /// several separated by spaces. Without any secret, `callback_url` is refused.
     pub secret: Option<Secret>,
     /// Also deliver to `http://` URLs.
     pub allow_http: bool,

@@ -92,8 +92,8 @@ pub struct WorkerConfig {
     pub id: Option<String>,
     /// `embedded`, a directory (absolute, or starting with a dot), or a hub ID with an optional `@revision`.
     pub model: ModelChoice,
-    /// How often to check the files of a model directory. Changed files are loaded once they are stable, and serve all later
-    /// jobs. 0: only on SIGHUP, which also reloads a hub ID.
+    /// How often to check the files of a model directory. Changed files are loaded once they are stable, and serve all
+    /// later jobs. 0: only on SIGHUP, which also reloads a hub ID.
     pub watch_model_seconds: u64,
     /// Name under which the model is served. It is the model's token in the subject of its jobs.
     pub serve_as: String,
@@ -101,22 +101,22 @@ pub struct WorkerConfig {
     pub device: String,
     /// Number of engine threads. 0: one per core.
     pub threads: usize,
-    /// Precision: `f32` reproduces the output of transformers; `bf16` and `int8` are faster and nearly as good. `auto` is
-    /// `f32` on a CPU, `bf16` on CUDA and `f16` on Metal.
+    /// Precision: `f32` reproduces the output of transformers; `bf16` and `int8` are faster and nearly as good. `auto`
+    /// is `f32` on a CPU, `bf16` on CUDA and `f16` on Metal.
     pub precision: String,
     /// Maximum number of jobs that the engine decodes together, 1 to 1024.
     pub max_batch: usize,
-    /// How long a pull waits for more jobs after the first, at most 10000. Jobs can join a decoding batch at any time, so
-    /// waiting gains little.
+    /// How long a pull waits for more jobs after the first, at most 10000. Jobs can join a decoding batch at any time,
+    /// so waiting gains little.
     pub linger_ms: u64,
     /// Lanes to pull: a list, or a string with commas (`high,normal`).
     #[serde(deserialize_with = "lanes")]
     pub lanes: Vec<Lane>,
-    /// Embeddings in results, for drift, Arize and Phoenix: `none`, `document` (free, because the encoder reads the text
-    /// anyway) or `both` (the encoder also reads the summary).
+    /// Embeddings in results, for drift, Arize and Phoenix: `none`, `document` (free, because the encoder reads the
+    /// text anyway) or `both` (the encoder also reads the summary).
     pub embeddings: EmbeddingTexts,
-    /// Jobs without a progress acknowledgement for this time are delivered to another worker, 2 to 3600. Use the same value
-    /// for all workers of a model.
+    /// Jobs without a progress acknowledgement for this time are delivered to another worker, 2 to 3600. Use the same
+    /// value for all workers of a model.
     pub ack_wait_seconds: u64,
     /// How long a stopping worker may take to finish its jobs, at most 3600.
     pub drain_seconds: u64,

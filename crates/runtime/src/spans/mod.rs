@@ -1,10 +1,10 @@
 //! OpenTelemetry spans of Precis itself, exported over OTLP if `telemetry.otlp_endpoint` is set.
 //!
-//! One trace follows a job from its request to its row. `traceparent` travels in message headers, and each role adds child
-//! spans. Work on many jobs at once (a pull, an insert) has its own span, which *links* to those of the jobs.
+//! One trace follows a job from its request to its row. `traceparent` travels in message headers, and each role adds
+//! child spans. Work on many jobs at once (a pull, an insert) has its own span, which *links* to those of the jobs.
 //!
-//! Most spans are created afterwards, from measured times. Without an endpoint no spans are created: a [`Span`] then only
-//! holds its parent's context.
+//! Most spans are created afterwards, from measured times. Without an endpoint no spans are created: a [`Span`] then
+//! only holds its parent's context.
 
 mod export;
 
@@ -38,8 +38,8 @@ struct Traces {
 
 static TRACES: OnceLock<Traces> = OnceLock::new();
 
-/// Starts exporting the spans of `role`, such as `precis-api`, if an endpoint is configured. Call it within the asynchronous
-/// runtime. Only the first call has an effect.
+/// Starts exporting the spans of `role`, such as `precis-api`, if an endpoint is configured. Call it within the
+/// asynchronous runtime. Only the first call has an effect.
 ///
 /// # Errors
 /// If the endpoint is not a URL.
