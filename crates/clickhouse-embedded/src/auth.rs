@@ -6,18 +6,18 @@ use std::net::IpAddr;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
-use super::errors::{EngineError, code};
+use crate::errors::{EngineError, code};
 
 /// The user every ClickHouse server has.
-pub(super) const DEFAULT_USER: &str = "default";
+pub(crate) const DEFAULT_USER: &str = "default";
 
 /// What a request says about who sends it.
 #[derive(Default)]
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     /// The user's name; the default user if there is none.
-    pub(super) user: Option<String>,
+    pub(crate) user: Option<String>,
     /// The password; empty if there is none.
-    pub(super) password: Option<String>,
+    pub(crate) password: Option<String>,
 }
 
 impl fmt::Debug for Credentials {
@@ -31,7 +31,7 @@ impl fmt::Debug for Credentials {
 
 impl Credentials {
     /// Reads `X-ClickHouse-User` and `X-ClickHouse-Key`, or HTTP Basic authentication.
-    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, EngineError> {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Self, EngineError> {
         let text = |name: &str| {
             headers
                 .get(name)
@@ -66,14 +66,14 @@ impl Credentials {
 }
 
 /// The one user of the embedded engine, with a password or without.
-pub(super) struct Account {
+pub(crate) struct Account {
     user: String,
     password: [u8; 32],
 }
 
 impl Account {
     /// The account named `user`; without a password when there is none.
-    pub(super) fn new(user: &str, password: Option<&str>) -> Self {
+    pub(crate) fn new(user: &str, password: Option<&str>) -> Self {
         Self {
             user: user.to_owned(),
             password: digest(password.unwrap_or_default()),
@@ -81,7 +81,7 @@ impl Account {
     }
 
     /// Refuses anyone else. The time it takes doesn't depend on how much of the password is right.
-    pub(super) fn check(&self, credentials: &Credentials) -> Result<(), EngineError> {
+    pub(crate) fn check(&self, credentials: &Credentials) -> Result<(), EngineError> {
         let user = credentials
             .user
             .as_deref()
@@ -112,7 +112,7 @@ fn digest(text: &str) -> [u8; 32] {
 /// Refuses what a web page may send from a browser on this machine: a page of another site names
 /// itself in `Origin`, one that rebinds its name to 127.0.0.1 names itself in `Host`, and what a page
 /// merely embeds is marked by the browser in `Sec-Fetch-Site`.
-pub(super) fn check_local(headers: &HeaderMap) -> Result<(), EngineError> {
+pub(crate) fn check_local(headers: &HeaderMap) -> Result<(), EngineError> {
     if headers
         .get("sec-fetch-site")
         .is_some_and(|site| site != "none" && site != "same-origin")

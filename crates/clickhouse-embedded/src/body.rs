@@ -8,8 +8,8 @@ use bytes::{Buf, Bytes};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 
-use super::errors::{EngineError, code};
-use super::request::Encoding;
+use crate::errors::{EngineError, code};
+use crate::request::Encoding;
 
 /// Pieces of a body in flight between the runtime and the thread that reads them.
 const IN_FLIGHT: usize = 8;
@@ -23,7 +23,7 @@ enum Piece {
 }
 
 /// Receives a body and passes it on.
-pub(super) struct BodyPump {
+pub(crate) struct BodyPump {
     body: Body,
     sender: mpsc::Sender<Piece>,
     limits: BodyLimits,
@@ -31,15 +31,15 @@ pub(super) struct BodyPump {
 
 /// How much, and how slowly, a client may send.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BodyLimits {
+pub(crate) struct BodyLimits {
     /// Most bytes on the wire, and most bytes after unpacking.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Longest wait for the next piece.
-    pub(super) idle: Duration,
+    pub(crate) idle: Duration,
 }
 
 /// Splits a body into the side that receives it and the side that reads it.
-pub(super) fn channel(body: Body, limits: BodyLimits) -> (BodyPump, BodyReader) {
+pub(crate) fn channel(body: Body, limits: BodyLimits) -> (BodyPump, BodyReader) {
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     (
         BodyPump { body, sender, limits },
@@ -54,7 +54,7 @@ pub(super) fn channel(body: Body, limits: BodyLimits) -> (BodyPump, BodyReader) 
 impl BodyPump {
     /// Receives until the body ends, fails, or nobody reads it any more. Dropping this future is
     /// how a client's disconnect reaches the reader.
-    pub(super) async fn run(self) {
+    pub(crate) async fn run(self) {
         let Self { body, sender, limits } = self;
         let mut stream = body.into_data_stream();
         let mut received = 0_u64;
@@ -101,7 +101,7 @@ fn too_large(limit: u64) -> EngineError {
 }
 
 /// The reading side, for a thread that may block.
-pub(super) struct BodyReader {
+pub(crate) struct BodyReader {
     receiver: mpsc::Receiver<Piece>,
     current: Bytes,
     ended: bool,
@@ -148,7 +148,7 @@ impl<R: Read> Read for Limited<R> {
 }
 
 /// Unpacks a body by its `Content-Encoding`.
-pub(super) fn decoded<'a>(source: impl Read + 'a, encoding: Encoding, limit: u64) -> Box<dyn Read + 'a> {
+pub(crate) fn decoded<'a>(source: impl Read + 'a, encoding: Encoding, limit: u64) -> Box<dyn Read + 'a> {
     match encoding {
         Encoding::Plain => Box::new(source),
         Encoding::Gzip => Box::new(Limited {
@@ -173,8 +173,8 @@ pub(super) fn decoded<'a>(source: impl Read + 'a, encoding: Encoding, limit: u64
 mod tests {
     use std::io::Write;
 
-    use super::super::native_frame::body_error;
     use super::*;
+    use crate::native_frame::body_error;
 
     const LIMITS: BodyLimits = BodyLimits {
         bytes: 1000,

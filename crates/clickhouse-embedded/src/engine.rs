@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::errors::{EngineError, code};
-use super::ffi::{self, Connection, Library};
-use super::job::{FinishedOnDrop, Job, JobState};
-use super::lock::DataLock;
-use super::{ClickHouseError, ClickHouseOptions};
+use crate::errors::{EngineError, code};
+use crate::ffi::{self, Connection, Library};
+use crate::job::{FinishedOnDrop, Job, JobState};
+use crate::lock::DataLock;
+use crate::{ServerError, ServerOptions};
 
 /// The library can hold one engine, and can't start it again after it was stopped.
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -28,17 +28,17 @@ static RUNNING: OnceLock<Arc<Engine>> = OnceLock::new();
 
 /// What the engine says about itself; clients get it in headers.
 #[derive(Debug, Clone)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// Such as `26.7.2.1`.
-    pub(super) version: String,
+    pub(crate) version: String,
     /// Such as `Etc/UTC`.
-    pub(super) timezone: String,
+    pub(crate) timezone: String,
     /// The name of this machine.
-    pub(super) host: String,
+    pub(crate) host: String,
 }
 
 /// The running engine.
-pub(super) struct Engine {
+pub(crate) struct Engine {
     library: Arc<Library>,
     arguments: Vec<CString>,
     /// Keeps the engine alive between requests.
@@ -55,30 +55,30 @@ pub(super) struct Engine {
 
 /// What a request sets on its connection before its statement.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Setup {
+pub(crate) struct Setup {
     /// The current database.
-    pub(super) database: Option<String>,
+    pub(crate) database: Option<String>,
     /// Settings, by name.
-    pub(super) settings: Vec<(String, String)>,
+    pub(crate) settings: Vec<(String, String)>,
     /// Only reading is allowed (settings may still be changed by the statement).
-    pub(super) readonly: bool,
+    pub(crate) readonly: bool,
 }
 
 impl Engine {
     /// Loads the library and starts the engine. Blocks for up to a few seconds.
-    pub(super) fn start(options: &ClickHouseOptions) -> Result<Arc<Self>, ClickHouseError> {
+    pub(crate) fn start(options: &ServerOptions) -> Result<Arc<Self>, ServerError> {
         let lock = DataLock::take(&options.data_dir)?;
         let data_dir = options
             .data_dir
             .canonicalize()
-            .map_err(|source| ClickHouseError::DataDir {
+            .map_err(|source| ServerError::DataDir {
                 path: options.data_dir.clone(),
                 source,
             })?;
         let library =
-            Library::load(&options.library).map_err(|error| ClickHouseError::Library(Box::new(error)))?;
+            Library::load(&options.library).map_err(|error| ServerError::Library(Box::new(error)))?;
         if STARTED.swap(true, Ordering::SeqCst) {
-            return Err(ClickHouseError::AlreadyStarted);
+            return Err(ServerError::AlreadyStarted);
         }
         let start = || -> Result<(Vec<CString>, Connection, Identity), EngineError> {
             let mut path = b"--path=".to_vec();
@@ -100,7 +100,7 @@ impl Engine {
         };
         let (arguments, root, identity) = start().map_err(|error| {
             STARTED.store(false, Ordering::SeqCst);
-            ClickHouseError::Start {
+            ServerError::Start {
                 path: options.data_dir.clone(),
                 reason: error.to_string(),
             }
@@ -124,7 +124,7 @@ impl Engine {
     }
 
     /// What the engine says about itself.
-    pub(super) fn identity(&self) -> &Identity {
+    pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
 
@@ -144,7 +144,7 @@ impl Engine {
 
     /// Runs `work` on a connection of its own, on a thread that may block. Fails at once if no
     /// connection becomes free in time.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         setup: Setup,
         work: impl FnOnce(&mut Connection) -> Result<T, EngineError> + Send + 'static,
@@ -178,7 +178,7 @@ impl Engine {
     }
 
     /// Tells the query with this tag, or every query, to stop.
-    pub(super) fn kill(&self, tag: Option<&str>) -> Result<(), EngineError> {
+    pub(crate) fn kill(&self, tag: Option<&str>) -> Result<(), EngineError> {
         let filter = match tag {
             Some(tag) => format!("Settings['log_comment'] = {}", quoted(tag)),
             None => "query_id != queryID()".to_owned(),
@@ -189,7 +189,7 @@ impl Engine {
 
     /// Waits until every query has ended and its connection is closed, stops those that are not done
     /// after `patience`, and has the engine write what it holds back. Afterwards the process can end.
-    pub(super) async fn close(self: Arc<Self>, patience: Duration) {
+    pub(crate) async fn close(self: Arc<Self>, patience: Duration) {
         let all = || Arc::clone(&self.permits).acquire_many_owned(self.connections);
         if tokio::time::timeout(patience, all()).await.is_err() {
             tracing::warn!(

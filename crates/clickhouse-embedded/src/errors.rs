@@ -5,7 +5,7 @@ use std::fmt;
 use http::StatusCode;
 
 /// The ClickHouse error codes that the front raises itself.
-pub(super) mod code {
+pub(crate) mod code {
     pub(crate) const CANNOT_READ_ALL_DATA: u32 = 33;
     pub(crate) const BAD_ARGUMENTS: u32 = 36;
     pub(crate) const CHECKSUM_DOESNT_MATCH: u32 = 40;
@@ -28,16 +28,16 @@ pub(super) mod code {
 
 /// An error of the engine, or of the front in the engine's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct EngineError {
+pub(crate) struct EngineError {
     /// ClickHouse's error code.
-    pub(super) code: u32,
+    pub(crate) code: u32,
     /// The whole text, `Code: N. DB::Exception: …`.
     message: String,
 }
 
 impl EngineError {
     /// An error raised by the front.
-    pub(super) fn new(code: u32, text: impl fmt::Display) -> Self {
+    pub(crate) fn new(code: u32, text: impl fmt::Display) -> Self {
         let text = text.to_string();
         let text = text.trim_end_matches('.');
         let message = match name(code) {
@@ -48,7 +48,7 @@ impl EngineError {
     }
 
     /// An error as the engine worded it.
-    pub(super) fn from_engine(text: &str) -> Self {
+    pub(crate) fn from_engine(text: &str) -> Self {
         let text = text.trim();
         match parse_code(text) {
             Some((start, code)) => Self {
@@ -60,12 +60,12 @@ impl EngineError {
     }
 
     /// The HTTP status that ClickHouse answers with for this code.
-    pub(super) fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         status(self.code)
     }
 
     /// The text as it goes to a client, with the server's version and a line end.
-    pub(super) fn to_line(&self, version: &str) -> String {
+    pub(crate) fn to_line(&self, version: &str) -> String {
         if self.message.contains("(version ") {
             format!("{}\n", self.message)
         } else {
@@ -74,7 +74,7 @@ impl EngineError {
     }
 
     /// Whether the engine can't stream this kind of statement (it can still run it).
-    pub(super) fn is_not_streamable(&self) -> bool {
+    pub(crate) fn is_not_streamable(&self) -> bool {
         self.code == code::BAD_ARGUMENTS && self.message.contains("Streaming query is not supported")
     }
 }
@@ -149,7 +149,7 @@ fn status(code: u32) -> StatusCode {
 
 /// The block that ends a response which failed after its headers were sent: clients look for it by
 /// the tag of the `X-ClickHouse-Exception-Tag` header.
-pub(super) fn exception_block(error: &EngineError, version: &str, tag: &str) -> String {
+pub(crate) fn exception_block(error: &EngineError, version: &str, tag: &str) -> String {
     let line = error.to_line(version);
     format!(
         "\r\n__exception__\r\n{tag}\r\n{line}{} {tag}\r\n__exception__\r\n",

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 
-use super::body::{self, BodyLimits, BodyReader};
-use super::engine::{Engine, Setup};
-use super::errors::{EngineError, code};
-use super::ffi::{Connection, Output};
-use super::native_frame::{FrameReader, body_error};
-use super::request::{Encoding, RequestHead};
-use super::sql::InsertHead;
+use crate::body::{self, BodyLimits, BodyReader};
+use crate::engine::{Engine, Setup};
+use crate::errors::{EngineError, code};
+use crate::ffi::{Connection, Output};
+use crate::native_frame::{FrameReader, body_error};
+use crate::request::{Encoding, RequestHead};
+use crate::sql::InsertHead;
 
 /// Data is handed to the engine in pieces of this size.
 const PIECE: usize = 256 * 1024;
@@ -29,7 +29,7 @@ struct Packing {
 
 /// Runs the insert. If the client leaves, or the body is damaged, nothing of the current block is
 /// written; blocks are cut by the engine at about a million rows.
-pub(super) async fn run(
+pub(crate) async fn run(
     engine: &Arc<Engine>,
     head: &RequestHead,
     setup: Setup,
@@ -95,7 +95,7 @@ fn write(
 }
 
 /// Reads a whole body into memory: a statement, or one with its data behind it.
-pub(super) async fn collect(
+pub(crate) async fn collect(
     body: Body,
     encoding: Encoding,
     frames: bool,

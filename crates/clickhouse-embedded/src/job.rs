@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::engine::Engine;
-use super::errors::{EngineError, code};
+use crate::engine::Engine;
+use crate::errors::{EngineError, code};
 
 /// How often a query whose client has left is told to stop.
 const KILL_INTERVAL: Duration = Duration::from_millis(200);
@@ -16,16 +16,16 @@ const KILL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a job and those who wait for it share.
 #[derive(Debug)]
-pub(super) struct JobState {
+pub(crate) struct JobState {
     /// By which the engine knows the query.
-    pub(super) tag: String,
+    pub(crate) tag: String,
     cancelled: AtomicBool,
     finished: AtomicBool,
 }
 
 impl JobState {
     /// The state of a job that is about to start.
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             tag: format!("precis-{}", uuid::Uuid::now_v7()),
             cancelled: AtomicBool::new(false),
@@ -34,7 +34,7 @@ impl JobState {
     }
 
     /// Fails if nobody waits for the job any more.
-    pub(super) fn check(&self) -> Result<(), EngineError> {
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
         if self.cancelled.load(Ordering::SeqCst) {
             return Err(EngineError::new(code::QUERY_WAS_CANCELLED, "the client has left"));
         }
@@ -43,7 +43,7 @@ impl JobState {
 }
 
 /// Marks the end of a job, a panic included.
-pub(super) struct FinishedOnDrop(pub(super) Arc<JobState>);
+pub(crate) struct FinishedOnDrop(pub(crate) Arc<JobState>);
 
 impl Drop for FinishedOnDrop {
     fn drop(&mut self) {
@@ -52,14 +52,14 @@ impl Drop for FinishedOnDrop {
 }
 
 /// Work on the engine in progress.
-pub(super) struct Job<T> {
+pub(crate) struct Job<T> {
     handle: JoinHandle<Result<T, EngineError>>,
     guard: CancelGuard,
 }
 
 impl<T> Job<T> {
     /// A job that `handle` runs; `state` is shared with it.
-    pub(super) fn new(
+    pub(crate) fn new(
         engine: &Arc<Engine>,
         state: &Arc<JobState>,
         handle: JoinHandle<Result<T, EngineError>>,
@@ -73,13 +73,13 @@ impl<T> Job<T> {
     }
 
     /// Lets the work go on when nobody waits for it any more.
-    pub(super) fn detached(mut self) -> Self {
+    pub(crate) fn detached(mut self) -> Self {
         self.guard.disarm();
         self
     }
 
     /// Waits for the end. Dropped before it, the query is stopped (unless it is detached).
-    pub(super) async fn finish(self) -> Result<T, EngineError> {
+    pub(crate) async fn finish(self) -> Result<T, EngineError> {
         let Self { handle, guard } = self;
         let outcome = handle.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a ClickHouse request panicked; its connection is closed");
@@ -93,13 +93,13 @@ impl<T> Job<T> {
     }
 
     /// The guard alone, for work whose outcome comes another way.
-    pub(super) fn into_guard(self) -> CancelGuard {
+    pub(crate) fn into_guard(self) -> CancelGuard {
         self.guard
     }
 }
 
 /// Stops the query when it is dropped before the query has ended.
-pub(super) struct CancelGuard {
+pub(crate) struct CancelGuard {
     engine: Arc<Engine>,
     state: Arc<JobState>,
     armed: bool,
@@ -107,7 +107,7 @@ pub(super) struct CancelGuard {
 
 impl CancelGuard {
     /// The query has ended: there is nothing to stop any more.
-    pub(super) fn disarm(&mut self) {
+    pub(crate) fn disarm(&mut self) {
         self.armed = false;
     }
 }

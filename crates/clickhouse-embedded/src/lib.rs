@@ -41,9 +41,9 @@ mod select;
 mod server;
 mod sql;
 
-/// How to run the engine. Start from [`ClickHouseOptions::new`].
+/// How to run the engine. Start from [`ServerOptions::new`].
 #[derive(Clone)]
-pub struct ClickHouseOptions {
+pub struct ServerOptions {
     /// The engine's shared library, as `install` finds it.
     pub library: PathBuf,
     /// Where the data is kept; created if it isn't there. One process at a time.
@@ -68,7 +68,7 @@ pub struct ClickHouseOptions {
     pub drain: Duration,
 }
 
-impl ClickHouseOptions {
+impl ServerOptions {
     /// Options with the usual values for everything but the three that have none.
     pub fn new(library: impl Into<PathBuf>, data_dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
         Self {
@@ -87,10 +87,10 @@ impl ClickHouseOptions {
     }
 }
 
-impl std::fmt::Debug for ClickHouseOptions {
+impl std::fmt::Debug for ServerOptions {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
-            .debug_struct("ClickHouseOptions")
+            .debug_struct("ServerOptions")
             .field("library", &self.library)
             .field("data_dir", &self.data_dir)
             .field("listen", &self.listen)
@@ -105,7 +105,7 @@ impl std::fmt::Debug for ClickHouseOptions {
 /// Why the engine could not be started or kept running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ClickHouseError {
+pub enum ServerError {
     /// The address isn't a loopback address.
     #[error(
         "the embedded ClickHouse engine listens on loopback only, not on {0}: whoever can query it can read \
@@ -161,36 +161,25 @@ pub enum ClickHouseError {
     Serve(#[source] io::Error),
 }
 
-/// Runs the engine until `shutdown` completes, then lets running requests finish, closes their
-/// connections and quiets the engine. The engine itself, and the lock of its data folder, go with the
-/// process: once this returns, end it.
+/// Runs the engine until `shutdown` completes. Calls `on_ready` with the bound address once the engine answers.
+///
+/// After `shutdown` it finishes running requests, closes their connections and flushes the engine. The engine and the
+/// lock on its data directory live as long as the process: exit once this returns.
 ///
 /// # Errors
-/// See [`ClickHouseError`]; everything but [`ClickHouseError::Serve`] is found before the first
-/// request is taken.
-pub async fn serve(
-    options: ClickHouseOptions,
+/// See [`ServerError`]. Every error but [`ServerError::Serve`] is reported before the first request is accepted.
+pub async fn run(
+    options: ServerOptions,
+    on_ready: impl FnOnce(SocketAddr) + Send,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ClickHouseError> {
-    serve_with(options, |_| {}, shutdown).await
-}
-
-/// Like [`serve`], and tells `ready` the bound address once the engine answers.
-///
-/// # Errors
-/// Those of [`serve`].
-pub async fn serve_with(
-    options: ClickHouseOptions,
-    ready: impl FnOnce(SocketAddr) + Send,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ClickHouseError> {
+) -> Result<(), ServerError> {
     if !options.listen.ip().is_loopback() {
-        return Err(ClickHouseError::NotLoopback(options.listen));
+        return Err(ServerError::NotLoopback(options.listen));
     }
     if options.connections == 0 {
-        return Err(ClickHouseError::NoConnections);
+        return Err(ServerError::NoConnections);
     }
-    let bind = |source| ClickHouseError::Bind {
+    let bind = |source| ServerError::Bind {
         address: options.listen,
         source,
     };
@@ -206,14 +195,14 @@ pub async fn serve_with(
     let started = tokio::time::Instant::now();
     let engine = tokio::task::spawn_blocking(move || engine::Engine::start(&options))
         .await
-        .map_err(|error| ClickHouseError::Serve(io::Error::other(error)))??;
+        .map_err(|error| ServerError::Serve(io::Error::other(error)))??;
     tracing::info!(
         %address,
         version = engine.identity().version,
         milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "the ClickHouse engine is ready"
     );
-    ready(address);
+    on_ready(address);
 
     let router = server::router(Arc::new(server::Shared {
         engine: Arc::clone(&engine),
@@ -237,7 +226,7 @@ pub async fn serve_with(
         }
     };
     let served = tokio::select! {
-        served = server => served.map_err(ClickHouseError::Serve),
+        served = server => served.map_err(ServerError::Serve),
         () = overdue => {
             tracing::warn!("clients still had ClickHouse requests open {} s after the stop", drain.as_secs());
             Ok(())

@@ -4,18 +4,18 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::ClickHouseError;
+use crate::ServerError;
 
 /// The lock of a data folder, held until this is dropped or the process ends in whatever way.
 #[derive(Debug)]
-pub(super) struct DataLock {
+pub(crate) struct DataLock {
     _file: File,
 }
 
 impl DataLock {
     /// Creates the folder if it isn't there and locks it; says who has it if somebody does.
-    pub(super) fn take(data_dir: &Path) -> Result<Self, ClickHouseError> {
-        let failed = |source| ClickHouseError::DataDir {
+    pub(crate) fn take(data_dir: &Path) -> Result<Self, ServerError> {
+        let failed = |source| ServerError::DataDir {
             path: data_dir.to_owned(),
             source,
         };
@@ -33,7 +33,7 @@ impl DataLock {
             Err(TryLockError::WouldBlock) => {
                 let holder = fs::read_to_string(&path).unwrap_or_default();
                 let holder = holder.trim();
-                return Err(ClickHouseError::Locked {
+                return Err(ServerError::Locked {
                     path: data_dir.to_owned(),
                     holder: if holder.is_empty() {
                         "another process".to_owned()
@@ -88,7 +88,7 @@ mod tests {
         fs::write(&file, "").unwrap();
         assert!(matches!(
             DataLock::take(&file.join("x")),
-            Err(ClickHouseError::DataDir { .. })
+            Err(ServerError::DataDir { .. })
         ));
     }
 }

@@ -1,9 +1,9 @@
 //! The little of `multipart/form-data` that ClickHouse clients send: named text fields.
 
-use super::errors::{EngineError, code};
+use crate::errors::{EngineError, code};
 
 /// Splits a body into `(name, value)` fields.
-pub(super) fn fields(body: &[u8], boundary: &str) -> Result<Vec<(String, String)>, EngineError> {
+pub(crate) fn fields(body: &[u8], boundary: &str) -> Result<Vec<(String, String)>, EngineError> {
     let malformed = |what: &str| {
         EngineError::new(
             code::BAD_ARGUMENTS,

@@ -6,7 +6,7 @@
 
 use std::io::{self, Read};
 
-use super::errors::{EngineError, code};
+use crate::errors::{EngineError, code};
 
 const CHECKSUM: usize = 16;
 const HEADER: usize = 9;
@@ -27,7 +27,7 @@ fn size_at(header: &[u8; CHECKSUM + HEADER], at: usize) -> usize {
 }
 
 /// Reads frames from `source` and gives their data one frame at a time.
-pub(super) struct FrameReader<R> {
+pub(crate) struct FrameReader<R> {
     source: R,
     frame: Vec<u8>,
     /// No frame, packed or not, may be larger than this.
@@ -36,7 +36,7 @@ pub(super) struct FrameReader<R> {
 
 impl<R: Read> FrameReader<R> {
     /// Reads from `source`; frames whose data is larger than `limit` bytes are refused.
-    pub(super) fn new(source: R, limit: u64) -> Self {
+    pub(crate) fn new(source: R, limit: u64) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(MAX_FRAME);
         Self {
             source,
@@ -46,7 +46,7 @@ impl<R: Read> FrameReader<R> {
     }
 
     /// The data of the next frame, or `None` at the end of the body.
-    pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, EngineError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>, EngineError> {
         let mut header = [0_u8; CHECKSUM + HEADER];
         if !self.fill_header(&mut header)? {
             return Ok(None);
@@ -126,7 +126,7 @@ fn unpack(method: u8, data: &[u8], size: usize) -> Result<Vec<u8>, EngineError> 
 }
 
 /// Finds the front's own error inside an I/O error, where the body reader put it.
-pub(super) fn body_error(error: io::Error) -> EngineError {
+pub(crate) fn body_error(error: io::Error) -> EngineError {
     let text = error.to_string();
     match error.into_inner().map(|inner| inner.downcast::<EngineError>()) {
         Some(Ok(error)) => *error,
@@ -138,7 +138,7 @@ pub(super) fn body_error(error: io::Error) -> EngineError {
 }
 
 /// Packs data into one LZ4 frame.
-pub(super) fn pack(data: &[u8]) -> Vec<u8> {
+pub(crate) fn pack(data: &[u8]) -> Vec<u8> {
     let packed = lz4_flex::block::compress(data);
     let mut frame = Vec::with_capacity(CHECKSUM + HEADER + packed.len());
     frame.extend_from_slice(&[0; CHECKSUM]);

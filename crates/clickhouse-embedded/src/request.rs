@@ -3,8 +3,8 @@
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 
-use super::auth::Credentials;
-use super::errors::{EngineError, code};
+use crate::auth::Credentials;
+use crate::errors::{EngineError, code};
 
 /// URL parameters that steer the HTTP interface and are no settings of the engine.
 const IGNORED: &[&str] = &[
@@ -20,7 +20,7 @@ const IGNORED: &[&str] = &[
 
 /// How the body of a request is packed by `Content-Encoding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     /// As it is.
     Plain,
     /// `gzip`
@@ -33,38 +33,38 @@ pub(super) enum Encoding {
 
 /// Everything a request says besides its body.
 #[derive(Debug)]
-pub(super) struct RequestHead {
+pub(crate) struct RequestHead {
     /// The statement given in the URL, possibly empty.
-    pub(super) sql: String,
+    pub(crate) sql: String,
     /// The database that unqualified names belong to.
-    pub(super) database: Option<String>,
+    pub(crate) database: Option<String>,
     /// The output format when the statement names none.
-    pub(super) default_format: String,
+    pub(crate) default_format: String,
     /// Values for `{name:Type}` placeholders.
-    pub(super) parameters: Vec<(String, String)>,
+    pub(crate) parameters: Vec<(String, String)>,
     /// Settings of the engine for this request only.
-    pub(super) settings: Vec<(String, String)>,
+    pub(crate) settings: Vec<(String, String)>,
     /// The method allows reading only.
-    pub(super) readonly: bool,
+    pub(crate) readonly: bool,
     /// The id the client gave, or a new one.
-    pub(super) query_id: String,
+    pub(crate) query_id: String,
     /// The body is made of native compressed frames.
-    pub(super) decompress: bool,
+    pub(crate) decompress: bool,
     /// The answer is to be made of native compressed frames.
-    pub(super) compress: bool,
+    pub(crate) compress: bool,
     /// Nothing is to be sent before the query has finished.
-    pub(super) wait_end_of_query: bool,
+    pub(crate) wait_end_of_query: bool,
     /// Who asks.
-    pub(super) credentials: Credentials,
+    pub(crate) credentials: Credentials,
     /// The body's `Content-Encoding`.
-    pub(super) encoding: Encoding,
+    pub(crate) encoding: Encoding,
     /// The boundary of a `multipart/form-data` body.
-    pub(super) boundary: Option<String>,
+    pub(crate) boundary: Option<String>,
 }
 
 impl RequestHead {
     /// Reads method, URL and headers.
-    pub(super) fn parse(parts: &Parts) -> Result<Self, EngineError> {
+    pub(crate) fn parse(parts: &Parts) -> Result<Self, EngineError> {
         let headers = &parts.headers;
         let mut head = Self {
             sql: String::new(),
@@ -91,7 +91,7 @@ impl RequestHead {
     }
 
     /// Takes one parameter of the URL, or one field of a form.
-    pub(super) fn take(&mut self, name: &str, value: String) -> Result<(), EngineError> {
+    pub(crate) fn take(&mut self, name: &str, value: String) -> Result<(), EngineError> {
         match name {
             "query" => self.sql = value,
             "database" if !value.is_empty() => self.database = Some(value),
@@ -129,7 +129,7 @@ impl RequestHead {
     }
 
     /// The value of a setting of this request, the last one if it was given twice.
-    pub(super) fn setting(&self, name: &str) -> Option<&str> {
+    pub(crate) fn setting(&self, name: &str) -> Option<&str> {
         self.settings
             .iter()
             .rev()

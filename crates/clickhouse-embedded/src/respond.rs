@@ -4,24 +4,24 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::engine::Identity;
-use super::errors::EngineError;
-use super::ffi::Output;
+use crate::engine::Identity;
+use crate::errors::EngineError;
+use crate::ffi::Output;
 
 /// What every answer to one request has in common.
 #[derive(Debug)]
-pub(super) struct Stamp<'a> {
+pub(crate) struct Stamp<'a> {
     /// Who answers.
-    pub(super) identity: &'a Identity,
+    pub(crate) identity: &'a Identity,
     /// The id of the query.
-    pub(super) query_id: String,
+    pub(crate) query_id: String,
     /// What marks an error in mid-stream.
-    pub(super) tag: String,
+    pub(crate) tag: String,
 }
 
 impl<'a> Stamp<'a> {
     /// A stamp with a fresh tag.
-    pub(super) fn new(identity: &'a Identity, query_id: String) -> Self {
+    pub(crate) fn new(identity: &'a Identity, query_id: String) -> Self {
         // Sixteen lower-case letters that a result can't hold by accident.
         let random = uuid::Uuid::now_v7().as_u128() ^ uuid::Uuid::now_v7().as_u128().rotate_left(64);
         let tag = random
@@ -50,21 +50,21 @@ impl<'a> Stamp<'a> {
     }
 
     /// The answer to a statement that has finished.
-    pub(super) fn whole(&self, format: Option<&str>, output: Output) -> Response {
+    pub(crate) fn whole(&self, format: Option<&str>, output: Output) -> Response {
         let mut headers = self.headers();
         set(&mut headers, "x-clickhouse-summary", &summary(&output));
         self.respond(StatusCode::OK, headers, format, Body::from(output.data))
     }
 
     /// The answer to a statement whose rows are on their way.
-    pub(super) fn streamed(&self, format: &str, body: Body) -> Response {
+    pub(crate) fn streamed(&self, format: &str, body: Body) -> Response {
         let mut headers = self.headers();
         set(&mut headers, "x-clickhouse-summary", &summary(&Output::default()));
         self.respond(StatusCode::OK, headers, Some(format), body)
     }
 
     /// The answer to a request that failed before anything was sent.
-    pub(super) fn failed(&self, error: &EngineError) -> Response {
+    pub(crate) fn failed(&self, error: &EngineError) -> Response {
         let mut headers = self.headers();
         set(
             &mut headers,

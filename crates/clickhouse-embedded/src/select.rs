@@ -13,13 +13,13 @@ use futures::stream;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 
-use super::engine::{Engine, Setup};
-use super::errors::{EngineError, code, exception_block};
-use super::ffi::{Connection, Output};
-use super::job::CancelGuard;
-use super::native_frame;
-use super::request::RequestHead;
-use super::sql::Outline;
+use crate::engine::{Engine, Setup};
+use crate::errors::{EngineError, code, exception_block};
+use crate::ffi::{Connection, Output};
+use crate::job::CancelGuard;
+use crate::native_frame;
+use crate::request::RequestHead;
+use crate::sql::Outline;
 
 /// Chunks in flight between the engine and a client that reads slowly.
 const IN_FLIGHT: usize = 4;
@@ -46,7 +46,7 @@ const STREAMED: &[&str] = &[
 ];
 
 /// What the answer is made of.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// All of it.
     Whole(Output),
     /// Its beginning and the rest to come.
@@ -71,7 +71,7 @@ struct Statement {
 }
 
 /// The format the rows of a statement come in.
-pub(super) fn effective_format(head: &RequestHead, outline: &Outline) -> String {
+pub(crate) fn effective_format(head: &RequestHead, outline: &Outline) -> String {
     outline
         .format
         .clone()
@@ -79,7 +79,7 @@ pub(super) fn effective_format(head: &RequestHead, outline: &Outline) -> String 
 }
 
 /// Runs a statement. When the client leaves, a query is stopped; a statement that writes goes on.
-pub(super) async fn run(
+pub(crate) async fn run(
     engine: &Arc<Engine>,
     head: &RequestHead,
     setup: Setup,

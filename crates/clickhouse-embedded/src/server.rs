@@ -8,30 +8,30 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{Method, StatusCode, header};
 
-use super::auth::{Account, check_local};
-use super::body::BodyLimits;
-use super::engine::{Engine, Setup};
-use super::errors::{EngineError, code};
-use super::request::RequestHead;
-use super::respond::Stamp;
-use super::select::{self, Answer};
-use super::{insert, multipart, sql};
+use crate::auth::{Account, check_local};
+use crate::body::BodyLimits;
+use crate::engine::{Engine, Setup};
+use crate::errors::{EngineError, code};
+use crate::request::RequestHead;
+use crate::respond::Stamp;
+use crate::select::{self, Answer};
+use crate::{insert, multipart, sql};
 
 /// The most that is read into memory of a statement, its data included when it isn't streamed.
 const MAX_STATEMENT: u64 = 256 << 20;
 
 /// What every request shares.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// The engine.
-    pub(super) engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
     /// Who may ask.
-    pub(super) account: Account,
+    pub(crate) account: Account,
     /// How much a request may send.
-    pub(super) limits: BodyLimits,
+    pub(crate) limits: BodyLimits,
 }
 
 /// The routes.
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/", axum::routing::any(query))
         .route("/ping", get(alive))

@@ -135,23 +135,23 @@ impl<'a> Iterator for Words<'a> {
 
 /// What the front has to know about a statement that returns rows.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Outline {
+pub(crate) struct Outline {
     /// It starts with `SELECT` or `WITH`, so its result can be streamed.
-    pub(super) selects: bool,
+    pub(crate) selects: bool,
     /// The name after its own `FORMAT`, if it has one.
-    pub(super) format: Option<String>,
+    pub(crate) format: Option<String>,
     /// It asks for something that a streamed result would lose: `WITH TOTALS`, or a setting that
     /// puts something around the rows.
-    pub(super) whole: bool,
+    pub(crate) whole: bool,
     /// It writes to a file on the server with `INTO OUTFILE`.
-    pub(super) outfile: bool,
+    pub(crate) outfile: bool,
     /// It runs several statements on purpose, with `PARALLEL WITH`.
-    pub(super) parallel: bool,
+    pub(crate) parallel: bool,
 }
 
 /// Reads the outline of a statement. An `INSERT` isn't read beyond its first word: what follows may
 /// be megabytes of data.
-pub(super) fn outline(sql: &[u8]) -> Outline {
+pub(crate) fn outline(sql: &[u8]) -> Outline {
     let mut outline = Outline::default();
     let mut previous: Option<Word<'_>> = None;
     for word in words(sql) {
@@ -176,23 +176,23 @@ pub(super) fn outline(sql: &[u8]) -> Outline {
 }
 
 /// Whether there is nothing in a text but spaces, comments and semicolons.
-pub(super) fn is_blank(sql: &[u8]) -> bool {
+pub(crate) fn is_blank(sql: &[u8]) -> bool {
     let mut walk = words(sql);
     walk.next().is_none() && walk.last_end == 0
 }
 
 /// An `INSERT` whose data follows in the request body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct InsertHead {
+pub(crate) struct InsertHead {
     /// The statement up to its `FORMAT` or `VALUES`.
-    pub(super) statement: String,
+    pub(crate) statement: String,
     /// The format of the data.
-    pub(super) format: String,
+    pub(crate) format: String,
 }
 
 /// Splits `INSERT INTO t (a, b) FORMAT Name` (or `… VALUES`) with nothing behind it. Anything else,
 /// `INSERT … SELECT` among it, gives `None` and is run as one text.
-pub(super) fn split_insert(sql: &str) -> Option<InsertHead> {
+pub(crate) fn split_insert(sql: &str) -> Option<InsertHead> {
     let mut walk = words(sql.as_bytes());
     let first = walk.next()?;
     if !first.is("INSERT") {

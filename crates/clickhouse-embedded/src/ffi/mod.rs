@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::errors::{EngineError, code};
+use crate::errors::{EngineError, code};
 
 mod streams;
-pub(super) use streams::{InsertStream, SelectStream};
+pub(crate) use streams::{InsertStream, SelectStream};
 
 /// `chdb_connection`: an opaque pointer.
 type RawConnection = *mut c_void;
@@ -100,20 +100,20 @@ struct RawAnalysis {
 /// Why the library could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("the ClickHouse engine {} could not be loaded: {reason}", path.display())]
-pub(super) struct LoadError {
+pub(crate) struct LoadError {
     path: PathBuf,
     reason: libloading::Error,
 }
 
 /// The engine's shared library, once opened. It stays mapped until the process ends, because the
 /// engine's own threads run in it.
-pub(super) struct Library {
+pub(crate) struct Library {
     functions: Functions,
 }
 
 impl Library {
     /// Opens the library and resolves every function it must have.
-    pub(super) fn load(path: &Path) -> Result<Arc<Self>, LoadError> {
+    pub(crate) fn load(path: &Path) -> Result<Arc<Self>, LoadError> {
         let failed = |reason| LoadError {
             path: path.to_owned(),
             reason,
@@ -130,7 +130,7 @@ impl Library {
     }
 
     /// Opens a connection. The first one starts the engine; the others must name the same path.
-    pub(super) fn connect(self: &Arc<Self>, arguments: &[CString]) -> Result<Connection, EngineError> {
+    pub(crate) fn connect(self: &Arc<Self>, arguments: &[CString]) -> Result<Connection, EngineError> {
         let pointers: Vec<*const c_char> = arguments.iter().map(|argument| argument.as_ptr()).collect();
         let count = c_int::try_from(pointers.len())
             .map_err(|_| EngineError::new(code::BAD_ARGUMENTS, "too many engine arguments"))?;
@@ -200,7 +200,7 @@ unsafe fn error_text(text: *const c_char) -> Option<EngineError> {
 ///
 /// What was registered last runs first, and the engine registers destructors as it goes, so this has
 /// to be repeated. Handlers that were registered before don't run any more.
-pub(super) fn skip_destructors_at_exit() {
+pub(crate) fn skip_destructors_at_exit() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         unsafe extern "C" {
@@ -250,24 +250,24 @@ impl Drop for RawResultGuard<'_> {
 
 /// What a finished statement, or one chunk of a streamed one, brought.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Output {
+pub(crate) struct Output {
     /// The formatted rows.
-    pub(super) data: Bytes,
+    pub(crate) data: Bytes,
     /// Rows in `data`.
-    pub(super) result_rows: u64,
+    pub(crate) result_rows: u64,
     /// Rows read from storage.
-    pub(super) read_rows: u64,
+    pub(crate) read_rows: u64,
     /// Bytes read from storage.
-    pub(super) read_bytes: u64,
+    pub(crate) read_bytes: u64,
     /// Rows written, those of materialized views included.
-    pub(super) written_rows: u64,
+    pub(crate) written_rows: u64,
     /// Bytes written, those of materialized views included.
-    pub(super) written_bytes: u64,
+    pub(crate) written_bytes: u64,
 }
 
 /// One connection: one session with its own settings, database and temporary tables. Statements on
 /// it run one at a time, which `&mut self` enforces.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     library: Arc<Library>,
     handle: NonNull<RawConnection>,
 }
@@ -291,7 +291,7 @@ impl Connection {
     }
 
     /// Counts the statements in `sql` without running it; zero when it doesn't parse.
-    pub(super) fn statement_count(&mut self, sql: &[u8]) -> u32 {
+    pub(crate) fn statement_count(&mut self, sql: &[u8]) -> u32 {
         let mut analysis = RawAnalysis {
             struct_size: u32::try_from(size_of::<RawAnalysis>()).unwrap_or(u32::MAX),
             ..RawAnalysis::default()
@@ -346,7 +346,7 @@ impl Connection {
     }
 
     /// Runs a statement and keeps the whole result.
-    pub(super) fn query(
+    pub(crate) fn query(
         &mut self,
         sql: &[u8],
         format: &str,
@@ -362,7 +362,7 @@ impl Connection {
     }
 
     /// Starts a `SELECT` whose result is read in chunks.
-    pub(super) fn stream(
+    pub(crate) fn stream(
         &mut self,
         sql: &[u8],
         format: &str,
@@ -378,7 +378,7 @@ impl Connection {
     }
 
     /// Starts an `INSERT` whose data is sent in chunks. `sql` has neither `FORMAT` nor data.
-    pub(super) fn insert(
+    pub(crate) fn insert(
         &mut self,
         sql: &[u8],
         format: &str,

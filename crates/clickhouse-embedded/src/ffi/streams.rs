@@ -1,11 +1,11 @@
 //! Results that are read, and inserts that are written, in chunks.
 #![allow(unsafe_code)]
 
-use super::super::errors::{EngineError, code};
 use super::{Connection, Library, Output, RawConnection, RawInsert, RawResult, RawResultGuard, error_text};
+use crate::errors::{EngineError, code};
 
 /// A `SELECT` in progress. Dropped before its end, it is cancelled.
-pub(in crate::clickhouse) struct SelectStream<'a> {
+pub(crate) struct SelectStream<'a> {
     connection: RawConnection,
     result: RawResultGuard<'a>,
     finished: bool,
@@ -25,7 +25,7 @@ impl<'a> SelectStream<'a> {
     }
 
     /// The next chunk, or `None` at the end.
-    pub(in crate::clickhouse) fn next(&mut self) -> Result<Option<Output>, EngineError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Output>, EngineError> {
         if self.finished {
             return Ok(None);
         }
@@ -55,7 +55,7 @@ impl Drop for SelectStream<'_> {
 
 /// An `INSERT` in progress. Dropped before [`InsertStream::finish`], it writes nothing of the block
 /// that isn't complete.
-pub(in crate::clickhouse) struct InsertStream<'a> {
+pub(crate) struct InsertStream<'a> {
     library: &'a Library,
     raw: RawInsert,
     finished: bool,
@@ -84,7 +84,7 @@ impl<'a> InsertStream<'a> {
     }
 
     /// Sends a chunk of data; it blocks while the engine is behind.
-    pub(in crate::clickhouse) fn append(&mut self, data: &[u8]) -> Result<(), EngineError> {
+    pub(crate) fn append(&mut self, data: &[u8]) -> Result<(), EngineError> {
         // SAFETY: the stream is alive; the engine copies `data` before it returns.
         let state = unsafe {
             (self.library.functions.chdb_stream_append)(self.raw, data.as_ptr().cast(), data.len())
@@ -98,7 +98,7 @@ impl<'a> InsertStream<'a> {
     }
 
     /// Ends the data and commits it.
-    pub(in crate::clickhouse) fn finish(mut self) -> Result<Output, EngineError> {
+    pub(crate) fn finish(mut self) -> Result<Output, EngineError> {
         self.finished = true;
         // SAFETY: the stream is alive and is finished only here, by value.
         let raw = unsafe { (self.library.functions.chdb_stream_done)(self.raw) };

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use clickhouse::Client;
-use precis::clickhouse::{ClickHouseOptions, serve_with};
-use precis::install::{ClickHouseBinary, InstallError, Installer};
+use precis_clickhouse_embedded::{ServerOptions, run};
+use precis_installer::{ClickHouseBinary, InstallError, Installer};
 use rustix::process::{Pid, test_kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,8 +33,8 @@ pub(crate) async fn library() -> Option<PathBuf> {
 }
 
 /// The options of every engine here.
-pub(crate) fn options(library: PathBuf, data_dir: PathBuf) -> ClickHouseOptions {
-    let mut options = ClickHouseOptions::new(library, data_dir, "127.0.0.1:0".parse().unwrap());
+pub(crate) fn options(library: PathBuf, data_dir: PathBuf) -> ServerOptions {
+    let mut options = ServerOptions::new(library, data_dir, "127.0.0.1:0".parse().unwrap());
     options.user = USER.to_owned();
     options.password = Some(PASSWORD.to_owned());
     options.connections = 8;
@@ -76,7 +76,7 @@ fn shared() -> Option<SocketAddr> {
                 };
                 let options = options(library, shared_data());
                 let ready = move |address| sender.send(Some(address)).unwrap();
-                serve_with(options, ready, pending()).await.unwrap();
+                run(options, ready, pending()).await.unwrap();
             });
         });
         receiver.recv().expect("the engine starts")

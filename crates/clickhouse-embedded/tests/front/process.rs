@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use precis::clickhouse::{ClickHouseError, ClickHouseOptions, serve, serve_with};
+use precis_clickhouse_embedded::{ServerError, ServerOptions, run};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -24,7 +24,7 @@ async fn child() {
         let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
     };
     let ready = |address| println!("LISTENING {address}");
-    match serve_with(options(library, data.into()), ready, shutdown).await {
+    match run(options(library, data.into()), ready, shutdown).await {
         Ok(()) => println!("STOPPED"),
         Err(error) => println!("REFUSED {error}"),
     }
@@ -143,29 +143,29 @@ async fn data_outlives_the_process_and_a_second_process_is_refused() {
 async fn what_can_not_be_served_is_refused_before_anything_starts() {
     let refused = async |address: &str, library: &Path, connections: usize| {
         let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let mut options = ClickHouseOptions::new(library, data.path(), address.parse().unwrap());
+        let mut options = ServerOptions::new(library, data.path(), address.parse().unwrap());
         options.connections = connections;
-        serve(options, std::future::pending()).await.unwrap_err()
+        run(options, |_| {}, std::future::pending()).await.unwrap_err()
     };
     let nothing = Path::new("/nowhere/libchdb.so");
     assert!(matches!(
         refused("0.0.0.0:0", nothing, 1).await,
-        ClickHouseError::NotLoopback(_)
+        ServerError::NotLoopback(_)
     ));
     assert!(matches!(
         refused("127.0.0.1:0", nothing, 0).await,
-        ClickHouseError::NoConnections
+        ServerError::NoConnections
     ));
     let missing = refused("127.0.0.1:0", nothing, 1).await;
     assert!(
-        matches!(missing, ClickHouseError::Library(_)) && missing.to_string().contains("libchdb.so"),
+        matches!(missing, ServerError::Library(_)) && missing.to_string().contains("libchdb.so"),
         "{missing}"
     );
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     assert!(matches!(
         refused(&address, nothing, 1).await,
-        ClickHouseError::Bind { .. }
+        ServerError::Bind { .. }
     ));
     assert!(!format!("{:?}", options(nothing.into(), ".".into())).contains("secret"));
 }
