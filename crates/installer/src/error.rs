@@ -107,14 +107,14 @@ pub enum InstallError {
 }
 
 /// Wraps an I/O error with what was being done to which file.
-pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallError {
+pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallError {
     let path = path.to_owned();
     move |source| InstallError::File { action, path, source }
 }
 
 impl InstallError {
     /// Turns "no space" into its own error.
-    pub(super) fn or_disk_full(self, what: &'static str, at: &Path, needs: u64) -> Self {
+    pub(crate) fn or_disk_full(self, what: &'static str, at: &Path, needs: u64) -> Self {
         match &self {
             Self::File { source, .. }
                 if matches!(

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::archive;
-use super::error::{InstallError, file};
-use super::lookup;
-use super::pins::{Artefact, Source};
-use super::progress::Activity;
+use crate::archive;
+use crate::error::{InstallError, file};
+use crate::lookup;
+use crate::pins::{Artefact, Source};
+use crate::progress::Activity;
 
 /// How much of what a failed program wrote is shown.
 const SAID_LINES: usize = 8;
@@ -20,7 +20,7 @@ const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Fetches the archive of an artefact, takes the file out of it, and gives the file's checksum.
 /// Everything is written below `scratch`; the file itself to `target`.
-pub(super) async fn fetch(
+pub(crate) async fn fetch(
     artefact: &Artefact,
     path: Option<&OsStr>,
     scratch: &Path,
@@ -224,7 +224,7 @@ fn size_of_folder(folder: &Path) -> u64 {
 }
 
 /// The search path of this process.
-pub(super) fn search_path() -> Option<OsString> {
+pub(crate) fn search_path() -> Option<OsString> {
     std::env::var_os("PATH")
 }
 

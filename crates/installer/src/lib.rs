@@ -30,7 +30,7 @@ use store::Places;
 pub enum ClickHouseBinary {
     /// A server's executable.
     Server(PathBuf),
-    /// The engine as a shared library, to be served by [`crate::clickhouse`].
+    /// The engine as a shared library, to be served by `precis-clickhouse-embedded`.
     Library(PathBuf),
 }
 

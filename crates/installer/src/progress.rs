@@ -41,7 +41,7 @@ impl Progress {
     }
 
     /// Says one thing.
-    pub(super) fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         match &self.0 {
             Target::Silent => {}
             Target::Stderr => eprintln!("{text}"),
@@ -50,7 +50,7 @@ impl Progress {
     }
 
     /// Starts something that takes a while.
-    pub(super) fn start(&self, text: &str) -> Activity {
+    pub(crate) fn start(&self, text: &str) -> Activity {
         let spinner = match &self.0 {
             Target::Stderr if std::io::stderr().is_terminal() => {
                 let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -86,7 +86,7 @@ impl fmt::Debug for Progress {
 }
 
 /// Something in progress. Its spinner goes away with it.
-pub(super) struct Activity {
+pub(crate) struct Activity {
     progress: Progress,
     text: String,
     spinner: Option<ProgressBar>,
@@ -95,7 +95,7 @@ pub(super) struct Activity {
 
 impl Activity {
     /// Shows how many bytes there are so far.
-    pub(super) fn bytes(&self, bytes: u64) {
+    pub(crate) fn bytes(&self, bytes: u64) {
         let text = format!("{}: {}", self.text, HumanBytes(bytes));
         match &self.spinner {
             Some(spinner) => spinner.set_message(text),

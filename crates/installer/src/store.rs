@@ -10,31 +10,31 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use super::archive;
-use super::error::{InstallError, file};
-use super::pins::Artefact;
-use super::progress::Progress;
+use crate::archive;
+use crate::error::{InstallError, file};
+use crate::pins::Artefact;
+use crate::progress::Progress;
 
 /// How often a process that waits for another looks again.
 const LOCK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The places of one artefact.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(crate) struct Places {
     name: &'static str,
     sha256: &'static str,
     /// Where it is used from.
-    pub(super) local: PathBuf,
+    pub(crate) local: PathBuf,
     stamp: PathBuf,
     /// Where it is kept for every project of the user.
-    pub(super) cached: PathBuf,
+    pub(crate) cached: PathBuf,
     lock: PathBuf,
     scratch: PathBuf,
 }
 
 impl Places {
     /// The places of an artefact below the local folder and the cache.
-    pub(super) fn of(artefact: &Artefact, local_dir: &Path, cache_dir: &Path) -> Self {
+    pub(crate) fn of(artefact: &Artefact, local_dir: &Path, cache_dir: &Path) -> Self {
         let file_name = Path::new(artefact.path).file_name().unwrap_or_default();
         Self {
             name: artefact.name,
@@ -49,7 +49,7 @@ impl Places {
 
     /// Whether the local file is the pinned one. Its checksum is computed only when the file has
     /// changed since it was last found right.
-    pub(super) fn is_installed(&self) -> bool {
+    pub(crate) fn is_installed(&self) -> bool {
         let Some(now) = self.stamp_now() else { return false };
         if fs::read_to_string(&self.stamp).is_ok_and(|stamp| stamp == now) {
             return true;
@@ -90,7 +90,7 @@ impl Places {
     }
 
     /// Whether the cache has the file. One that is damaged is removed.
-    pub(super) fn is_cached(&self) -> Result<bool, InstallError> {
+    pub(crate) fn is_cached(&self) -> Result<bool, InstallError> {
         if !self.cached.exists() {
             return Ok(false);
         }
@@ -104,14 +104,14 @@ impl Places {
     /// A folder for downloads, empty, next to the cache. What earlier processes have left goes, as far
     /// as it can: a killed process may have left a child that still writes. Only for the holder of the
     /// lock.
-    pub(super) fn fresh_scratch(&self) -> Result<TempDir, InstallError> {
+    pub(crate) fn fresh_scratch(&self) -> Result<TempDir, InstallError> {
         let _ = fs::remove_dir_all(&self.scratch);
         fs::create_dir_all(&self.scratch).map_err(file("create", &self.scratch))?;
         tempfile::tempdir_in(&self.scratch).map_err(file("create a folder in", &self.scratch))
     }
 
     /// Puts a file whose checksum was right into the cache.
-    pub(super) fn keep(&self, fetched: &Path) -> Result<(), InstallError> {
+    pub(crate) fn keep(&self, fetched: &Path) -> Result<(), InstallError> {
         use std::os::unix::fs::PermissionsExt;
         // Never written again: the local file is often the same file, by a hard link.
         fs::set_permissions(fetched, fs::Permissions::from_mode(0o555)).map_err(file("protect", fetched))?;
@@ -120,7 +120,7 @@ impl Places {
     }
 
     /// Puts the cached file in its local place: by a hard link, or a copy where none can be made.
-    pub(super) fn place(&self) -> Result<(), InstallError> {
+    pub(crate) fn place(&self) -> Result<(), InstallError> {
         let folder = make_parent(&self.local)?;
         let temporary = tempfile::Builder::new()
             .prefix(".installing-")
@@ -145,7 +145,7 @@ impl Places {
     }
 
     /// Waits until no other process installs this artefact.
-    pub(super) async fn lock(&self, progress: &Progress) -> Result<File, InstallError> {
+    pub(crate) async fn lock(&self, progress: &Progress) -> Result<File, InstallError> {
         make_parent(&self.lock)?;
         let lock = File::options()
             .read(true)
