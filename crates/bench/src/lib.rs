@@ -1,45 +1,51 @@
-//! `precis bench`: what the parts of the product cost, each beside its rivals in the same run.
+//! The benchmarks behind `precis bench`. Each compares a part of Precis with its alternatives in the same run.
 //!
-//! Machines are shared and noisy: what counts are ratios of things measured in turns, medians of several rounds, and
-//! processor time where one thread is compared with one thread.
+//! Machines are shared and noisy. Competitors therefore run in turns, every figure is a median over rounds, and results
+//! are stated as ratios. Comparisons of one thread with one thread use processor time.
+//!
+//! This crate doesn't know how to start the product: the `precis` command passes that in as a [`Product`].
 
 mod api;
-mod arrivals;
-mod clock;
 mod engine;
 mod monitor;
-mod peers;
+mod product;
 mod quality;
-mod shortcuts;
+mod samples;
+mod schedule;
+mod stats;
+mod stopwatch;
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
-/// What to measure.
+pub use product::Product;
+
+/// The benchmarks of `precis bench`.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Bench {
-    /// The T5 engine: summaries per second of each precision, shares of the processor's peak, batching, drafts
+pub enum Bench {
+    /// Measure the engine: throughput by precision, batching, prompt lookup and caching
     Engine(engine::EngineBench),
-    /// The whole path of a job, HTTP to HTTP: what the queue adds to an engine that answers at once
+    /// Measure the job path from HTTP request to HTTP response, with an engine that answers at once
     Api(api::ApiBench),
-    /// The monitor: results from the stream into ClickHouse beside plain insert loops, named queries, bytes of a row
+    /// Measure the monitor: inserts into ClickHouse, named queries, storage per row
     Monitor(monitor::MonitorBench),
-    /// Summaries: what bf16 and int8 change in them, and what reading long texts in parts does, by ROUGE
+    /// Measure summary quality by ROUGE: lower precisions, and map-reduce for long texts
     Quality(quality::QualityBench),
 }
 
 impl Bench {
-    /// Measures, and prints a table; with `--json` one JSON object as the last line. It fails when what is measured
-    /// can't be started, or gives other answers than it should.
-    pub(crate) fn run(self) -> ExitCode {
-        let ended = match self {
+    /// Runs the benchmark on a product of type `P` and prints a table, plus one line of JSON with `--json`.
+    ///
+    /// Fails if the product doesn't start or returns wrong results.
+    pub fn run<P: Product>(self) -> ExitCode {
+        let outcome = match self {
             Self::Engine(bench) => bench.run(),
             Self::Quality(bench) => bench.run(),
-            Self::Api(bench) => return bench.run(),
-            Self::Monitor(bench) => return bench.run(),
+            Self::Api(bench) => return bench.run::<P>(),
+            Self::Monitor(bench) => return bench.run::<P>(),
         };
-        match ended {
+        match outcome {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error:#}");

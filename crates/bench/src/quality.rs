@@ -1,5 +1,4 @@
-//! `precis bench quality`: what less exact numbers change in summaries, and what reading long texts in parts does for them,
-//! by ROUGE against references written by people.
+//! `precis bench quality`: ROUGE of summaries in lower precisions, and of long texts read by map-reduce.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -14,30 +13,30 @@ use precis_engine::{
 use precis_scoring::Rouge;
 use precis_scoring::sentence::{Rules, sentence_ranges};
 use precis_worker::stages::long_text::{LongText, map_reduce};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
-use super::clock::time;
+use crate::samples::{Article, articles, parse_articles};
+use crate::stopwatch::time;
 
-const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
-/// Texts that are made of each article where there are no others.
-const TEXTS_OF_AN_ARTICLE: usize = 13;
-/// Articles that make a long text.
-const ARTICLES_OF_A_LONG_TEXT: usize = 3;
+/// Excerpts taken from each sample article.
+const EXCERPTS_PER_ARTICLE: usize = 13;
+/// Articles concatenated into a long text.
+const ARTICLES_PER_LONG_TEXT: usize = 3;
 
-/// What `precis bench quality` measures.
+/// Arguments of `precis bench quality`.
 #[derive(Debug, Args)]
-pub(crate) struct QualityBench {
+pub struct QualityBench {
     /// The model: `embedded`, a folder, or `hub:owner/name@revision`
     #[arg(long, default_value = "embedded")]
     model: ModelSource,
-    /// Texts with references, one JSON object with `article` and `reference` in a line; else parts of the sample articles
+    /// JSON Lines with `article` and `reference`; default: excerpts of the sample articles
     #[arg(long, value_name = "FILE")]
     texts: Option<PathBuf>,
-    /// Where the less exact numbers are computed: cpu, cuda or metal; f32 on the CPU is what they are compared with
+    /// Device for the lower precisions: cpu, cuda or metal; the baseline is always f32 on the CPU
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
-    /// Beams
+    /// Number of beams
     #[arg(long, default_value_t = 4)]
     beams: usize,
     /// Print one JSON object as the last line
@@ -45,68 +44,57 @@ pub(crate) struct QualityBench {
     json: bool,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-struct Text {
-    article: String,
-    reference: String,
-}
-
-/// How good the summaries of one way are. Everything in points of 100.
+/// Quality of the summaries of one variant, as percentages.
 #[derive(Debug, Serialize)]
-struct Row {
-    way: String,
+struct VariantScores {
+    #[serde(rename = "way")]
+    variant: String,
     rouge1: f64,
     rouge2: f64,
     rouge_l: f64,
-    /// ROUGE-L minus that of the first way.
+    /// Mean ROUGE-L difference to the baseline, which is the first variant.
     difference: f64,
-    /// Half of the 95 % interval of that difference, over texts.
+    /// Half-width of the difference's 95 % confidence interval, over texts.
     plus_minus: f64,
-    /// Summaries that are those of the first way, to the token.
+    /// Summaries whose tokens equal the baseline's.
     same: f64,
-    /// Tokens that stand in their place in the first way's summary.
+    /// Tokens that equal the baseline's token at the same position.
     same_tokens: f64,
-    /// Summaries by the clock on the wall, with all threads. Not in points.
+    /// Summaries per second of wall-clock time with all threads; not a percentage.
     per_second: f64,
 }
 
-/// Summaries of one way, and how many of them were made in a second.
-struct Way {
+/// The summaries of one variant.
+struct Variant {
     name: String,
     generated: Vec<Generated>,
     per_second: f64,
 }
 
 impl QualityBench {
-    pub(super) fn run(self) -> anyhow::Result<()> {
-        let articles = self.articles()?;
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let articles = match &self.texts {
+            Some(path) => parse_articles(&read(path)?).with_context(|| path.display().to_string())?,
+            None => articles()?,
+        };
         let texts = match self.texts {
             Some(_) => articles.clone(),
-            None => parts_of(&articles),
+            None => excerpts(&articles),
         };
-        let precisions = self.precisions(&texts)?;
-        print("precision", texts.len(), &precisions);
-        let long = long_texts(&articles);
-        let ways = self.long(&long)?;
-        print("long texts", long.len(), &ways);
+        let precisions = self.compare_precisions(&texts)?;
+        print_table("precision", texts.len(), &precisions);
+        let long_texts = concatenations(&articles);
+        let policies = self.compare_long_text_policies(&long_texts)?;
+        print_table("long texts", long_texts.len(), &policies);
         if self.json {
             let report = json!({
                 "model": self.model.to_string(), "beams": self.beams,
                 "precision": {"texts": texts.len(), "ways": precisions},
-                "long_texts": {"texts": long.len(), "articles_each": ARTICLES_OF_A_LONG_TEXT, "ways": ways},
+                "long_texts": {"texts": long_texts.len(), "articles_each": ARTICLES_PER_LONG_TEXT, "ways": policies},
             });
             println!("{report}");
         }
         Ok(())
-    }
-
-    fn articles(&self) -> anyhow::Result<Vec<Text>> {
-        let lines = match &self.texts {
-            Some(path) => read(path)?,
-            None => ARTICLES.to_owned(),
-        };
-        let texts: Result<Vec<Text>, _> = lines.lines().map(serde_json::from_str).collect();
-        texts.context("texts are JSON objects with `article` and `reference`, one in a line")
     }
 
     fn load(&self, device: DeviceChoice, precision: PrecisionChoice) -> anyhow::Result<Engine> {
@@ -126,64 +114,57 @@ impl QualityBench {
         }
     }
 
-    /// The same texts in every precision.
-    fn precisions(&self, texts: &[Text]) -> anyhow::Result<Vec<Row>> {
+    /// Summarizes the same texts in every precision.
+    fn compare_precisions(&self, texts: &[Article]) -> anyhow::Result<Vec<VariantScores>> {
+        let baseline = (DeviceChoice::Cpu, PrecisionChoice::F32);
         let others = match self.device {
             DeviceChoice::Cpu => [PrecisionChoice::Bf16, PrecisionChoice::Int8],
             _ => [PrecisionChoice::F32, PrecisionChoice::Auto],
         };
-        let mut ways = Vec::new();
-        let first = (DeviceChoice::Cpu, PrecisionChoice::F32);
-        for (device, precision) in [first]
-            .into_iter()
-            .chain(others.map(|other| (self.device, other)))
-        {
+        let others = others.map(|precision| (self.device, precision));
+        let mut variants = Vec::new();
+        for (device, precision) in [baseline].into_iter().chain(others) {
             let engine = self.load(device, precision)?;
             let params = self.params(&engine);
-            let requests = texts
-                .iter()
-                .map(|text| {
-                    Ok(GenerateRequest::new(
-                        engine.tokenize(&text.article)?,
-                        params.clone(),
-                    ))
-                })
-                .collect::<anyhow::Result<Vec<_>>>()?;
-            let (generated, spent) = time(|| engine.generate_batch(&requests, &mut ()));
-            ways.push(Way {
+            let request = |text: &Article| {
+                let encoded = engine.tokenize(&text.article)?;
+                Ok(GenerateRequest::new(encoded, params.clone()))
+            };
+            let requests: Vec<_> = texts.iter().map(request).collect::<anyhow::Result<_>>()?;
+            let (generated, elapsed) = time(|| engine.generate_batch(&requests, &mut ()));
+            variants.push(Variant {
                 name: format!("{} {}", engine.info().device, engine.info().precision),
                 generated: generated.into_iter().collect::<Result<_, _>>()?,
-                per_second: texts.len() as f64 / spent.wall,
+                per_second: texts.len() as f64 / elapsed.wall,
             });
         }
-        Ok(rows(texts, &ways))
+        Ok(score(texts, &variants))
     }
 
-    /// Texts that are longer than the model reads, cut and in parts.
-    fn long(&self, texts: &[Text]) -> anyhow::Result<Vec<Row>> {
+    /// Summarizes texts longer than the model's input, truncated and by map-reduce.
+    fn compare_long_text_policies(&self, texts: &[Article]) -> anyhow::Result<Vec<VariantScores>> {
         let engine = Arc::new(self.load(DeviceChoice::Cpu, PrecisionChoice::F32)?);
         let params = self.params(&engine);
-        let cut = texts.iter().map(|text| engine.tokenize(&text.article));
-        let cut = cut.collect::<Result<Vec<_>, _>>()?;
+        let encoded = texts.iter().map(|text| engine.tokenize(&text.article));
+        let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
         anyhow::ensure!(
-            cut.iter().all(|text| text.truncated_tokens > 0),
-            "a text that is not long"
+            encoded.iter().all(|text| text.truncated_tokens > 0),
+            "a long text fits the model's input: use longer texts"
         );
-        let (truncated, spent) = time(|| {
-            let summaries = cut.into_iter().map(|encoded| {
+        let (truncated, elapsed) = time(|| {
+            let summaries = encoded.into_iter().map(|encoded| {
                 let request = GenerateRequest::new(encoded, params.clone());
                 engine.submit(&request)?.wait()
             });
             summaries.collect::<Result<Vec<_>, _>>()
         });
-        let per_second = texts.len() as f64 / spent.wall;
-        let truncated = Way {
+        let truncated = Variant {
             name: "truncate".to_owned(),
             generated: truncated?,
-            per_second,
+            per_second: texts.len() as f64 / elapsed.wall,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
-        let (reduced, spent) = time(|| {
+        let (reduced, elapsed) = time(|| {
             let summaries = texts.iter().map(|text| {
                 let long = LongText {
                     text: text.article.clone(),
@@ -191,62 +172,62 @@ impl QualityBench {
                     stop: None,
                     keep: Arc::new(|text| text.trim().to_owned()),
                 };
-                let (told, _nobody) = tokio::sync::mpsc::channel(1);
-                let (generated, _) = runtime.block_on(map_reduce(&engine, long, &told))?;
+                let (progress, _receiver) = tokio::sync::mpsc::channel(1);
+                let (generated, _) = runtime.block_on(map_reduce(&engine, long, &progress))?;
                 Ok::<Generated, RowError>(*generated)
             });
             summaries.collect::<Result<Vec<_>, _>>()
         });
-        let per_second = texts.len() as f64 / spent.wall;
-        let reduced = Way {
+        let reduced = Variant {
             name: "map_reduce".to_owned(),
             generated: reduced?,
-            per_second,
+            per_second: texts.len() as f64 / elapsed.wall,
         };
-        Ok(rows(texts, &[truncated, reduced]))
+        Ok(score(texts, &[truncated, reduced]))
     }
 }
 
-#[allow(clippy::disallowed_methods)] // no executor here
+#[allow(clippy::disallowed_methods)] // runs outside any executor
 fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| path.display().to_string())
 }
 
-/// Parts of each article: they begin at one of its first sentences, and end at one of its last. The reference stays that
-/// of the whole, so that scores are lower than those of whole articles: what counts is their difference between ways.
-fn parts_of(articles: &[Text]) -> Vec<Text> {
-    let part = |text: &Text, sentences: &[Range<usize>], index: usize| {
+/// Returns excerpts of each article that start and end at varying sentences.
+///
+/// They keep the reference of the whole article. Absolute scores are therefore low; only differences between variants
+/// are meaningful.
+fn excerpts(articles: &[Article]) -> Vec<Article> {
+    let excerpt = |text: &Article, sentences: &[Range<usize>], index: usize| {
         let first = (index % 4).min(sentences.len() - 1);
         let last = sentences.len().saturating_sub(1 + index / 4 * 2).max(first);
-        Text {
+        Article {
             article: text.article[sentences[first].start..sentences[last].end].to_owned(),
             reference: text.reference.clone(),
         }
     };
-    let mut parts = Vec::new();
+    let mut excerpts = Vec::new();
     for text in articles {
         let sentences = sentence_ranges(&text.article, Rules::Extended);
-        let made = (0..TEXTS_OF_AN_ARTICLE).map(|index| part(text, &sentences, index));
-        parts.extend(made);
+        excerpts.extend((0..EXCERPTS_PER_ARTICLE).map(|index| excerpt(text, &sentences, index)));
     }
-    parts
+    excerpts
 }
 
-/// Neighbouring articles one after the other, with their references one after the other.
-fn long_texts(articles: &[Text]) -> Vec<Text> {
-    let joined = |texts: &[&Text], of: fn(&Text) -> &str| {
+/// Returns one long text per article: the article and its successors, with their references concatenated likewise.
+fn concatenations(articles: &[Article]) -> Vec<Article> {
+    let joined = |texts: &[&Article], of: fn(&Article) -> &str| {
         let parts: Vec<&str> = texts.iter().map(|text| of(text)).collect();
         parts.join("\n\n")
     };
     (0..articles.len())
         .map(|first| {
-            let texts: Vec<&Text> = articles
+            let texts: Vec<&Article> = articles
                 .iter()
                 .cycle()
                 .skip(first)
-                .take(ARTICLES_OF_A_LONG_TEXT)
+                .take(ARTICLES_PER_LONG_TEXT)
                 .collect();
-            Text {
+            Article {
                 article: joined(&texts, |text| &text.article),
                 reference: joined(&texts, |text| &text.reference),
             }
@@ -258,44 +239,49 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-fn rows(texts: &[Text], ways: &[Way]) -> Vec<Row> {
+/// Scores every variant against the references, and against the first variant.
+fn score(texts: &[Article], variants: &[Variant]) -> Vec<VariantScores> {
     let rouge = Rouge::new(true);
-    let base = &ways[0].generated;
-    let mut base_scores = Vec::new();
+    let baseline = &variants[0].generated;
+    let mut baseline_scores = Vec::new();
     let mut rows = Vec::new();
-    for Way {
+    for Variant {
         name,
         generated,
         per_second,
-    } in ways
+    } in variants
     {
         let scores: Vec<_> = texts
             .iter()
             .zip(generated)
             .map(|(text, generated)| rouge.score(&text.reference, &generated.text))
             .collect();
-        let of =
+        let percent =
             |pick: &dyn Fn(usize) -> f64| (0..texts.len()).map(|i| 100.0 * pick(i)).collect::<Vec<f64>>();
-        let rouge_l = of(&|i| scores[i].rouge_l.fmeasure);
-        if base_scores.is_empty() {
-            base_scores.clone_from(&rouge_l);
+        let rouge_l = percent(&|i| scores[i].rouge_l.fmeasure);
+        if baseline_scores.is_empty() {
+            baseline_scores.clone_from(&rouge_l);
         }
-        let differences: Vec<f64> = rouge_l.iter().zip(&base_scores).map(|(a, b)| a - b).collect();
+        let differences: Vec<f64> = rouge_l
+            .iter()
+            .zip(&baseline_scores)
+            .map(|(own, base)| own - base)
+            .collect();
         let difference = mean(&differences);
         let squares: Vec<f64> = differences
             .iter()
             .map(|each| (each - difference).powi(2))
             .collect();
-        let same = of(&|i| f64::from(u8::from(generated[i].ids == base[i].ids)));
-        let same_tokens = of(&|i| {
-            let (own, other) = (&generated[i].ids, &base[i].ids);
-            let same = own.iter().zip(other).filter(|(a, b)| a == b).count();
-            same as f64 / own.len().max(other.len()).max(1) as f64
+        let same = percent(&|i| f64::from(u8::from(generated[i].ids == baseline[i].ids)));
+        let same_tokens = percent(&|i| {
+            let (own, base) = (&generated[i].ids, &baseline[i].ids);
+            let same = own.iter().zip(base).filter(|(own, base)| own == base).count();
+            same as f64 / own.len().max(base.len()).max(1) as f64
         });
-        rows.push(Row {
-            way: name.clone(),
-            rouge1: mean(&of(&|i| scores[i].rouge1.fmeasure)),
-            rouge2: mean(&of(&|i| scores[i].rouge2.fmeasure)),
+        rows.push(VariantScores {
+            variant: name.clone(),
+            rouge1: mean(&percent(&|i| scores[i].rouge1.fmeasure)),
+            rouge2: mean(&percent(&|i| scores[i].rouge2.fmeasure)),
             rouge_l: mean(&rouge_l),
             difference,
             plus_minus: 1.96 * (mean(&squares) / texts.len().max(1) as f64).sqrt(),
@@ -307,14 +293,14 @@ fn rows(texts: &[Text], ways: &[Way]) -> Vec<Row> {
     rows
 }
 
-fn print(what: &str, texts: usize, rows: &[Row]) {
+fn print_table(title: &str, texts: usize, rows: &[VariantScores]) {
     println!(
-        "{what}, {texts} texts    ROUGE-1  ROUGE-2  ROUGE-L  difference (95 %)   same summaries  same tokens  summaries/s"
+        "{title}, {texts} texts    ROUGE-1  ROUGE-2  ROUGE-L  difference (95 %)   same summaries  same tokens  summaries/s"
     );
     for row in rows {
         println!(
             "  {:12} {:16.2} {:8.2} {:8.2}   {:+6.2} ± {:4.2}      {:8.1} % {:10.1} % {:12.1}",
-            row.way,
+            row.variant,
             row.rouge1,
             row.rouge2,
             row.rouge_l,
@@ -332,17 +318,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_samples_make_more_than_200_texts_and_long_ones_are_long() {
-        let articles: Vec<Text> = ARTICLES
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        let parts = parts_of(&articles);
-        assert!(parts.len() >= 200);
-        let mut different: Vec<&str> = parts.iter().map(|part| part.article.as_str()).collect();
-        different.sort_unstable();
-        different.dedup();
-        assert!(different.len() >= 190, "{}", different.len());
-        assert_eq!(long_texts(&articles).len(), articles.len());
+    fn samples_yield_over_200_mostly_distinct_excerpts() {
+        let articles = articles().unwrap();
+        let excerpts = excerpts(&articles);
+        assert!(excerpts.len() >= 200);
+        let mut distinct: Vec<&str> = excerpts.iter().map(|text| text.article.as_str()).collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert!(distinct.len() >= 190, "{}", distinct.len());
+        assert_eq!(concatenations(&articles).len(), articles.len());
     }
 }

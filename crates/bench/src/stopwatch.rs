@@ -1,28 +1,28 @@
-//! Time, and what rounds of it come to.
+//! Wall-clock time, processor time and resident memory of this process.
 
 use std::time::Duration;
-use tokio::time::Instant;
 
+use precis_runtime::clock::Instant;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Wall-clock and processor time of a piece of work.
+/// Time that a piece of work took, in seconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spent {
-    /// Seconds by the clock on the wall.
-    pub(super) wall: f64,
-    /// Seconds of all threads of this process.
-    pub(super) cpu: f64,
+pub(crate) struct Elapsed {
+    /// Wall-clock time.
+    pub(crate) wall: f64,
+    /// Processor time of all threads of the process.
+    pub(crate) cpu: f64,
 }
 
-/// Times `work`.
-pub(super) fn time<T>(work: impl FnOnce() -> T) -> (T, Spent) {
+/// Runs `work` and measures it.
+pub(crate) fn time<T>(work: impl FnOnce() -> T) -> (T, Elapsed) {
     let (wall, cpu) = (Instant::now(), process_time());
     let result = work();
-    let spent = Spent {
+    let elapsed = Elapsed {
         wall: wall.elapsed().as_secs_f64(),
         cpu: (process_time() - cpu).as_secs_f64(),
     };
-    (result, spent)
+    (result, elapsed)
 }
 
 fn process_time() -> Duration {
@@ -33,40 +33,9 @@ fn process_time() -> Duration {
     )
 }
 
-/// The middle one; the mean of the two in the middle where there are two.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => values[count / 2],
-        count => (values[count / 2 - 1] + values[count / 2]) / 2.0,
-    }
-}
-
-/// The value that this share of all is at or below, 0 to 1.
-pub(super) fn quantile(values: &mut [f64], share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        count => values[((count - 1) as f64 * share).round() as usize],
-    }
-}
-
-/// Megabytes that are resident, from `/proc/self/statm`; nothing on other systems.
-pub(super) fn resident_megabytes() -> Option<f64> {
+/// Returns the resident memory in megabytes, from `/proc/self/statm`; `None` on systems without it.
+pub(crate) fn resident_megabytes() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: f64 = text.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as f64 / 1e6)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_middle_is_found() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(quantile(&mut [5.0, 1.0, 3.0], 0.95), 5.0);
-    }
 }

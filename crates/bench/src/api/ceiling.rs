@@ -1,4 +1,4 @@
-//! What the same server can do with the same messages when nothing is around them: the ceiling of the path.
+//! The upper bound: the same messages on the same NATS server, without Precis around them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,54 +22,54 @@ const ECHO: &str = "bench.echo";
 const JOBS: &str = "BENCH_JOBS";
 const RESULTS: &str = "BENCH_RESULTS";
 
-/// A task that ends with its owner.
-pub(super) struct Background(JoinHandle<()>);
+/// A task that is aborted on drop.
+pub(super) struct BackgroundTask(JoinHandle<()>);
 
-impl Drop for Background {
+impl Drop for BackgroundTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// Bare NATS: a request with a job, answered with its result. No stream, so nothing is kept.
+/// A NATS request that carries a job, with its result as the reply. No stream stores either.
 pub(super) struct Echo {
     client: Client,
     job: Bytes,
 }
 
 impl Echo {
-    /// Callers on one connection, and somebody on another who answers.
+    /// Returns `count` callers on one connection, and the responder on another.
     ///
     /// # Errors
-    /// When the server doesn't take the subscription.
-    pub(super) async fn several(
+    /// If the server can't be reached or refuses the subscription.
+    pub(super) async fn connect_many(
         count: usize,
         url: &str,
         job: &Bytes,
         result: &Bytes,
-    ) -> anyhow::Result<(Vec<Self>, Background)> {
+    ) -> anyhow::Result<(Vec<Self>, BackgroundTask)> {
         let (client, server) = (async_nats::connect(url).await?, async_nats::connect(url).await?);
         let mut requests = server.subscribe(ECHO).await?;
         server.flush().await?;
         let result = result.clone();
-        let answering = tokio::spawn(async move {
+        let responder = tokio::spawn(async move {
             while let Some(request) = requests.next().await {
                 if let Some(reply) = request.reply {
-                    // An answer that is missing shows where it is waited for.
+                    // A lost reply surfaces in the caller.
                     let _ = server.publish(reply, result.clone()).await;
                 }
             }
         });
-        // The server may hear of the request before it hears of the subscription.
+        // The server may process a request before the other connection's subscription.
         while client.request(ECHO, job.clone()).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let one = || Self {
+        let caller = || Self {
             client: client.clone(),
             job: job.clone(),
         };
-        let callers = std::iter::repeat_with(one).take(count).collect();
-        Ok((callers, Background(answering)))
+        let callers = std::iter::repeat_with(caller).take(count).collect();
+        Ok((callers, BackgroundTask(responder)))
     }
 }
 
@@ -80,66 +80,69 @@ impl Caller for Echo {
     }
 }
 
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>;
+/// Callers that wait for a result, by job number.
+type Waiters = Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>;
 
-/// The same steps with the same messages: a job is published to a work queue and acknowledged by it, pulled by somebody
-/// on another connection who publishes its result, waits for the stream's acknowledgement, and takes the job off the
-/// queue with a confirmed one; the caller hears of the result.
-pub(super) struct RawQueue {
+/// A job's path through bare streams: the same steps with the same messages.
+///
+/// The caller publishes a job to a work queue and waits for the acknowledgement. A worker on another connection pulls
+/// it, publishes its result, waits for the acknowledgement, and acknowledges the job with confirmation. The caller gets
+/// the result by subscription.
+pub(super) struct BareQueue {
     jetstream: jetstream::Context,
     job: Bytes,
     next: Arc<AtomicU64>,
-    waiting: Waiting,
+    waiters: Waiters,
 }
 
-fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<()>>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(waiters: &Waiters) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<()>>> {
+    waiters.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl RawQueue {
-    /// Callers on one connection, and somebody on another who does the work.
+impl BareQueue {
+    /// Returns `count` callers on one connection, and the worker on another.
     ///
     /// # Errors
-    /// When the server doesn't take the streams.
-    pub(super) async fn several(
+    /// If the server can't be reached or refuses the streams.
+    pub(super) async fn connect_many(
         count: usize,
         url: &str,
         job: &Bytes,
         result: &Bytes,
-    ) -> anyhow::Result<(Vec<Self>, [Background; 2])> {
+    ) -> anyhow::Result<(Vec<Self>, [BackgroundTask; 2])> {
         let (client, server) = (async_nats::connect(url).await?, async_nats::connect(url).await?);
         let jetstream = jetstream::new(client.clone());
-        let consumer = set_up(&jetstream::new(server.clone())).await?;
-        let waiting = Waiting::default();
+        let consumer = create_streams(&jetstream::new(server.clone())).await?;
+        let waiters = Waiters::default();
         let mut results = client.subscribe("bench.results.*").await?;
         client.flush().await?;
-        let woken = waiting.clone();
-        let hearing = tokio::spawn(async move {
+        let waiting = waiters.clone();
+        let listener = tokio::spawn(async move {
             while let Some(message) = results.next().await {
                 let id = message.subject.rsplit('.').next().and_then(|id| id.parse().ok());
-                if let Some(sender) = id.and_then(|id| lock(&woken).remove(&id)) {
-                    // A caller that has gone doesn't wait any more.
-                    let _ = sender.send(());
+                if let Some(waiter) = id.and_then(|id| lock(&waiting).remove(&id)) {
+                    // Fails if the caller has stopped waiting.
+                    let _ = waiter.send(());
                 }
             }
         });
-        let working = tokio::spawn(work(server, consumer, result.clone()));
+        let worker = tokio::spawn(work(server, consumer, result.clone()));
         let next = Arc::<AtomicU64>::default();
-        let one = || Self {
+        let caller = || Self {
             jetstream: jetstream.clone(),
             job: job.clone(),
             next: next.clone(),
-            waiting: waiting.clone(),
+            waiters: waiters.clone(),
         };
-        let callers = std::iter::repeat_with(one).take(count).collect();
-        Ok((callers, [Background(hearing), Background(working)]))
+        let callers = std::iter::repeat_with(caller).take(count).collect();
+        Ok((callers, [BackgroundTask(listener), BackgroundTask(worker)]))
     }
 }
 
-/// The streams as the product has them, empty.
-async fn set_up(jetstream: &jetstream::Context) -> anyhow::Result<PullConsumer> {
+/// Creates empty streams configured like the product's, and the worker's consumer.
+async fn create_streams(jetstream: &jetstream::Context) -> anyhow::Result<PullConsumer> {
     for name in [JOBS, RESULTS] {
-        // The first time there is none.
+        // Fails in the first round, when the stream doesn't exist yet.
         let _ = jetstream.delete_stream(name).await;
     }
     let duplicate_window = Duration::from_secs(120);
@@ -184,15 +187,15 @@ async fn work(server: Client, consumer: PullConsumer, result: Bytes) {
         while let Some(Ok(message)) = messages.next().await {
             let (server, jetstream, result) = (server.clone(), jetstream.clone(), result.clone());
             tokio::spawn(async move {
-                if let Err(error) = answer(&server, &jetstream, &message, result).await {
-                    tracing::warn!(%error, "a message of the benchmark");
+                if let Err(error) = process(&server, &jetstream, &message, result).await {
+                    tracing::warn!(%error, "a benchmark job failed");
                 }
             });
         }
     }
 }
 
-async fn answer(
+async fn process(
     server: &Client,
     jetstream: &jetstream::Context,
     message: &jetstream::Message,
@@ -202,7 +205,7 @@ async fn answer(
         .headers
         .as_ref()
         .and_then(|headers| headers.get(headers::MESSAGE_ID))
-        .context("a message without an id")?;
+        .context("the job has no message id")?;
     let mut first_wins = HeaderMap::new();
     first_wins.insert(headers::EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
     let publish = PublishMessage::build().headers(first_wins).payload(result);
@@ -210,20 +213,20 @@ async fn answer(
         .send_publish(format!("bench.results.{id}"), publish)
         .await?
         .await?;
-    let reply = message.reply.clone().context("a message without a reply")?;
+    let reply = message.reply.clone().context("the job has no reply subject")?;
     server.request(reply, Bytes::from_static(b"+ACK")).await?;
     Ok(())
 }
 
-impl Caller for RawQueue {
+impl Caller for BareQueue {
     async fn call(&mut self) -> anyhow::Result<()> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, done) = oneshot::channel();
-        lock(&self.waiting).insert(id, sender);
+        lock(&self.waiters).insert(id, sender);
         let message = PublishMessage::build()
             .message_id(id.to_string())
             .payload(self.job.clone());
         self.jetstream.send_publish("bench.jobs", message).await?.await?;
-        done.await.map_err(|_| anyhow!("nobody hears of results"))
+        done.await.map_err(|_| anyhow!("the result listener has ended"))
     }
 }

@@ -1,4 +1,4 @@
-//! Clients of the gateway. Each has one connection, as a service that calls another has.
+//! HTTP clients of the gateway, with one connection each.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,30 +15,30 @@ use tokio::net::TcpStream;
 
 use super::load::Caller;
 
-/// How long a client asks to wait, in seconds: longer than any job takes.
-const PATIENCE: u64 = 60;
-/// First pause between two polls; doubled up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(16);
+/// Seconds in `Prefer: wait`; longer than any job takes.
+const WAIT_SECONDS: u64 = 60;
+/// Delay before the first poll. It doubles with every poll.
+const MIN_POLL_DELAY: Duration = Duration::from_millis(1);
+const MAX_POLL_DELAY: Duration = Duration::from_millis(16);
 
 /// How a client gets its summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// In the answer to the submission: `Prefer: wait`.
+pub(super) enum Mode {
+    /// In the response to the submission, with `Prefer: wait`.
     Wait,
-    /// By asking for the job until it is done.
+    /// By polling the job until it has ended.
     Poll,
-    /// Not at all: it asks whether the gateway lives. What HTTP alone costs.
+    /// Not at all: the client requests `/healthz`, which measures HTTP alone.
     Healthz,
 }
 
-/// Requests that are sent in turns, shared by all clients.
-pub(super) struct Bodies {
+/// Request bodies that all clients take in turns.
+pub(super) struct RequestBodies {
     bodies: Vec<Bytes>,
     next: AtomicUsize,
 }
 
-impl Bodies {
+impl RequestBodies {
     pub(super) fn new(texts: &[String]) -> Arc<Self> {
         let body = |text: &String| Bytes::from(serde_json::json!({ "text": text }).to_string());
         Arc::new(Self {
@@ -53,48 +53,52 @@ impl Bodies {
     }
 }
 
-/// One client.
-pub(super) struct Client {
+/// A client with one connection to the gateway.
+pub(super) struct HttpClient {
     connection: SendRequest<Full<Bytes>>,
     host: String,
-    way: Way,
-    bodies: Arc<Bodies>,
+    mode: Mode,
+    bodies: Arc<RequestBodies>,
 }
 
-impl Client {
-    /// Connects.
+impl HttpClient {
+    /// Connects to the gateway.
     ///
     /// # Errors
-    /// When nobody listens.
-    pub(super) async fn connect(api: SocketAddr, way: Way, bodies: Arc<Bodies>) -> anyhow::Result<Self> {
+    /// If the gateway refuses the connection.
+    pub(super) async fn connect(
+        api: SocketAddr,
+        mode: Mode,
+        bodies: Arc<RequestBodies>,
+    ) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(api).await.context("connecting to the API")?;
         stream.set_nodelay(true)?;
         let (connection, driver) = handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
-            // An error shows where an answer is missing.
+            // A failure surfaces in the call that waits for a response.
             let _ = driver.await;
         });
         Ok(Self {
             connection,
             host: api.to_string(),
-            way,
+            mode,
             bodies,
         })
     }
 
-    /// As many clients as that.
+    /// Connects `count` clients.
     ///
     /// # Errors
-    /// When nobody listens.
-    pub(super) async fn several(
+    /// If the gateway refuses a connection.
+    pub(super) async fn connect_many(
         count: usize,
         api: SocketAddr,
-        way: Way,
-        bodies: &Arc<Bodies>,
+        mode: Mode,
+        bodies: &Arc<RequestBodies>,
     ) -> anyhow::Result<Vec<Self>> {
         let mut clients = Vec::with_capacity(count);
         for _ in 0..count {
-            clients.push(Self::connect(api, way, bodies.clone()).await?);
+            clients.push(Self::connect(api, mode, bodies.clone()).await?);
         }
         Ok(clients)
     }
@@ -114,7 +118,7 @@ impl Client {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         if wait {
-            request = request.header("prefer", format!("wait={PATIENCE}"));
+            request = request.header("prefer", format!("wait={WAIT_SECONDS}"));
         }
         self.connection.ready().await?;
         let response = self
@@ -124,61 +128,64 @@ impl Client {
         let status = response.status();
         Ok((status, response.into_body().collect().await?.to_bytes()))
     }
+
+    async fn submit_and_poll(&mut self) -> anyhow::Result<()> {
+        let body = self.bodies.next();
+        let (status, response) = self.send(Method::POST, "/v1/summaries", body, false).await?;
+        let response = String::from_utf8_lossy(&response);
+        ensure!(
+            status == StatusCode::ACCEPTED,
+            "the submission was not accepted: {status}: {response}"
+        );
+        let path = job_path(&response).with_context(|| format!("no job path in {response}"))?;
+        let mut delay = MIN_POLL_DELAY;
+        loop {
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(MAX_POLL_DELAY);
+            let (status, response) = self.send(Method::GET, path, Bytes::new(), false).await?;
+            ensure!(status == StatusCode::OK, "{path} returned {status}");
+            if has_succeeded(&response) {
+                return Ok(());
+            }
+        }
+    }
 }
 
-impl Caller for Client {
+impl Caller for HttpClient {
     async fn call(&mut self) -> anyhow::Result<()> {
-        match self.way {
-            Way::Healthz => {
+        match self.mode {
+            Mode::Healthz => {
                 let (status, _) = self.send(Method::GET, "/healthz", Bytes::new(), false).await?;
-                ensure!(status == StatusCode::OK, "/healthz answered {status}");
+                ensure!(status == StatusCode::OK, "/healthz returned {status}");
             }
-            Way::Wait => {
+            Mode::Wait => {
                 let body = self.bodies.next();
-                let (status, answer) = self.send(Method::POST, "/v1/summaries", body, true).await?;
+                let (status, response) = self.send(Method::POST, "/v1/summaries", body, true).await?;
                 ensure!(
-                    status == StatusCode::OK && is_done(&answer),
-                    "no summary but {status}: {}",
-                    String::from_utf8_lossy(&answer)
+                    status == StatusCode::OK && has_succeeded(&response),
+                    "the job didn't succeed: {status}: {}",
+                    String::from_utf8_lossy(&response)
                 );
             }
-            Way::Poll => {
-                let body = self.bodies.next();
-                let (status, answer) = self.send(Method::POST, "/v1/summaries", body, false).await?;
-                let shown = String::from_utf8_lossy(&answer);
-                ensure!(
-                    status == StatusCode::ACCEPTED,
-                    "not accepted but {status}: {shown}"
-                );
-                let path = path_of(&shown).with_context(|| format!("no path in {shown}"))?;
-                let mut pause = FIRST_PAUSE;
-                loop {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    let (status, answer) = self.send(Method::GET, path, Bytes::new(), false).await?;
-                    ensure!(status == StatusCode::OK, "{path} answered {status}");
-                    if is_done(&answer) {
-                        break;
-                    }
-                }
-            }
+            Mode::Poll => self.submit_and_poll().await?,
         }
         Ok(())
     }
 }
 
-/// Whether an answer shows a job that succeeded. The client shares its cores with what it measures, so that it doesn't
-/// read the whole answer.
-fn is_done(answer: &[u8]) -> bool {
+/// Returns whether a response shows a succeeded job.
+///
+/// Scans the first bytes instead of parsing JSON, because the client shares the cores with the product.
+fn has_succeeded(response: &[u8]) -> bool {
     const SUCCEEDED: &[u8] = br#""status":"succeeded""#;
-    answer
+    response
         .windows(SUCCEEDED.len())
         .take(200)
         .any(|window| window == SUCCEEDED)
 }
 
-/// The path under which a job is found.
-fn path_of(answer: &str) -> Option<&str> {
-    let from = &answer[answer.find("/v1/jobs/")?..];
+/// Returns the path of the job in a response.
+fn job_path(response: &str) -> Option<&str> {
+    let from = &response[response.find("/v1/jobs/")?..];
     from.split('"').next()
 }

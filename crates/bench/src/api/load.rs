@@ -1,37 +1,37 @@
-//! Load: callers that call again as soon as they are answered, or calls that come when they come.
+//! Closed workloads (each caller repeats as soon as it gets a response) and open workloads (calls arrive at random times).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::time::Instant;
 
+use precis_runtime::clock::Instant;
 use serde::Serialize;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::super::arrivals::{poisson, sleep_until};
-use super::super::clock::quantile;
+use crate::schedule::{poisson_arrivals, sleep_until};
+use crate::stats::quantile;
 
-/// How long callers call before they are measured.
+/// Unmeasured time at the start of a closed workload.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Somebody who calls and waits for the answer.
+/// A client that sends one call and waits for the response.
 pub(super) trait Caller: Send + 'static {
     /// Calls once.
     fn call(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// How a run went.
+/// Throughput and latency of a run.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Figures {
-    /// All calls, those before the measured time included.
+    /// Number of calls, including the warm-up.
     #[serde(skip)]
     pub(super) all_calls: usize,
-    /// Calls answered in a second.
+    /// Completed calls per second.
     pub(super) per_second: f64,
-    /// Milliseconds that half of the calls took at most.
+    /// Median latency in milliseconds.
     pub(super) p50_ms: f64,
-    /// Milliseconds that 99 of 100 calls took at most.
+    /// 99th percentile of the latency in milliseconds.
     pub(super) p99_ms: f64,
 }
 
@@ -46,7 +46,7 @@ impl Figures {
     }
 }
 
-async fn gathered(mut tasks: JoinSet<anyhow::Result<Vec<f64>>>) -> anyhow::Result<Vec<f64>> {
+async fn join_all(mut tasks: JoinSet<anyhow::Result<Vec<f64>>>) -> anyhow::Result<Vec<f64>> {
     let mut all = Vec::new();
     while let Some(task) = tasks.join_next().await {
         all.extend(task??);
@@ -54,13 +54,13 @@ async fn gathered(mut tasks: JoinSet<anyhow::Result<Vec<f64>>>) -> anyhow::Resul
     Ok(all)
 }
 
-/// Every caller calls again as soon as it is answered.
+/// Runs a closed workload for `duration` after the warm-up.
 ///
 /// # Errors
-/// A call that failed.
-pub(super) async fn closed(callers: Vec<impl Caller>, measured: Duration) -> anyhow::Result<Figures> {
+/// If a call fails.
+pub(super) async fn run_closed(callers: Vec<impl Caller>, duration: Duration) -> anyhow::Result<Figures> {
     let begin = Instant::now() + WARM_UP;
-    let end = begin + measured;
+    let end = begin + duration;
     let all_calls = Arc::<AtomicUsize>::default();
     let mut tasks = JoinSet::new();
     for mut caller in callers {
@@ -74,7 +74,7 @@ pub(super) async fn closed(callers: Vec<impl Caller>, measured: Duration) -> any
                 }
                 caller.call().await?;
                 all_calls.fetch_add(1, Ordering::Relaxed);
-                // What ends in the measured time counts: a call that it cuts in two counts at one of its ends.
+                // Counting calls by their end counts a call that straddles a boundary exactly once.
                 let after = Instant::now();
                 if (begin..end).contains(&after) {
                     seconds.push((after - before).as_secs_f64());
@@ -82,23 +82,24 @@ pub(super) async fn closed(callers: Vec<impl Caller>, measured: Duration) -> any
             }
         });
     }
-    let seconds = gathered(tasks).await?;
+    let seconds = join_all(tasks).await?;
     let all_calls = all_calls.load(Ordering::Relaxed);
-    Ok(Figures::of(seconds, all_calls, measured.as_secs_f64()))
+    Ok(Figures::of(seconds, all_calls, duration.as_secs_f64()))
 }
 
-/// Calls come by a Poisson process, this many in a second; each waits for a free caller if there is none. Time is
-/// counted from the moment at which a call came, and not from when somebody was free to make it.
+/// Runs an open workload: calls arrive by a Poisson process and wait for a free caller.
+///
+/// Latency counts from the arrival, so it includes that wait.
 ///
 /// # Errors
-/// A call that failed.
-pub(super) async fn open(
+/// If a call fails.
+pub(super) async fn run_open(
     callers: Vec<impl Caller>,
     per_second: f64,
-    measured: Duration,
+    duration: Duration,
 ) -> anyhow::Result<Figures> {
-    let count = (per_second * measured.as_secs_f64()).ceil() as usize;
-    let at = poisson(count, per_second, 42);
+    let count = (per_second * duration.as_secs_f64()).ceil() as usize;
+    let arrivals = poisson_arrivals(count, per_second, 42);
     let (sender, receiver) = mpsc::unbounded_channel();
     let receiver = Arc::new(Mutex::new(receiver));
     let start = Instant::now();
@@ -108,24 +109,24 @@ pub(super) async fn open(
         tasks.spawn(async move {
             let mut seconds = Vec::new();
             loop {
-                let Some(came) = receiver.lock().await.recv().await else {
+                let Some(arrived) = receiver.lock().await.recv().await else {
                     return Ok(seconds);
                 };
                 caller.call().await?;
-                let took: Duration = Instant::now() - came;
-                seconds.push(took.as_secs_f64());
+                let latency: Duration = Instant::now() - arrived;
+                seconds.push(latency.as_secs_f64());
             }
         });
     }
-    // Timers of the runtime are good to a millisecond, which is too coarse.
+    // The runtime's timers have a resolution of a millisecond, which is too coarse.
     let clock = tokio::task::spawn_blocking(move || {
-        for at in at {
+        for at in arrivals {
             sleep_until(start, at);
-            // Nobody listens any more: a call has failed, and its error is told.
+            // Fails once every caller has failed, and `join_all` returns their error.
             let _ = sender.send(start + Duration::from_secs_f64(at));
         }
     });
-    let seconds = gathered(tasks).await?;
+    let seconds = join_all(tasks).await?;
     clock.await?;
     Ok(Figures::of(seconds, count, start.elapsed().as_secs_f64()))
 }

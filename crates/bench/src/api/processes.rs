@@ -1,19 +1,19 @@
-//! Processor time of this process and of those that it has started, from `/proc`; nothing on other systems.
+//! Processor time of this process and its descendants, from `/proc`. Empty on systems without it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 
-/// Seconds of processor time by name: a role, `nats-server`, or `bench` for this process.
+/// Returns seconds of processor time by process name: a role, `nats-server`, or `bench` for this process.
 pub(super) fn processor_seconds() -> BTreeMap<String, f64> {
     let mut seconds = BTreeMap::new();
-    let processes = all();
+    let processes = all_processes();
     let own = std::process::id();
     for (id, process) in &processes {
-        if descends(&processes, *id, own) {
+        if descends_from(&processes, *id, own) {
             let name = if *id == own {
                 "bench".to_owned()
             } else {
-                name_of(*id)
+                process_name(*id)
             };
             *seconds.entry(name).or_insert(0.0) += process.seconds;
         }
@@ -21,8 +21,11 @@ pub(super) fn processor_seconds() -> BTreeMap<String, f64> {
     seconds
 }
 
-/// What was spent between two looks.
-pub(super) fn spent(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+/// Returns the processor time between two readings, by process name.
+pub(super) fn difference(
+    before: &BTreeMap<String, f64>,
+    after: &BTreeMap<String, f64>,
+) -> BTreeMap<String, f64> {
     let since = |(name, seconds): (&String, &f64)| {
         let spent = seconds - before.get(name).copied().unwrap_or_default();
         (name.clone(), spent)
@@ -35,7 +38,7 @@ struct Process {
     seconds: f64,
 }
 
-fn all() -> HashMap<u32, Process> {
+fn all_processes() -> HashMap<u32, Process> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return HashMap::new();
     };
@@ -43,7 +46,7 @@ fn all() -> HashMap<u32, Process> {
     let read = |entry: fs::DirEntry| {
         let id: u32 = entry.file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-        // The name of the program stands in parentheses and may hold anything.
+        // The program's name is in parentheses and may contain spaces and parentheses.
         let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<f64>().ok();
         let process = Process {
@@ -55,9 +58,9 @@ fn all() -> HashMap<u32, Process> {
     entries.flatten().filter_map(read).collect()
 }
 
-fn descends(processes: &HashMap<u32, Process>, id: u32, from: u32) -> bool {
+fn descends_from(processes: &HashMap<u32, Process>, id: u32, ancestor: u32) -> bool {
     let mut at = id;
-    while at != from {
+    while at != ancestor {
         match processes.get(&at) {
             Some(process) if process.parent != at => at = process.parent,
             _ => return false,
@@ -66,8 +69,8 @@ fn descends(processes: &HashMap<u32, Process>, id: u32, from: u32) -> bool {
     true
 }
 
-/// The role that a process plays: the first argument of our own program, the file name of another.
-fn name_of(id: u32) -> String {
+/// Returns the role of a `precis` process (its first argument), or another program's file name.
+fn process_name(id: u32) -> String {
     let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
     let line = String::from_utf8_lossy(&line);
     let mut arguments = line.split('\0');
@@ -82,7 +85,7 @@ fn name_of(id: u32) -> String {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     #[test]
-    fn this_process_is_among_them() {
+    fn the_list_includes_this_process() {
         assert!(super::processor_seconds().contains_key("bench"));
     }
 }

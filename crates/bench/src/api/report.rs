@@ -1,23 +1,23 @@
-//! Rounds become one table: the median of each figure, and ratios.
+//! Aggregates rounds into one table: the median of each figure, and ratios.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::super::clock::median;
 use super::load::Figures;
+use crate::stats::median;
 
-/// Everything once.
+/// The figures of one round.
 #[derive(Debug, Default)]
 pub(super) struct Round {
-    /// Milliseconds of a direct call of the engine.
+    /// Milliseconds per direct engine call.
     pub(super) direct_ms: f64,
-    /// Seconds of processor time by process while the most clients waited for results.
+    /// Seconds of processor time by process, while the largest number of clients waited for results.
     pub(super) processor: BTreeMap<String, f64>,
-    /// Jobs that were done in that time.
+    /// Jobs completed in that time.
     pub(super) processor_jobs: usize,
-    /// By what was measured, and the number of clients.
+    /// Figures by measurement and number of clients.
     pub(super) figures: BTreeMap<(&'static str, usize), Figures>,
 }
 
@@ -40,22 +40,22 @@ pub(super) struct Report {
     rounds: Vec<Round>,
 }
 
-/// What they come to.
+/// Medians over all rounds.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
-    /// Milliseconds of a direct call of the engine.
+    /// Milliseconds per direct engine call.
     direct_ms: f64,
-    /// Medians over the rounds, by what was measured and the number of clients.
+    /// Figures by measurement and number of clients.
     figures: BTreeMap<&'static str, BTreeMap<usize, Figures>>,
-    /// Microseconds of processor time for a job, by process; `bench` are the clients.
+    /// Microseconds of processor time per job, by process. `bench` stands for the clients.
     processor_us: BTreeMap<String, f64>,
-    /// Clients that waited meanwhile.
+    /// Number of clients during that measurement.
     processor_clients: usize,
     ratios: BTreeMap<String, f64>,
 }
 
 impl Report {
-    /// Of rounds with these numbers of clients.
+    /// Returns an empty report for these numbers of clients.
     pub(super) fn new(clients: Vec<usize>) -> Self {
         Self {
             clients,
@@ -93,30 +93,33 @@ impl Report {
                 processor_us.insert(name.clone(), us);
             }
         }
-        let compared = |clients: &usize, of: &'static str| {
-            let ratio = |round: &Round| {
-                let ratio = round.per_second("wait", *clients) / round.per_second(of, *clients);
-                ratio.is_finite().then_some(ratio)
-            };
-            let rounds: Vec<f64> = self.rounds.iter().filter_map(ratio).collect();
-            let noun = if *clients == 1 { "client" } else { "clients" };
-            let name = format!("jobs per second, of the {of}'s, {clients} {noun}");
-            (!rounds.is_empty()).then(|| (name, median(rounds)))
-        };
-        let ratios = ["raw queue", "request-reply"];
-        let ratios = ratios.iter().flat_map(|of| {
-            self.clients
-                .iter()
-                .filter_map(move |clients| compared(clients, of))
-        });
-        let ratios = ratios.collect();
         Summary {
             direct_ms: self.median_of(|round| Some(round.direct_ms)),
             figures,
             processor_us,
             processor_clients: self.clients.iter().copied().max().unwrap_or_default(),
-            ratios,
+            ratios: self.ratios(),
         }
+    }
+
+    /// Returns the product's throughput relative to each upper bound.
+    fn ratios(&self) -> BTreeMap<String, f64> {
+        let mut ratios = BTreeMap::new();
+        for bound in ["raw queue", "request-reply"] {
+            for &clients in &self.clients {
+                let ratio = |round: &Round| {
+                    let ratio = round.per_second("wait", clients) / round.per_second(bound, clients);
+                    ratio.is_finite().then_some(ratio)
+                };
+                let rounds: Vec<f64> = self.rounds.iter().filter_map(ratio).collect();
+                if !rounds.is_empty() {
+                    let noun = if clients == 1 { "client" } else { "clients" };
+                    let name = format!("throughput relative to {bound}, {clients} {noun}");
+                    ratios.insert(name, median(rounds));
+                }
+            }
+        }
+        ratios
     }
 }
 
@@ -144,12 +147,12 @@ impl fmt::Display for Summary {
         writeln!(
             f,
             "{:24} {:7} {:>12} {:10.4}",
-            "engine called directly", 1, "", self.direct_ms
+            "direct engine call", 1, "", self.direct_ms
         )?;
         let all: f64 = self.processor_us.values().sum();
         writeln!(
             f,
-            "\nprocessor time of a job, {} clients that wait: {all:.0} µs",
+            "\nprocessor time per job with {} waiting clients: {all:.0} µs",
             self.processor_clients
         )?;
         for (name, us) in &self.processor_us {

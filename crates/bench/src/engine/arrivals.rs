@@ -1,77 +1,83 @@
-//! Requests that come when they come: continuous batching beside batches that are formed and run to their end.
+//! Continuous batching compared with static batches, for requests that arrive at random times.
 //!
-//! Batches are run in two ways: as most servers run them, every sequence until the longest of its batch is done (what ended
-//! is computed on, as padding); and as CTranslate2 runs them, what ended leaves, and nothing takes its place.
+//! Static batches come in two kinds. Most servers pad: every sequence is computed until the longest of its batch ends.
+//! CTranslate2 lets finished sequences leave, but no request takes their slot.
 
 use std::sync::mpsc;
-use std::time::Duration;
-use tokio::time::Instant;
 
+use precis_runtime::clock::Instant;
 use precis_engine::{Drafting, Engine, GenerateRequest, GenerationParams, ModelSource, PrecisionChoice};
 use serde::Serialize;
 use serde_json::json;
 
-use super::clock::{median, quantile, time};
-use super::engine::{Report, encoded, options};
+use super::report::Report;
+use super::setup::{encoded, uncached_options};
+use crate::schedule::{poisson_arrivals, sleep_until};
+use crate::stats::{median, quantile};
+use crate::stopwatch::time;
 
-/// Requests of a run.
+/// Requests per run.
 const REQUESTS: usize = 96;
-/// Requests of a batch.
+/// Maximum requests per static batch.
 const BATCH: usize = 8;
 
-/// Poisson arrivals at 70 % of what the engine can do when all is there from the beginning; texts and summaries of all
-/// lengths, four beams.
+/// Measures Poisson arrivals at 70 % of the engine's capacity, with texts and summaries of mixed lengths and four beams.
 ///
 /// # Errors
-/// A model that doesn't load; a request without a result.
+/// If the model doesn't load, or a request fails.
 pub(super) fn measure(
     source: &ModelSource,
     max_rows: usize,
     rounds: usize,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let mut options = options(PrecisionChoice::Int8, 1, Drafting::Off)?;
+    let mut options = uncached_options(PrecisionChoice::Int8, 1, Drafting::Off)?;
     options.max_rows = max_rows;
     let engine = Engine::load(source, &options)?;
     let requests = requests(engine.info().vocabulary as u32);
-    let (results, spent) = time(|| engine.generate_batch(&requests, &mut ()));
+    let (results, elapsed) = time(|| engine.generate_batch(&requests, &mut ()));
     for result in results {
         result?;
     }
-    let rate = 0.7 * requests.len() as f64 / spent.wall;
-    let (mut flowing, mut padded, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
+    let rate = 0.7 * requests.len() as f64 / elapsed.wall;
+    let (mut continuous, mut padded, mut shrinking) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds.max(1) {
-        let at = poisson(requests.len(), rate, 1 + round as u64);
-        flowing.push(continuous(&engine, &requests, &at)?);
-        padded.push(in_batches(&engine, &requests, &at, as_long_as_the_longest)?);
-        leaving.push(in_batches(&engine, &requests, &at, |_| {})?);
+        let at = poisson_arrivals(requests.len(), rate, 1 + round as u64);
+        continuous.push(run_continuously(&engine, &requests, &at)?);
+        padded.push(run_in_batches(&engine, &requests, &at, pad_to_longest)?);
+        shrinking.push(run_in_batches(&engine, &requests, &at, |_| {})?);
     }
-    let middle = |outcomes: &[Outcome], of: fn(&Outcome) -> f64| median(outcomes.iter().map(of).collect());
-    for (name, batches) in [("batches", &padded), ("batches_that_shrink", &leaving)] {
+    let median_of =
+        |outcomes: &[LoadFigures], of: fn(&LoadFigures) -> f64| median(outcomes.iter().map(of).collect());
+    for (name, batches) in [("batches", &padded), ("batches_that_shrink", &shrinking)] {
         for (what, of) in [
             (
                 "throughput",
-                (|outcome| outcome.throughput) as fn(&Outcome) -> f64,
+                (|figures| figures.throughput) as fn(&LoadFigures) -> f64,
             ),
-            ("p95", |outcome| outcome.p95),
+            ("p95", |figures| figures.p95),
         ] {
             report.ratios.insert(
                 format!("continuous_vs_{name}_{what}"),
-                middle(&flowing, of) / middle(batches, of),
+                median_of(&continuous, of) / median_of(batches, of),
             );
         }
     }
     report.details.insert(
         "arrivals".into(),
-        json!({"per_second": rate, "continuous": flowing, "batches": padded, "batches_that_shrink": leaving}),
+        json!({
+            "per_second": rate, "continuous": continuous, "batches": padded, "batches_that_shrink": shrinking,
+        }),
     );
     Ok(())
 }
 
+/// Returns requests with pseudorandom token ids and a fixed mix of text and summary lengths.
 fn requests(vocabulary: u32) -> Vec<GenerateRequest> {
     let request = |index: u32| {
         let length = [40, 480, 120, 300, 200, 90][index as usize % 6];
-        let word = |place: u32| 3 + (place.wrapping_mul(2_654_435_761) ^ (index * 977)) % (vocabulary - 200);
+        let word =
+            |position: u32| 3 + (position.wrapping_mul(2_654_435_761) ^ (index * 977)) % (vocabulary - 200);
         let ids: Vec<u32> = (0..length - 1).map(word).chain([1]).collect();
         let tokens = [8, 64, 20, 40, 12, 30][(index as usize / 6 + index as usize) % 6];
         let params = GenerationParams {
@@ -85,8 +91,8 @@ fn requests(vocabulary: u32) -> Vec<GenerateRequest> {
     (0..REQUESTS as u32).map(request).collect()
 }
 
-/// Padding: every sequence of a batch is computed as long as the longest one.
-fn as_long_as_the_longest(batch: &mut [GenerateRequest]) {
+/// Simulates padding: gives every request the length of the batch's longest.
+fn pad_to_longest(batch: &mut [GenerateRequest]) {
     let longest = batch.iter().map(|request| request.params.max_new_tokens).max();
     for request in batch {
         let params = &mut request.params;
@@ -94,51 +100,36 @@ fn as_long_as_the_longest(batch: &mut [GenerateRequest]) {
     }
 }
 
-/// How a run went.
+/// Throughput and latency of a run.
 #[derive(Debug, Clone, Copy, Serialize)]
-struct Outcome {
-    /// Summaries per second, from the first arrival to the last answer.
+struct LoadFigures {
+    /// Summaries per second, from the first arrival to the last response.
     throughput: f64,
-    /// Seconds that half of the requests waited at most.
+    /// Median latency in seconds.
     p50: f64,
-    /// Seconds that 95 of 100 waited at most.
+    /// 95th percentile of the latency in seconds.
     p95: f64,
 }
 
-/// Seconds from the start at which requests arrive, by a Poisson process.
-pub(super) fn poisson(count: usize, per_second: f64, seed: u64) -> Vec<f64> {
-    let mut state = seed | 1;
-    let mut now = 0.0;
-    let mut arrival = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let uniform = ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-        now -= uniform.ln() / per_second;
-        now
-    };
-    (0..count).map(|_| arrival()).collect()
-}
-
-fn outcome(mut latencies: Vec<f64>, wall: f64) -> Outcome {
-    Outcome {
-        throughput: latencies.len() as f64 / wall,
-        p50: quantile(&mut latencies, 0.5),
-        p95: quantile(&mut latencies, 0.95),
+impl LoadFigures {
+    fn of(mut latencies: Vec<f64>, wall: f64) -> Self {
+        Self {
+            throughput: latencies.len() as f64 / wall,
+            p50: quantile(&mut latencies, 0.5),
+            p95: quantile(&mut latencies, 0.95),
+        }
     }
 }
 
-#[allow(clippy::disallowed_methods)] // no executor here: these threads stand for clients
-pub(super) fn sleep_until(start: Instant, seconds: f64) {
-    let at = start + Duration::from_secs_f64(seconds);
-    std::thread::sleep(at.saturating_duration_since(Instant::now()));
-}
-
-/// Every request goes to the engine as it comes.
+/// Submits every request on arrival.
 ///
 /// # Errors
-/// A request without a result.
-fn continuous(engine: &Engine, requests: &[GenerateRequest], at: &[f64]) -> anyhow::Result<Outcome> {
+/// If a request fails.
+fn run_continuously(
+    engine: &Engine,
+    requests: &[GenerateRequest],
+    at: &[f64],
+) -> anyhow::Result<LoadFigures> {
     let start = Instant::now();
     let latencies: anyhow::Result<Vec<f64>> = std::thread::scope(|scope| {
         let mut waiting = Vec::new();
@@ -156,20 +147,21 @@ fn continuous(engine: &Engine, requests: &[GenerateRequest], at: &[f64]) -> anyh
         });
         joined.collect()
     });
-    Ok(outcome(latencies?, start.elapsed().as_secs_f64()))
+    Ok(LoadFigures::of(latencies?, start.elapsed().as_secs_f64()))
 }
 
-/// As many batches at a time as the engine has threads, of what is there when one begins, up to [`BATCH`], and as `formed`
-/// makes of them; a batch ends when its last request does, and its answers go out then.
+/// Runs static batches, one at a time per engine thread.
+///
+/// A batch takes up to [`BATCH`] requests that have arrived, passes them through `form`, and responds when the last one ends.
 ///
 /// # Errors
-/// A request without a result.
-fn in_batches(
+/// If a request fails.
+fn run_in_batches(
     engine: &Engine,
     requests: &[GenerateRequest],
     at: &[f64],
-    formed: impl Fn(&mut [GenerateRequest]) + Sync,
-) -> anyhow::Result<Outcome> {
+    form: impl Fn(&mut [GenerateRequest]) + Sync,
+) -> anyhow::Result<LoadFigures> {
     let start = Instant::now();
     let (sender, receiver) = mpsc::channel();
     let receiver = std::sync::Mutex::new(receiver);
@@ -190,10 +182,10 @@ fn in_batches(
                 if taken.is_empty() {
                     break;
                 }
-                let mut together: Vec<GenerateRequest> =
+                let mut batch: Vec<GenerateRequest> =
                     taken.iter().map(|(request, _)| (*request).clone()).collect();
-                formed(&mut together);
-                for result in engine.generate_batch(&together, &mut ()) {
+                form(&mut batch);
+                for result in engine.generate_batch(&batch, &mut ()) {
                     result?;
                 }
                 let now = start.elapsed().as_secs_f64();
@@ -206,17 +198,17 @@ fn in_batches(
             sleep_until(start, *at);
             sender
                 .send((request, *at))
-                .map_err(|_| anyhow::anyhow!("nobody takes requests"))?;
+                .map_err(|_| anyhow::anyhow!("every batch thread has ended"))?;
         }
         drop(sender);
         let mut all = Vec::new();
         for worker in workers {
             match worker.join() {
                 Ok(latencies) => all.extend(latencies?),
-                Err(_) => anyhow::bail!("a batch panicked"),
+                Err(_) => anyhow::bail!("a batch thread panicked"),
             }
         }
         Ok(all)
     });
-    Ok(outcome(latencies?, start.elapsed().as_secs_f64()))
+    Ok(LoadFigures::of(latencies?, start.elapsed().as_secs_f64()))
 }

@@ -1,4 +1,4 @@
-//! The engines of others, behind `benchmarks/peers/serve.py`.
+//! Other inference engines, run by `benchmarks/peers/serve.py`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -7,9 +7,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use super::clock::Spent;
+use crate::stopwatch::Elapsed;
 
-/// A process that runs the others.
+/// The process that runs the other engines. Dropping it kills the process.
 #[derive(Debug)]
 pub(super) struct Peers {
     process: Child,
@@ -17,35 +17,35 @@ pub(super) struct Peers {
     output: BufReader<ChildStdout>,
 }
 
-/// What one of them is to do.
+/// One run of one engine.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Order<'a> {
-    /// `ctranslate2-int8`, `ctranslate2-f32`, `onnxruntime-int8`, `transformers-f32`.
+pub(super) struct PeerRequest<'a> {
+    /// The engine and its precision, such as `ctranslate2-int8`.
     pub(super) peer: &'a str,
-    /// Threads that it may use.
+    /// Number of threads.
     pub(super) threads: usize,
-    /// Texts.
+    /// Texts, as token ids.
     pub(super) ids: &'a [Vec<u32>],
-    /// Beams; 1 is greedy search.
+    /// Number of beams; 1 is greedy search.
     pub(super) beams: usize,
-    /// Texts that it takes together.
+    /// Texts per batch.
     pub(super) batch: usize,
-    /// Tokens that it must write, no more and no fewer.
+    /// Exact length of every summary in tokens.
     pub(super) new_tokens: usize,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct PeerResponse {
     wall: Option<f64>,
     cpu: Option<f64>,
     error: Option<String>,
 }
 
 impl Peers {
-    /// Starts them. `folder` is what `benchmarks/peers/setup.sh` made, `script` is `serve.py`.
+    /// Starts `script` with the environment and models that `benchmarks/peers/setup.sh` created in `folder`.
     ///
     /// # Errors
-    /// When the environment isn't there.
+    /// If the environment is missing.
     pub(super) fn start(folder: &Path, script: &Path) -> anyhow::Result<Self> {
         let python = folder.join("venv/bin/python");
         let mut process = Command::new(&python)
@@ -54,9 +54,9 @@ impl Peers {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("{}: benchmarks/peers/setup.sh makes it", python.display()))?;
-        let input = process.stdin.take().context("no way to talk to the peers")?;
-        let output = process.stdout.take().context("no way to hear the peers")?;
+            .with_context(|| format!("{}: create it with benchmarks/peers/setup.sh", python.display()))?;
+        let input = process.stdin.take().context("the peer process has no stdin")?;
+        let output = process.stdout.take().context("the peer process has no stdout")?;
         Ok(Self {
             process,
             input,
@@ -64,29 +64,29 @@ impl Peers {
         })
     }
 
-    /// Has one of them work.
+    /// Runs one engine on one batch of texts.
     ///
     /// # Errors
-    /// What it says went wrong.
-    pub(super) fn run(&mut self, order: Order<'_>) -> anyhow::Result<Spent> {
-        serde_json::to_writer(&mut self.input, &order)?;
+    /// If the engine reports an error, or the process has ended.
+    pub(super) fn run(&mut self, request: PeerRequest<'_>) -> anyhow::Result<Elapsed> {
+        serde_json::to_writer(&mut self.input, &request)?;
         self.input.write_all(b"\n")?;
         self.input.flush()?;
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
-            bail!("the peers have ended");
+            bail!("the peer process has ended");
         }
-        let answer: Answer = serde_json::from_str(&line).with_context(|| line.trim().to_owned())?;
-        match (answer.wall, answer.cpu, answer.error) {
-            (Some(wall), Some(cpu), None) => Ok(Spent { wall, cpu }),
-            (_, _, error) => bail!("{}: {}", order.peer, error.unwrap_or(line)),
+        let response: PeerResponse = serde_json::from_str(&line).with_context(|| line.trim().to_owned())?;
+        match (response.wall, response.cpu, response.error) {
+            (Some(wall), Some(cpu), None) => Ok(Elapsed { wall, cpu }),
+            (_, _, error) => bail!("{}: {}", request.peer, error.unwrap_or(line)),
         }
     }
 }
 
 impl Drop for Peers {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Both fail if the process has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

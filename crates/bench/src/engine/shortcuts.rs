@@ -1,31 +1,33 @@
-//! What the engine's shortcuts bring, on the sample articles with the embedded model. None of them changes a result, and that
-//! is looked at here as well.
+//! Gains of the engine's shortcuts, on the sample articles with the embedded model.
+//!
+//! A shortcut must not change a result. Every comparison checks that.
 
-use anyhow::Context;
 use precis_engine::{
     Drafting, Engine, EngineOptions, GenerateRequest, GenerationParams, ModelSource, PrecisionChoice,
 };
 use precis_worker::summary::{first_sentence_rule, summary_of};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::clock::{median, time};
-use super::engine::{Report, options};
+use super::report::Report;
+use super::setup::uncached_options;
+use crate::samples::articles;
+use crate::stats::median;
+use crate::stopwatch::time;
 
-const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
-/// Equal requests that are asked for at a time.
-const EQUAL: usize = 4;
+/// Equal requests that are submitted at the same time.
+const EQUAL_REQUESTS: usize = 4;
 
-/// Ratios of processor time, without a shortcut to with it.
+/// Adds the ratio of processor time without each shortcut to the time with it.
 ///
 /// # Errors
-/// A request without a result; a shortcut that changes one.
+/// If a request fails, or a shortcut changes a result.
 pub(super) fn measure(rounds: usize, report: &mut Report) -> anyhow::Result<()> {
     let rounds = rounds.max(1);
     let ratios = [
-        ("prompt_lookup_vs_without", drafts(rounds, report)?),
+        ("prompt_lookup_vs_without", prompt_lookup(rounds, report)?),
         ("first_sentence_vs_without", first_sentence(rounds)?),
         ("equal_requests_vs_without", equal_requests(rounds)?),
-        ("kept_text_vs_without", kept_texts(rounds)?),
+        ("kept_text_vs_without", text_cache(rounds)?),
     ];
     let ratios = ratios.map(|(name, ratio)| (name.to_owned(), ratio));
     report.ratios.extend(ratios);
@@ -33,27 +35,25 @@ pub(super) fn measure(rounds: usize, report: &mut Report) -> anyhow::Result<()> 
 }
 
 fn load(change: impl FnOnce(&mut EngineOptions)) -> anyhow::Result<Engine> {
-    let mut options = options(PrecisionChoice::F32, 1, Drafting::Off)?;
+    let mut options = uncached_options(PrecisionChoice::F32, 1, Drafting::Off)?;
     change(&mut options);
     Ok(Engine::load(&ModelSource::Embedded, &options)?)
 }
 
-/// The articles, with the model's own parameters but for the number of beams.
+/// Returns a request per article, with the model's default parameters except for the number of beams.
 fn requests(engine: &Engine, beams: usize) -> anyhow::Result<Vec<GenerateRequest>> {
     let params = GenerationParams {
         num_beams: beams,
         ..engine.default_params().clone()
     };
-    let request = |line: &str| {
-        let article: Value = serde_json::from_str(line)?;
-        let text = article["text"].as_str().or(article["article"].as_str());
-        let text = text.context("a sample without a text")?;
-        Ok(GenerateRequest::new(engine.tokenize(text)?, params.clone()))
-    };
-    ARTICLES.lines().map(request).collect()
+    let request = |text: &str| Ok(GenerateRequest::new(engine.tokenize(text)?, params.clone()));
+    articles()?
+        .iter()
+        .map(|sample| request(&sample.article))
+        .collect()
 }
 
-/// Processor time without a shortcut to that with it, of rounds in which both do the same.
+/// Returns the median ratio of processor time `without` a shortcut to `with` it.
 fn ratio<T: PartialEq>(
     rounds: usize,
     mut with: impl FnMut() -> anyhow::Result<T>,
@@ -69,8 +69,8 @@ fn ratio<T: PartialEq>(
     Ok(median(ratios))
 }
 
-/// Greedy search, one text at a time, as they come to an idle worker: with drafts.
-fn drafts(rounds: usize, report: &mut Report) -> anyhow::Result<f64> {
+/// Prompt lookup decoding, with greedy search and one text at a time.
+fn prompt_lookup(rounds: usize, report: &mut Report) -> anyhow::Result<f64> {
     let (plain, drafted) = (
         load(|_| {})?,
         load(|options| options.drafting = Drafting::Adaptive)?,
@@ -91,53 +91,53 @@ fn drafts(rounds: usize, report: &mut Report) -> anyhow::Result<f64> {
     Ok(ratio)
 }
 
-/// Greedy search of which only the first sentence is kept: it ends when that sentence does.
+/// Stopping at the end of the first sentence when only that sentence is returned, with greedy search.
 fn first_sentence(rounds: usize) -> anyhow::Result<f64> {
     let engine = load(|_| {})?;
     let whole = requests(&engine, 1)?;
-    let mut ending = whole.clone();
+    let mut stopping = whole.clone();
     let rule = first_sentence_rule();
-    ending
-        .iter_mut()
-        .for_each(|request| request.stop = Some(rule.clone()));
-    let kept = precis_schemas::GenerationParams::default();
+    for request in &mut stopping {
+        request.stop = Some(rule.clone());
+    }
+    let params = precis_schemas::GenerationParams::default();
     let run = |requests: &[GenerateRequest]| -> anyhow::Result<Vec<String>> {
-        let summary = |request| Ok(summary_of(&engine.submit(request)?.wait()?.text, &kept));
+        let summary = |request| Ok(summary_of(&engine.submit(request)?.wait()?.text, &params));
         requests.iter().map(summary).collect()
     };
-    ratio(rounds, || run(&ending), || run(&whole))
+    ratio(rounds, || run(&stopping), || run(&whole))
 }
 
-/// The same text asked for by several at a time.
+/// Computing equal concurrent requests once.
 fn equal_requests(rounds: usize) -> anyhow::Result<f64> {
-    let (sharing, apart) = (
+    let (sharing, separate) = (
         load(|options| options.share_equal_requests = true)?,
         load(|_| {})?,
     );
-    let requests = requests(&apart, 4)?;
+    let requests = requests(&separate, 4)?;
     let run = |engine: &Engine| -> anyhow::Result<Vec<Vec<u32>>> {
         let mut results = Vec::new();
         for request in &requests {
-            let together: Result<Vec<_>, _> = (0..EQUAL).map(|_| engine.submit(request)).collect();
-            for generation in together? {
+            let submitted: Result<Vec<_>, _> = (0..EQUAL_REQUESTS).map(|_| engine.submit(request)).collect();
+            for generation in submitted? {
                 results.push(generation.wait()?.ids);
             }
         }
         Ok(results)
     };
-    ratio(rounds, || run(&sharing), || run(&apart))
+    ratio(rounds, || run(&sharing), || run(&separate))
 }
 
-/// A text that was just summarized, asked for again with other parameters.
-fn kept_texts(rounds: usize) -> anyhow::Result<f64> {
-    let (keeping, forgetting) = (load(|options| options.text_bytes = 256 << 20)?, load(|_| {})?);
-    for request in requests(&keeping, 4)? {
-        keeping.submit(&request)?.wait()?;
+/// Reusing the encoder's output for a text that was just summarized with other parameters.
+fn text_cache(rounds: usize) -> anyhow::Result<f64> {
+    let (caching, uncached) = (load(|options| options.text_bytes = 256 << 20)?, load(|_| {})?);
+    for request in requests(&caching, 4)? {
+        caching.submit(&request)?.wait()?;
     }
-    let again = requests(&keeping, 1)?;
+    let again = requests(&caching, 1)?;
     let run = |engine: &Engine| -> anyhow::Result<Vec<Vec<u32>>> {
         let ids = |request| Ok(engine.submit(request)?.wait()?.ids);
         again.iter().map(ids).collect()
     };
-    ratio(rounds, || run(&keeping), || run(&forgetting))
+    ratio(rounds, || run(&caching), || run(&uncached))
 }

@@ -1,27 +1,31 @@
-//! Many predictions, made inside ClickHouse in the form of real ones: the figures are filled as by any insert.
+//! Fills ClickHouse with many synthetic predictions.
+//!
+//! ClickHouse generates them in SQL and inserts them into the monitor's table, so the rollups fill as usual.
 
 use std::time::Duration;
-use tokio::time::Instant;
 
+
+use precis_runtime::clock::{self, Instant};
 use anyhow::ensure;
 use clickhouse::Client;
 
-use super::results::articles;
-use precis_runtime::clock;
+use crate::samples::articles;
 
-/// Most days over which they are spread, up to now. Texts are kept for thirty.
-const MOST_DAYS: u64 = 29;
-/// Predictions of a day, when they are not spread over as many days.
+/// Maximum number of days to spread predictions over. The schema keeps texts for 30.
+const MAX_DAYS: u64 = 29;
+/// Predictions per day, up to that maximum.
 const PER_DAY: u64 = 345_000;
-/// Predictions of an insert.
+/// Predictions per `INSERT`.
 const BLOCK: u64 = 200_000;
-/// Tables of figures, from the finest on.
-const FIGURES: [&str; 3] = ["prediction_minutes", "prediction_hours", "prediction_days"];
-/// Longest that the figures are waited for.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+/// Rollup tables, finest first.
+const ROLLUPS: [&str; 3] = ["prediction_minutes", "prediction_hours", "prediction_days"];
+/// Maximum wait for the rollups.
+const TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// `{begin}` to `{begin} + {count}` of `{total}` predictions. Random numbers are hashes, so that every run has the same;
-/// times have the resolution of a clock, scores are ratios of small numbers, and texts are cut out of the samples.
+/// Inserts predictions `{begin}` to `{begin} + {count}` of `{total}`.
+///
+/// Random numbers are hashes of the row number, so every run inserts the same values. Times have a clock's resolution,
+/// scores are ratios of small integers, and texts are substrings of the sample articles.
 const PREDICTIONS: &str = "INSERT INTO prediction_versions
 (
     job_id, version, job_sequence, result_sequence, submitted_at, started_at, finished_at, tenant, channel, task, lane,
@@ -95,25 +99,61 @@ SELECT
     if(referenced, substring(articles, 1 + below(72, 20000), toUInt64(chars_of_reference)), '')
 FROM numbers({begin:UInt64}, {count:UInt64})";
 
-/// Days over which so many predictions are spread.
+/// Returns the number of days that `rows` predictions are spread over.
 pub(super) fn days(rows: u64) -> u64 {
-    (rows / PER_DAY).clamp(1, MOST_DAYS)
+    (rows / PER_DAY).clamp(1, MAX_DAYS)
 }
 
-/// Makes `rows` predictions and waits for the figures; the seconds from the last insert until these are complete.
-pub(super) async fn predictions(client: &Client, rows: u64) -> anyhow::Result<f64> {
-    client
-        .query_raw("TRUNCATE TABLE prediction_versions")
-        .execute()
-        .await?;
-    for table in FIGURES.into_iter().chain(["dirty_minutes"]) {
-        client
-            .query_raw(&format!("TRUNCATE TABLE {table}"))
-            .execute()
-            .await?;
+/// Replaces the stored predictions by `rows` synthetic ones and waits for the rollups.
+///
+/// Returns the seconds from the last insert until the rollups are complete.
+pub(super) async fn fill(client: &Client, rows: u64) -> anyhow::Result<f64> {
+    for table in ["prediction_versions"]
+        .into_iter()
+        .chain(ROLLUPS)
+        .chain(["dirty_minutes"])
+    {
+        let sql = format!("TRUNCATE TABLE {table}");
+        client.query_raw(&sql).execute().await?;
     }
-    // Cut anywhere they stay texts.
-    let articles: String = articles().chars().filter(char::is_ascii).collect();
+    insert(client, rows).await?;
+    let begin = Instant::now();
+    loop {
+        let counted: u64 = client
+            .query_raw("SELECT sum(predictions) FROM prediction_days FINAL")
+            .fetch_one()
+            .await?;
+        if counted == rows {
+            break;
+        }
+        ensure!(
+            counted < rows,
+            "the rollups count {counted} predictions instead of {rows}"
+        );
+        ensure!(
+            begin.elapsed() < TIMEOUT,
+            "the rollups are incomplete after {} s: {counted} of {rows} predictions",
+            TIMEOUT.as_secs()
+        );
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    wait_for_last_refresh(client).await?;
+    // Rows that are days old have been merged. These were all refreshed within minutes, so merge them now.
+    for table in ROLLUPS.into_iter().chain(["prediction_versions"]) {
+        let sql = format!("OPTIMIZE TABLE {table} FINAL");
+        client.query_raw(&sql).execute().await?;
+    }
+    Ok(seconds)
+}
+
+async fn insert(client: &Client, rows: u64) -> anyhow::Result<()> {
+    // SQL cuts the articles at arbitrary bytes: ASCII text stays valid.
+    let articles: String = articles()?
+        .iter()
+        .flat_map(|sample| sample.article.chars().chain(['\n']))
+        .filter(char::is_ascii)
+        .collect();
     let span = days(rows) * 86_400_000;
     let from = clock::now().as_millisecond() - span as i64 - 2_000;
     let mut begin = 0;
@@ -131,45 +171,19 @@ pub(super) async fn predictions(client: &Client, rows: u64) -> anyhow::Result<f6
         query.execute().await?;
         begin += count;
         if begin.is_multiple_of(10 * BLOCK) {
-            eprintln!("queries: {begin} of {rows}");
+            eprintln!("queries: inserted {begin} of {rows} predictions");
         }
     }
-    let begin = Instant::now();
-    loop {
-        let counted: u64 = client
-            .query_raw("SELECT sum(predictions) FROM prediction_days FINAL")
-            .fetch_one()
-            .await?;
-        if counted == rows {
-            break;
-        }
-        ensure!(
-            counted < rows,
-            "{counted} of {rows} predictions are in the figures"
-        );
-        ensure!(
-            begin.elapsed() < PATIENCE,
-            "the figures are not complete: {counted} of {rows}"
-        );
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    let seconds = begin.elapsed().as_secs_f64();
-    are_settled(client).await?;
-    // What merges do to rows that are days old: all of these were refreshed within minutes.
-    for table in FIGURES.into_iter().chain(["prediction_versions"]) {
-        let sql = format!("OPTIMIZE TABLE {table} FINAL");
-        client.query_raw(&sql).execute().await?;
-    }
-    Ok(seconds)
+    Ok(())
 }
 
-/// Waits until no figures are computed any more: what is complete is computed again for a minute after its last mark.
-async fn are_settled(client: &Client) -> anyhow::Result<()> {
+/// Waits until no rollup is refreshed any more: a complete rollup is refreshed for another minute.
+async fn wait_for_last_refresh(client: &Client) -> anyhow::Result<()> {
     let begin = Instant::now();
-    for table in FIGURES {
+    for table in ROLLUPS {
         let sql = format!("SELECT max(version) < now64(3) - INTERVAL 25 SECOND FROM {table}");
         while !client.query_raw(&sql).fetch_one::<bool>().await? {
-            ensure!(begin.elapsed() < PATIENCE, "{table} is still being refreshed");
+            ensure!(begin.elapsed() < TIMEOUT, "{table} is still being refreshed");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }

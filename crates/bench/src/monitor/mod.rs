@@ -1,12 +1,14 @@
-//! `precis bench monitor`: what it costs to keep predictions and to ask for them. Servers of its own, no workers.
+//! `precis bench monitor`: the cost of storing predictions and querying them.
+//!
+//! It starts NATS and ClickHouse of its own, but no workers.
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `results.rs` | results that look like those of workers |
-//! | `stream.rs` | from the stream into ClickHouse, beside plain insert loops with the same crate |
-//! | `generate.rs` | many predictions, made inside ClickHouse |
-//! | `queries.rs` | every named query, timed |
-//! | `storage.rs` | bytes of a row, and what other codecs would make of its columns |
+//! | `results.rs` | synthetic results that resemble a worker's |
+//! | `stream.rs` | results from the stream into ClickHouse, compared with plain insert loops |
+//! | `generate.rs` | many synthetic predictions, generated inside ClickHouse |
+//! | `queries.rs` | latency of every named query |
+//! | `storage.rs` | bytes per row, and alternative codecs |
 //! | `report.rs` | the tables |
 
 mod generate;
@@ -18,29 +20,26 @@ mod stream;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
-use precis_runtime::boot::{self, RoleContext, RunArgs};
+use precis_runtime::boot::Context;
 use precis_runtime::config::ConfigArgs;
-use tempfile::TempDir;
 
 use self::report::Report;
-use super::api::free_port;
-use crate::up::{Running, UpArgs};
+use crate::product::{Product, run_with_product};
 
-/// What `precis bench monitor` measures, and with how much.
+/// Arguments of `precis bench monitor`.
 #[derive(Debug, Args)]
-pub(crate) struct MonitorBench {
-    /// Rounds, in each of which results go once through the monitor, once as rows that are ready and once to be scored through plain loops
+pub struct MonitorBench {
+    /// Number of rounds; each inserts the results through the monitor and through two plain insert loops
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Results of a round
+    /// Results per round
     #[arg(long, default_value_t = 20_000)]
     results: usize,
-    /// Predictions that the named queries are asked about; made inside ClickHouse
+    /// Predictions to run the named queries on; ClickHouse generates them
     #[arg(long, default_value_t = 10_000_000)]
     rows: u64,
-    /// How often each query is asked
+    /// Runs of each named query
     #[arg(long, default_value_t = 7)]
     repeats: usize,
     /// Print one JSON object as the last line
@@ -51,77 +50,45 @@ pub(crate) struct MonitorBench {
 }
 
 impl MonitorBench {
-    pub(super) fn run(self) -> ExitCode {
-        let prepared = tempfile::tempdir()
-            .context("a folder for the data")
-            .and_then(|folder| Ok((self.run_args(&folder)?, folder)));
-        let (run, folder) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                return ExitCode::FAILURE;
-            }
-        };
-        let up = UpArgs {
-            run: run.clone(),
-            ..UpArgs::default()
-        };
-        let ended = boot::run_interruptible(&run, move |context| async move {
-            let running = Box::pin(Running::start(&context, &up)).await?;
-            let outcome = Box::pin(self.measure(&context)).await;
-            running.stop().await;
-            self.show(&outcome?)
-        });
-        // The data has to stay until everything that uses it has ended.
-        drop(folder);
-        ended
-    }
-
-    /// Servers on free ports with their data in `folder`; what the user sets wins.
-    fn run_args(&self, folder: &TempDir) -> anyhow::Result<RunArgs> {
-        let mut config = self.config.clone();
-        config.quiet = true;
-        config.overrides = vec![
-            format!("api.listen=127.0.0.1:{}", free_port()?),
-            format!("monitor.listen=127.0.0.1:{}", free_port()?),
-            format!("nats.url=nats://127.0.0.1:{}", free_port()?),
-            format!("clickhouse.url=http://127.0.0.1:{}", free_port()?),
-            format!("standalone.data_dir={}", folder.path().join("data").display()),
+    pub(crate) fn run<P: Product>(self) -> ExitCode {
+        let defaults = vec![
+            // The benchmark runs the monitor in its own process.
             "standalone.start_monitor=false".to_owned(),
             "standalone.workers=0".to_owned(),
         ];
-        config.overrides.extend(self.config.overrides.iter().cloned());
-        Ok(RunArgs {
-            config,
-            stop_with_parent: false,
-        })
+        run_with_product::<P, _>(
+            &self.config,
+            defaults,
+            async |context| self.measure(context).await,
+            |report| self.print(report),
+        )
     }
 
-    async fn measure(&self, context: &RoleContext) -> anyhow::Result<Report> {
-        let client = client(context);
+    async fn measure(&self, context: &Context) -> anyhow::Result<Report> {
+        let client = clickhouse_client(context);
         let mut report = Report::default();
         for round in 0..self.rounds {
             eprintln!("stream: round {} of {}", round + 1, self.rounds);
-            let results = results::several(round, self.results);
-            report.add(Box::pin(stream::round(context, &client, &results)).await?);
+            let results = results::generate(round, self.results)?;
+            report.add(Box::pin(stream::run_round(context, &client, &results)).await?);
         }
         report.storage = storage::bytes_per_row(&client).await?;
-        report.codecs = storage::of_texts(&client).await?;
-        eprintln!("queries: {} predictions are being made", self.rows);
+        report.codecs = storage::text_codecs(&client).await?;
+        eprintln!("queries: generating {} predictions", self.rows);
         report.rows = self.rows;
-        report.figures_seconds = generate::predictions(&client, self.rows).await?;
-        // There have to be days beside those of the baseline.
+        report.rollup_seconds = generate::fill(&client, self.rows).await?;
+        // Drift compares later days with those of the baseline.
         if generate::days(self.rows) > u64::from(context.config.drift.baseline_days) + 1 {
-            let drift = Box::pin(stream::drift(context, &client));
+            let drift = Box::pin(stream::measure_drift(context, &client));
             report.drift_seconds = Some(drift.await?);
         }
-        report.codecs.extend(storage::of_numbers(&client).await?);
-        eprintln!("queries: asked {} times each", self.repeats);
-        report.queries = queries::timed(&client, self.repeats).await?;
+        report.codecs.extend(storage::number_codecs(&client).await?);
+        eprintln!("queries: running each {} times", self.repeats);
+        report.queries = queries::measure(&client, self.repeats).await?;
         Ok(report)
     }
 
-    fn show(&self, report: &Report) -> anyhow::Result<()> {
+    fn print(&self, report: &Report) -> anyhow::Result<()> {
         let summary = report.summary();
         print!("{summary}");
         if self.json {
@@ -131,8 +98,8 @@ impl MonitorBench {
     }
 }
 
-/// A client of the database.
-fn client(context: &RoleContext) -> clickhouse::Client {
+/// Returns a client for the configured database.
+fn clickhouse_client(context: &Context) -> clickhouse::Client {
     let settings = &context.config.clickhouse;
     let client = clickhouse::Client::default()
         .with_url(settings.url.expose())

@@ -1,57 +1,59 @@
-//! What was measured, as tables and as JSON.
+//! The tables of `precis bench monitor`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::super::clock::median;
-use super::queries::Timed;
-use super::storage::{Bytes, Codecs};
+use super::queries::QueryFigures;
+use super::storage::{BytesPerRow, Codecs};
+use crate::stats::median;
 
-/// Rows per second of a round.
+/// Rows per second in one round.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Round {
-    /// Results out of the stream through the monitor.
+    /// Results from the stream, through the monitor.
     pub(super) monitored: f64,
-    /// Rows that are ready, in a plain loop.
+    /// Finished rows, in a plain insert loop.
     pub(super) plain: f64,
-    /// Results that lie in memory, in a plain loop that reads and scores them.
+    /// Results in memory, in a plain loop that parses, scores and inserts them.
     pub(super) scoring: f64,
 }
 
-/// Everything that was measured.
+/// All measurements.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     rounds: Vec<Round>,
-    /// Predictions that the queries were asked about.
+    /// Predictions that the named queries ran on.
     pub(super) rows: u64,
-    /// Seconds until the figures were complete.
-    pub(super) figures_seconds: f64,
-    /// Seconds until drift was computed for the first time, with the start of the monitor.
+    /// Seconds until the rollups were complete.
+    pub(super) rollup_seconds: f64,
+    /// Seconds from the monitor's start until it had computed drift.
     pub(super) drift_seconds: Option<f64>,
-    pub(super) queries: BTreeMap<&'static str, BTreeMap<&'static str, Timed>>,
-    pub(super) storage: BTreeMap<&'static str, Bytes>,
+    pub(super) queries: BTreeMap<&'static str, BTreeMap<&'static str, QueryFigures>>,
+    pub(super) storage: BTreeMap<&'static str, BytesPerRow>,
     pub(super) codecs: Codecs,
 }
 
-/// What it comes to.
+/// Medians over the rounds, and the other measurements.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary<'a> {
     rounds: &'a [Round],
     monitored_rows_per_second: f64,
     plain_rows_per_second: f64,
     scoring_rows_per_second: f64,
-    /// Median of the rounds' ratios to the plain loop.
+    /// The monitor's throughput relative to the plain insert loop.
     ratio: f64,
-    /// The same to the loop that reads, scores and inserts one block after another; the monitor does these side by side, so
-    /// that it may be above 1.
+    /// The monitor's throughput relative to the loop that parses and scores too.
+    ///
+    /// The loop handles one block after another. The monitor overlaps these steps, so the ratio may exceed 1.
     ratio_to_scoring: f64,
     rows: u64,
-    figures_seconds: f64,
+    #[serde(rename = "figures_seconds")]
+    rollup_seconds: f64,
     drift_seconds: Option<f64>,
-    queries: &'a BTreeMap<&'static str, BTreeMap<&'static str, Timed>>,
-    bytes_per_row: &'a BTreeMap<&'static str, Bytes>,
+    queries: &'a BTreeMap<&'static str, BTreeMap<&'static str, QueryFigures>>,
+    bytes_per_row: &'a BTreeMap<&'static str, BytesPerRow>,
     codecs: &'a Codecs,
 }
 
@@ -70,7 +72,7 @@ impl Report {
             ratio: of(|round| round.monitored / round.plain),
             ratio_to_scoring: of(|round| round.monitored / round.scoring),
             rows: self.rows,
-            figures_seconds: self.figures_seconds,
+            rollup_seconds: self.rollup_seconds,
             drift_seconds: self.drift_seconds,
             queries: &self.queries,
             bytes_per_row: &self.storage,
@@ -81,20 +83,20 @@ impl Report {
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "results from the stream into ClickHouse, rows per second")?;
+        writeln!(f, "results stored in ClickHouse per second")?;
         for (what, figure, digits) in [
             ("monitor", self.monitored_rows_per_second, 0),
             ("plain insert loop", self.plain_rows_per_second, 0),
-            ("  monitor against it", self.ratio, 3),
-            ("loop that scores first", self.scoring_rows_per_second, 0),
-            ("  monitor against it", self.ratio_to_scoring, 3),
+            ("  monitor / this", self.ratio, 3),
+            ("loop with scoring", self.scoring_rows_per_second, 0),
+            ("  monitor / this", self.ratio_to_scoring, 3),
         ] {
             writeln!(f, "  {what:24} {figure:10.digits$}")?;
         }
 
-        writeln!(f, "\nbytes of a row, of results from the stream")?;
+        writeln!(f, "\nbytes per row, results from the stream")?;
         writeln!(f, "  {:24} {:>10} {:>10}", "", "on disk", "in memory")?;
-        let mut all = Bytes::default();
+        let mut all = BytesPerRow::default();
         for (group, bytes) in self.bytes_per_row {
             all.compressed += bytes.compressed;
             all.uncompressed += bytes.uncompressed;
@@ -110,30 +112,30 @@ impl fmt::Display for Summary<'_> {
             "all", all.compressed, all.uncompressed
         )?;
 
-        writeln!(f, "\ncodecs: bytes of a value, nanoseconds to read one")?;
+        writeln!(f, "\ncodecs: bytes per value, nanoseconds to read a value")?;
         for (column, codecs) in self.codecs {
-            for (codec, tried) in codecs {
+            for (codec, figures) in codecs {
                 writeln!(
                     f,
                     "  {column:16} {codec:24} {:10.2} {:10.2}",
-                    tried.bytes, tried.read_ns
+                    figures.bytes, figures.read_ns
                 )?;
             }
         }
 
-        writeln!(f, "\nnamed queries at {} predictions, milliseconds", self.rows)?;
+        writeln!(f, "\nnamed queries on {} predictions, milliseconds", self.rows)?;
         writeln!(
             f,
             "  {:20} {:>8} {:>10} {:>10} {:>10}",
             "", "window", "p50", "max", "bytes"
         )?;
         for (name, windows) in self.queries {
-            for (window, timed) in windows {
-                let Timed {
+            for (window, query) in windows {
+                let QueryFigures {
                     p50_ms,
                     max_ms,
                     bytes,
-                } = timed;
+                } = query;
                 writeln!(
                     f,
                     "  {name:20} {window:>8} {p50_ms:10.1} {max_ms:10.1} {bytes:10}"
@@ -142,12 +144,12 @@ impl fmt::Display for Summary<'_> {
         }
         writeln!(
             f,
-            "\nfigures complete {:.1} s after the last insert",
-            self.figures_seconds
+            "\nrollups complete {:.1} s after the last insert",
+            self.rollup_seconds
         )?;
         match self.drift_seconds {
-            Some(seconds) => writeln!(f, "drift computed {seconds:.1} s after the monitor's start"),
-            None => writeln!(f, "drift not computed: too few days"),
+            Some(seconds) => writeln!(f, "drift computed {seconds:.1} s after the monitor started"),
+            None => writeln!(f, "drift not computed: the predictions cover too few days"),
         }
     }
 }

@@ -1,14 +1,14 @@
-//! Bytes of a row on disk, and what other codecs would make of the columns that matter.
+//! Bytes per row by group of columns, and sizes and read times of the largest columns under alternative codecs.
 
 use std::collections::BTreeMap;
-use tokio::time::Instant;
 
+use precis_runtime::clock::Instant;
 use clickhouse::{Client, Row};
 use serde::{Deserialize, Serialize};
 
-use super::super::clock::median;
+use crate::stats::median;
 
-/// Columns that are alike, by the beginnings or ends of their names; the first that fits counts.
+/// Groups of columns, by full names, prefixes or suffixes. The first match counts.
 const GROUPS: [(&str, &[&str]); 8] = [
     ("texts", &["text", "summary", "reference"]),
     ("embeddings", &["text_embedding", "summary_embedding"]),
@@ -41,13 +41,13 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// What each column may be kept with: the first is what the schema has.
-const OF_TEXTS: [(&str, &[&str]); 3] = [
+/// Codecs to try per column. The first is the schema's.
+const TEXT_CODECS: [(&str, &[&str]); 3] = [
     ("job_id", &["ZSTD(1)", "ZSTD(3)", "LZ4", "NONE"]),
     ("text", &["ZSTD(3)", "ZSTD(1)", "ZSTD(6)", "LZ4"]),
     ("summary", &["ZSTD(3)", "ZSTD(1)", "ZSTD(6)", "LZ4"]),
 ];
-const OF_NUMBERS: [(&str, &[&str]); 8] = [
+const NUMBER_CODECS: [(&str, &[&str]); 8] = [
     (
         "finished_at",
         &["Delta, ZSTD(1)", "DoubleDelta, ZSTD(1)", "Delta, LZ4", "ZSTD(1)"],
@@ -81,48 +81,48 @@ const OF_NUMBERS: [(&str, &[&str]); 8] = [
     ("coverage", &["ZSTD(1)", "ZSTD(3)", "Gorilla, ZSTD(1)", "LZ4"]),
 ];
 
-/// Rows that codecs are tried on, at most.
-const TRIED: u64 = 1_000_000;
-/// How often each is read.
+/// Maximum number of rows to try codecs on.
+const MAX_ROWS: u64 = 1_000_000;
+/// Reads per codec.
 const READS: usize = 5;
 
 #[derive(Debug, Row, Deserialize)]
-struct Column {
+struct ColumnSize {
     name: String,
     compressed: u64,
     uncompressed: u64,
 }
 
-/// Bytes of a row in a group of columns.
+/// Bytes per row of a group of columns.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(super) struct Bytes {
+pub(super) struct BytesPerRow {
     /// On disk.
     pub(super) compressed: f64,
     /// In memory.
     pub(super) uncompressed: f64,
 }
 
-/// What a codec makes of a column.
+/// Cost of a codec on a column.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Tried {
-    /// Bytes of a value on disk.
+pub(super) struct CodecFigures {
+    /// Bytes per value on disk.
     pub(super) bytes: f64,
-    /// Nanoseconds in which a value is read, by all threads together.
+    /// Nanoseconds to read a value, with all threads together.
     pub(super) read_ns: f64,
 }
 
-/// Codecs by column.
-pub(super) type Codecs = BTreeMap<&'static str, BTreeMap<&'static str, Tried>>;
+/// Figures by column and codec.
+pub(super) type Codecs = BTreeMap<&'static str, BTreeMap<&'static str, CodecFigures>>;
 
-/// Bytes of a row by group of columns.
-pub(super) async fn bytes_per_row(client: &Client) -> anyhow::Result<BTreeMap<&'static str, Bytes>> {
+/// Returns the bytes per row by group of columns.
+pub(super) async fn bytes_per_row(client: &Client) -> anyhow::Result<BTreeMap<&'static str, BytesPerRow>> {
     client
         .query_raw("OPTIMIZE TABLE prediction_versions FINAL")
         .execute()
         .await?;
-    let rows = count(client, "prediction_versions").await?;
-    let mut groups: BTreeMap<&'static str, Bytes> = BTreeMap::new();
-    for column in columns(client, "prediction_versions").await? {
+    let rows = row_count(client, "prediction_versions").await?;
+    let mut groups: BTreeMap<&'static str, BytesPerRow> = BTreeMap::new();
+    for column in column_sizes(client, "prediction_versions").await? {
         let bytes = groups.entry(group_of(&column.name)).or_default();
         bytes.compressed += column.compressed as f64 / rows;
         bytes.uncompressed += column.uncompressed as f64 / rows;
@@ -131,45 +131,48 @@ pub(super) async fn bytes_per_row(client: &Client) -> anyhow::Result<BTreeMap<&'
 }
 
 fn group_of(column: &str) -> &'static str {
-    let fits = |part: &&&str| match part.starts_with('_') {
+    let matches = |part: &&&str| match part.starts_with('_') {
         true => column.ends_with(**part),
         false => column == **part || part.ends_with(['_', '1', 'e', 'u']) && column.starts_with(**part),
     };
-    // Names that begin as others do stand whole in their groups.
+    // Full names win: `text` is also a prefix of `text_chars`.
     let whole = GROUPS.iter().find(|(_, parts)| parts.contains(&column));
     let found = whole.or_else(|| {
         GROUPS[3..]
             .iter()
-            .find(|(_, parts)| parts.iter().any(|part| fits(&part)))
+            .find(|(_, parts)| parts.iter().any(|part| matches(&part)))
     });
     found.map_or("others", |(name, _)| name)
 }
 
-/// Codecs of texts, on what came through the stream.
-pub(super) async fn of_texts(client: &Client) -> anyhow::Result<Codecs> {
-    tried(client, &OF_TEXTS).await
+/// Tries codecs for text columns, on results from the stream.
+pub(super) async fn text_codecs(client: &Client) -> anyhow::Result<Codecs> {
+    try_columns(client, &TEXT_CODECS).await
 }
 
-/// Codecs of numbers, on what was made.
-pub(super) async fn of_numbers(client: &Client) -> anyhow::Result<Codecs> {
-    tried(client, &OF_NUMBERS).await
+/// Tries codecs for numeric columns, on generated predictions.
+pub(super) async fn number_codecs(client: &Client) -> anyhow::Result<Codecs> {
+    try_columns(client, &NUMBER_CODECS).await
 }
 
-async fn tried(client: &Client, all: &[(&'static str, &'static [&'static str])]) -> anyhow::Result<Codecs> {
+async fn try_columns(
+    client: &Client,
+    columns: &[(&'static str, &'static [&'static str])],
+) -> anyhow::Result<Codecs> {
     let mut found = Codecs::new();
-    for (column, codecs) in all {
-        let tried = try_codecs(client, column, codecs).await?;
-        found.insert(*column, tried);
+    for (column, codecs) in columns {
+        let figures = try_codecs(client, column, codecs).await?;
+        found.insert(*column, figures);
     }
     Ok(found)
 }
 
-/// Copies of a column side by side, in the order of the table.
+/// Copies a column once per codec into one table, in the original order, and measures each copy.
 async fn try_codecs(
     client: &Client,
     column: &str,
     codecs: &'static [&'static str],
-) -> anyhow::Result<BTreeMap<&'static str, Tried>> {
+) -> anyhow::Result<BTreeMap<&'static str, CodecFigures>> {
     let sql = format!(
         "SELECT type FROM system.columns
          WHERE database = currentDatabase() AND table = 'prediction_versions' AND name = '{column}'"
@@ -183,7 +186,7 @@ async fn try_codecs(
         .collect();
     let values = vec![column; copies.len()].join(", ");
     let fill = format!(
-        "INSERT INTO codecs ({}) SELECT {values} FROM prediction_versions ORDER BY finished_at, job_id LIMIT {TRIED}",
+        "INSERT INTO codecs ({}) SELECT {values} FROM prediction_versions ORDER BY finished_at, job_id LIMIT {MAX_ROWS}",
         copies.join(", ")
     );
     let create = format!(
@@ -200,29 +203,33 @@ async fn try_codecs(
         let query = client.query_raw(sql).with_setting("allow_suspicious_codecs", "1");
         query.execute().await?;
     }
-    let rows = count(client, "codecs").await?;
-    let mut read = vec![Vec::new(); copies.len()];
+    let rows = row_count(client, "codecs").await?;
+    let mut reads = vec![Vec::new(); copies.len()];
     for _ in 0..READS {
-        for (name, spent) in copies.iter().zip(&mut read) {
+        for (name, nanoseconds) in copies.iter().zip(&mut reads) {
             let sql = format!("SELECT count() FROM codecs WHERE NOT ignore({name})");
             let begin = Instant::now();
             let _rows: u64 = client.query_raw(&sql).fetch_one().await?;
-            spent.push(1e9 * begin.elapsed().as_secs_f64() / rows);
+            nanoseconds.push(1e9 * begin.elapsed().as_secs_f64() / rows);
         }
     }
-    let sizes = columns(client, "codecs").await?;
-    let tried = sizes.iter().zip(codecs).zip(read).map(|((column, codec), read)| {
-        let tried = Tried {
-            bytes: column.compressed as f64 / rows,
-            read_ns: median(read),
-        };
-        (*codec, tried)
-    });
-    Ok(tried.collect())
+    let sizes = column_sizes(client, "codecs").await?;
+    let figures = sizes
+        .iter()
+        .zip(codecs)
+        .zip(reads)
+        .map(|((column, codec), reads)| {
+            let figures = CodecFigures {
+                bytes: column.compressed as f64 / rows,
+                read_ns: median(reads),
+            };
+            (*codec, figures)
+        });
+    Ok(figures.collect())
 }
 
-/// The columns of a table with their sizes, in order.
-async fn columns(client: &Client, table: &str) -> anyhow::Result<Vec<Column>> {
+/// Returns a table's columns with their sizes, in the table's order.
+async fn column_sizes(client: &Client, table: &str) -> anyhow::Result<Vec<ColumnSize>> {
     let sql = format!(
         "SELECT name, data_compressed_bytes AS compressed, data_uncompressed_bytes AS uncompressed
          FROM system.columns WHERE database = currentDatabase() AND table = '{table}' ORDER BY position"
@@ -230,7 +237,7 @@ async fn columns(client: &Client, table: &str) -> anyhow::Result<Vec<Column>> {
     Ok(client.query_raw(&sql).fetch_all().await?)
 }
 
-async fn count(client: &Client, table: &str) -> anyhow::Result<f64> {
+async fn row_count(client: &Client, table: &str) -> anyhow::Result<f64> {
     let count: u64 = client
         .query_raw(&format!("SELECT count() FROM {table}"))
         .fetch_one()
@@ -243,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_column_is_in_its_group() {
+    fn columns_are_grouped_by_name() {
         for (column, group) in [
             ("text", "texts"),
             ("text_chars", "sizes"),

@@ -1,10 +1,10 @@
-//! Results out of the stream into ClickHouse by the monitor, rows that are ready put there by a plain loop, and results put there
-//! by a plain loop that reads and scores them first.
+//! Storing results in ClickHouse three ways: the monitor reads the stream, a plain loop inserts finished rows, and a plain
+//! loop parses, scores and inserts results.
 
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::time::Instant;
 
+use precis_runtime::clock::Instant;
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{Info, PullConsumer};
@@ -12,30 +12,30 @@ use clickhouse::Client;
 use futures::{StreamExt, TryStreamExt};
 use precis_monitor::row::{self, PredictionRow};
 use precis_monitor::{Scorer, StreamPosition, TextFilter};
-use precis_runtime::boot::RoleContext;
+use precis_runtime::boot::Context;
 use precis_schemas::topology::{RESULTS, clickhouse_sink_consumer};
 use precis_schemas::{JobResult, subject};
 use tokio_util::sync::CancellationToken;
 
 use super::report::Round;
 
-/// Publishes on their way at a time.
-const IN_FLIGHT: usize = 256;
-/// Time between two looks.
-const LOOK: Duration = Duration::from_millis(20);
-/// Longest that something is waited for.
-const PATIENCE: Duration = Duration::from_secs(900);
+/// Maximum unacknowledged publishes.
+const MAX_IN_FLIGHT: usize = 256;
+/// Interval between polls of the monitor's progress.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum wait for the monitor.
+const TIMEOUT: Duration = Duration::from_secs(900);
 
-/// A monitor in this process, on a runtime of its own.
-struct Monitor {
+/// A monitor in this process, on its own runtime.
+struct MonitorThread {
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
 
-impl Monitor {
-    fn start(context: &RoleContext) -> Self {
+impl MonitorThread {
+    fn start(context: &Context) -> Self {
         let stop = context.stop.child_token();
-        let context = RoleContext {
+        let context = Context {
             config: context.config.clone(),
             stop: stop.clone(),
         };
@@ -57,45 +57,54 @@ impl Monitor {
         }
     }
 
-    /// Looks until there is something.
-    async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
-        let give_up = Instant::now() + PATIENCE;
+    /// Polls until `poll` returns a value. `what` describes it in errors.
+    async fn wait_until<T>(&self, what: &str, mut poll: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            if let Some(found) = look().await {
+            if let Some(found) = poll().await {
                 return Ok(found);
             }
-            ensure!(!self.running.is_finished(), "the monitor has ended: {what}");
-            ensure!(Instant::now() < give_up, "waited too long: {what}");
-            tokio::time::sleep(LOOK).await;
+            ensure!(
+                !self.running.is_finished(),
+                "the monitor stopped while waiting until {what}"
+            );
+            ensure!(Instant::now() < deadline, "timed out waiting until {what}");
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
 
-/// The same results by all ways.
-pub(super) async fn round(
-    context: &RoleContext,
+/// Stores the same results in all three ways and checks that every row arrived.
+pub(super) async fn run_round(
+    context: &Context,
     client: &Client,
     results: &[JobResult],
 ) -> anyhow::Result<Round> {
     let queue = context.queue("precis-bench").await?;
     let last = publish(&queue.jetstream, results).await?;
-    let begun = last - results.len() as u64;
-    let monitor = Monitor::start(context);
-    let info = async || info(&queue.jetstream).await;
-    let first_look = async || info().await.filter(|info| info.delivered.stream_sequence > begun);
-    monitor.until("the first results are pulled", first_look).await?;
+    let before_first = last - results.len() as u64;
+    let monitor = MonitorThread::start(context);
+    let info = async || consumer_info(&queue.jetstream).await;
+    let pulled = async || {
+        info()
+            .await
+            .filter(|info| info.delivered.stream_sequence > before_first)
+    };
+    monitor
+        .wait_until("the monitor has pulled the first results", pulled)
+        .await?;
     let begin = Instant::now();
-    let all_done = async || {
+    let stored = async || {
         let info = info().await?;
         (info.ack_floor.stream_sequence >= last).then_some(())
     };
-    monitor.until("all results are stored", all_done).await?;
+    monitor.wait_until("all results are stored", stored).await?;
     let monitored = results.len() as f64 / begin.elapsed().as_secs_f64();
     monitor.stop().await?;
 
-    let rows = rows(context, results);
+    let rows = to_rows(context, results);
     let block_rows = context.config.monitor.max_block_rows;
-    let plain = Loop::into(client, "plain_rows").await?;
+    let plain = InsertLoop::create(client, "plain_rows").await?;
     let begin = Instant::now();
     for block in rows.chunks(block_rows) {
         plain.insert(block).await?;
@@ -104,11 +113,12 @@ pub(super) async fn round(
     drop(rows);
 
     let bodies: Vec<Vec<u8>> = results.iter().map(serde_json::to_vec).collect::<Result<_, _>>()?;
-    let scoring = Loop::into(client, "scored_rows").await?;
+    let scoring = InsertLoop::create(client, "scored_rows").await?;
     let begin = Instant::now();
     for block in bodies.chunks(block_rows) {
-        let read: Result<Vec<JobResult>, _> = block.iter().map(|body| serde_json::from_slice(body)).collect();
-        scoring.insert(&self::rows(context, &read?)).await?;
+        let parsed: Result<Vec<JobResult>, _> =
+            block.iter().map(|body| serde_json::from_slice(body)).collect();
+        scoring.insert(&to_rows(context, &parsed?)).await?;
     }
     let scoring = bodies.len() as f64 / begin.elapsed().as_secs_f64();
     for table in ["prediction_versions", "plain_rows", "scored_rows"] {
@@ -119,7 +129,7 @@ pub(super) async fn round(
         let count: u64 = client.query_raw(&sql).fetch_one().await?;
         ensure!(
             count == results.len() as u64,
-            "{count} of {} rows are in {table}",
+            "{table} has {count} of {} rows",
             results.len()
         );
     }
@@ -130,14 +140,14 @@ pub(super) async fn round(
     })
 }
 
-/// Blocks one after another into a table like that of the monitor, without its views.
-struct Loop<'a> {
+/// Inserts blocks one after another into a copy of the monitor's table that feeds no views.
+struct InsertLoop<'a> {
     client: &'a Client,
     table: &'static str,
 }
 
-impl<'a> Loop<'a> {
-    async fn into(client: &'a Client, table: &'static str) -> anyhow::Result<Self> {
+impl<'a> InsertLoop<'a> {
+    async fn create(client: &'a Client, table: &'static str) -> anyhow::Result<Self> {
         let create = format!("CREATE TABLE IF NOT EXISTS {table} AS prediction_versions");
         client.query_raw(&create).execute().await?;
         Ok(Self { client, table })
@@ -152,7 +162,7 @@ impl<'a> Loop<'a> {
     }
 }
 
-/// Publishes all; the sequence of the last in the stream.
+/// Publishes all results and returns the highest stream sequence.
 async fn publish(jetstream: &jetstream::Context, results: &[JobResult]) -> anyhow::Result<u64> {
     let one = |result: &JobResult| {
         let (subject, body) = (subject::result_of(&result.id), serde_json::to_vec(result));
@@ -163,42 +173,45 @@ async fn publish(jetstream: &jetstream::Context, results: &[JobResult]) -> anyho
     };
     let sent: Vec<_> = results.iter().map(one).collect();
     let sequences: Vec<u64> = futures::stream::iter(sent)
-        .buffer_unordered(IN_FLIGHT)
+        .buffer_unordered(MAX_IN_FLIGHT)
         .try_collect()
         .await?;
-    sequences.into_iter().max().context("nothing to publish")
+    sequences
+        .into_iter()
+        .max()
+        .context("--results must be at least 1")
 }
 
-/// What the server says of the monitor's consumer; none while it isn't there.
-async fn info(jetstream: &jetstream::Context) -> Option<Info> {
+/// Returns the state of the monitor's consumer; `None` while it doesn't exist.
+async fn consumer_info(jetstream: &jetstream::Context) -> Option<Info> {
     let stream = jetstream.get_stream(RESULTS).await.ok()?;
     let consumer: PullConsumer = stream.get_consumer(&clickhouse_sink_consumer().name).await.ok()?;
     Some(consumer.cached_info().clone())
 }
 
-/// The rows that the monitor makes of results.
-fn rows(context: &RoleContext, results: &[JobResult]) -> Vec<PredictionRow> {
+/// Returns the rows that the monitor inserts for results.
+fn to_rows(context: &Context, results: &[JobResult]) -> Vec<PredictionRow> {
     let (scorer, texts) = (Scorer::default(), TextFilter::new(&context.config.monitor));
     let one = |result: &JobResult| {
-        let stored = StreamPosition {
+        let position = StreamPosition {
             sequence: result.job_sequence,
             published_at: result.finished_at,
         };
-        row::build(result, stored, &scorer, texts)
+        row::build(result, position, &scorer, texts)
     };
     results.iter().map(one).collect()
 }
 
-/// Seconds in which a monitor that starts has compared all models with their baselines, which it pins first.
-pub(super) async fn drift(context: &RoleContext, client: &Client) -> anyhow::Result<f64> {
-    let monitor = Monitor::start(context);
+/// Starts a monitor and returns the seconds until it has pinned baselines and computed drift for all models.
+pub(super) async fn measure_drift(context: &Context, client: &Client) -> anyhow::Result<f64> {
+    let monitor = MonitorThread::start(context);
     let begin = Instant::now();
-    let compared = async || {
+    let computed = async || {
         let sql = "SELECT count() FROM drift_days";
         let count: u64 = client.query_raw(sql).fetch_one().await.ok()?;
         (count > 0).then_some(())
     };
-    monitor.until("drift is computed", compared).await?;
+    monitor.wait_until("drift is computed", computed).await?;
     let seconds = begin.elapsed().as_secs_f64();
     monitor.stop().await?;
     Ok(seconds)
