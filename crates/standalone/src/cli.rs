@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use precis_bench::Bench;
+use precis_clickhouse_embedded::ServerOptions;
 use precis_runtime::boot::{self, EXIT_CONFIG, RunArgs};
 use precis_runtime::config::{Config, ConfigArgs};
 
-use crate::bench::Bench;
-use crate::clickhouse::{self, ClickHouseOptions};
-use crate::up::UpArgs;
+use crate::up::{Running, UpArgs};
 use crate::{guard, key, status, summarize, up};
 
 /// Summaries as a service: REST and NATS in, summaries and measurements out.
@@ -107,7 +107,7 @@ pub fn main() -> ExitCode {
             precis_producer::cli::run(context, command)
         }),
         Command::ClickHouse(args) => run_engine(args),
-        Command::Bench(bench) => bench.run(),
+        Command::Bench(bench) => bench.run::<Running>(),
         Command::Guard(args) => guard::run(&args),
     }
 }
@@ -146,7 +146,7 @@ fn dump_config(args: &ConfigArgs) -> ExitCode {
 
 fn run_engine(args: EngineArgs) -> ExitCode {
     boot::run(&args.run, move |context| async move {
-        let mut options = ClickHouseOptions::new(args.library, args.path, args.listen);
+        let mut options = ServerOptions::new(args.library, args.path, args.listen);
         options.max_memory_bytes = Some(context.config.standalone.clickhouse_max_memory_bytes);
         options.password = context
             .config
@@ -155,7 +155,7 @@ fn run_engine(args: EngineArgs) -> ExitCode {
             .as_ref()
             .map(|secret| secret.expose().to_owned());
         let stop = context.stop.clone();
-        clickhouse::serve(options, async move { stop.cancelled().await }).await?;
+        precis_clickhouse_embedded::run(options, |_| {}, async move { stop.cancelled().await }).await?;
         Ok(())
     })
 }

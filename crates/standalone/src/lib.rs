@@ -1,15 +1,16 @@
 //! The `precis` command: the whole product on one machine.
 //!
-//! `precis up` finds or fetches the servers ([`install`]), starts every role as a supervised process
-//! ([`up`]) and stops them in order. ClickHouse is the real engine behind its own HTTP interface
-//! ([`clickhouse`]). `precis bench` measures the parts.
+//! | module | what |
+//! | --- | --- |
+//! | [`up`] | `precis up`: starts every role as a supervised process and stops them in order |
+//! | `summarize`, `status`, `key` | the commands of the same names |
+//! | `guard` | runs a third-party server so that it never outlives `precis up` |
+//! | `client` | the HTTP client of these commands |
+//! | `cli` | the command line |
 
-mod bench;
 mod cli;
-pub mod clickhouse;
 mod client;
 mod guard;
-pub mod install;
 mod key;
 mod status;
 mod summarize;

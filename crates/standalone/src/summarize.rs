@@ -72,7 +72,7 @@ pub(crate) async fn run(context: RoleContext, args: SummarizeArgs) -> anyhow::Re
     }
     eprintln!("nothing is running at http://{api}; starting what is needed");
     let stop = context.stop.clone();
-    let running = Box::pin(Running::start(&context, &args.up)).await?;
+    let running = Box::pin(Running::start(&context, &args.up.run_args().config)).await?;
     let outcome = unless_stopped(&stop, print(&http, api, &request, &args)).await;
     running.stop().await;
     outcome

@@ -17,7 +17,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use precis_runtime::boot::{RoleContext, RunArgs};
+use precis_installer::ClickHouseBinary;
+use precis_runtime::boot::{Context, RunArgs};
+use precis_runtime::config::ConfigArgs;
 use precis_runtime::{Config, nats};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use self::child::{ChildSpec, Supervised};
 use self::instance::InstanceLock;
 use self::plan::Plan;
-use crate::{client, install};
+use crate::client;
 
 /// How to start the product.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -42,9 +44,6 @@ pub struct UpArgs {
     /// Never fetch anything [standalone.offline]
     #[arg(long)]
     pub offline: bool,
-    /// Start neither the monitor nor ClickHouse: for benchmarks of what is before them.
-    #[arg(skip)]
-    pub without_monitor: bool,
 }
 
 impl UpArgs {
@@ -69,10 +68,10 @@ impl UpArgs {
 ///
 /// # Errors
 /// When it can't be started, or a part of it can't be kept running.
-pub async fn run(context: RoleContext, args: UpArgs) -> anyhow::Result<()> {
+pub async fn run(context: Context, args: UpArgs) -> anyhow::Result<()> {
     let stop = context.stop.clone();
-    let running = Box::pin(Running::start(&context, &args)).await?;
-    running.greet(&context.config);
+    let running = Box::pin(Running::start(&context, &args.run_args().config)).await?;
+    running.print_welcome(&context.config);
     let failed = tokio::select! {
         () = stop.cancelled() => None,
         reason = running.failure() => Some(reason),
@@ -110,13 +109,10 @@ impl Running {
     /// # Errors
     /// When a port is taken, the disk is full, another instance uses the data, a server can't be had,
     /// or a part does not become healthy, or it is to stop before that. What was started is ended then.
-    pub async fn start(context: &RoleContext, args: &UpArgs) -> anyhow::Result<Self> {
+    pub async fn start(context: &Context, args: &ConfigArgs) -> anyhow::Result<Self> {
         let config = &context.config;
         let begun = Instant::now();
-        let mut plan = Plan::make(config, &args.run_args().config)?;
-        if args.without_monitor {
-            plan.leave_out_monitor();
-        }
+        let plan = Plan::make(config, args)?;
         let instance = InstanceLock::take(&plan.data_dir)?;
         plan.check_disk()?;
         plan.check_ports(config).await?;
@@ -161,7 +157,7 @@ impl Running {
         &mut self,
         config: &Config,
         nats_server: Option<PathBuf>,
-        clickhouse: Option<install::ClickHouseBinary>,
+        clickhouse: Option<ClickHouseBinary>,
         report: &tokio::sync::mpsc::Sender<String>,
     ) -> anyhow::Result<()> {
         if let (Some(address), Some(server)) = (self.plan.nats, nats_server) {
@@ -265,7 +261,7 @@ impl Running {
         }
     }
 
-    fn greet(&self, config: &Config) {
+    fn print_welcome(&self, config: &Config) {
         let api = client::reachable(config.api.listen);
         let monitor = client::reachable(config.monitor.listen);
         eprintln!(
@@ -287,5 +283,15 @@ Ctrl-C stops it.",
             config.nats.url,
             self.plan.data_dir.display(),
         );
+    }
+}
+
+impl precis_bench::Product for Running {
+    async fn start(context: &Context, config: &ConfigArgs) -> anyhow::Result<Self> {
+        Self::start(context, config).await
+    }
+
+    async fn stop(self) {
+        self.stop().await;
     }
 }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use precis_installer::Installer;
 use precis_runtime::Config;
 use precis_runtime::config::{ConfigArgs, EngineChoice};
 
 use super::{PATIENCE, PATIENCE_FOR_A_WORKER};
 use crate::client::reachable;
-use crate::install::Installer;
 
 /// Least free space on the data folder's disk with which it makes sense to start.
 const LEAST_FREE_BYTES: u64 = 512 << 20;
@@ -97,12 +97,6 @@ impl Plan {
             monitor: settings.start_monitor,
             config_args: config_args.clone(),
         })
-    }
-
-    /// Starts neither the monitor nor the database that it writes to.
-    pub(super) fn leave_out_monitor(&mut self) {
-        self.monitor = false;
-        self.clickhouse = None;
     }
 
     /// Where configuration files of the servers are written.

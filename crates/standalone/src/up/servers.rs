@@ -9,11 +9,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use precis_installer::ClickHouseBinary;
 use precis_runtime::Config;
 
 use super::child::ChildSpec;
 use super::plan::Plan;
-use crate::install::ClickHouseBinary;
 
 /// Largest message of a NATS server that we start: the longest text, as JSON, and its result.
 const MAX_PAYLOAD_BYTES: u32 = 4 << 20;
