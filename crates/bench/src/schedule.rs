@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use precis_runtime::clock::Instant;
 
-
 /// Returns `count` arrival times of a Poisson process, in seconds from the start.
 pub(crate) fn poisson_arrivals(count: usize, per_second: f64, seed: u64) -> Vec<f64> {
     let mut state = seed | 1;

@@ -7,9 +7,10 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::errors::{EngineError, code};
@@ -205,7 +206,7 @@ impl Engine {
         self.permits.close();
         let flushed = tokio::task::spawn_blocking(move || {
             self.closed.store(true, Ordering::SeqCst);
-            let mut root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut root = self.root.lock();
             // Merges would be thrown away when the process ends; new ones start at the next start.
             for sql in ["SYSTEM FLUSH ASYNC INSERT QUEUE", "SYSTEM STOP MERGES"] {
                 if let Err(error) = root.query(sql.as_bytes(), "Null", &[]) {

@@ -4,11 +4,11 @@
 use std::fmt;
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
 
 /// Without a terminal, how often a line says how far it is.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -100,7 +100,7 @@ impl Activity {
         match &self.spinner {
             Some(spinner) => spinner.set_message(text),
             None => {
-                let Ok(mut last) = self.last.lock() else { return };
+                let mut last = self.last.lock();
                 if last.elapsed() >= LINE_INTERVAL {
                     *last = Instant::now();
                     self.progress.say(&text);

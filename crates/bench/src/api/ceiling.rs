@@ -1,8 +1,8 @@
 //! The upper bound: the same messages on the same NATS server, without Precis around them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -12,6 +12,7 @@ use async_nats::jetstream::{self, message::PublishMessage};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use futures::StreamExt;
+use parking_lot::Mutex;
 use precis_schemas::headers;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -95,10 +96,6 @@ pub(super) struct BareQueue {
     waiters: Waiters,
 }
 
-fn lock(waiters: &Waiters) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<()>>> {
-    waiters.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl BareQueue {
     /// Returns `count` callers on one connection, and the worker on another.
     ///
@@ -120,7 +117,7 @@ impl BareQueue {
         let listener = tokio::spawn(async move {
             while let Some(message) = results.next().await {
                 let id = message.subject.rsplit('.').next().and_then(|id| id.parse().ok());
-                if let Some(waiter) = id.and_then(|id| lock(&waiting).remove(&id)) {
+                if let Some(waiter) = id.and_then(|id| waiting.lock().remove(&id)) {
                     // Fails if the caller has stopped waiting.
                     let _ = waiter.send(());
                 }
@@ -222,7 +219,7 @@ impl Caller for BareQueue {
     async fn call(&mut self) -> anyhow::Result<()> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, done) = oneshot::channel();
-        lock(&self.waiters).insert(id, sender);
+        self.waiters.lock().insert(id, sender);
         let message = PublishMessage::build()
             .message_id(id.to_string())
             .payload(self.job.clone());

@@ -23,12 +23,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use precis_runtime::clock::Instant;
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
 use precis_engine::{Engine, EngineOptions, GenerateRequest, ModelSource, NO_OP};
 use precis_runtime::boot::Context;
+use precis_runtime::clock::Instant;
 use precis_runtime::config::ConfigArgs;
 use precis_schemas::JobResult;
 use precis_schemas::subject::ALL_RESULTS;

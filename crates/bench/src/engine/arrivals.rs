@@ -5,8 +5,8 @@
 
 use std::sync::mpsc;
 
-use precis_runtime::clock::Instant;
 use precis_engine::{Drafting, Engine, GenerateRequest, GenerationParams, ModelSource, PrecisionChoice};
+use precis_runtime::clock::Instant;
 use serde::Serialize;
 use serde_json::json;
 
@@ -164,14 +164,14 @@ fn run_in_batches(
 ) -> anyhow::Result<LoadFigures> {
     let start = Instant::now();
     let (sender, receiver) = mpsc::channel();
-    let receiver = std::sync::Mutex::new(receiver);
+    let receiver = parking_lot::Mutex::new(receiver);
     let latencies: anyhow::Result<Vec<f64>> = std::thread::scope(|scope| {
         let work = || {
             let mut latencies = Vec::new();
             loop {
                 let mut taken: Vec<(&GenerateRequest, f64)> = Vec::new();
                 {
-                    let Ok(receiver) = receiver.lock() else { break };
+                    let receiver = receiver.lock();
                     taken.extend(receiver.recv().ok());
                     while taken.len() < BATCH
                         && let Ok(next) = receiver.try_recv()

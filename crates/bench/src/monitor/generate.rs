@@ -4,10 +4,9 @@
 
 use std::time::Duration;
 
-
-use precis_runtime::clock::{self, Instant};
 use anyhow::ensure;
 use clickhouse::Client;
+use precis_runtime::clock::{self, Instant};
 
 use crate::samples::articles;
 

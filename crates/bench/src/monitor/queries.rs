@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use precis_runtime::clock::{self, Instant};
 use clickhouse::Client;
+use precis_runtime::clock::{self, Instant};
 use precis_schemas::queries::{self, NamedQuery};
 use serde::Serialize;
 

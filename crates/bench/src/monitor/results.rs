@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 
-use precis_runtime::clock;
 use anyhow::Context;
 use jiff::SignedDuration;
+use precis_runtime::clock;
 use precis_schemas::JobResult;
 
 use crate::samples;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use precis_runtime::clock::Instant;
 use clickhouse::{Client, Row};
+use precis_runtime::clock::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::stats::median;

@@ -4,7 +4,6 @@
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use precis_runtime::clock::Instant;
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{Info, PullConsumer};
@@ -13,6 +12,7 @@ use futures::{StreamExt, TryStreamExt};
 use precis_monitor::row::{self, PredictionRow};
 use precis_monitor::{Scorer, StreamPosition, TextFilter};
 use precis_runtime::boot::Context;
+use precis_runtime::clock::Instant;
 use precis_schemas::topology::{RESULTS, clickhouse_sink_consumer};
 use precis_schemas::{JobResult, subject};
 use tokio_util::sync::CancellationToken;
