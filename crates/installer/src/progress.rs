@@ -1,5 +1,4 @@
-//! What the user sees while something is fetched: a spinner with bytes on a terminal, plain lines
-//! elsewhere.
+//! Progress of downloads: a spinner on a terminal, plain lines elsewhere.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -10,10 +9,10 @@ use tokio::time::Instant;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
 
-/// Without a terminal, how often a line says how far it is.
+/// Interval between progress lines without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Where progress is shown.
+/// Where to show progress.
 #[derive(Clone)]
 pub struct Progress(Target);
 
@@ -25,23 +24,23 @@ enum Target {
 }
 
 impl Progress {
-    /// On stderr: a spinner if it is a terminal, lines if not.
+    /// Shows progress on stderr: a spinner on a terminal, lines otherwise.
     pub fn stderr() -> Self {
         Self(Target::Stderr)
     }
 
-    /// Nowhere.
+    /// Shows no progress.
     pub fn silent() -> Self {
         Self(Target::Silent)
     }
 
-    /// As lines, to a function.
+    /// Passes progress lines to a function.
     pub fn lines(sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self(Target::Lines(Arc::new(sink)))
     }
 
-    /// Says one thing.
-    pub(crate) fn say(&self, text: &str) {
+    /// Prints a line.
+    pub(crate) fn print(&self, text: &str) {
         match &self.0 {
             Target::Silent => {}
             Target::Stderr => eprintln!("{text}"),
@@ -49,7 +48,7 @@ impl Progress {
         }
     }
 
-    /// Starts something that takes a while.
+    /// Starts an activity that takes a while.
     pub(crate) fn start(&self, text: &str) -> Activity {
         let spinner = match &self.0 {
             Target::Stderr if std::io::stderr().is_terminal() => {
@@ -62,7 +61,7 @@ impl Progress {
                 Some(spinner)
             }
             _ => {
-                self.say(text);
+                self.print(text);
                 None
             }
         };
@@ -85,7 +84,7 @@ impl fmt::Debug for Progress {
     }
 }
 
-/// Something in progress. Its spinner goes away with it.
+/// An activity in progress. Dropping it clears its spinner.
 pub(crate) struct Activity {
     progress: Progress,
     text: String,
@@ -94,8 +93,8 @@ pub(crate) struct Activity {
 }
 
 impl Activity {
-    /// Shows how many bytes there are so far.
-    pub(crate) fn bytes(&self, bytes: u64) {
+    /// Shows the number of bytes so far.
+    pub(crate) fn show_bytes(&self, bytes: u64) {
         let text = format!("{}: {}", self.text, HumanBytes(bytes));
         match &self.spinner {
             Some(spinner) => spinner.set_message(text),
@@ -103,7 +102,7 @@ impl Activity {
                 let mut last = self.last.lock();
                 if last.elapsed() >= LINE_INTERVAL {
                     *last = Instant::now();
-                    self.progress.say(&text);
+                    self.progress.print(&text);
                 }
             }
         }

