@@ -1,4 +1,4 @@
-//! Who may ask: only programs of this machine, as the one user there is.
+//! Access control: one user, and only programs on this machine.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,15 +8,15 @@ use sha2::{Digest, Sha256};
 
 use crate::errors::{EngineError, code};
 
-/// The user every ClickHouse server has.
+/// The default user of every ClickHouse server.
 pub(crate) const DEFAULT_USER: &str = "default";
 
-/// What a request says about who sends it.
+/// The credentials of a request.
 #[derive(Default)]
 pub(crate) struct Credentials {
-    /// The user's name; the default user if there is none.
+    /// User name; `None` stands for the default user.
     pub(crate) user: Option<String>,
-    /// The password; empty if there is none.
+    /// Password; `None` stands for an empty one.
     pub(crate) password: Option<String>,
 }
 
@@ -38,21 +38,21 @@ impl Credentials {
                 .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         if let Some(authorization) = text(header::AUTHORIZATION.as_str()) {
-            let refused = || {
+            let rejected = || {
                 EngineError::new(
                     code::AUTHENTICATION_FAILED,
                     "Invalid authentication: only 'Basic' HTTP authentication is available here",
                 )
             };
-            let (scheme, packed) = authorization.split_once(' ').ok_or_else(refused)?;
+            let (scheme, encoded) = authorization.split_once(' ').ok_or_else(rejected)?;
             if !scheme.eq_ignore_ascii_case("basic") {
-                return Err(refused());
+                return Err(rejected());
             }
-            let unpacked = base64(packed.trim()).and_then(|bytes| String::from_utf8(bytes).ok());
-            let (user, password) = unpacked
+            let decoded = decode_base64(encoded.trim()).and_then(|bytes| String::from_utf8(bytes).ok());
+            let (user, password) = decoded
                 .as_deref()
                 .and_then(|text| text.split_once(':'))
-                .ok_or_else(refused)?;
+                .ok_or_else(rejected)?;
             return Ok(Self {
                 user: Some(user.to_owned()),
                 password: Some(password.to_owned()),
@@ -65,14 +65,14 @@ impl Credentials {
     }
 }
 
-/// The one user of the embedded engine, with a password or without.
+/// The one user of the embedded engine.
 pub(crate) struct Account {
     user: String,
     password: [u8; 32],
 }
 
 impl Account {
-    /// The account named `user`; without a password when there is none.
+    /// Creates the account. `None` stands for an empty password.
     pub(crate) fn new(user: &str, password: Option<&str>) -> Self {
         Self {
             user: user.to_owned(),
@@ -80,7 +80,10 @@ impl Account {
         }
     }
 
-    /// Refuses anyone else. The time it takes doesn't depend on how much of the password is right.
+    /// Checks credentials in constant time.
+    ///
+    /// # Errors
+    /// If the user or the password is wrong.
     pub(crate) fn check(&self, credentials: &Credentials) -> Result<(), EngineError> {
         let user = credentials
             .user
@@ -92,7 +95,9 @@ impl Account {
             .password
             .iter()
             .zip(password)
-            .fold(0_u8, |difference, (mine, theirs)| difference | (mine ^ theirs));
+            .fold(0_u8, |difference, (expected, given)| {
+                difference | (expected ^ given)
+            });
         if std::hint::black_box(difference) == 0 && user == self.user {
             return Ok(());
         }
@@ -109,9 +114,10 @@ fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// Refuses what a web page may send from a browser on this machine: a page of another site names
-/// itself in `Origin`, one that rebinds its name to 127.0.0.1 names itself in `Host`, and what a page
-/// merely embeds is marked by the browser in `Sec-Fetch-Site`.
+/// Rejects requests that a web page sends through a browser on this machine.
+///
+/// `Origin` exposes a page of another site, `Host` exposes a name rebound to 127.0.0.1, and `Sec-Fetch-Site` exposes
+/// embedded resources.
 pub(crate) fn check_local(headers: &HeaderMap) -> Result<(), EngineError> {
     if headers
         .get("sec-fetch-site")
@@ -119,7 +125,7 @@ pub(crate) fn check_local(headers: &HeaderMap) -> Result<(), EngineError> {
     {
         return Err(EngineError::new(
             code::AUTHENTICATION_FAILED,
-            "the embedded engine doesn't answer pages of other sites",
+            "the embedded engine rejects requests from web pages",
         ));
     }
     for name in [header::HOST, header::ORIGIN] {
@@ -128,14 +134,16 @@ pub(crate) fn check_local(headers: &HeaderMap) -> Result<(), EngineError> {
         {
             return Err(EngineError::new(
                 code::AUTHENTICATION_FAILED,
-                format!("the embedded engine answers only this machine: the header '{name}' names another"),
+                format!(
+                    "the embedded engine accepts requests for this machine only: the header '{name}' names another host"
+                ),
             ));
         }
     }
     Ok(())
 }
 
-/// Whether `host`, `host:port` or `scheme://host:port` is this machine.
+/// Returns whether `host`, `host:port` or `scheme://host:port` names this machine.
 fn is_local(value: &str) -> bool {
     let authority = value.split_once("://").map_or(value, |(_, authority)| authority);
     let host = match authority.strip_prefix('[') {
@@ -146,11 +154,11 @@ fn is_local(value: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Unpacks standard base64, with or without padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
+/// Decodes standard base64, with or without padding.
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').bytes();
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut held) = (0_u32, 0_u32);
+    let (mut bits, mut count) = (0_u32, 0_u32);
     for digit in digits {
         let value = match digit {
             b'A'..=b'Z' => digit - b'A',
@@ -161,10 +169,10 @@ fn base64(text: &str) -> Option<Vec<u8>> {
             _ => return None,
         };
         bits = (bits << 6 | u32::from(value)) & 0xffff;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from(bits >> held & 0xff).ok()?);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
         }
     }
     Some(bytes)
@@ -182,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_user_needs_no_password() {
+    fn only_the_configured_user_and_password_pass() {
         let account = Account::new(DEFAULT_USER, None);
         assert!(account.check(&Credentials::default()).is_ok());
         let with = |user: &str, password: &str| Credentials {
@@ -206,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_come_from_either_kind_of_header() {
+    fn credentials_are_read_from_own_headers_and_basic_auth() {
         let own =
             Credentials::from_headers(&headers(&[("x-clickhouse-user", "u"), ("x-clickhouse-key", "k")]))
                 .unwrap();
@@ -225,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_local() {
+    fn only_loopback_hosts_are_local() {
         for value in [
             "localhost",
             "LOCALHOST:8123",

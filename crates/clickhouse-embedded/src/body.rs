@@ -1,4 +1,4 @@
-//! The request body, read by the thread that feeds the engine while the runtime receives it.
+//! Request bodies: the runtime receives chunks, and a blocking thread reads them for the engine.
 
 use std::io::{self, Read};
 use std::time::Duration;
@@ -11,36 +11,35 @@ use tokio::sync::mpsc;
 use crate::errors::{EngineError, code};
 use crate::request::Encoding;
 
-/// Pieces of a body in flight between the runtime and the thread that reads them.
-const IN_FLIGHT: usize = 8;
+/// Maximum chunks between the runtime and the reading thread.
+const MAX_IN_FLIGHT: usize = 8;
 
-/// What goes from the receiving to the reading side. A channel that closes without `End` means that
-/// the client went away.
-enum Piece {
+/// A message to the reading side. If the channel closes without `End`, the client has disconnected.
+enum BodyEvent {
     Data(Bytes),
     End,
     Failed(EngineError),
 }
 
-/// Receives a body and passes it on.
+/// The receiving side.
 pub(crate) struct BodyPump {
     body: Body,
-    sender: mpsc::Sender<Piece>,
+    sender: mpsc::Sender<BodyEvent>,
     limits: BodyLimits,
 }
 
-/// How much, and how slowly, a client may send.
+/// Limits on request bodies.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyLimits {
-    /// Most bytes on the wire, and most bytes after unpacking.
+    /// Maximum bytes, both on the wire and after decompression.
     pub(crate) bytes: u64,
-    /// Longest wait for the next piece.
+    /// Maximum wait for the next chunk.
     pub(crate) idle: Duration,
 }
 
-/// Splits a body into the side that receives it and the side that reads it.
+/// Splits a body into its receiving side and its reading side.
 pub(crate) fn channel(body: Body, limits: BodyLimits) -> (BodyPump, BodyReader) {
-    let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+    let (sender, receiver) = mpsc::channel(MAX_IN_FLIGHT);
     (
         BodyPump { body, sender, limits },
         BodyReader {
@@ -52,31 +51,32 @@ pub(crate) fn channel(body: Body, limits: BodyLimits) -> (BodyPump, BodyReader) 
 }
 
 impl BodyPump {
-    /// Receives until the body ends, fails, or nobody reads it any more. Dropping this future is
-    /// how a client's disconnect reaches the reader.
+    /// Receives until the body ends, an error occurs, or the reader is dropped.
+    ///
+    /// When a client disconnects, the server drops this future, and the reader gets an error.
     pub(crate) async fn run(self) {
         let Self { body, sender, limits } = self;
         let mut stream = body.into_data_stream();
         let mut received = 0_u64;
         let last = loop {
             match tokio::time::timeout(limits.idle, stream.next()).await {
-                Err(_) => break Piece::Failed(idle(limits.idle)),
-                Ok(None) => break Piece::End,
+                Err(_) => break BodyEvent::Failed(stalled(limits.idle)),
+                Ok(None) => break BodyEvent::End,
                 Ok(Some(Err(error))) => {
-                    break Piece::Failed(EngineError::new(
+                    break BodyEvent::Failed(EngineError::new(
                         code::NETWORK_ERROR,
-                        format!("the client's request body ended early: {error}"),
+                        format!("the request body ended early: {error}"),
                     ));
                 }
                 Ok(Some(Ok(data))) => {
                     received = received.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
                     if received > limits.bytes {
-                        break Piece::Failed(too_large(limits.bytes));
+                        break BodyEvent::Failed(too_large(limits.bytes));
                     }
-                    if sender.send(Piece::Data(data)).await.is_err() {
-                        // The engine has refused already. What is still on its way is read and
-                        // thrown away, so that the client sees the answer and not a reset.
-                        while stream.next().await.is_some_and(|piece| piece.is_ok()) {}
+                    if sender.send(BodyEvent::Data(data)).await.is_err() {
+                        // The engine has rejected the request. Discard the rest of the body, so that the client
+                        // gets the response instead of a connection reset.
+                        while stream.next().await.is_some_and(|chunk| chunk.is_ok()) {}
                         return;
                     }
                 }
@@ -86,10 +86,10 @@ impl BodyPump {
     }
 }
 
-fn idle(after: Duration) -> EngineError {
+fn stalled(after: Duration) -> EngineError {
     EngineError::new(
         code::SOCKET_TIMEOUT,
-        format!("nothing of the request body came for {} s", after.as_secs()),
+        format!("the request body stalled for {} s", after.as_secs()),
     )
 }
 
@@ -100,9 +100,9 @@ fn too_large(limit: u64) -> EngineError {
     )
 }
 
-/// The reading side, for a thread that may block.
+/// The reading side, for a blocking thread.
 pub(crate) struct BodyReader {
-    receiver: mpsc::Receiver<Piece>,
+    receiver: mpsc::Receiver<BodyEvent>,
     current: Bytes,
     ended: bool,
 }
@@ -111,13 +111,13 @@ impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() && !self.ended {
             match self.receiver.blocking_recv() {
-                Some(Piece::Data(data)) => self.current = data,
-                Some(Piece::End) => self.ended = true,
-                Some(Piece::Failed(error)) => return Err(io::Error::other(error)),
+                Some(BodyEvent::Data(data)) => self.current = data,
+                Some(BodyEvent::End) => self.ended = true,
+                Some(BodyEvent::Failed(error)) => return Err(io::Error::other(error)),
                 None => {
                     return Err(io::Error::other(EngineError::new(
                         code::NETWORK_ERROR,
-                        "the client went away before its request body was complete",
+                        "the client disconnected before the request body was complete",
                     )));
                 }
             }
@@ -129,7 +129,7 @@ impl Read for BodyReader {
     }
 }
 
-/// Fails once more than `left` bytes were read: a small body may unpack to a huge one.
+/// Fails after `limit` bytes: a small body may decompress to a huge one.
 struct Limited<R> {
     inner: R,
     left: u64,
@@ -147,7 +147,7 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
-/// Unpacks a body by its `Content-Encoding`.
+/// Decompresses a body by its `Content-Encoding`.
 pub(crate) fn decoded<'a>(source: impl Read + 'a, encoding: Encoding, limit: u64) -> Box<dyn Read + 'a> {
     match encoding {
         Encoding::Plain => Box::new(source),
@@ -195,13 +195,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_arrives_whole() {
+    async fn body_within_the_limit_arrives_complete() {
         assert_eq!(read(Body::from(vec![7; 1000]), LIMITS).await, Ok(vec![7; 1000]));
         assert_eq!(read(Body::empty(), LIMITS).await, Ok(vec![]));
     }
 
     #[tokio::test]
-    async fn too_much_or_too_slow_fails() {
+    async fn large_slow_and_broken_bodies_fail() {
         assert_eq!(
             read(Body::from(vec![7; 1001]), LIMITS).await,
             Err(code::TOO_MANY_BYTES)
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pump_that_is_dropped_is_an_error_not_an_end() {
+    async fn disconnect_is_an_error_not_an_end() {
         let (pump, mut reader) = channel(Body::from("half"), LIMITS);
         drop(pump);
         let outcome = tokio::task::spawn_blocking(move || {
@@ -230,22 +230,22 @@ mod tests {
     }
 
     #[test]
-    fn encodings_are_unpacked_and_bombs_are_not() {
+    fn encodings_are_decompressed_up_to_the_limit() {
         let data = vec![b'a'; 100_000];
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&data).unwrap();
         let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
         lz4.write_all(&data).unwrap();
-        for (packed, encoding) in [
+        for (compressed, encoding) in [
             (gzip.finish().unwrap(), Encoding::Gzip),
             (lz4.finish().unwrap(), Encoding::Lz4),
         ] {
-            let mut unpacked = Vec::new();
-            decoded(packed.as_slice(), encoding, 100_000)
-                .read_to_end(&mut unpacked)
+            let mut data_read = Vec::new();
+            decoded(compressed.as_slice(), encoding, 100_000)
+                .read_to_end(&mut data_read)
                 .unwrap();
-            assert_eq!(unpacked, data);
-            let bomb = decoded(packed.as_slice(), encoding, 99_999)
+            assert_eq!(data_read, data);
+            let bomb = decoded(compressed.as_slice(), encoding, 99_999)
                 .read_to_end(&mut Vec::new())
                 .unwrap_err();
             assert_eq!(body_error(bomb).code, code::TOO_MANY_BYTES);

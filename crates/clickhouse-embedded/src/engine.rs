@@ -1,8 +1,8 @@
-//! The engine and its sessions.
+//! The engine and its connections.
 //!
-//! Every request gets a connection of its own, opened for it and closed after it (0.2 ms): settings,
-//! current database and temporary tables die with it, whatever happened on it, so nothing has to be
-//! put back. How many there may be at once is limited; whoever comes then waits, but not for long.
+//! Every request opens a connection and closes it afterwards, which takes 0.2 ms. Settings, current database and temporary
+//! tables end with the connection, so nothing has to be reset. The number of connections is limited: further requests
+//! wait for a while and then fail.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -15,26 +15,27 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::errors::{EngineError, code};
 use crate::ffi::{self, Connection, Library};
-use crate::job::{FinishedOnDrop, Job, JobState};
 use crate::lock::DataLock;
+use crate::task::{EngineTask, FinishedOnDrop, TaskState};
 use crate::{ServerError, ServerOptions};
 
-/// The library can hold one engine, and can't start it again after it was stopped.
+/// Whether this process has started an engine. The library supports one, and can't restart it.
 static STARTED: AtomicBool = AtomicBool::new(false);
 
-/// The engine, once started, for the rest of the process. It is never torn down: the library's own
-/// shutdown crashes now and then under its background threads, while ending the process under them is
-/// safe at any time. So its lock is held to the end, too.
+/// The started engine.
+///
+/// It lives until the process ends, and so does its lock: the library's own shutdown sometimes crashes under its background
+/// threads, while exiting the process is safe at any time.
 static RUNNING: OnceLock<Arc<Engine>> = OnceLock::new();
 
-/// What the engine says about itself; clients get it in headers.
+/// Facts about the engine that responses carry in headers.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
-    /// Such as `26.7.2.1`.
+    /// Version, such as `26.7.2.1`.
     pub(crate) version: String,
-    /// Such as `Etc/UTC`.
+    /// Time zone, such as `Etc/UTC`.
     pub(crate) timezone: String,
-    /// The name of this machine.
+    /// Host name of this machine.
     pub(crate) host: String,
 }
 
@@ -44,7 +45,7 @@ pub(crate) struct Engine {
     arguments: Vec<CString>,
     /// Keeps the engine alive between requests.
     root: Mutex<Connection>,
-    /// No connections are opened any more.
+    /// Set on shutdown: no more connections are opened.
     closed: AtomicBool,
     opened: AtomicU64,
     permits: Arc<Semaphore>,
@@ -54,21 +55,24 @@ pub(crate) struct Engine {
     _lock: DataLock,
 }
 
-/// What a request sets on its connection before its statement.
+/// State that a request sets on its connection before its statement runs.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Setup {
+pub(crate) struct SessionOptions {
     /// The current database.
     pub(crate) database: Option<String>,
     /// Settings, by name.
     pub(crate) settings: Vec<(String, String)>,
-    /// Only reading is allowed (settings may still be changed by the statement).
+    /// Forbids writes. The statement may still change settings.
     pub(crate) readonly: bool,
 }
 
 impl Engine {
     /// Loads the library and starts the engine. Blocks for up to a few seconds.
+    ///
+    /// # Errors
+    /// If another process uses the data directory, the library can't be loaded, or the engine refuses to start.
     pub(crate) fn start(options: &ServerOptions) -> Result<Arc<Self>, ServerError> {
-        let lock = DataLock::take(&options.data_dir)?;
+        let lock = DataLock::acquire(&options.data_dir)?;
         let data_dir = options
             .data_dir
             .canonicalize()
@@ -93,7 +97,10 @@ impl Engine {
                 .map(CString::new)
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|_| {
-                    EngineError::new(code::BAD_ARGUMENTS, "the data folder's path holds a NUL byte")
+                    EngineError::new(
+                        code::BAD_ARGUMENTS,
+                        "the path of the data directory contains a NUL byte",
+                    )
                 })?;
             let mut root = library.connect(&arguments)?;
             let identity = identify(&mut root)?;
@@ -124,12 +131,12 @@ impl Engine {
         Ok(engine)
     }
 
-    /// What the engine says about itself.
+    /// Returns facts about the engine.
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Opens a connection, unless the engine is closed.
+    /// Opens a connection. Fails after [`Engine::close`].
     fn connect(&self) -> Result<Connection, EngineError> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(EngineError::new(
@@ -143,29 +150,31 @@ impl Engine {
         self.library.connect(&self.arguments)
     }
 
-    /// Runs `work` on a connection of its own, on a thread that may block. Fails at once if no
-    /// connection becomes free in time.
+    /// Runs `work` with a new connection on a blocking thread.
+    ///
+    /// # Errors
+    /// If no connection becomes free in time.
     pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
-        setup: Setup,
+        session: SessionOptions,
         work: impl FnOnce(&mut Connection) -> Result<T, EngineError> + Send + 'static,
-    ) -> Result<Job<T>, EngineError> {
-        let permit = self.admit().await?;
-        let state = JobState::new();
+    ) -> Result<EngineTask<T>, EngineError> {
+        let permit = self.acquire_permit().await?;
+        let state = TaskState::new();
         let (engine, shared) = (Arc::clone(self), Arc::clone(&state));
         let handle = tokio::task::spawn_blocking(move || {
             let _permit: OwnedSemaphorePermit = permit;
             let _finished = FinishedOnDrop(Arc::clone(&shared));
             let mut connection = engine.connect()?;
-            prepare(&mut connection, &setup, &shared.tag)?;
+            prepare(&mut connection, &session, &shared.tag)?;
             shared.check()?;
             work(&mut connection)
         });
-        Ok(Job::new(self, &state, handle))
+        Ok(EngineTask::new(self, &state, handle))
     }
 
     /// Waits for a free connection.
-    async fn admit(&self) -> Result<OwnedSemaphorePermit, EngineError> {
+    async fn acquire_permit(&self) -> Result<OwnedSemaphorePermit, EngineError> {
         let busy = |what: &str| EngineError::new(code::TOO_MANY_SIMULTANEOUS_QUERIES, what);
         match tokio::time::timeout(self.queue_wait, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
@@ -178,7 +187,7 @@ impl Engine {
         }
     }
 
-    /// Tells the query with this tag, or every query, to stop.
+    /// Asks the query with this tag to stop, or every query if `tag` is `None`.
     pub(crate) fn kill(&self, tag: Option<&str>) -> Result<(), EngineError> {
         let filter = match tag {
             Some(tag) => format!("Settings['log_comment'] = {}", quoted(tag)),
@@ -188,42 +197,44 @@ impl Engine {
         self.connect()?.query(sql.as_bytes(), "Null", &[]).map(|_| ())
     }
 
-    /// Waits until every query has ended and its connection is closed, stops those that are not done
-    /// after `patience`, and has the engine write what it holds back. Afterwards the process can end.
-    pub(crate) async fn close(self: Arc<Self>, patience: Duration) {
-        let all = || Arc::clone(&self.permits).acquire_many_owned(self.connections);
-        if tokio::time::timeout(patience, all()).await.is_err() {
+    /// Waits for running queries, stops those that take longer than `timeout`, and flushes the engine.
+    ///
+    /// Afterwards the process can exit.
+    pub(crate) async fn close(self: Arc<Self>, timeout: Duration) {
+        let all_permits = || Arc::clone(&self.permits).acquire_many_owned(self.connections);
+        if tokio::time::timeout(timeout, all_permits()).await.is_err() {
             tracing::warn!(
-                "stopping ClickHouse queries that were not done {} s after the stop",
-                patience.as_secs()
+                timeout_seconds = timeout.as_secs(),
+                "stopping ClickHouse queries that are still running"
             );
             let engine = Arc::clone(&self);
             let _ = tokio::task::spawn_blocking(move || engine.kill(None)).await;
-            if tokio::time::timeout(Duration::from_secs(5), all()).await.is_err() {
-                tracing::warn!("a ClickHouse query doesn't stop; closing the engine without it");
+            if tokio::time::timeout(Duration::from_secs(5), all_permits())
+                .await
+                .is_err()
+            {
+                tracing::warn!("a ClickHouse query did not stop; closing the engine anyway");
             }
         }
         self.permits.close();
         let flushed = tokio::task::spawn_blocking(move || {
             self.closed.store(true, Ordering::SeqCst);
             let mut root = self.root.lock();
-            // Merges would be thrown away when the process ends; new ones start at the next start.
+            // An exit discards running merges. They start again with the engine.
             for sql in ["SYSTEM FLUSH ASYNC INSERT QUEUE", "SYSTEM STOP MERGES"] {
                 if let Err(error) = root.query(sql.as_bytes(), "Null", &[]) {
-                    tracing::debug!(%error, sql, "the ClickHouse engine could not be quieted");
+                    tracing::debug!(%error, sql, "flushing the ClickHouse engine failed");
                 }
             }
             ffi::skip_destructors_at_exit();
         });
         if flushed.await.is_err() {
-            tracing::warn!(
-                "the ClickHouse engine didn't stop cleanly; what was acknowledged is on disk all the same"
-            );
+            tracing::warn!("the ClickHouse engine did not flush cleanly; acknowledged data is on disk");
         }
     }
 }
 
-/// Asks a connection who it is talking to.
+/// Queries version, time zone and host name.
 fn identify(connection: &mut Connection) -> Result<Identity, EngineError> {
     let output = connection.query(
         b"SELECT version(), timezone(), hostName()",
@@ -240,20 +251,20 @@ fn identify(connection: &mut Connection) -> Result<Identity, EngineError> {
     })
 }
 
-/// Sets database and settings on a fresh connection.
-fn prepare(connection: &mut Connection, setup: &Setup, tag: &str) -> Result<(), EngineError> {
+/// Sets database and settings on a new connection.
+fn prepare(connection: &mut Connection, session: &SessionOptions, tag: &str) -> Result<(), EngineError> {
     let mut run = |sql: String| connection.query(sql.as_bytes(), "Null", &[]).map(|_| ());
-    if let Some(database) = &setup.database {
+    if let Some(database) = &session.database {
         run(format!("USE {}", quoted_name(database)))?;
     }
-    let mut assignments: Vec<String> = Vec::with_capacity(setup.settings.len() + 1);
-    // By this tag the query is found again when it has to be stopped.
-    if !setup.settings.iter().any(|(name, _)| name == "log_comment") {
+    let mut assignments: Vec<String> = Vec::with_capacity(session.settings.len() + 1);
+    // `kill` finds the query by this tag.
+    if !session.settings.iter().any(|(name, _)| name == "log_comment") {
         assignments.push(format!("log_comment = {}", quoted(tag)));
     }
-    // `readonly` comes last: once it is set, nothing else can be.
+    // `readonly` comes last, because no setting can change after it.
     let (readonly, others): (Vec<_>, Vec<_>) =
-        setup.settings.iter().partition(|(name, _)| name == "readonly");
+        session.settings.iter().partition(|(name, _)| name == "readonly");
     assignments.extend(
         others
             .iter()
@@ -263,20 +274,20 @@ fn prepare(connection: &mut Connection, setup: &Setup, tag: &str) -> Result<(), 
         run(format!("SET {}", assignments.join(", ")))?;
     }
     match readonly.last() {
-        Some((_, value)) if value != "0" || !setup.readonly => {
+        Some((_, value)) if value != "0" || !session.readonly => {
             run(format!("SET readonly = {}", quoted(value)))
         }
-        _ if setup.readonly => run("SET readonly = 2".to_owned()),
+        _ if session.readonly => run("SET readonly = 2".to_owned()),
         _ => Ok(()),
     }
 }
 
-/// A string literal.
+/// Quotes a string literal.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// A quoted name.
+/// Quotes an identifier.
 fn quoted_name(text: &str) -> String {
     format!("`{}`", text.replace('\\', "\\\\").replace('`', "\\`"))
 }
@@ -286,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quoting_can_not_be_left() {
+    fn quotes_are_escaped() {
         assert_eq!(quoted(r"a'b\"), r"'a\'b\\'");
         assert_eq!(quoted_name("a`; DROP TABLE x"), r"`a\`; DROP TABLE x`");
     }

@@ -1,10 +1,10 @@
-//! Errors the way ClickHouse reports them: a code, a text, an HTTP status.
+//! Errors in ClickHouse's format: a code, a text and an HTTP status.
 
 use std::fmt;
 
 use http::StatusCode;
 
-/// The ClickHouse error codes that the front raises itself.
+/// The ClickHouse error codes that this crate raises itself.
 pub(crate) mod code {
     pub(crate) const CANNOT_READ_ALL_DATA: u32 = 33;
     pub(crate) const BAD_ARGUMENTS: u32 = 36;
@@ -26,7 +26,7 @@ pub(crate) mod code {
     pub(crate) const UNKNOWN_EXCEPTION: u32 = 1002;
 }
 
-/// An error of the engine, or of the front in the engine's words.
+/// An error of the engine, or of this crate in the engine's format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EngineError {
     /// ClickHouse's error code.
@@ -36,7 +36,7 @@ pub(crate) struct EngineError {
 }
 
 impl EngineError {
-    /// An error raised by the front.
+    /// Creates an error of this crate.
     pub(crate) fn new(code: u32, text: impl fmt::Display) -> Self {
         let text = text.to_string();
         let text = text.trim_end_matches('.');
@@ -47,7 +47,7 @@ impl EngineError {
         Self { code, message }
     }
 
-    /// An error as the engine worded it.
+    /// Parses an error text of the engine.
     pub(crate) fn from_engine(text: &str) -> Self {
         let text = text.trim();
         match parse_code(text) {
@@ -59,12 +59,12 @@ impl EngineError {
         }
     }
 
-    /// The HTTP status that ClickHouse answers with for this code.
+    /// Returns ClickHouse's HTTP status for this code.
     pub(crate) fn status(&self) -> StatusCode {
         status(self.code)
     }
 
-    /// The text as it goes to a client, with the server's version and a line end.
+    /// Returns the text for a client, with the server's version and a newline.
     pub(crate) fn to_line(&self, version: &str) -> String {
         if self.message.contains("(version ") {
             format!("{}\n", self.message)
@@ -73,7 +73,7 @@ impl EngineError {
         }
     }
 
-    /// Whether the engine can't stream this kind of statement (it can still run it).
+    /// Returns whether the engine can run this kind of statement, but not stream its result.
     pub(crate) fn is_not_streamable(&self) -> bool {
         self.code == code::BAD_ARGUMENTS && self.message.contains("Streaming query is not supported")
     }
@@ -87,7 +87,7 @@ impl fmt::Display for EngineError {
 
 impl std::error::Error for EngineError {}
 
-/// Finds `Code: N` and says where it starts.
+/// Finds `Code: N` and returns its position and the code.
 fn parse_code(text: &str) -> Option<(usize, u32)> {
     let start = text.find("Code: ")?;
     let digits = &text[start + "Code: ".len()..];
@@ -97,7 +97,7 @@ fn parse_code(text: &str) -> Option<(usize, u32)> {
     Some((start, digits[..end].parse().ok()?))
 }
 
-/// The symbolic name of a code that the front raises.
+/// Returns the symbolic name of a code that this crate raises.
 fn name(code: u32) -> Option<&'static str> {
     Some(match code {
         code::CANNOT_READ_ALL_DATA => "CANNOT_READ_ALL_DATA",
@@ -122,14 +122,14 @@ fn name(code: u32) -> Option<&'static str> {
     })
 }
 
-/// ClickHouse's own table from error codes to HTTP statuses.
+/// Maps error codes to HTTP statuses as ClickHouse does.
 fn status(code: u32) -> StatusCode {
     match code {
         // REQUIRED_PASSWORD
         194 => StatusCode::UNAUTHORIZED,
         // UNKNOWN_USER, WRONG_PASSWORD, ACCESS_DENIED, SET_NON_GRANTED_ROLE, AUTHENTICATION_FAILED
         192 | 193 | 497 | 512 | 516 => StatusCode::FORBIDDEN,
-        // CANNOT_PARSE_*, bad arguments, types that don't fit, syntax
+        // CANNOT_PARSE_*, BAD_ARGUMENTS, type mismatches, SYNTAX_ERROR
         6 | 25 | 26 | 27 | 36 | 38 | 41 | 43 | 53 | 62 | 72 | 117 | 167 | 168 | 223 | 376 | 427 | 456
         | 457 => StatusCode::BAD_REQUEST,
         // UNKNOWN_FUNCTION, _IDENTIFIER, _TYPE, _STORAGE, _TABLE, _AGGREGATE_FUNCTION, _FORMAT,
@@ -139,7 +139,7 @@ fn status(code: u32) -> StatusCode {
         159 => StatusCode::REQUEST_TIMEOUT,
         code::TOO_MANY_BYTES => StatusCode::PAYLOAD_TOO_LARGE,
         code::NOT_IMPLEMENTED => StatusCode::NOT_IMPLEMENTED,
-        // CANNOT_OPEN_FILE, SOCKET_TIMEOUT, CANNOT_SCHEDULE_TASK, and no free connection
+        // CANNOT_OPEN_FILE, SOCKET_TIMEOUT, CANNOT_SCHEDULE_TASK, TOO_MANY_SIMULTANEOUS_QUERIES
         76 | code::SOCKET_TIMEOUT | 439 | code::TOO_MANY_SIMULTANEOUS_QUERIES => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -147,8 +147,9 @@ fn status(code: u32) -> StatusCode {
     }
 }
 
-/// The block that ends a response which failed after its headers were sent: clients look for it by
-/// the tag of the `X-ClickHouse-Exception-Tag` header.
+/// Returns the block that ends a response if the query fails after the headers were sent.
+///
+/// Clients find it by the tag in the `X-ClickHouse-Exception-Tag` header.
 pub(crate) fn exception_block(error: &EngineError, version: &str, tag: &str) -> String {
     let line = error.to_line(version);
     format!(
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn engine_text_keeps_its_code() {
+    fn engine_errors_keep_their_code() {
         let error =
             EngineError::from_engine("Code: 60. DB::Exception: Table a.b does not exist. (UNKNOWN_TABLE)");
         assert_eq!(error.code, 60);
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_not_repeated() {
+    fn version_is_not_repeated() {
         let error =
             EngineError::from_engine("Error: Code: 73. DB::Exception: Unknown format (version 26.7.2.1)");
         assert_eq!(error.code, 73);
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn text_without_a_code_becomes_an_unknown_exception() {
+    fn text_without_a_code_is_an_unknown_exception() {
         let error = EngineError::from_engine("Invalid or closed connection");
         assert_eq!(error.code, code::UNKNOWN_EXCEPTION);
         assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exception_block_counts_its_line_end() {
+    fn exception_block_length_includes_the_newline() {
         let error = EngineError::from_engine("Code: 395. DB::Exception: no (version 1)");
         assert_eq!(
             exception_block(&error, "1", "abcdefghijklmnop"),
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_are_those_of_the_server() {
+    fn statuses_match_clickhouse() {
         for (code, status) in [
             (516, 403),
             (62, 400),

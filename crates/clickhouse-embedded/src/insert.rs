@@ -1,4 +1,4 @@
-//! `INSERT` with its data in the request body, passed to the engine as it arrives.
+//! `INSERT` with data in the request body, which is streamed to the engine.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -7,57 +7,58 @@ use std::time::Duration;
 use axum::body::Body;
 
 use crate::body::{self, BodyLimits, BodyReader};
-use crate::engine::{Engine, Setup};
+use crate::engine::{Engine, SessionOptions};
 use crate::errors::{EngineError, code};
 use crate::ffi::{Connection, Output};
 use crate::native_frame::{FrameReader, body_error};
 use crate::request::{Encoding, RequestHead};
-use crate::sql::InsertHead;
+use crate::sql::InsertStatement;
 
-/// Data is handed to the engine in pieces of this size.
-const PIECE: usize = 256 * 1024;
-/// How long what a refused client still sends is read, so that it sees why.
-const DRAIN: Duration = Duration::from_secs(1);
+/// Bytes passed to the engine at a time.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Time to read the rest of a rejected body, so that the client gets the error response.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How the data of a body is packed.
+/// Compression of a body.
 #[derive(Debug, Clone, Copy)]
-struct Packing {
+struct Compression {
     encoding: Encoding,
-    frames: bool,
+    native_frames: bool,
     limit: u64,
 }
 
-/// Runs the insert. If the client leaves, or the body is damaged, nothing of the current block is
-/// written; blocks are cut by the engine at about a million rows.
+/// Runs the insert.
+///
+/// If the client disconnects or the body is damaged, the engine discards the current block. A block holds about a million
+/// rows.
 pub(crate) async fn run(
     engine: &Arc<Engine>,
     head: &RequestHead,
-    setup: Setup,
-    insert: InsertHead,
+    session: SessionOptions,
+    insert: InsertStatement,
     body: Body,
     limits: BodyLimits,
 ) -> Result<Output, EngineError> {
     let (pump, reader) = body::channel(body, limits);
     let parameters = head.parameters.clone();
-    let packing = Packing {
+    let compression = Compression {
         encoding: head.encoding,
-        frames: head.decompress,
+        native_frames: head.decompress,
         limit: limits.bytes,
     };
-    let job = engine
-        .run(setup, move |connection| {
-            write(connection, &insert, &parameters, reader, packing)
+    let task = engine
+        .run(session, move |connection| {
+            write(connection, &insert, &parameters, reader, compression)
         })
         .await?
-        // A client that leaves ends the body early, and that ends the insert. One that leaves after
-        // its last byte gets its data written.
+        // A disconnect ends the body early, which fails the insert. After the last byte, the insert completes.
         .detached();
-    let (pump, finish) = (pump.run(), job.finish());
+    let (pump, finish) = (pump.run(), task.finish());
     tokio::pin!(pump, finish);
     tokio::select! {
         outcome = &mut finish => {
             if outcome.is_err() {
-                let _ = tokio::time::timeout(DRAIN, &mut pump).await;
+                let _ = tokio::time::timeout(DRAIN_TIMEOUT, &mut pump).await;
             }
             outcome
         }
@@ -65,27 +66,27 @@ pub(crate) async fn run(
     }
 }
 
-/// Feeds the engine, on a thread that may block.
+/// Streams the data to the engine on a blocking thread.
 fn write(
     connection: &mut Connection,
-    insert: &InsertHead,
+    insert: &InsertStatement,
     parameters: &[(String, String)],
     reader: BodyReader,
-    packing: Packing,
+    compression: Compression,
 ) -> Result<Output, EngineError> {
     let mut stream = connection.insert(insert.statement.as_bytes(), &insert.format, parameters)?;
-    let mut source = body::decoded(reader, packing.encoding, packing.limit);
-    if packing.frames {
-        let mut frames = FrameReader::new(source, packing.limit);
+    let mut source = body::decoded(reader, compression.encoding, compression.limit);
+    if compression.native_frames {
+        let mut frames = FrameReader::new(source, compression.limit);
         while let Some(data) = frames.next()? {
             stream.append(&data)?;
         }
     } else {
-        let mut piece = vec![0; PIECE];
+        let mut chunk = vec![0; CHUNK_BYTES];
         loop {
-            match source.read(&mut piece) {
+            match source.read(&mut chunk) {
                 Ok(0) => break,
-                Ok(count) => stream.append(&piece[..count])?,
+                Ok(count) => stream.append(&chunk[..count])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(body_error(error)),
             }
@@ -94,18 +95,18 @@ fn write(
     stream.finish()
 }
 
-/// Reads a whole body into memory: a statement, or one with its data behind it.
+/// Reads a whole body into memory: a statement, possibly followed by its data.
 pub(crate) async fn collect(
     body: Body,
     encoding: Encoding,
-    frames: bool,
+    native_frames: bool,
     limits: BodyLimits,
 ) -> Result<Vec<u8>, EngineError> {
     let (pump, reader) = body::channel(body, limits);
     let read = tokio::task::spawn_blocking(move || {
         let mut source = body::decoded(reader, encoding, limits.bytes);
         let mut all = Vec::new();
-        if frames {
+        if native_frames {
             let mut reader = FrameReader::new(source, limits.bytes);
             while let Some(data) = reader.next()? {
                 all.extend_from_slice(&data);

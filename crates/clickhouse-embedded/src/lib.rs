@@ -1,8 +1,7 @@
-//! ClickHouse for one machine: the real engine, loaded as a library, behind ClickHouse's own HTTP
-//! interface, so that every client of ClickHouse works with it unchanged.
+//! Embedded ClickHouse for one machine and for tests: the real engine, loaded as a shared library, behind ClickHouse's own
+//! HTTP interface. Every ClickHouse client works with it unchanged.
 //!
-//! For one machine and for tests. In production a ClickHouse server takes its place by a change of
-//! URL.
+//! In production, use a ClickHouse server: only the URL changes.
 //!
 //! ```text
 //! request ─▶ server ─▶ auth ─▶ request (URL, headers, form) ─┬▶ insert ◀─ body ◀─ native_frame
@@ -11,9 +10,13 @@
 //!                                  ffi (the library's C functions)
 //! ```
 //!
-//! What differs from a server: it listens on loopback only, because whoever can query can read the
-//! files of the user it runs as; there is one user; sessions, roles and external tables are refused;
-//! answers are not compressed (`compress=1` frames are); there is no `system.query_log`.
+//! Differences to a server:
+//!
+//! * It listens on loopback only, because queries can read every file of the user it runs as.
+//! * It has one user.
+//! * It rejects sessions, roles and external tables.
+//! * It doesn't compress responses, except for `compress=1` frames.
+//! * It has no `system.query_log`.
 
 use std::future::Future;
 use std::io;
@@ -31,7 +34,6 @@ mod engine;
 mod errors;
 mod ffi;
 mod insert;
-mod job;
 mod lock;
 mod multipart;
 mod native_frame;
@@ -40,36 +42,37 @@ mod respond;
 mod select;
 mod server;
 mod sql;
+mod task;
 
-/// How to run the engine. Start from [`ServerOptions::new`].
+/// Options of the embedded server. Start from [`ServerOptions::new`].
 #[derive(Clone)]
 pub struct ServerOptions {
-    /// The engine's shared library, as `install` finds it.
+    /// Path of the engine's shared library, `libchdb.so`.
     pub library: PathBuf,
-    /// Where the data is kept; created if it isn't there. One process at a time.
+    /// Data directory, created if it is missing. Only one process can use it at a time.
     pub data_dir: PathBuf,
-    /// The address to listen on: loopback, port 0 for any free port.
+    /// Loopback address to listen on. Port 0 stands for any free port.
     pub listen: SocketAddr,
-    /// How many requests may run at once; more wait for their turn.
+    /// Maximum concurrent requests. Further requests wait.
     pub connections: usize,
-    /// How long a request waits for its turn before it is refused with 503.
+    /// Maximum wait of a request before it is rejected with 503.
     pub queue_wait: Duration,
-    /// About how much memory the engine may use, in bytes. `None`: most of the machine's.
+    /// Approximate memory limit of the engine in bytes. `None` allows most of the machine's memory.
     pub max_memory_bytes: Option<u64>,
-    /// The most bytes of a request body, packed and unpacked.
+    /// Maximum bytes of a request body, both compressed and decompressed.
     pub max_body_bytes: u64,
-    /// How long the next piece of a request body may take to come.
+    /// Maximum wait for the next chunk of a request body.
     pub receive_timeout: Duration,
-    /// The one user there is.
+    /// Name of the only user.
     pub user: String,
-    /// The user's password; `None` for none.
+    /// Password of the user; `None` for an empty one.
     pub password: Option<String>,
-    /// How long running requests may take to finish when the engine is stopped.
+    /// Time for running requests to finish on shutdown.
     pub drain: Duration,
 }
 
 impl ServerOptions {
-    /// Options with the usual values for everything but the three that have none.
+    /// Creates options with default limits and no password.
     pub fn new(library: impl Into<PathBuf>, data_dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
         Self {
             library: library.into(),
@@ -102,58 +105,58 @@ impl std::fmt::Debug for ServerOptions {
     }
 }
 
-/// Why the engine could not be started or kept running.
+/// The server can't start, or has failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The address isn't a loopback address.
+    /// The address is not a loopback address.
     #[error(
-        "the embedded ClickHouse engine listens on loopback only, not on {0}: whoever can query it can read \
-         this machine's files. Use 127.0.0.1, or run a ClickHouse server and point Precis at it"
+        "the embedded ClickHouse engine can't listen on {0}, only on loopback, because its queries can read this \
+         machine's files; use 127.0.0.1, or a ClickHouse server"
     )]
     NotLoopback(SocketAddr),
-    /// A number that must be at least one is zero.
+    /// The number of connections is zero.
     #[error("the embedded ClickHouse engine needs at least one connection")]
     NoConnections,
-    /// The address can't be listened on.
-    #[error("the embedded ClickHouse engine can't listen on {address}: {source}. Choose another port")]
+    /// Binding the address failed.
+    #[error("the embedded ClickHouse engine can't listen on {address}: {source}; choose another port")]
     Bind {
-        /// The address asked for.
+        /// The address.
         address: SocketAddr,
-        /// The system's reason.
+        /// The operating system's reason.
         source: io::Error,
     },
-    /// The data folder can't be made or written.
-    #[error("the ClickHouse data folder {} can't be used: {source}", path.display())]
+    /// The data directory can't be created or written.
+    #[error("the ClickHouse data directory {} can't be used: {source}", path.display())]
     DataDir {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// The system's reason.
+        /// The operating system's reason.
         source: io::Error,
     },
-    /// Another process has the data folder.
+    /// Another process uses the data directory.
     #[error(
-        "the ClickHouse data folder {} is in use by {holder}: stop it, or choose another folder",
+        "the ClickHouse data directory {} is in use by {holder}; stop it, or choose another directory",
         path.display()
     )]
     Locked {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// Who has it.
+        /// The process that uses it.
         holder: String,
     },
     /// The library can't be loaded.
-    #[error("{0}. Remove the file and start again to have it installed afresh")]
+    #[error("{0}; delete the file and start again to reinstall it")]
     Library(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// This process has, or had, an engine already.
-    #[error("a ClickHouse engine was started in this process before: there can be only one, once")]
+    /// This process has started an engine already.
+    #[error("this process has started a ClickHouse engine already, and can't start another")]
     AlreadyStarted,
-    /// The engine refuses to start.
-    #[error("the ClickHouse engine doesn't start on {}: {reason}", path.display())]
+    /// The engine doesn't start.
+    #[error("the ClickHouse engine can't start with the data directory {}: {reason}", path.display())]
     Start {
-        /// The data folder.
+        /// The data directory.
         path: PathBuf,
-        /// What the engine says.
+        /// The engine's reason.
         reason: String,
     },
     /// The HTTP server failed.
@@ -200,11 +203,11 @@ pub async fn run(
         %address,
         version = engine.identity().version,
         milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "the ClickHouse engine is ready"
+        "ClickHouse engine ready"
     );
     on_ready(address);
 
-    let router = server::router(Arc::new(server::Shared {
+    let router = server::router(Arc::new(server::ServerState {
         engine: Arc::clone(&engine),
         account,
         limits,
@@ -218,7 +221,7 @@ pub async fn run(
         let _ = stopping.send(());
     });
     let overdue = async {
-        // An error means that the server has ended by itself.
+        // The sender is dropped if the server ends by itself.
         if stopped.await.is_ok() {
             tokio::time::sleep(drain).await;
         } else {
@@ -228,7 +231,7 @@ pub async fn run(
     let served = tokio::select! {
         served = server => served.map_err(ServerError::Serve),
         () = overdue => {
-            tracing::warn!("clients still had ClickHouse requests open {} s after the stop", drain.as_secs());
+            tracing::warn!(drain_seconds = drain.as_secs(), "ClickHouse requests still open; stopping anyway");
             Ok(())
         }
     };

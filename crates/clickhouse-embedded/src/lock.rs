@@ -1,4 +1,4 @@
-//! One process per data folder: the engine doesn't notice a second one in time.
+//! The lock on the data directory: the engine detects a second process too late.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 
 use crate::ServerError;
 
-/// The lock of a data folder, held until this is dropped or the process ends in whatever way.
+/// A lock on a data directory. The operating system releases it when the process ends, even by a crash.
 #[derive(Debug)]
 pub(crate) struct DataLock {
     _file: File,
 }
 
 impl DataLock {
-    /// Creates the folder if it isn't there and locks it; says who has it if somebody does.
-    pub(crate) fn take(data_dir: &Path) -> Result<Self, ServerError> {
+    /// Locks the directory, creating it if it is missing.
+    ///
+    /// # Errors
+    /// If another process holds the lock (the error names it), or the directory can't be written.
+    pub(crate) fn acquire(data_dir: &Path) -> Result<Self, ServerError> {
         let failed = |source| ServerError::DataDir {
             path: data_dir.to_owned(),
             source,
@@ -51,7 +54,7 @@ impl DataLock {
     }
 }
 
-/// Creates a folder that only its owner may enter.
+/// Creates a directory that only its owner can access.
 fn create_private(path: &Path) -> std::io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -68,26 +71,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_is_told_who_is_first() {
+    fn second_lock_names_the_holder() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("a/b");
-        let first = DataLock::take(&data).unwrap();
-        let second = DataLock::take(&data).unwrap_err().to_string();
+        let first = DataLock::acquire(&data).unwrap();
+        let second = DataLock::acquire(&data).unwrap_err().to_string();
         assert!(
             second.contains(&format!("process {}", std::process::id())),
             "{second}"
         );
         drop(first);
-        DataLock::take(&data).unwrap();
+        DataLock::acquire(&data).unwrap();
     }
 
     #[test]
-    fn a_folder_that_can_not_be_made_is_an_error() {
+    fn directory_that_can_not_be_created_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(matches!(
-            DataLock::take(&file.join("x")),
+            DataLock::acquire(&file.join("x")),
             Err(ServerError::DataDir { .. })
         ));
     }

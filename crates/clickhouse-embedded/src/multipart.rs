@@ -1,4 +1,4 @@
-//! The little of `multipart/form-data` that ClickHouse clients send: named text fields.
+//! The subset of `multipart/form-data` that ClickHouse clients send: named text fields.
 
 use crate::errors::{EngineError, code};
 
@@ -15,7 +15,7 @@ pub(crate) fn fields(body: &[u8], boundary: &str) -> Result<Vec<(String, String)
     if let Some(start) = find(rest, &delimiter) {
         rest = &rest[start + delimiter.len()..];
     } else {
-        return Err(malformed("its boundary doesn't occur"));
+        return Err(malformed("the boundary is missing"));
     }
     let next = [b"\r\n".as_slice(), &delimiter].concat();
     let mut fields = Vec::new();
@@ -25,7 +25,7 @@ pub(crate) fn fields(body: &[u8], boundary: &str) -> Result<Vec<(String, String)
         }
         let part = rest
             .strip_prefix(b"\r\n")
-            .ok_or_else(|| malformed("a boundary isn't on a line of its own"))?;
+            .ok_or_else(|| malformed("a boundary is not on its own line"))?;
         let end = find(part, &next).ok_or_else(|| malformed("the closing boundary is missing"))?;
         let (headers, value) = split_part(&part[..end]).ok_or_else(|| malformed("a part has no headers"))?;
         let headers = String::from_utf8_lossy(headers);
@@ -36,7 +36,7 @@ pub(crate) fn fields(body: &[u8], boundary: &str) -> Result<Vec<(String, String)
             ));
         }
         let name = attribute(&headers, "name").ok_or_else(|| malformed("a part has no name"))?;
-        let value = std::str::from_utf8(value).map_err(|_| malformed("a field isn't UTF-8"))?;
+        let value = std::str::from_utf8(value).map_err(|_| malformed("a field is not UTF-8"))?;
         fields.push((name, value.to_owned()));
         rest = &part[end + next.len()..];
     }
@@ -48,7 +48,7 @@ fn split_part(part: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&part[..at], &part[at + 4..]))
 }
 
-/// An attribute of the `Content-Disposition` header.
+/// Returns an attribute of the `Content-Disposition` header.
 fn attribute(headers: &str, wanted: &str) -> Option<String> {
     let disposition = headers.split("\r\n").find_map(|line| {
         let (name, value) = line.split_once(':')?;
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_read() {
+    fn fields_are_parsed() {
         let body = "--b\r\nContent-Disposition: form-data; name=\"query\"\r\n\r\nSELECT {x:String}\r\n\
                     --b\r\nContent-Disposition: form-data; name=\"param_x\"\r\nContent-Type: text/plain\r\n\r\na\r\n\r\n--c\r\n--b--\r\n";
         assert_eq!(
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_bodies_are_refused() {
+    fn malformed_bodies_are_rejected() {
         for body in [
             "",
             "nothing here",
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_refused() {
+    fn files_are_rejected() {
         let body = "--b\r\nContent-Disposition: form-data; name=\"t\"; filename=\"x\"\r\n\r\n1\r\n--b--";
         assert_eq!(
             fields(body.as_bytes(), "b").unwrap_err().code,

@@ -1,8 +1,12 @@
-//! ClickHouse's native compressed frames, which `decompress=1` bodies and `compress=1` answers are
-//! made of.
+//! ClickHouse's native compressed frames: the format of `decompress=1` bodies and `compress=1` responses.
 //!
-//! A frame is a CityHash 1.0.2 checksum (16 bytes) of all that follows it, a method byte, the size
-//! with the 9 bytes of this header, the size of the data, and the compressed data.
+//! | bytes | content |
+//! | --- | --- |
+//! | 16 | CityHash 1.0.2 checksum of the rest of the frame |
+//! | 1 | compression method |
+//! | 4 | compressed size, including these 9 bytes of header |
+//! | 4 | uncompressed size |
+//! | rest | compressed data |
 
 use std::io::{self, Read};
 
@@ -12,30 +16,30 @@ const CHECKSUM: usize = 16;
 const HEADER: usize = 9;
 const METHOD_NONE: u8 = 0x02;
 const METHOD_LZ4: u8 = 0x82;
-/// The largest frame accepted, compressed or not: the server's own limit.
+/// Maximum size of a frame, compressed or not. ClickHouse has the same limit.
 const MAX_FRAME: usize = 1 << 30;
 
-/// ClickHouse stores the two halves of the checksum in the opposite order.
+/// Returns the checksum. ClickHouse stores its two halves in the opposite order.
 fn checksum(bytes: &[u8]) -> u128 {
     cityhash_rs::cityhash_102_128(bytes).rotate_right(64)
 }
 
-/// Reads four little-endian bytes.
+/// Reads a little-endian `u32`.
 fn size_at(header: &[u8; CHECKSUM + HEADER], at: usize) -> usize {
     let bytes = [header[at], header[at + 1], header[at + 2], header[at + 3]];
     usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX)
 }
 
-/// Reads frames from `source` and gives their data one frame at a time.
+/// Reads frames and returns their data, one frame at a time.
 pub(crate) struct FrameReader<R> {
     source: R,
     frame: Vec<u8>,
-    /// No frame, packed or not, may be larger than this.
+    /// Maximum size of a frame, compressed or not.
     limit: usize,
 }
 
 impl<R: Read> FrameReader<R> {
-    /// Reads from `source`; frames whose data is larger than `limit` bytes are refused.
+    /// Creates a reader that rejects frames larger than `limit` bytes.
     pub(crate) fn new(source: R, limit: u64) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(MAX_FRAME);
         Self {
@@ -45,42 +49,42 @@ impl<R: Read> FrameReader<R> {
         }
     }
 
-    /// The data of the next frame, or `None` at the end of the body.
+    /// Returns the data of the next frame, or `None` at the end of the body.
     pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>, EngineError> {
         let mut header = [0_u8; CHECKSUM + HEADER];
         if !self.fill_header(&mut header)? {
             return Ok(None);
         }
-        let (packed, unpacked) = (size_at(&header, CHECKSUM + 1), size_at(&header, CHECKSUM + 5));
-        if packed < HEADER || packed > self.limit.saturating_add(HEADER) || unpacked > self.limit {
+        let (compressed, uncompressed) = (size_at(&header, CHECKSUM + 1), size_at(&header, CHECKSUM + 5));
+        if compressed < HEADER || compressed > self.limit.saturating_add(HEADER) || uncompressed > self.limit
+        {
             return Err(EngineError::new(
                 code::TOO_LARGE_SIZE_COMPRESSED,
-                format!("a compressed block claims {packed} bytes for {unpacked} bytes of data"),
+                format!("a compressed block declares {compressed} bytes for {uncompressed} bytes of data"),
             ));
         }
         self.frame.clear();
         self.frame.extend_from_slice(&header[CHECKSUM..]);
-        let wanted = u64::try_from(packed - HEADER).unwrap_or(u64::MAX);
-        // `take` and `read_to_end` grow the buffer with what really arrives: a lying header can't
-        // make it allocate a gigabyte.
+        let wanted = u64::try_from(compressed - HEADER).unwrap_or(u64::MAX);
+        // `read_to_end` grows the buffer with the received data, so a wrong header can't make it allocate a gigabyte.
         let read = (&mut self.source)
             .take(wanted)
             .read_to_end(&mut self.frame)
             .map_err(body_error)?;
-        if read < packed - HEADER {
+        if read < compressed - HEADER {
             return Err(truncated());
         }
-        let stated = u128::from_le_bytes(std::array::from_fn(|index| header[index]));
-        if checksum(&self.frame) != stated {
+        let expected = u128::from_le_bytes(std::array::from_fn(|index| header[index]));
+        if checksum(&self.frame) != expected {
             return Err(EngineError::new(
                 code::CHECKSUM_DOESNT_MATCH,
                 "Checksum doesn't match: corrupted data in a compressed block",
             ));
         }
-        unpack(header[CHECKSUM], &self.frame[HEADER..], unpacked).map(Some)
+        decompress(header[CHECKSUM], &self.frame[HEADER..], uncompressed).map(Some)
     }
 
-    /// Reads a frame's header; `false` at a clean end of the body.
+    /// Reads a frame's header. Returns `false` if the body ends before it.
     fn fill_header(&mut self, header: &mut [u8]) -> Result<bool, EngineError> {
         let mut filled = 0;
         while filled < header.len() {
@@ -103,17 +107,17 @@ fn truncated() -> EngineError {
     )
 }
 
-fn unpack(method: u8, data: &[u8], size: usize) -> Result<Vec<u8>, EngineError> {
+fn decompress(method: u8, data: &[u8], size: usize) -> Result<Vec<u8>, EngineError> {
     match method {
         METHOD_LZ4 => {
-            let unpacked = lz4_flex::block::decompress(data, size)
+            let decompressed = lz4_flex::block::decompress(data, size)
                 .map_err(|error| EngineError::new(code::CANNOT_DECOMPRESS, error))?;
-            if unpacked.len() == size {
-                Ok(unpacked)
+            if decompressed.len() == size {
+                Ok(decompressed)
             } else {
                 Err(EngineError::new(
                     code::CANNOT_DECOMPRESS,
-                    "a compressed block holds less than it claims",
+                    "a compressed block is shorter than it declares",
                 ))
             }
         }
@@ -125,7 +129,7 @@ fn unpack(method: u8, data: &[u8], size: usize) -> Result<Vec<u8>, EngineError> 
     }
 }
 
-/// Finds the front's own error inside an I/O error, where the body reader put it.
+/// Extracts the error that the body reader wrapped in an I/O error.
 pub(crate) fn body_error(error: io::Error) -> EngineError {
     let text = error.to_string();
     match error.into_inner().map(|inner| inner.downcast::<EngineError>()) {
@@ -137,16 +141,16 @@ pub(crate) fn body_error(error: io::Error) -> EngineError {
     }
 }
 
-/// Packs data into one LZ4 frame.
-pub(crate) fn pack(data: &[u8]) -> Vec<u8> {
-    let packed = lz4_flex::block::compress(data);
-    let mut frame = Vec::with_capacity(CHECKSUM + HEADER + packed.len());
+/// Compresses data into one LZ4 frame.
+pub(crate) fn compress_frame(data: &[u8]) -> Vec<u8> {
+    let compressed = lz4_flex::block::compress(data);
+    let mut frame = Vec::with_capacity(CHECKSUM + HEADER + compressed.len());
     frame.extend_from_slice(&[0; CHECKSUM]);
     frame.push(METHOD_LZ4);
-    for size in [packed.len() + HEADER, data.len()] {
+    for size in [compressed.len() + HEADER, data.len()] {
         frame.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
     }
-    frame.extend_from_slice(&packed);
+    frame.extend_from_slice(&compressed);
     let sum = checksum(&frame[CHECKSUM..]);
     frame[..CHECKSUM].copy_from_slice(&sum.to_le_bytes());
     frame
@@ -166,15 +170,20 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_back_as_they_were() {
+    fn frames_round_trip() {
         let long = b"abc".repeat(10_000);
-        let body = [pack(b"first"), pack(&long), pack(b"")].concat();
+        let body = [
+            compress_frame(b"first"),
+            compress_frame(&long),
+            compress_frame(b""),
+        ]
+        .concat();
         assert_eq!(read_all(&body), Ok(vec![b"first".to_vec(), long, Vec::new()]));
         assert_eq!(read_all(b""), Ok(vec![]));
     }
 
     #[test]
-    fn a_frame_of_the_client_crate_is_understood() {
+    fn uncompressed_frame_is_read() {
         // "hello" stored uncompressed, with a checksum over method, sizes and data.
         let mut rest = vec![METHOD_NONE, 14, 0, 0, 0, 5, 0, 0, 0];
         rest.extend_from_slice(b"hello");
@@ -183,8 +192,8 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_noticed() {
-        let good = pack(b"some data that is long enough");
+    fn damaged_frames_are_rejected() {
+        let good = compress_frame(b"some data that is long enough");
         let mut flipped = good.clone();
         *flipped.last_mut().unwrap() ^= 1;
         assert_eq!(read_all(&flipped), Err(code::CHECKSUM_DOESNT_MATCH));
@@ -196,8 +205,8 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_body_is_noticed() {
-        let good = pack(b"some data");
+    fn truncated_body_is_rejected() {
+        let good = compress_frame(b"some data");
         for length in 1..good.len() {
             assert_eq!(
                 read_all(&good[..length]),
@@ -208,11 +217,11 @@ mod tests {
     }
 
     #[test]
-    fn lying_sizes_are_refused() {
-        let mut huge = pack(b"x");
+    fn wrong_sizes_are_rejected() {
+        let mut huge = compress_frame(b"x");
         huge[CHECKSUM + 5..CHECKSUM + 9].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(read_all(&huge), Err(code::TOO_LARGE_SIZE_COMPRESSED));
-        let mut tiny = pack(b"x");
+        let mut tiny = compress_frame(b"x");
         tiny[CHECKSUM + 1..CHECKSUM + 5].copy_from_slice(&3_u32.to_le_bytes());
         assert_eq!(read_all(&tiny), Err(code::TOO_LARGE_SIZE_COMPRESSED));
     }

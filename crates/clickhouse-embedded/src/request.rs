@@ -1,4 +1,4 @@
-//! Reads a ClickHouse HTTP request: its URL and headers first, then, if it has them, form fields.
+//! Parses a ClickHouse HTTP request: URL and headers, then form fields.
 
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, header};
 use crate::auth::Credentials;
 use crate::errors::{EngineError, code};
 
-/// URL parameters that steer the HTTP interface and are no settings of the engine.
+/// URL parameters of the HTTP interface that are not settings of the engine and have no effect here.
 const IGNORED: &[&str] = &[
     "buffer_size",
     "client_protocol_version",
@@ -18,10 +18,10 @@ const IGNORED: &[&str] = &[
     "stacktrace",
 ];
 
-/// How the body of a request is packed by `Content-Encoding`.
+/// The `Content-Encoding` of a request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
-    /// As it is.
+    /// Uncompressed.
     Plain,
     /// `gzip`
     Gzip,
@@ -31,39 +31,39 @@ pub(crate) enum Encoding {
     Lz4,
 }
 
-/// Everything a request says besides its body.
+/// A request without its body.
 #[derive(Debug)]
 pub(crate) struct RequestHead {
-    /// The statement given in the URL, possibly empty.
+    /// Statement in the URL; may be empty.
     pub(crate) sql: String,
-    /// The database that unqualified names belong to.
+    /// Database of unqualified names.
     pub(crate) database: Option<String>,
-    /// The output format when the statement names none.
+    /// Output format if the statement has no `FORMAT`.
     pub(crate) default_format: String,
     /// Values for `{name:Type}` placeholders.
     pub(crate) parameters: Vec<(String, String)>,
-    /// Settings of the engine for this request only.
+    /// Engine settings for this request.
     pub(crate) settings: Vec<(String, String)>,
-    /// The method allows reading only.
+    /// Whether the method forbids writes.
     pub(crate) readonly: bool,
-    /// The id the client gave, or a new one.
+    /// Query id of the client, or a new one.
     pub(crate) query_id: String,
-    /// The body is made of native compressed frames.
+    /// Whether the body consists of native compressed frames.
     pub(crate) decompress: bool,
-    /// The answer is to be made of native compressed frames.
+    /// Whether to respond with native compressed frames.
     pub(crate) compress: bool,
-    /// Nothing is to be sent before the query has finished.
+    /// Whether to respond only after the query has finished.
     pub(crate) wait_end_of_query: bool,
-    /// Who asks.
+    /// User and password.
     pub(crate) credentials: Credentials,
-    /// The body's `Content-Encoding`.
+    /// `Content-Encoding` of the body.
     pub(crate) encoding: Encoding,
-    /// The boundary of a `multipart/form-data` body.
+    /// Boundary of a `multipart/form-data` body.
     pub(crate) boundary: Option<String>,
 }
 
 impl RequestHead {
-    /// Reads method, URL and headers.
+    /// Parses method, URL and headers.
     pub(crate) fn parse(parts: &Parts) -> Result<Self, EngineError> {
         let headers = &parts.headers;
         let mut head = Self {
@@ -82,7 +82,7 @@ impl RequestHead {
             boundary: boundary(headers)?,
         };
         for (name, value) in form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
-            head.take(&name, value.into_owned())?;
+            head.set(&name, value.into_owned())?;
         }
         if head.query_id.is_empty() {
             head.query_id = uuid::Uuid::now_v7().to_string();
@@ -90,8 +90,8 @@ impl RequestHead {
         Ok(head)
     }
 
-    /// Takes one parameter of the URL, or one field of a form.
-    pub(crate) fn take(&mut self, name: &str, value: String) -> Result<(), EngineError> {
+    /// Applies a URL parameter or form field.
+    pub(crate) fn set(&mut self, name: &str, value: String) -> Result<(), EngineError> {
         match name {
             "query" => self.sql = value,
             "database" if !value.is_empty() => self.database = Some(value),
@@ -106,9 +106,7 @@ impl RequestHead {
             "session_id" | "role" => {
                 return Err(EngineError::new(
                     code::NOT_IMPLEMENTED,
-                    format!(
-                        "'{name}' is not available in the embedded engine: run a ClickHouse server for it"
-                    ),
+                    format!("'{name}' is not available in the embedded engine: use a ClickHouse server"),
                 ));
             }
             name if IGNORED.contains(&name) => {}
@@ -128,7 +126,7 @@ impl RequestHead {
         Ok(())
     }
 
-    /// The value of a setting of this request, the last one if it was given twice.
+    /// Returns the value of a setting, the last one if there are several.
     pub(crate) fn setting(&self, name: &str) -> Option<&str> {
         self.settings
             .iter()
@@ -138,7 +136,7 @@ impl RequestHead {
     }
 }
 
-/// Whether a name can be a setting: it goes into a `SET` statement unquoted.
+/// Returns whether a name is a valid setting name, which needs no quotes in `SET`.
 fn is_setting_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name
@@ -150,7 +148,7 @@ fn flag(value: &str) -> bool {
     matches!(value, "1" | "true")
 }
 
-/// A value that is sent back in a header.
+/// Checks a value that the response returns in a header.
 fn printable(name: &str, value: String) -> Result<String, EngineError> {
     if value.len() <= 256 && value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         Ok(value)
@@ -178,12 +176,12 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, EngineError> {
         "lz4" => Ok(Encoding::Lz4),
         other => Err(EngineError::new(
             code::UNKNOWN_COMPRESSION_METHOD,
-            format!("Unknown Content-Encoding '{other}': the embedded engine reads gzip, deflate and lz4"),
+            format!("Unknown Content-Encoding '{other}': the embedded engine supports gzip, deflate and lz4"),
         )),
     }
 }
 
-/// The boundary of a `multipart/form-data` content type.
+/// Returns the boundary of a `multipart/form-data` content type.
 fn boundary(headers: &HeaderMap) -> Result<Option<String>, EngineError> {
     let Some(value) = text(headers, header::CONTENT_TYPE.as_str()) else {
         return Ok(None);
@@ -222,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_settings_and_the_rest_are_told_apart() {
+    fn url_parameters_are_classified() {
         let head = parse(
             "POST",
             "/?query=SELECT+%7Bx%3AUInt8%7D&param_x=7&max_threads=2&database=d&default_format=JSON&query_id=abc\
@@ -241,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_and_headers() {
+    fn headers_set_format_and_database() {
         let head = parse(
             "GET",
             "/",
@@ -256,24 +254,24 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_done_is_refused() {
-        let refused = |uri: &str, headers: &[(&str, &str)]| parse("POST", uri, headers).unwrap_err().code;
-        assert_eq!(refused("/?session_id=1", &[]), code::NOT_IMPLEMENTED);
-        assert_eq!(refused("/?a%3D1%2Cb=2", &[]), code::UNKNOWN_SETTING);
-        assert_eq!(refused("/?1a=2", &[]), code::UNKNOWN_SETTING);
-        assert_eq!(refused("/?query_id=a%0d%0ab", &[]), code::BAD_ARGUMENTS);
+    fn unsupported_requests_are_rejected() {
+        let code_of = |uri: &str, headers: &[(&str, &str)]| parse("POST", uri, headers).unwrap_err().code;
+        assert_eq!(code_of("/?session_id=1", &[]), code::NOT_IMPLEMENTED);
+        assert_eq!(code_of("/?a%3D1%2Cb=2", &[]), code::UNKNOWN_SETTING);
+        assert_eq!(code_of("/?1a=2", &[]), code::UNKNOWN_SETTING);
+        assert_eq!(code_of("/?query_id=a%0d%0ab", &[]), code::BAD_ARGUMENTS);
         assert_eq!(
-            refused("/", &[("content-encoding", "br")]),
+            code_of("/", &[("content-encoding", "br")]),
             code::UNKNOWN_COMPRESSION_METHOD
         );
         assert_eq!(
-            refused("/", &[("content-type", "multipart/form-data")]),
+            code_of("/", &[("content-type", "multipart/form-data")]),
             code::BAD_ARGUMENTS
         );
     }
 
     #[test]
-    fn the_boundary_is_found() {
+    fn boundary_is_parsed() {
         let head = parse(
             "POST",
             "/",

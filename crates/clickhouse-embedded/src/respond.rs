@@ -1,4 +1,4 @@
-//! Responses with the headers that a ClickHouse server sends.
+//! Responses with ClickHouse's headers.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -8,21 +8,21 @@ use crate::engine::Identity;
 use crate::errors::EngineError;
 use crate::ffi::Output;
 
-/// What every answer to one request has in common.
+/// Builds the response to one request.
 #[derive(Debug)]
-pub(crate) struct Stamp<'a> {
-    /// Who answers.
+pub(crate) struct Responder<'a> {
+    /// Facts about the engine.
     pub(crate) identity: &'a Identity,
-    /// The id of the query.
+    /// Query id.
     pub(crate) query_id: String,
-    /// What marks an error in mid-stream.
+    /// Tag that marks an error after the headers were sent.
     pub(crate) tag: String,
 }
 
-impl<'a> Stamp<'a> {
-    /// A stamp with a fresh tag.
+impl<'a> Responder<'a> {
+    /// Creates a responder with a random tag.
     pub(crate) fn new(identity: &'a Identity, query_id: String) -> Self {
-        // Sixteen lower-case letters that a result can't hold by accident.
+        // Sixteen lower-case letters that can't occur in a result by accident.
         let random = uuid::Uuid::now_v7().as_u128() ^ uuid::Uuid::now_v7().as_u128().rotate_left(64);
         let tag = random
             .to_be_bytes()
@@ -49,21 +49,21 @@ impl<'a> Stamp<'a> {
         headers
     }
 
-    /// The answer to a statement that has finished.
-    pub(crate) fn whole(&self, format: Option<&str>, output: Output) -> Response {
+    /// Responds with a complete result.
+    pub(crate) fn complete(&self, format: Option<&str>, output: Output) -> Response {
         let mut headers = self.headers();
         set(&mut headers, "x-clickhouse-summary", &summary(&output));
         self.respond(StatusCode::OK, headers, format, Body::from(output.data))
     }
 
-    /// The answer to a statement whose rows are on their way.
+    /// Responds with a result that is being streamed.
     pub(crate) fn streamed(&self, format: &str, body: Body) -> Response {
         let mut headers = self.headers();
         set(&mut headers, "x-clickhouse-summary", &summary(&Output::default()));
         self.respond(StatusCode::OK, headers, Some(format), body)
     }
 
-    /// The answer to a request that failed before anything was sent.
+    /// Responds with an error.
     pub(crate) fn failed(&self, error: &EngineError) -> Response {
         let mut headers = self.headers();
         set(
@@ -104,14 +104,14 @@ impl<'a> Stamp<'a> {
     }
 }
 
-/// Sets a header unless its value can't be one.
+/// Sets a header unless its value is invalid.
 fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(HeaderName::from_static(name), value);
     }
 }
 
-/// The `X-ClickHouse-Summary` header: numbers, as strings.
+/// Returns the `X-ClickHouse-Summary` header: numbers as strings.
 fn summary(output: &Output) -> String {
     serde_json::json!({
         "read_rows": output.read_rows.to_string(),
@@ -125,7 +125,7 @@ fn summary(output: &Output) -> String {
     .to_string()
 }
 
-/// The content type ClickHouse gives a format.
+/// Returns ClickHouse's content type of a format.
 fn content_type(format: Option<&str>) -> &'static str {
     match format {
         Some("JSONEachRow" | "JSONLines" | "NDJSON" | "JSONCompactEachRow" | "JSONStringsEachRow") => {
@@ -152,15 +152,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_carry_the_server_s_headers() {
+    fn responses_have_clickhouse_headers() {
         let identity = Identity {
             version: "1.2".to_owned(),
             timezone: "Etc/UTC".to_owned(),
             host: "here".to_owned(),
         };
-        let stamp = Stamp::new(&identity, "q".to_owned());
-        assert_eq!(stamp.tag.len(), 16);
-        let response = stamp.whole(
+        let responder = Responder::new(&identity, "q".to_owned());
+        assert_eq!(responder.tag.len(), 16);
+        let response = responder.complete(
             Some("JSON"),
             Output {
                 written_rows: 3,
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(header("content-type"), "application/json; charset=UTF-8");
         assert!(header("x-clickhouse-summary").contains(r#""written_rows":"3""#));
         let error = EngineError::from_engine("Code: 60. DB::Exception: gone");
-        let failed = stamp.failed(&error);
+        let failed = responder.failed(&error);
         assert_eq!(failed.status(), StatusCode::NOT_FOUND);
         assert_eq!(failed.headers()["x-clickhouse-exception-code"], "60");
     }

@@ -1,7 +1,6 @@
-//! Every statement that isn't an insert with its data in the body: queries, DDL, the rest.
+//! All statements except an `INSERT` with data in the body: queries, DDL and others.
 //!
-//! A `SELECT` in a format that is a plain sequence of rows is streamed; whatever else is answered
-//! when it is complete.
+//! The result of a `SELECT` is streamed if its format is a plain sequence of rows. Other results are sent when complete.
 
 use std::io;
 use std::sync::Arc;
@@ -13,22 +12,22 @@ use futures::stream;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 
-use crate::engine::{Engine, Setup};
+use crate::engine::{Engine, SessionOptions};
 use crate::errors::{EngineError, code, exception_block};
 use crate::ffi::{Connection, Output};
-use crate::job::CancelGuard;
 use crate::native_frame;
 use crate::request::RequestHead;
-use crate::sql::Outline;
+use crate::sql::StatementInfo;
+use crate::task::CancelGuard;
 
-/// Chunks in flight between the engine and a client that reads slowly.
-const IN_FLIGHT: usize = 4;
-/// How long a client may take nothing of its answer before its query is given up.
-const SEND_PATIENCE: Duration = Duration::from_secs(300);
-/// After an error in mid-stream, how long the connection gets to send it before it is cut.
-const FLUSH: Duration = Duration::from_millis(50);
+/// Maximum chunks between the engine and a slow client.
+const MAX_IN_FLIGHT: usize = 4;
+/// Time without progress after which a slow client's query is cancelled.
+const SEND_TIMEOUT: Duration = Duration::from_secs(300);
+/// Time to send an error block before the connection is aborted.
+const FLUSH_DELAY: Duration = Duration::from_millis(50);
 
-/// Formats whose output can be cut between any two rows.
+/// Formats whose output can be split between any two rows.
 const STREAMED: &[&str] = &[
     "RowBinary",
     "RowBinaryWithNames",
@@ -45,124 +44,121 @@ const STREAMED: &[&str] = &[
     "JSONCompactEachRow",
 ];
 
-/// What the answer is made of.
-pub(crate) enum Answer {
-    /// All of it.
-    Whole(Output),
-    /// Its beginning and the rest to come.
+/// The result of a statement.
+pub(crate) enum StatementResult {
+    /// A complete result.
+    Complete(Output),
+    /// A result that is being streamed.
     Streamed(Body),
 }
 
-/// What the engine's thread sends.
+/// A message from the engine's thread.
 enum Event {
     Chunk(Bytes),
-    Whole(Output),
+    Complete(Output),
     End,
     Failed(EngineError),
 }
 
-/// What the engine's thread needs.
+/// A statement for the engine's thread.
 struct Statement {
     sql: Vec<u8>,
-    outline: Outline,
+    info: StatementInfo,
     format: String,
     parameters: Vec<(String, String)>,
     streamed: bool,
 }
 
-/// The format the rows of a statement come in.
-pub(crate) fn effective_format(head: &RequestHead, outline: &Outline) -> String {
-    outline
-        .format
-        .clone()
-        .unwrap_or_else(|| head.default_format.clone())
+/// Returns the output format of a statement.
+pub(crate) fn effective_format(head: &RequestHead, info: &StatementInfo) -> String {
+    info.format.clone().unwrap_or_else(|| head.default_format.clone())
 }
 
-/// Runs a statement. When the client leaves, a query is stopped; a statement that writes goes on.
+/// Runs a statement. If the client disconnects, a query stops, but a statement that writes continues.
 pub(crate) async fn run(
     engine: &Arc<Engine>,
     head: &RequestHead,
-    setup: Setup,
+    session: SessionOptions,
     sql: Vec<u8>,
-    outline: Outline,
+    info: StatementInfo,
     tag: &str,
-) -> Result<Answer, EngineError> {
-    if outline.outfile {
+) -> Result<StatementResult, EngineError> {
+    if info.outfile {
         return Err(EngineError::new(
             code::INTO_OUTFILE_NOT_ALLOWED,
             "INTO OUTFILE is not allowed",
         ));
     }
-    let format = effective_format(head, &outline);
+    let format = effective_format(head, &info);
     let set = |name| {
         head.setting(name)
             .is_some_and(|value| value != "0" && value != "false")
     };
-    let streamed = outline.selects
-        && !outline.whole
+    let streamed = info.selects
+        && !info.needs_complete_result
         && !head.wait_end_of_query
         && !set("extremes")
         && !set("output_format_json_array_of_rows")
         && STREAMED.contains(&format.as_str());
-    let reads = outline.selects || setup.readonly;
+    let only_reads = info.selects || session.readonly;
     let compress = head.compress;
     let statement = Statement {
         sql,
-        outline,
+        info,
         format,
         parameters: head.parameters.clone(),
         streamed,
     };
-    let (sender, mut events) = mpsc::channel(IN_FLIGHT);
-    let job = engine
-        .run(setup, move |connection| {
+    let (sender, mut events) = mpsc::channel(MAX_IN_FLIGHT);
+    let task = engine
+        .run(session, move |connection| {
             let last = match execute(connection, &statement, &sender) {
                 Ok(last) => last,
                 Err(error) => Event::Failed(error),
             };
-            // Fails if nobody listens any more, which is nothing to report to anybody.
+            // Fails if the client has disconnected.
             let _ = send(&sender, last);
             Ok(())
         })
         .await?;
-    let job = if reads { job } else { job.detached() };
+    let task = if only_reads { task } else { task.detached() };
     match events.recv().await {
-        Some(Event::Whole(mut output)) => {
-            job.into_guard().disarm();
+        Some(Event::Complete(mut output)) => {
+            task.into_guard().disarm();
             if compress && !output.data.is_empty() {
-                output.data = native_frame::pack(&output.data).into();
+                output.data = native_frame::compress_frame(&output.data).into();
             }
-            Ok(Answer::Whole(output))
+            Ok(StatementResult::Complete(output))
         }
         Some(Event::End) => {
-            job.into_guard().disarm();
-            Ok(Answer::Whole(Output::default()))
+            task.into_guard().disarm();
+            Ok(StatementResult::Complete(Output::default()))
         }
         Some(Event::Failed(error)) => {
-            job.into_guard().disarm();
+            task.into_guard().disarm();
             Err(error)
         }
         Some(Event::Chunk(first)) => {
             let version = engine.identity().version.clone();
-            let tail = Tail {
+            let rest = StreamedBody {
                 events,
-                guard: job.into_guard(),
+                guard: task.into_guard(),
                 version,
                 tag: tag.to_owned(),
                 compress,
             };
-            Ok(Answer::Streamed(tail.into_body(first)))
+            Ok(StatementResult::Streamed(rest.into_body(first)))
         }
-        // The connection could not be opened or prepared, or the work panicked.
-        None => Err(job.finish().await.err().unwrap_or_else(vanished)),
+        // Opening or preparing the connection failed, or the task panicked.
+        None => Err(task.finish().await.err().unwrap_or_else(ended_without_result)),
     }
 }
 
-fn vanished() -> EngineError {
-    EngineError::new(code::LOGICAL_ERROR, "the query ended without an answer")
+fn ended_without_result() -> EngineError {
+    EngineError::new(code::LOGICAL_ERROR, "the query ended without a result")
 }
 
-/// Runs the statement on the engine's thread; chunks are sent as they come.
+/// Runs the statement on the engine's thread, sends chunks, and returns the last event.
 fn execute(
     connection: &mut Connection,
     statement: &Statement,
@@ -170,12 +166,12 @@ fn execute(
 ) -> Result<Event, EngineError> {
     let Statement {
         sql,
-        outline,
+        info,
         format,
         parameters,
         streamed,
     } = statement;
-    if !outline.parallel && connection.statement_count(sql) > 1 {
+    if !info.parallel && connection.statement_count(sql) > 1 {
         return Err(EngineError::new(
             code::SYNTAX_ERROR,
             "Syntax error (Multi-statements are not allowed)",
@@ -193,35 +189,35 @@ fn execute(
                 }
                 return Ok(Event::End);
             }
-            // `WITH … INSERT`, for one.
+            // For example `WITH … INSERT`.
             Err(error) if error.is_not_streamable() => {}
             Err(error) => return Err(error),
         }
     }
-    connection.query(sql, format, parameters).map(Event::Whole)
+    connection.query(sql, format, parameters).map(Event::Complete)
 }
 
-/// Passes an event on; waits while the client is behind, but not for ever.
+/// Sends an event. Waits up to [`SEND_TIMEOUT`] for a slow client.
 fn send(sender: &mpsc::Sender<Event>, event: Event) -> Result<(), EngineError> {
     let sent = match sender.try_send(event) {
         Err(TrySendError::Full(event)) => tokio::runtime::Handle::current()
-            .block_on(sender.send_timeout(event, SEND_PATIENCE))
+            .block_on(sender.send_timeout(event, SEND_TIMEOUT))
             .map_err(|error| matches!(error, SendTimeoutError::Timeout(_))),
         Err(TrySendError::Closed(_)) => Err(false),
         Ok(()) => Ok(()),
     };
-    sent.map_err(|stuck| {
-        let why = if stuck {
-            "the client doesn't read its answer"
+    sent.map_err(|timed_out| {
+        let why = if timed_out {
+            "the client doesn't read the response"
         } else {
-            "the client has left"
+            "the client has disconnected"
         };
         EngineError::new(code::QUERY_WAS_CANCELLED, why)
     })
 }
 
-/// The rest of a streamed answer.
-struct Tail {
+/// The body of a streamed response, after its first chunk.
+struct StreamedBody {
     events: mpsc::Receiver<Event>,
     guard: CancelGuard,
     version: String,
@@ -229,51 +225,52 @@ struct Tail {
     compress: bool,
 }
 
-impl Tail {
-    /// Makes a response body that ends cleanly only if the query did: after an error it carries the
-    /// error and is then cut off, so that no client can take it for complete.
+impl StreamedBody {
+    /// Returns a response body that ends cleanly only if the query succeeds.
+    ///
+    /// After an error it sends the error block and then aborts, so that no client mistakes it for complete.
     fn into_body(self, first: Bytes) -> Body {
         let start = (self, Some(Event::Chunk(first)), false);
-        Body::from_stream(stream::unfold(start, |(mut tail, pending, failed)| async move {
+        Body::from_stream(stream::unfold(start, |(mut state, pending, failed)| async move {
             if failed {
-                tokio::time::sleep(FLUSH).await;
-                // `unfold` isn't polled again after an error: the server drops the body.
-                return Some((Err(io::Error::other("the query failed")), (tail, None, true)));
+                tokio::time::sleep(FLUSH_DELAY).await;
+                // The server drops the body after an error and doesn't poll `unfold` again.
+                return Some((Err(io::Error::other("the query failed")), (state, None, true)));
             }
             let event = match pending {
                 Some(event) => Some(event),
-                None => tail.events.recv().await,
+                None => state.events.recv().await,
             };
             match event {
                 Some(Event::Chunk(data)) => {
-                    let data = if tail.compress {
-                        native_frame::pack(&data).into()
+                    let data = if state.compress {
+                        native_frame::compress_frame(&data).into()
                     } else {
                         data
                     };
-                    Some((Ok(data), (tail, None, false)))
+                    Some((Ok(data), (state, None, false)))
                 }
                 Some(Event::End) => {
-                    tail.guard.disarm();
+                    state.guard.disarm();
                     None
                 }
                 event => {
-                    tail.guard.disarm();
+                    state.guard.disarm();
                     let error = match event {
                         Some(Event::Failed(error)) => error,
-                        _ => vanished(),
+                        _ => ended_without_result(),
                     };
-                    let block = exception_block(&error, &tail.version, &tail.tag);
-                    Some((Ok(Bytes::from(block)), (tail, None, true)))
+                    let block = exception_block(&error, &state.version, &state.tag);
+                    Some((Ok(Bytes::from(block)), (state, None, true)))
                 }
             }
         }))
     }
 }
 
-/// Takes out the header that the engine repeats at the start of every chunk of a streamed result.
+/// Removes the header that the engine repeats at the start of every chunk of a streamed result.
 struct RepeatedHeader {
-    /// How many strings the header has for each column; none for formats without a header.
+    /// Strings per column in the header; 0 for formats without a header.
     strings: usize,
     header: Option<Bytes>,
 }
@@ -291,7 +288,7 @@ impl RepeatedHeader {
         }
     }
 
-    /// Gives the chunk as it must go out: with the header only if it is the first.
+    /// Returns the chunk to send. Only the first one keeps its header.
     fn strip(&mut self, chunk: Bytes) -> Bytes {
         if self.strings == 0 {
             return chunk;
@@ -308,7 +305,7 @@ impl RepeatedHeader {
     }
 }
 
-/// The length of a `RowBinaryWithNames…` header: a count, then so many strings per column.
+/// Returns the length of a `RowBinaryWithNames…` header: the number of columns, then `strings` strings per column.
 fn header_length(chunk: &[u8], strings: usize) -> Option<usize> {
     let mut position = 0;
     let columns = variable_length(chunk, &mut position)?;
@@ -338,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_stays_only_in_the_first_chunk() {
+    fn only_the_first_chunk_keeps_its_header() {
         let header = b"\x02\x01a\x01b\x06UInt64\x06String";
         let chunk = |rows: &[u8]| Bytes::from([header.as_slice(), rows].concat());
         let mut repeated = RepeatedHeader::new("RowBinaryWithNamesAndTypes");
@@ -355,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn header_lengths() {
+    fn header_length_is_parsed() {
         assert_eq!(header_length(b"\x01\x01n\x06UInt64rest", 2), Some(10));
         assert_eq!(header_length(b"\x01\x01nrest", 1), Some(3));
         let long = [b"\x01\xac\x02".as_slice(), &[b'x'; 300], b"\x05UInt8"].concat();

@@ -10,33 +10,33 @@ use http::{Method, StatusCode, header};
 
 use crate::auth::{Account, check_local};
 use crate::body::BodyLimits;
-use crate::engine::{Engine, Setup};
+use crate::engine::{Engine, SessionOptions};
 use crate::errors::{EngineError, code};
 use crate::request::RequestHead;
-use crate::respond::Stamp;
-use crate::select::{self, Answer};
+use crate::respond::Responder;
+use crate::select::{self, StatementResult};
 use crate::{insert, multipart, sql};
 
-/// The most that is read into memory of a statement, its data included when it isn't streamed.
-const MAX_STATEMENT: u64 = 256 << 20;
+/// Maximum bytes of a statement in memory, including its data if that isn't streamed.
+const MAX_STATEMENT_BYTES: u64 = 256 << 20;
 
-/// What every request shares.
-pub(crate) struct Shared {
+/// State that all requests share.
+pub(crate) struct ServerState {
     /// The engine.
     pub(crate) engine: Arc<Engine>,
-    /// Who may ask.
+    /// The user that may send requests.
     pub(crate) account: Account,
-    /// How much a request may send.
+    /// Limits on request bodies.
     pub(crate) limits: BodyLimits,
 }
 
-/// The routes.
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+/// Returns the routes.
+pub(crate) fn router(shared: Arc<ServerState>) -> Router {
     Router::new()
         .route("/", axum::routing::any(query))
         .route("/ping", get(alive))
         .route("/replicas_status", get(alive))
-        .fallback(nothing_here)
+        .fallback(not_found)
         .with_state(shared)
 }
 
@@ -44,7 +44,7 @@ async fn alive() -> &'static str {
     "Ok.\n"
 }
 
-async fn nothing_here(request: Request) -> Response {
+async fn not_found(request: Request) -> Response {
     let text = format!(
         "There is no handle {}\n\nUse / or /ping for health checks.\n\nSend queries from your program with POST method or GET /?query=...\n",
         request.uri().path()
@@ -52,8 +52,8 @@ async fn nothing_here(request: Request) -> Response {
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
-/// Answers one request; whatever fails becomes ClickHouse's kind of error.
-async fn query(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+/// Handles a request. Errors have ClickHouse's format.
+async fn query(State(shared): State<Arc<ServerState>>, request: Request) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD | Method::POST) {
         return (
             StatusCode::METHOD_NOT_ALLOWED,
@@ -62,46 +62,58 @@ async fn query(State(shared): State<Arc<Shared>>, request: Request) -> Response 
             .into_response();
     }
     let identity = shared.engine.identity().clone();
-    let mut stamp = Stamp::new(&identity, String::new());
-    match answer(&shared, request, &mut stamp).await {
+    let mut responder = Responder::new(&identity, String::new());
+    match handle(&shared, request, &mut responder).await {
         Ok(response) => response,
         Err(error) => {
-            tracing::debug!(query_id = stamp.query_id, %error, "a ClickHouse request failed");
-            stamp.failed(&error)
+            tracing::debug!(query_id = responder.query_id, %error, "a ClickHouse request failed");
+            responder.failed(&error)
         }
     }
 }
 
-async fn answer(shared: &Shared, request: Request, stamp: &mut Stamp<'_>) -> Result<Response, EngineError> {
+async fn handle(
+    shared: &ServerState,
+    request: Request,
+    responder: &mut Responder<'_>,
+) -> Result<Response, EngineError> {
     let (parts, body) = request.into_parts();
     check_local(&parts.headers)?;
     let mut head = RequestHead::parse(&parts)?;
-    stamp.query_id.clone_from(&head.query_id);
+    responder.query_id.clone_from(&head.query_id);
     shared.account.check(&head.credentials)?;
     let buffered = BodyLimits {
-        bytes: shared.limits.bytes.min(MAX_STATEMENT),
+        bytes: shared.limits.bytes.min(MAX_STATEMENT_BYTES),
         ..shared.limits
     };
     if let Some(boundary) = head.boundary.take() {
         let form = insert::collect(body, head.encoding, false, buffered).await?;
         for (name, value) in multipart::fields(&form, &boundary)? {
-            head.take(&name, value)?;
+            head.set(&name, value)?;
         }
         let text = std::mem::take(&mut head.sql).into_bytes();
-        return run(shared, &head, text, stamp).await;
+        return run(shared, &head, text, responder).await;
     }
     if head.readonly {
         let text = std::mem::take(&mut head.sql).into_bytes();
         if text.is_empty() {
             return Ok("Ok.\n".into_response());
         }
-        return run(shared, &head, text, stamp).await;
+        return run(shared, &head, text, responder).await;
     }
     if let Some(split) = sql::split_insert(&head.sql) {
-        let output = insert::run(&shared.engine, &head, setup(&head), split, body, shared.limits).await?;
-        return Ok(stamp.whole(None, output));
+        let output = insert::run(
+            &shared.engine,
+            &head,
+            session_options(&head),
+            split,
+            body,
+            shared.limits,
+        )
+        .await?;
+        return Ok(responder.complete(None, output));
     }
-    // A statement in the URL goes on in the body.
+    // A statement in the URL continues in the body.
     let rest = insert::collect(body, head.encoding, head.decompress, buffered).await?;
     let mut text = std::mem::take(&mut head.sql).into_bytes();
     if text.is_empty() {
@@ -110,29 +122,37 @@ async fn answer(shared: &Shared, request: Request, stamp: &mut Stamp<'_>) -> Res
         text.push(b'\n');
         text.extend_from_slice(&rest);
     }
-    run(shared, &head, text, stamp).await
+    run(shared, &head, text, responder).await
 }
 
 async fn run(
-    shared: &Shared,
+    shared: &ServerState,
     head: &RequestHead,
     text: Vec<u8>,
-    stamp: &Stamp<'_>,
+    responder: &Responder<'_>,
 ) -> Result<Response, EngineError> {
     if sql::is_blank(&text) {
         return Err(EngineError::new(code::SYNTAX_ERROR, "Syntax error: Empty query"));
     }
-    let outline = sql::outline(&text);
-    let format = select::effective_format(head, &outline);
-    let answer = select::run(&shared.engine, head, setup(head), text, outline, &stamp.tag).await?;
-    Ok(match answer {
-        Answer::Whole(output) => stamp.whole(Some(&format), output),
-        Answer::Streamed(body) => stamp.streamed(&format, body),
+    let info = sql::inspect(&text);
+    let format = select::effective_format(head, &info);
+    let result = select::run(
+        &shared.engine,
+        head,
+        session_options(head),
+        text,
+        info,
+        &responder.tag,
+    )
+    .await?;
+    Ok(match result {
+        StatementResult::Complete(output) => responder.complete(Some(&format), output),
+        StatementResult::Streamed(body) => responder.streamed(&format, body),
     })
 }
 
-fn setup(head: &RequestHead) -> Setup {
-    Setup {
+fn session_options(head: &RequestHead) -> SessionOptions {
+    SessionOptions {
         database: head.database.clone(),
         settings: head.settings.clone(),
         readonly: head.readonly,

@@ -1,12 +1,12 @@
-//! Just enough reading of SQL to route a statement: its first word, its `FORMAT`, and whether it is
-//! an `INSERT` whose data comes in the request body. The engine does the real parsing.
+//! Scans a statement as far as routing needs: its first word, its `FORMAT`, and whether it is an `INSERT` with data in the
+//! request body. The engine parses it.
 
-/// A word of a statement outside of strings, quoted names and comments.
+/// A word outside of strings, quoted identifiers and comments.
 struct Word<'a> {
     text: &'a [u8],
     start: usize,
     end: usize,
-    /// How many parentheses are open around it.
+    /// Number of enclosing parentheses.
     depth: usize,
 }
 
@@ -16,12 +16,12 @@ impl Word<'_> {
     }
 }
 
-/// Walks over the words of a statement.
+/// Iterates over the words of a statement.
 struct Words<'a> {
     sql: &'a [u8],
     position: usize,
     depth: usize,
-    /// Where the last thing that is neither space nor comment nor semicolon ended.
+    /// End of the last token that is not whitespace, a comment or a semicolon.
     last_end: usize,
 }
 
@@ -47,7 +47,7 @@ impl Words<'_> {
             .map(|at| from + at)
     }
 
-    /// The position after a quoted piece that starts at `start`.
+    /// Returns the position after the quoted token at `start`.
     fn after_quoted(&self, start: usize, quote: u8) -> usize {
         let mut position = start + 1;
         while let Some(&byte) = self.sql.get(position) {
@@ -65,7 +65,7 @@ impl Words<'_> {
         self.sql.len()
     }
 
-    /// The position after a `$tag$…$tag$` string that starts at `start`, if one does.
+    /// Returns the position after the `$tag$…$tag$` string at `start`, if there is one.
     fn after_heredoc(&self, start: usize) -> Option<usize> {
         let tag_end = start
             + 1
@@ -133,66 +133,65 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
-/// What the front has to know about a statement that returns rows.
+/// Properties of a statement that decide how its result is sent.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outline {
-    /// It starts with `SELECT` or `WITH`, so its result can be streamed.
+pub(crate) struct StatementInfo {
+    /// Starts with `SELECT` or `WITH`, so its result can be streamed.
     pub(crate) selects: bool,
-    /// The name after its own `FORMAT`, if it has one.
+    /// Its `FORMAT`, if it has one.
     pub(crate) format: Option<String>,
-    /// It asks for something that a streamed result would lose: `WITH TOTALS`, or a setting that
-    /// puts something around the rows.
-    pub(crate) whole: bool,
-    /// It writes to a file on the server with `INTO OUTFILE`.
+    /// Adds something around the rows that a streamed result would lose: `WITH TOTALS`, or certain settings.
+    pub(crate) needs_complete_result: bool,
+    /// Writes to a file on the server with `INTO OUTFILE`.
     pub(crate) outfile: bool,
-    /// It runs several statements on purpose, with `PARALLEL WITH`.
+    /// Runs several statements with `PARALLEL WITH`.
     pub(crate) parallel: bool,
 }
 
-/// Reads the outline of a statement. An `INSERT` isn't read beyond its first word: what follows may
-/// be megabytes of data.
-pub(crate) fn outline(sql: &[u8]) -> Outline {
-    let mut outline = Outline::default();
+/// Scans a statement. Stops after the first word of an `INSERT`, because megabytes of data may follow.
+pub(crate) fn inspect(sql: &[u8]) -> StatementInfo {
+    let mut info = StatementInfo::default();
     let mut previous: Option<Word<'_>> = None;
     for word in words(sql) {
         if previous.is_none() {
             if word.is("INSERT") {
-                return outline;
+                return info;
             }
-            outline.selects = word.is("SELECT") || word.is("WITH");
+            info.selects = word.is("SELECT") || word.is("WITH");
         }
         if let Some(previous) = &previous {
             if previous.is("FORMAT") && previous.depth == 0 && word.depth == 0 {
-                outline.format = Some(String::from_utf8_lossy(word.text).into_owned());
+                info.format = Some(String::from_utf8_lossy(word.text).into_owned());
             }
-            outline.whole |= previous.is("WITH") && word.is("TOTALS");
-            outline.whole |= word.is("extremes") || word.is("output_format_json_array_of_rows");
-            outline.outfile |= previous.is("INTO") && word.is("OUTFILE");
-            outline.parallel |= previous.is("PARALLEL") && word.is("WITH");
+            info.needs_complete_result |= previous.is("WITH") && word.is("TOTALS");
+            info.needs_complete_result |= word.is("extremes") || word.is("output_format_json_array_of_rows");
+            info.outfile |= previous.is("INTO") && word.is("OUTFILE");
+            info.parallel |= previous.is("PARALLEL") && word.is("WITH");
         }
         previous = Some(word);
     }
-    outline
+    info
 }
 
-/// Whether there is nothing in a text but spaces, comments and semicolons.
+/// Returns whether a text contains only whitespace, comments and semicolons.
 pub(crate) fn is_blank(sql: &[u8]) -> bool {
     let mut walk = words(sql);
     walk.next().is_none() && walk.last_end == 0
 }
 
-/// An `INSERT` whose data follows in the request body.
+/// An `INSERT` with data in the request body.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct InsertHead {
-    /// The statement up to its `FORMAT` or `VALUES`.
+pub(crate) struct InsertStatement {
+    /// The statement before its `FORMAT` or `VALUES`.
     pub(crate) statement: String,
-    /// The format of the data.
+    /// Format of the data.
     pub(crate) format: String,
 }
 
-/// Splits `INSERT INTO t (a, b) FORMAT Name` (or `… VALUES`) with nothing behind it. Anything else,
-/// `INSERT … SELECT` among it, gives `None` and is run as one text.
-pub(crate) fn split_insert(sql: &str) -> Option<InsertHead> {
+/// Splits `INSERT INTO t (a, b) FORMAT Name` (or `… VALUES`) if nothing follows.
+///
+/// Returns `None` for every other statement, including `INSERT … SELECT`.
+pub(crate) fn split_insert(sql: &str) -> Option<InsertStatement> {
     let mut walk = words(sql.as_bytes());
     let first = walk.next()?;
     if !first.is("INSERT") {
@@ -209,13 +208,13 @@ pub(crate) fn split_insert(sql: &str) -> Option<InsertHead> {
         return None;
     }
     if last.is("VALUES") {
-        return Some(InsertHead {
+        return Some(InsertStatement {
             statement: sql[..last.start].trim_end().to_owned(),
             format: "Values".to_owned(),
         });
     }
     let keyword = before_last.filter(|word| word.depth == 0 && word.is("FORMAT"))?;
-    Some(InsertHead {
+    Some(InsertStatement {
         statement: sql[..keyword.start].trim_end().to_owned(),
         format: sql[last.start..last.end].to_owned(),
     })
@@ -225,15 +224,15 @@ pub(crate) fn split_insert(sql: &str) -> Option<InsertHead> {
 mod tests {
     use super::*;
 
-    fn head(statement: &str, format: &str) -> Option<InsertHead> {
-        Some(InsertHead {
+    fn head(statement: &str, format: &str) -> Option<InsertStatement> {
+        Some(InsertStatement {
             statement: statement.to_owned(),
             format: format.to_owned(),
         })
     }
 
     #[test]
-    fn an_insert_splits_at_its_format() {
+    fn insert_is_split_at_its_format() {
         assert_eq!(
             split_insert("INSERT INTO `t`(`a`,`b`) FORMAT RowBinaryWithNamesAndTypes"),
             head("INSERT INTO `t`(`a`,`b`)", "RowBinaryWithNamesAndTypes")
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn inserts_that_carry_their_data_are_not_split() {
+    fn other_statements_are_not_split() {
         for sql in [
             "INSERT INTO t VALUES (1)",
             "INSERT INTO t FORMAT CSV 1,2",
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_named_like_a_keyword_is_not_one() {
+    fn column_named_like_a_keyword_is_not_a_keyword() {
         assert_eq!(
             split_insert("INSERT INTO t (select, a) FORMAT TSV"),
             head("INSERT INTO t (select, a)", "TSV")
@@ -278,41 +277,41 @@ mod tests {
     }
 
     #[test]
-    fn blank_is_blank() {
+    fn blank_statements_are_recognized() {
         assert!(is_blank(b"") && is_blank(b" ;\n-- x\n /* y */"));
         assert!(!is_blank(b"1") && !is_blank(b"''") && !is_blank(b"-- x\nSELECT"));
     }
 
     #[test]
-    fn the_outline_finds_the_format() {
-        let outline = outline(
+    fn inspect_finds_the_format() {
+        let info = inspect(
             b"/* FORMAT A */ SELECT 'FORMAT B', \"FORMAT C\" -- FORMAT D\nFROM t FORMAT JSON SETTINGS x = 1;",
         );
-        assert!(outline.selects);
-        assert_eq!(outline.format.as_deref(), Some("JSON"));
+        assert!(info.selects);
+        assert_eq!(info.format.as_deref(), Some("JSON"));
     }
 
     #[test]
-    fn the_outline_is_not_fooled() {
+    fn inspect_ignores_strings_comments_and_subqueries() {
         assert_eq!(
-            outline(b"SELECT $a$ FORMAT CSV $a$, 'it''s \\' FORMAT X'").format,
+            inspect(b"SELECT $a$ FORMAT CSV $a$, 'it''s \\' FORMAT X'").format,
             None
         );
-        assert_eq!(outline(b"SELECT (SELECT 1 FORMAT CSV)").format, None);
-        assert!(outline(b"SELECT a, count() FROM t GROUP BY a WITH TOTALS").whole);
-        assert!(outline(b"SELECT 1 SETTINGS extremes = 1").whole);
-        assert!(outline(b"SELECT 1 INTO OUTFILE '/tmp/x'").outfile);
-        assert!(!outline(b"SELECT 'INTO OUTFILE'").outfile);
-        assert!(!outline(b"SHOW TABLES").selects);
+        assert_eq!(inspect(b"SELECT (SELECT 1 FORMAT CSV)").format, None);
+        assert!(inspect(b"SELECT a, count() FROM t GROUP BY a WITH TOTALS").needs_complete_result);
+        assert!(inspect(b"SELECT 1 SETTINGS extremes = 1").needs_complete_result);
+        assert!(inspect(b"SELECT 1 INTO OUTFILE '/tmp/x'").outfile);
+        assert!(!inspect(b"SELECT 'INTO OUTFILE'").outfile);
+        assert!(!inspect(b"SHOW TABLES").selects);
         assert_eq!(
-            outline(b"INSERT INTO t FORMAT CSV 1 INTO OUTFILE"),
-            Outline::default()
+            inspect(b"INSERT INTO t FORMAT CSV 1 INTO OUTFILE"),
+            StatementInfo::default()
         );
         assert_eq!(
-            outline(b"SELECT 'never closed"),
-            Outline {
+            inspect(b"SELECT 'never closed"),
+            StatementInfo {
                 selects: true,
-                ..Outline::default()
+                ..StatementInfo::default()
             }
         );
     }

@@ -1,8 +1,7 @@
-//! The engine's C interface: the only unsafe code of the ClickHouse front.
+//! The engine's C interface, and all unsafe code of this crate.
 //!
-//! The shared library is opened at run time and its functions are declared here by hand, so that
-//! building needs neither a header nor the 566 MB library. Every handle that C hands out is wrapped
-//! in a type whose `Drop` gives it back, on every path.
+//! The shared library is opened at run time, and its functions are declared by hand, so that a build needs neither a header
+//! nor the 566 MB library. Every C handle is owned by a type whose `Drop` releases it.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -25,8 +24,8 @@ type RawResult = *mut c_void;
 type RawInsert = *mut c_void;
 /// `chdb_state`: 0 is success.
 type State = c_int;
-/// A statement, a format, parameter names and values (each with its length), and their count. What
-/// comes back is a result or an insert stream.
+/// Takes a statement, a format, parameter names and values (each with its length), and their count. Returns a result or an
+/// insert stream.
 type WithParameters = unsafe extern "C" fn(
     RawConnection,
     *const u8,
@@ -40,10 +39,10 @@ type WithParameters = unsafe extern "C" fn(
     usize,
 ) -> *mut c_void;
 
-/// Declares the table of C functions and how it is filled from the library.
+/// Declares the table of C functions and resolves it from the library.
 macro_rules! functions {
     ($($name:ident: $function:ty;)*) => {
-        /// The functions of the engine that are used, by their C names.
+        /// The engine's functions, by their C names.
         struct Functions { $($name: $function,)* }
 
         impl Functions {
@@ -97,39 +96,38 @@ struct RawAnalysis {
     query_class: u32,
 }
 
-/// Why the library could not be opened.
+/// The library can't be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("the ClickHouse engine {} could not be loaded: {reason}", path.display())]
+#[error("loading the ClickHouse engine {} failed: {reason}", path.display())]
 pub(crate) struct LoadError {
     path: PathBuf,
     reason: libloading::Error,
 }
 
-/// The engine's shared library, once opened. It stays mapped until the process ends, because the
-/// engine's own threads run in it.
+/// The engine's shared library. It stays mapped until the process ends, because the engine's threads run in it.
 pub(crate) struct Library {
     functions: Functions,
 }
 
 impl Library {
-    /// Opens the library and resolves every function it must have.
+    /// Opens the library and resolves its functions.
     pub(crate) fn load(path: &Path) -> Result<Arc<Self>, LoadError> {
         let failed = |reason| LoadError {
             path: path.to_owned(),
             reason,
         };
-        // SAFETY: loading runs the library's static initializers. They are those of the pinned,
-        // checksummed engine (or of a file that the operator named), which expects to be opened so.
+        // SAFETY: loading runs the static initializers of the pinned, checksummed engine or of a file that the operator
+        // configured. The engine supports being loaded at run time.
         let library = unsafe { libloading::Library::new(path) }.map_err(failed)?;
         let library: &'static libloading::Library = Box::leak(Box::new(library));
         let functions = Functions::resolve(library).map_err(failed)?;
-        // SAFETY: no arguments beyond the flag. Must come before the first connection: the engine
-        // would otherwise replace this process' handlers for SIGINT, SIGTERM and faults.
+        // SAFETY: the function takes a flag by value. It must run before the first connection: otherwise the engine replaces
+        // this process' handlers for SIGINT, SIGTERM and faults.
         unsafe { (functions.chdb_set_signal_handlers_enabled)(0) };
         Ok(Arc::new(Self { functions }))
     }
 
-    /// Opens a connection. The first one starts the engine; the others must name the same path.
+    /// Opens a connection. The first one starts the engine; later ones must pass the same path.
     pub(crate) fn connect(self: &Arc<Self>, arguments: &[CString]) -> Result<Connection, EngineError> {
         let pointers: Vec<*const c_char> = arguments.iter().map(|argument| argument.as_ptr()).collect();
         let count = c_int::try_from(pointers.len())
@@ -137,31 +135,31 @@ impl Library {
         // SAFETY: `pointers` holds `count` NUL-terminated strings that outlive the call; the engine
         // copies what it keeps.
         let handle = unsafe { (self.functions.chdb_connect)(count, pointers.as_ptr()) };
-        let refused = || {
+        let failed = || {
             EngineError::new(
                 code::NETWORK_ERROR,
-                "the engine refused the connection: its data folder may be damaged, not writable, or in use",
+                "the engine refused the connection: its data directory may be damaged, not writable, or in use",
             )
         };
-        let handle = NonNull::new(handle).ok_or_else(refused)?;
+        let handle = NonNull::new(handle).ok_or_else(failed)?;
         let connection = Connection {
             library: Arc::clone(self),
             handle,
         };
         if connection.raw().is_null() {
-            Err(refused())
+            Err(failed())
         } else {
             Ok(connection)
         }
     }
 
-    /// Takes what is in a result and destroys it.
+    /// Copies a result and destroys it.
     fn take(&self, raw: RawResult) -> Result<Output, EngineError> {
         let result = RawResultGuard::new(self, raw)?;
         result.check()?;
         let functions = &self.functions;
-        // SAFETY: the guard holds a live result. The buffer belongs to it and is `length` bytes
-        // long; it is copied before the guard gives the result back.
+        // SAFETY: the guard holds a live result, which owns the buffer of `length` bytes. The copy is made before the guard
+        // destroys the result.
         unsafe {
             let buffer = (functions.chdb_result_buffer)(result.raw);
             let length = (functions.chdb_result_length)(result.raw);
@@ -182,24 +180,24 @@ impl Library {
     }
 }
 
-/// Reads an error text of the engine; `None` when there is none.
+/// Parses an error text of the engine. Returns `None` for a null pointer or an empty text.
 ///
 /// # Safety
-/// `text` is null or a NUL-terminated string that lives for the duration of the call.
+/// `text` must be null or a NUL-terminated string that outlives the call.
 unsafe fn error_text(text: *const c_char) -> Option<EngineError> {
     if text.is_null() {
         return None;
     }
-    // SAFETY: by the contract of this function.
+    // SAFETY: guaranteed by the caller.
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
     (!text.is_empty()).then(|| EngineError::from_engine(&text))
 }
 
-/// Has the process end without running destructors, those of the engine among them: they would pull
-/// the ground from under its threads. What is acknowledged is on disk by then.
+/// Makes the process exit without running destructors, because the engine's destructors crash its running threads.
+/// Acknowledged data is on disk by then.
 ///
-/// What was registered last runs first, and the engine registers destructors as it goes, so this has
-/// to be repeated. Handlers that were registered before don't run any more.
+/// Exit handlers run in reverse order of registration, and the engine keeps registering destructors, so this must be
+/// called repeatedly. Handlers registered earlier don't run.
 pub(crate) fn skip_destructors_at_exit() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -208,17 +206,16 @@ pub(crate) fn skip_destructors_at_exit() {
             fn _exit(status: c_int) -> !;
         }
         extern "C" fn leave(status: c_int, _: *mut c_void) {
-            // SAFETY: ends the process at once with the status it was ending with; Rust's own output
-            // was flushed before the exit handlers.
+            // SAFETY: ends the process with its exit status. Rust flushes its output before exit handlers run.
             unsafe { _exit(status) }
         }
-        // SAFETY: a function pointer that is valid as long as the program, and an argument that isn't
-        // used; `on_exit` is thread-safe. If it fails, for want of memory, nothing is registered.
+        // SAFETY: the function pointer is valid for the whole program, its argument is unused, and `on_exit` is thread-safe.
+        // If memory runs out, it registers nothing.
         unsafe { on_exit(leave, ptr::null_mut()) };
     }
 }
 
-/// A result that is destroyed when this goes out of scope.
+/// Owns a result and destroys it on drop.
 struct RawResultGuard<'a> {
     library: &'a Library,
     raw: RawResult,
@@ -227,13 +224,16 @@ struct RawResultGuard<'a> {
 impl<'a> RawResultGuard<'a> {
     fn new(library: &'a Library, raw: RawResult) -> Result<Self, EngineError> {
         if raw.is_null() {
-            return Err(EngineError::new(code::LOGICAL_ERROR, "the engine gave no result"));
+            return Err(EngineError::new(
+                code::LOGICAL_ERROR,
+                "the engine returned no result",
+            ));
         }
         Ok(Self { library, raw })
     }
 
     fn check(&self) -> Result<(), EngineError> {
-        // SAFETY: the result is alive, and its error text lives as long as it.
+        // SAFETY: the result is alive and owns its error text.
         match unsafe { error_text((self.library.functions.chdb_result_error)(self.raw)) } {
             Some(error) => Err(error),
             None => Ok(()),
@@ -243,12 +243,12 @@ impl<'a> RawResultGuard<'a> {
 
 impl Drop for RawResultGuard<'_> {
     fn drop(&mut self) {
-        // SAFETY: the result came from the engine, isn't null, and is given back exactly once.
+        // SAFETY: the result came from the engine, is not null, and is destroyed exactly once.
         unsafe { (self.library.functions.chdb_destroy_query_result)(self.raw) };
     }
 }
 
-/// What a finished statement, or one chunk of a streamed one, brought.
+/// The result of a statement, or one chunk of a streamed result.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Output {
     /// The formatted rows.
@@ -259,45 +259,45 @@ pub(crate) struct Output {
     pub(crate) read_rows: u64,
     /// Bytes read from storage.
     pub(crate) read_bytes: u64,
-    /// Rows written, those of materialized views included.
+    /// Rows written, including materialized views.
     pub(crate) written_rows: u64,
-    /// Bytes written, those of materialized views included.
+    /// Bytes written, including materialized views.
     pub(crate) written_bytes: u64,
 }
 
-/// One connection: one session with its own settings, database and temporary tables. Statements on
-/// it run one at a time, which `&mut self` enforces.
+/// A connection: a session with its own settings, database and temporary tables. It runs one statement at a time, which
+/// `&mut self` enforces.
 pub(crate) struct Connection {
     library: Arc<Library>,
     handle: NonNull<RawConnection>,
 }
 
-// SAFETY: the engine's connections may be used from any thread, one call at a time; every method
-// takes `&mut self` (or consumes it), so two threads can't be inside one connection.
+// SAFETY: the engine allows calls from any thread, one at a time. Methods that call it take `&mut self` or consume `self`, so
+// two threads can't use a connection at the same time.
 unsafe impl Send for Connection {}
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // SAFETY: the handle came from `chdb_connect` and is closed exactly once. Streams borrow the
-        // connection mutably, so none is left.
+        // SAFETY: the handle came from `chdb_connect` and is closed exactly once. Streams borrow the connection, so none
+        // exists any more.
         unsafe { (self.library.functions.chdb_close_conn)(self.handle.as_ptr()) };
     }
 }
 
 impl Connection {
     fn raw(&self) -> RawConnection {
-        // SAFETY: the handle points at the engine's own connection pointer until it is closed.
+        // SAFETY: the handle points to the engine's connection pointer until it is closed.
         unsafe { *self.handle.as_ptr() }
     }
 
-    /// Counts the statements in `sql` without running it; zero when it doesn't parse.
+    /// Counts the statements in `sql` without running them. Returns 0 if it doesn't parse.
     pub(crate) fn statement_count(&mut self, sql: &[u8]) -> u32 {
         let mut analysis = RawAnalysis {
             struct_size: u32::try_from(size_of::<RawAnalysis>()).unwrap_or(u32::MAX),
             ..RawAnalysis::default()
         };
-        // SAFETY: `sql` and `analysis` outlive the call; a null target database skips that check;
-        // `struct_size` tells how much the engine may write.
+        // SAFETY: `sql` and `analysis` outlive the call, a null target database skips that check, and `struct_size` limits what
+        // the engine writes.
         let state = unsafe {
             (self.library.functions.chdb_classify_query_n)(
                 self.raw(),
@@ -311,7 +311,7 @@ impl Connection {
         if state == 0 { analysis.statement_count } else { 0 }
     }
 
-    /// Calls one of the functions that take a statement, a format and parameters.
+    /// Calls a function that takes a statement, a format and parameters.
     fn call(
         &self,
         function: WithParameters,
@@ -327,8 +327,8 @@ impl Connection {
         };
         let (names, name_lengths) = lengths(|(name, _)| name);
         let (values, value_lengths) = lengths(|(_, value)| value);
-        // SAFETY: every pointer is paired with its length and outlives the call; the engine captures
-        // the parameters before it returns, in the streaming functions too.
+        // SAFETY: every pointer comes with its length and outlives the call. The engine copies the parameters before it returns,
+        // in the streaming functions too.
         unsafe {
             function(
                 self.raw(),
@@ -345,7 +345,7 @@ impl Connection {
         }
     }
 
-    /// Runs a statement and keeps the whole result.
+    /// Runs a statement and returns its whole result.
     pub(crate) fn query(
         &mut self,
         sql: &[u8],
@@ -361,7 +361,7 @@ impl Connection {
         self.library.take(raw)
     }
 
-    /// Starts a `SELECT` whose result is read in chunks.
+    /// Starts a `SELECT` and returns its result as a stream of chunks.
     pub(crate) fn stream(
         &mut self,
         sql: &[u8],
@@ -377,7 +377,7 @@ impl Connection {
         SelectStream::start(self, raw)
     }
 
-    /// Starts an `INSERT` whose data is sent in chunks. `sql` has neither `FORMAT` nor data.
+    /// Starts an `INSERT` that takes its data in chunks. `sql` must have neither `FORMAT` nor data.
     pub(crate) fn insert(
         &mut self,
         sql: &[u8],

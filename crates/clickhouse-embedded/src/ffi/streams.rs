@@ -1,10 +1,10 @@
-//! Results that are read, and inserts that are written, in chunks.
+//! Results and inserts in chunks.
 #![allow(unsafe_code)]
 
 use super::{Connection, Library, Output, RawConnection, RawInsert, RawResult, RawResultGuard, error_text};
 use crate::errors::{EngineError, code};
 
-/// A `SELECT` in progress. Dropped before its end, it is cancelled.
+/// A running `SELECT`. Dropping it before its end cancels the query.
 pub(crate) struct SelectStream<'a> {
     connection: RawConnection,
     result: RawResultGuard<'a>,
@@ -12,7 +12,7 @@ pub(crate) struct SelectStream<'a> {
 }
 
 impl<'a> SelectStream<'a> {
-    /// Wraps what the engine gave for a statement on `connection`.
+    /// Wraps the engine's result for a statement on `connection`.
     pub(super) fn start(connection: &'a mut Connection, raw: RawResult) -> Result<Self, EngineError> {
         let handle = connection.raw();
         let result = RawResultGuard::new(&connection.library, raw)?;
@@ -24,14 +24,13 @@ impl<'a> SelectStream<'a> {
         })
     }
 
-    /// The next chunk, or `None` at the end.
+    /// Returns the next chunk, or `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Output>, EngineError> {
         if self.finished {
             return Ok(None);
         }
         let library = self.result.library;
-        // SAFETY: the stream borrows its connection mutably, so both are alive and nothing else
-        // runs on it.
+        // SAFETY: the stream borrows its connection mutably, so both are alive and the connection runs nothing else.
         let raw = unsafe { (library.functions.chdb_stream_fetch_result)(self.connection, self.result.raw) };
         let output = library.take(raw).inspect_err(|_| self.finished = true)?;
         if output.data.is_empty() {
@@ -53,8 +52,7 @@ impl Drop for SelectStream<'_> {
     }
 }
 
-/// An `INSERT` in progress. Dropped before [`InsertStream::finish`], it writes nothing of the block
-/// that isn't complete.
+/// A running `INSERT`. Dropping it before [`InsertStream::finish`] discards the incomplete block.
 pub(crate) struct InsertStream<'a> {
     library: &'a Library,
     raw: RawInsert,
@@ -62,12 +60,12 @@ pub(crate) struct InsertStream<'a> {
 }
 
 impl<'a> InsertStream<'a> {
-    /// Wraps what the engine gave for an `INSERT` on `connection`.
+    /// Wraps the engine's stream for an `INSERT` on `connection`.
     pub(super) fn start(connection: &'a mut Connection, raw: RawInsert) -> Result<Self, EngineError> {
         if raw.is_null() {
             return Err(EngineError::new(
                 code::LOGICAL_ERROR,
-                "the engine gave no insert stream",
+                "the engine returned no insert stream",
             ));
         }
         let stream = Self {
@@ -79,11 +77,11 @@ impl<'a> InsertStream<'a> {
     }
 
     fn error(&self) -> Option<EngineError> {
-        // SAFETY: the stream is alive, and its error text lives as long as it.
+        // SAFETY: the stream is alive and owns its error text.
         unsafe { error_text((self.library.functions.chdb_stream_insert_error)(self.raw)) }
     }
 
-    /// Sends a chunk of data; it blocks while the engine is behind.
+    /// Sends a chunk of data. Blocks while the engine is busy.
     pub(crate) fn append(&mut self, data: &[u8]) -> Result<(), EngineError> {
         // SAFETY: the stream is alive; the engine copies `data` before it returns.
         let state = unsafe {
@@ -94,13 +92,13 @@ impl<'a> InsertStream<'a> {
         }
         Err(self
             .error()
-            .unwrap_or_else(|| EngineError::new(code::LOGICAL_ERROR, "the engine refused a chunk of data")))
+            .unwrap_or_else(|| EngineError::new(code::LOGICAL_ERROR, "the engine rejected a chunk of data")))
     }
 
-    /// Ends the data and commits it.
+    /// Commits the data.
     pub(crate) fn finish(mut self) -> Result<Output, EngineError> {
         self.finished = true;
-        // SAFETY: the stream is alive and is finished only here, by value.
+        // SAFETY: the stream is alive, and `self` is consumed, so it is finished only once.
         let raw = unsafe { (self.library.functions.chdb_stream_done)(self.raw) };
         self.library.take(raw)
     }
@@ -108,8 +106,7 @@ impl<'a> InsertStream<'a> {
 
 impl Drop for InsertStream<'_> {
     fn drop(&mut self) {
-        // SAFETY: the stream is alive; it is cancelled at most once, only when nothing was
-        // committed, and destroyed exactly once.
+        // SAFETY: the stream is alive. It is cancelled at most once, only if it wasn't committed, and destroyed exactly once.
         unsafe {
             if !self.finished {
                 (self.library.functions.chdb_stream_cancel_insert)(self.raw);

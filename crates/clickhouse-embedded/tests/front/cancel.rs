@@ -1,4 +1,4 @@
-//! Clients that leave.
+//! Clients that disconnect early.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 
 use super::harness::{PASSWORD, USER, address, client, eventually};
 
-/// Sends a request, reads a little of the answer if there is one in time, and leaves.
-async fn leave_after(sql: &str, format: &str) {
+/// Sends a request, reads the start of the response if it comes in time, and disconnects.
+async fn disconnect_during(sql: &str, format: &str) {
     let address = address().await.unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
@@ -21,11 +21,11 @@ async fn leave_after(sql: &str, format: &str) {
 }
 
 #[tokio::test]
-async fn a_query_whose_client_left_is_stopped() {
+async fn disconnect_stops_the_query() {
     let Some(client) = client("leaving").await else {
         return;
     };
-    // Rows without end, a long silence before the first row, and an answer that isn't streamed.
+    // Endless rows, a long delay before the first row, and a result that isn't streamed.
     for (mark, sql, format) in [
         (
             "endless",
@@ -53,7 +53,7 @@ async fn a_query_whose_client_left_is_stopped() {
                 .await
                 .unwrap()
         };
-        leave_after(sql, format).await;
+        disconnect_during(sql, format).await;
         eventually(&format!("the end of the query '{mark}'"), async || {
             running().await == 0
         })
@@ -62,7 +62,7 @@ async fn a_query_whose_client_left_is_stopped() {
 }
 
 #[tokio::test]
-async fn an_insert_whose_client_left_writes_nothing() {
+async fn disconnect_during_insert_writes_nothing() {
     let Some(client) = client("leaving_insert").await else {
         return;
     };
@@ -85,7 +85,7 @@ async fn an_insert_whose_client_left_writes_nothing() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         drop(stream);
     }
-    // One that stays but says nothing more is not waited for either.
+    // A client that stays connected but stalls gets a timeout.
     let mut silent = TcpStream::connect(address).await.unwrap();
     let request = format!(
         "POST /?query=INSERT+INTO+leaving_insert.t+FORMAT+CSV HTTP/1.1\r\nHost: {address}\r\n\

@@ -1,4 +1,4 @@
-//! Data in and out through the client crate, unchanged.
+//! Reading and writing through the unmodified `clickhouse` crate.
 
 use clickhouse::sql::Identifier;
 use clickhouse::{Client, Compression, Row};
@@ -54,7 +54,7 @@ async fn count(client: &Client, table: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn rows_come_back_as_they_went_in() {
+async fn rows_round_trip() {
     let Some(client) = client("round_trip").await else {
         return;
     };
@@ -79,7 +79,7 @@ async fn rows_come_back_as_they_went_in() {
 }
 
 #[tokio::test]
-async fn a_long_result_is_streamed_without_repeated_headers() {
+async fn long_result_has_no_repeated_headers() {
     let Some(client) = client("long_result").await else {
         return;
     };
@@ -100,7 +100,7 @@ async fn a_long_result_is_streamed_without_repeated_headers() {
 }
 
 #[tokio::test]
-async fn a_long_insert_arrives_whole() {
+async fn long_insert_is_complete() {
     let Some(client) = client("long_insert").await else {
         return;
     };
@@ -116,7 +116,7 @@ async fn a_long_insert_arrives_whole() {
 }
 
 #[tokio::test]
-async fn batches_one_after_the_other_and_side_by_side() {
+async fn sequential_and_concurrent_inserts_are_complete() {
     let Some(client) = client("batches").await else {
         return;
     };
@@ -137,7 +137,7 @@ async fn batches_one_after_the_other_and_side_by_side() {
 }
 
 #[tokio::test]
-async fn a_dropped_insert_writes_nothing() {
+async fn dropped_insert_writes_nothing() {
     let Some(client) = client("dropped").await else {
         return;
     };
@@ -157,7 +157,7 @@ async fn a_dropped_insert_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_inserts_once() {
+async fn deduplication_token_inserts_once() {
     let Some(client) = client("tokens").await else {
         return;
     };
@@ -178,7 +178,7 @@ async fn a_token_inserts_once() {
 }
 
 #[tokio::test]
-async fn tables_views_and_statements() {
+async fn ddl_views_and_statements_work() {
     let Some(client) = client("statements").await else {
         return;
     };
@@ -230,7 +230,7 @@ async fn tables_views_and_statements() {
 }
 
 #[tokio::test]
-async fn parameters_and_bindings() {
+async fn parameters_and_bindings_are_escaped() {
     let Some(client) = client("parameters").await else {
         return;
     };
@@ -255,7 +255,7 @@ async fn parameters_and_bindings() {
 }
 
 #[tokio::test]
-async fn settings_and_databases_belong_to_one_request() {
+async fn sessions_are_isolated_between_requests() {
     let Some(client) = client("isolation").await else {
         return;
     };
@@ -270,7 +270,7 @@ async fn settings_and_databases_belong_to_one_request() {
                 .await
                 .unwrap();
             assert_eq!(got, (number, "isolation".to_owned()));
-            // Neither of these may be seen by another request.
+            // No other request may see either of these.
             client
                 .query("SET max_block_size = 12345")
                 .execute()
@@ -295,7 +295,7 @@ async fn settings_and_databases_belong_to_one_request() {
 }
 
 #[tokio::test]
-async fn errors_have_codes() {
+async fn errors_carry_clickhouse_codes() {
     let Some(client) = client("errors").await else {
         return;
     };
@@ -333,18 +333,18 @@ async fn errors_have_codes() {
         .await
         .unwrap_err();
     assert!(text(missing).contains("Code: 60"));
-    let refused = client
+    let rejected = client
         .clone()
         .with_password("wrong")
         .query("SELECT 1")
         .execute()
         .await
         .unwrap_err();
-    assert!(text(refused).contains("Code: 516"));
+    assert!(text(rejected).contains("Code: 516"));
 }
 
 #[tokio::test]
-async fn an_error_in_mid_stream_is_seen() {
+async fn error_after_the_first_rows_reaches_the_client() {
     let Some(client) = client("mid_stream").await else {
         return;
     };
@@ -364,5 +364,5 @@ async fn an_error_in_mid_stream_is_seen() {
         error.contains("Code: 395") && error.contains("on purpose"),
         "{error}"
     );
-    assert!(seen > 0, "rows came before the error");
+    assert!(seen > 0, "no rows before the error");
 }

@@ -1,4 +1,4 @@
-//! The shared engine, and the little HTTP that the client crate doesn't show.
+//! The shared engine, and plain HTTP requests to it.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -13,17 +13,17 @@ use rustix::process::{Pid, test_kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The user and the password of the shared engine.
+/// User and password of the shared engine.
 pub(crate) const USER: &str = "precis";
 pub(crate) const PASSWORD: &str = "it's secret";
 
-/// The engine's library, installed if need be; `None` where there is none for the platform.
+/// Returns the engine's library, installing it if necessary; `None` if the platform has none.
 pub(crate) async fn library() -> Option<PathBuf> {
     let mut installer = Installer::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.local"));
     installer.clickhouse_on_path = false;
     match installer.ensure_clickhouse().await {
         Ok(ClickHouseBinary::Library(path)) => Some(path),
-        Ok(other) => panic!("a library was asked for, not {other:?}"),
+        Ok(other) => panic!("expected a library, got {other:?}"),
         Err(error @ InstallError::UnsupportedPlatform { .. }) => {
             eprintln!("skipped: {error}");
             None
@@ -32,7 +32,7 @@ pub(crate) async fn library() -> Option<PathBuf> {
     }
 }
 
-/// The options of every engine here.
+/// Returns options for tests.
 pub(crate) fn options(library: PathBuf, data_dir: PathBuf) -> ServerOptions {
     let mut options = ServerOptions::new(library, data_dir, "127.0.0.1:0".parse().unwrap());
     options.user = USER.to_owned();
@@ -44,7 +44,7 @@ pub(crate) fn options(library: PathBuf, data_dir: PathBuf) -> ServerOptions {
     options
 }
 
-/// A folder for the shared engine, which nobody is left to remove: the next run does.
+/// Returns a data directory for the shared engine. Deletes those of earlier runs, which can't delete their own.
 fn shared_data() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -62,7 +62,7 @@ fn shared_data() -> PathBuf {
     folder.join(format!("clickhouse-of-{}", std::process::id()))
 }
 
-/// Where the shared engine listens, once it runs.
+/// Starts the shared engine once and returns its address.
 fn shared() -> Option<SocketAddr> {
     static SHARED: OnceLock<Option<SocketAddr>> = OnceLock::new();
     *SHARED.get_or_init(|| {
@@ -79,16 +79,16 @@ fn shared() -> Option<SocketAddr> {
                 run(options, ready, pending()).await.unwrap();
             });
         });
-        receiver.recv().expect("the engine starts")
+        receiver.recv().expect("the engine thread ended")
     })
 }
 
-/// The address of the shared engine, or `None` where tests are to be skipped.
+/// Returns the address of the shared engine, or `None` if tests must be skipped.
 pub(crate) async fn address() -> Option<SocketAddr> {
     tokio::task::spawn_blocking(shared).await.unwrap()
 }
 
-/// A client of an engine.
+/// Returns a client of the engine at `address`.
 pub(crate) fn client_of(address: SocketAddr) -> Client {
     Client::default()
         .with_url(format!("http://{address}"))
@@ -96,7 +96,7 @@ pub(crate) fn client_of(address: SocketAddr) -> Client {
         .with_password(PASSWORD)
 }
 
-/// A client with a database of its own, empty.
+/// Returns a client with its own empty database.
 pub(crate) async fn client(database: &str) -> Option<Client> {
     let client = client_of(address().await?);
     client
@@ -112,7 +112,7 @@ pub(crate) async fn client(database: &str) -> Option<Client> {
     Some(client.with_database(database))
 }
 
-/// What a plain HTTP request brought.
+/// The response to a plain HTTP request.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -121,7 +121,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// A header's value, empty if it isn't there.
+    /// Returns a header's value, or an empty string.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.head
             .lines()
@@ -135,7 +135,7 @@ impl Reply {
     }
 }
 
-/// Sends a request as it is written here, and reads until the server closes the connection.
+/// Sends a request verbatim and reads until the server closes the connection.
 pub(crate) async fn send(method: &str, target: &str, headers: &str, body: &[u8]) -> Option<Reply> {
     let address = address().await?;
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -151,7 +151,7 @@ pub(crate) async fn send(method: &str, target: &str, headers: &str, body: &[u8])
     let split = all
         .windows(4)
         .position(|window| window == b"\r\n\r\n")
-        .expect("a response");
+        .expect("the response has no header");
     let head = String::from_utf8_lossy(&all[..split]).into_owned();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Some(Reply {
@@ -174,5 +174,5 @@ pub(crate) async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool)
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("{what} didn't happen in 10 s");
+    panic!("timed out after 10 s: {what}");
 }

@@ -1,4 +1,4 @@
-//! The interface as curl sees it.
+//! The HTTP interface, with plain requests.
 
 use std::io::Write;
 
@@ -17,7 +17,7 @@ async fn health_checks_need_no_query() {
 }
 
 #[tokio::test]
-async fn answers_look_like_a_server_s() {
+async fn responses_have_clickhouse_headers() {
     let Some(reply) = send("GET", "/?query=SELECT+1&query_id=mine", "", b"").await else {
         return;
     };
@@ -50,7 +50,7 @@ async fn answers_look_like_a_server_s() {
 }
 
 #[tokio::test]
-async fn errors_have_statuses_and_codes() {
+async fn errors_carry_status_and_code() {
     for (sql, status, code) in [
         ("SELECT * FROM nowhere", 404, "60"),
         ("SELEC 1", 400, "62"),
@@ -80,7 +80,7 @@ async fn errors_have_statuses_and_codes() {
 }
 
 #[tokio::test]
-async fn get_only_reads() {
+async fn get_requests_can_not_write() {
     let Some(client) = client("reading").await else {
         return;
     };
@@ -103,13 +103,13 @@ async fn get_only_reads() {
             "{sql}"
         );
     }
-    // Not even by saying otherwise.
+    // A `readonly=0` parameter doesn't change that.
     let sql = encoded("INSERT INTO reading.t VALUES (1)");
     let reply = send("GET", &format!("/?readonly=0&query={sql}"), "", b"")
         .await
         .unwrap();
     assert_eq!(reply.header("x-clickhouse-exception-code"), "164");
-    // A setting may still be changed.
+    // Settings may still change.
     let reply = send(
         "GET",
         "/?query=SELECT+1+SETTINGS+max_threads%3D1&max_block_size=5",
@@ -134,8 +134,8 @@ async fn get_only_reads() {
 }
 
 #[tokio::test]
-async fn data_may_come_in_every_way() {
-    let Some(client) = client("ways").await else {
+async fn inserts_accept_every_format_and_encoding() {
+    let Some(client) = client("encodings").await else {
         return;
     };
     client
@@ -147,25 +147,28 @@ async fn data_may_come_in_every_way() {
     gzip.write_all(b"5,five\n").unwrap();
     let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
     lz4.write_all(b"6,six\n").unwrap();
-    let csv = format!("/?database=ways&query={}", encoded("INSERT INTO t FORMAT CSV"));
+    let csv = format!(
+        "/?database=encodings&query={}",
+        encoded("INSERT INTO t FORMAT CSV")
+    );
     let lines = format!(
-        "/?database=ways&query={}",
+        "/?database=encodings&query={}",
         encoded("INSERT INTO t (b, a) FORMAT JSONEachRow")
     );
-    let values = format!("/?database=ways&query={}", encoded("INSERT INTO t VALUES"));
+    let values = format!("/?database=encodings&query={}", encoded("INSERT INTO t VALUES"));
     for (target, headers, body) in [
         (csv.as_str(), "", b"1,one\n".to_vec()),
         (&lines, "", b"{\"a\":2,\"b\":\"two\"}".to_vec()),
         (&values, "", b"(3,'three')".to_vec()),
         (
             "/",
-            "X-ClickHouse-Database: ways\r\n",
+            "X-ClickHouse-Database: encodings\r\n",
             b"INSERT INTO t FORMAT CSV\n4,four\n".to_vec(),
         ),
         (&csv, "Content-Encoding: gzip\r\n", gzip.finish().unwrap()),
         (&csv, "Content-Encoding: lz4\r\n", lz4.finish().unwrap()),
         (
-            "/?database=ways&query=INSERT+INTO+t",
+            "/?database=encodings&query=INSERT+INTO+t",
             "",
             b"SELECT 7, 'seven'".to_vec(),
         ),
@@ -217,7 +220,7 @@ async fn data_may_come_in_every_way() {
 }
 
 #[tokio::test]
-async fn an_error_in_mid_stream_cuts_the_answer_off() {
+async fn error_after_the_first_rows_aborts_the_response() {
     let sql = b"SELECT number FROM numbers(1000000) WHERE throwIf(number = 900000) = 0";
     let Some(reply) = send("POST", "/?default_format=RowBinary", "", sql).await else {
         return;
@@ -227,16 +230,16 @@ async fn an_error_in_mid_stream_cuts_the_answer_off() {
     let text = reply.text();
     assert!(
         text.contains(&format!("__exception__\r\n{tag}\r\nCode: 395")),
-        "the error is in the body"
+        "the body doesn't contain the error"
     );
     assert!(
         !reply.body.ends_with(b"\r\n0\r\n\r\n"),
-        "the answer doesn't end as if it were complete"
+        "the response ends as if it were complete"
     );
 }
 
 #[tokio::test]
-async fn strangers_are_refused() {
+async fn wrong_password_foreign_origin_and_sessions_are_rejected() {
     let Some(reply) = send("GET", "/?query=SELECT+1&user=default&password=x", "", b"").await else {
         return;
     };

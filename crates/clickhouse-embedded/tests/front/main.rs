@@ -1,9 +1,9 @@
-//! The embedded ClickHouse engine through its HTTP interface, with the real engine.
+//! Tests of the HTTP interface with the real engine.
 //!
-//! One engine serves every test of this binary, because a process can have only one; what needs
-//! another process starts this binary again.
+//! All tests share one engine, because a process can have only one. Tests that need their own process start this binary
+//! again.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod cancel;
 mod data;

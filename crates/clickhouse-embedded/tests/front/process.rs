@@ -1,4 +1,4 @@
-//! What concerns whole processes: this binary is started again as an engine of its own.
+//! Tests with engines in their own processes, for which this binary is started again.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,10 +11,10 @@ use tokio::process::{Child, Command};
 
 use super::harness::{client_of, library, options};
 
-/// Tells the child where to keep its data.
+/// Environment variable with the child's data directory.
 const DATA_DIR: &str = "PRECIS_TEST_CLICKHOUSE_DATA";
 
-/// The child: an engine that runs until its standard input ends.
+/// The child: an engine that runs until its standard input closes.
 #[tokio::test]
 #[ignore = "started by the other tests of this file"]
 async fn child() {
@@ -30,7 +30,7 @@ async fn child() {
     }
 }
 
-/// Starts a child and gives the first thing it says.
+/// Starts a child and returns its first message.
 async fn start(data: &Path) -> (Child, Vec<String>, BufReader<tokio::process::ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
@@ -47,18 +47,18 @@ async fn start(data: &Path) -> (Child, Vec<String>, BufReader<tokio::process::Ch
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
-    let said = next_said(&mut lines).await;
-    (child, said, lines)
+    let message = next_message(&mut lines).await;
+    (child, message, lines)
 }
 
-/// The next word in capitals of a child, with what follows it.
-async fn next_said(lines: &mut BufReader<tokio::process::ChildStdout>) -> Vec<String> {
+/// Returns a child's next message: a keyword and its argument.
+async fn next_message(lines: &mut BufReader<tokio::process::ChildStdout>) -> Vec<String> {
     let mut line = String::new();
     loop {
         line.clear();
         let read = tokio::time::timeout(Duration::from_secs(60), lines.read_line(&mut line));
         assert_ne!(
-            read.await.expect("the child says something").unwrap(),
+            read.await.expect("the child printed no message").unwrap(),
             0,
             "the child ended"
         );
@@ -70,11 +70,11 @@ async fn next_said(lines: &mut BufReader<tokio::process::ChildStdout>) -> Vec<St
     }
 }
 
-/// Starts a child that is expected to run.
-async fn running(data: &Path) -> (Child, SocketAddr, BufReader<tokio::process::ChildStdout>) {
-    let (child, said, lines) = start(data).await;
-    assert_eq!(said[0], "LISTENING", "{said:?}");
-    (child, said[1].parse().unwrap(), lines)
+/// Starts a child that must run.
+async fn start_running(data: &Path) -> (Child, SocketAddr, BufReader<tokio::process::ChildStdout>) {
+    let (child, message, lines) = start(data).await;
+    assert_eq!(message[0], "LISTENING", "{message:?}");
+    (child, message[1].parse().unwrap(), lines)
 }
 
 async fn count(address: SocketAddr) -> u64 {
@@ -86,12 +86,12 @@ async fn count(address: SocketAddr) -> u64 {
 }
 
 #[tokio::test]
-async fn data_outlives_the_process_and_a_second_process_is_refused() {
+async fn data_survives_exit_and_kill_and_a_second_process_is_rejected() {
     if library().await.is_none() {
         return;
     }
     let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let (mut first, address, mut lines) = running(data.path()).await;
+    let (mut first, address, mut lines) = start_running(data.path()).await;
     let client = client_of(address);
     client.query("CREATE DATABASE kept").execute().await.unwrap();
     client
@@ -105,15 +105,15 @@ async fn data_outlives_the_process_and_a_second_process_is_refused() {
         .await
         .unwrap();
 
-    let (_second, said, _second_lines) = start(data.path()).await;
-    assert_eq!(said[0], "REFUSED");
+    let (_second, message, _second_lines) = start(data.path()).await;
+    assert_eq!(message[0], "REFUSED");
     assert!(
-        said[1].contains(&format!("process {}", first.id().unwrap())),
-        "{said:?}"
+        message[1].contains(&format!("process {}", first.id().unwrap())),
+        "{message:?}"
     );
     assert_eq!(count(address).await, 3);
 
-    // A query in progress is finished before the engine stops.
+    // The engine finishes a running query before it stops.
     let slow = tokio::spawn(async move {
         client_of(address)
             .query("SELECT sleep(1)")
@@ -123,10 +123,10 @@ async fn data_outlives_the_process_and_a_second_process_is_refused() {
     tokio::time::sleep(Duration::from_millis(400)).await;
     drop(first.stdin.take());
     assert_eq!(slow.await.unwrap().unwrap(), 0);
-    assert_eq!(next_said(&mut lines).await[0], "STOPPED");
+    assert_eq!(next_message(&mut lines).await[0], "STOPPED");
     assert!(first.wait().await.unwrap().success());
 
-    let (mut killed, address, _lines) = running(data.path()).await;
+    let (mut killed, address, _lines) = start_running(data.path()).await;
     assert_eq!(count(address).await, 3);
     client_of(address)
         .query("INSERT INTO kept.t VALUES (4)")
@@ -135,13 +135,13 @@ async fn data_outlives_the_process_and_a_second_process_is_refused() {
         .unwrap();
     killed.kill().await.unwrap();
 
-    let (_last, address, _lines) = running(data.path()).await;
+    let (_last, address, _lines) = start_running(data.path()).await;
     assert_eq!(count(address).await, 4);
 }
 
 #[tokio::test]
-async fn what_can_not_be_served_is_refused_before_anything_starts() {
-    let refused = async |address: &str, library: &Path, connections: usize| {
+async fn invalid_options_fail_before_the_engine_starts() {
+    let error_of = async |address: &str, library: &Path, connections: usize| {
         let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut options = ServerOptions::new(library, data.path(), address.parse().unwrap());
         options.connections = connections;
@@ -149,14 +149,14 @@ async fn what_can_not_be_served_is_refused_before_anything_starts() {
     };
     let nothing = Path::new("/nowhere/libchdb.so");
     assert!(matches!(
-        refused("0.0.0.0:0", nothing, 1).await,
+        error_of("0.0.0.0:0", nothing, 1).await,
         ServerError::NotLoopback(_)
     ));
     assert!(matches!(
-        refused("127.0.0.1:0", nothing, 0).await,
+        error_of("127.0.0.1:0", nothing, 0).await,
         ServerError::NoConnections
     ));
-    let missing = refused("127.0.0.1:0", nothing, 1).await;
+    let missing = error_of("127.0.0.1:0", nothing, 1).await;
     assert!(
         matches!(missing, ServerError::Library(_)) && missing.to_string().contains("libchdb.so"),
         "{missing}"
@@ -164,7 +164,7 @@ async fn what_can_not_be_served_is_refused_before_anything_starts() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     assert!(matches!(
-        refused(&address, nothing, 1).await,
+        error_of(&address, nothing, 1).await,
         ServerError::Bind { .. }
     ));
     assert!(!format!("{:?}", options(nothing.into(), ".".into())).contains("secret"));

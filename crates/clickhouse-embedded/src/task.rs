@@ -1,4 +1,4 @@
-//! Work on the engine that somebody waits for, and what happens when nobody does any more.
+//! A running engine query, and its cancellation when the client disconnects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,22 +9,22 @@ use tokio::task::JoinHandle;
 use crate::engine::Engine;
 use crate::errors::{EngineError, code};
 
-/// How often a query whose client has left is told to stop.
+/// Interval between attempts to stop a query.
 const KILL_INTERVAL: Duration = Duration::from_millis(200);
-/// How long a query may take to notice that it was told to stop.
-const KILL_PATIENCE: Duration = Duration::from_secs(30);
+/// Time after which attempts to stop a query end.
+const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a job and those who wait for it share.
+/// State that a task shares with its waiter.
 #[derive(Debug)]
-pub(crate) struct JobState {
-    /// By which the engine knows the query.
+pub(crate) struct TaskState {
+    /// Identifies the query in the engine.
     pub(crate) tag: String,
     cancelled: AtomicBool,
     finished: AtomicBool,
 }
 
-impl JobState {
-    /// The state of a job that is about to start.
+impl TaskState {
+    /// Creates the state of a task.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             tag: format!("precis-{}", uuid::Uuid::now_v7()),
@@ -33,17 +33,20 @@ impl JobState {
         })
     }
 
-    /// Fails if nobody waits for the job any more.
+    /// Fails if the task was cancelled.
     pub(crate) fn check(&self) -> Result<(), EngineError> {
         if self.cancelled.load(Ordering::SeqCst) {
-            return Err(EngineError::new(code::QUERY_WAS_CANCELLED, "the client has left"));
+            return Err(EngineError::new(
+                code::QUERY_WAS_CANCELLED,
+                "the client has disconnected",
+            ));
         }
         Ok(())
     }
 }
 
-/// Marks the end of a job, a panic included.
-pub(crate) struct FinishedOnDrop(pub(crate) Arc<JobState>);
+/// Marks the task as finished on drop, which includes a panic.
+pub(crate) struct FinishedOnDrop(pub(crate) Arc<TaskState>);
 
 impl Drop for FinishedOnDrop {
     fn drop(&mut self) {
@@ -51,17 +54,17 @@ impl Drop for FinishedOnDrop {
     }
 }
 
-/// Work on the engine in progress.
-pub(crate) struct Job<T> {
+/// A running engine query.
+pub(crate) struct EngineTask<T> {
     handle: JoinHandle<Result<T, EngineError>>,
     guard: CancelGuard,
 }
 
-impl<T> Job<T> {
-    /// A job that `handle` runs; `state` is shared with it.
+impl<T> EngineTask<T> {
+    /// Wraps the task behind `handle`, which shares `state`.
     pub(crate) fn new(
         engine: &Arc<Engine>,
-        state: &Arc<JobState>,
+        state: &Arc<TaskState>,
         handle: JoinHandle<Result<T, EngineError>>,
     ) -> Self {
         let guard = CancelGuard {
@@ -72,41 +75,41 @@ impl<T> Job<T> {
         Self { handle, guard }
     }
 
-    /// Lets the work go on when nobody waits for it any more.
+    /// Lets the query continue if the waiter is dropped.
     pub(crate) fn detached(mut self) -> Self {
         self.guard.disarm();
         self
     }
 
-    /// Waits for the end. Dropped before it, the query is stopped (unless it is detached).
+    /// Waits for the result. Dropping the future stops the query, unless it is detached.
     pub(crate) async fn finish(self) -> Result<T, EngineError> {
         let Self { handle, guard } = self;
         let outcome = handle.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a ClickHouse request panicked; its connection is closed");
+            tracing::error!(%error, "a ClickHouse request panicked; its connection was closed");
             Err(EngineError::new(
                 code::LOGICAL_ERROR,
-                "the request failed inside the HTTP front",
+                "internal error in the embedded engine's HTTP interface",
             ))
         });
         drop(guard);
         outcome
     }
 
-    /// The guard alone, for work whose outcome comes another way.
+    /// Returns the guard alone, for a task that reports its result through a channel.
     pub(crate) fn into_guard(self) -> CancelGuard {
         self.guard
     }
 }
 
-/// Stops the query when it is dropped before the query has ended.
+/// Stops the query if dropped before it has ended.
 pub(crate) struct CancelGuard {
     engine: Arc<Engine>,
-    state: Arc<JobState>,
+    state: Arc<TaskState>,
     armed: bool,
 }
 
 impl CancelGuard {
-    /// The query has ended: there is nothing to stop any more.
+    /// Keeps the drop from stopping the query.
     pub(crate) fn disarm(&mut self) {
         self.armed = false;
     }
@@ -122,11 +125,11 @@ impl Drop for CancelGuard {
             return;
         };
         let (engine, state) = (Arc::clone(&self.engine), Arc::clone(&self.state));
-        // Repeated, because the query may not have reached the engine yet.
+        // Repeat, because the query may not have reached the engine yet.
         runtime.spawn(async move {
             let started = tokio::time::Instant::now();
-            while started.elapsed() < KILL_PATIENCE {
-                // A streamed query usually ends by itself here: its next chunk finds no reader.
+            while started.elapsed() < KILL_TIMEOUT {
+                // A streamed query usually ends by itself in this time, because sending its next chunk fails.
                 tokio::time::sleep(KILL_INTERVAL / 10).await;
                 if state.finished.load(Ordering::SeqCst) {
                     return;
@@ -134,7 +137,7 @@ impl Drop for CancelGuard {
                 let (engine, tag) = (Arc::clone(&engine), state.tag.clone());
                 let killed = tokio::task::spawn_blocking(move || engine.kill(Some(&tag))).await;
                 if let Ok(Err(error)) = killed {
-                    tracing::debug!(%error, "a query whose client has left could not be stopped");
+                    tracing::debug!(%error, "stopping the query of a disconnected client failed");
                 }
                 tokio::time::sleep(KILL_INTERVAL).await;
             }
