@@ -13,7 +13,7 @@ use precis_runtime::config::{Config, ConfigArgs};
 use crate::up::{Running, UpArgs};
 use crate::{guard, key, status, summarize, up};
 
-/// Summaries as a service: REST and NATS in, summaries and measurements out.
+/// Precis: text summarization as a service, over REST and NATS.
 ///
 /// Without a command, `precis` starts the whole product (`precis up`).
 #[derive(Debug, Parser)]
@@ -27,61 +27,59 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start the whole product and serve it until Ctrl-C
+    /// Start the whole product and run it until Ctrl-C
     Up(UpArgs),
-    /// Print a summary of a file, through the running product or one started for it
+    /// Summarize a file; starts the product for it unless it is running
     Summarize(summarize::SummarizeArgs),
-    /// Show what is running, and how much is waiting
+    /// Show which parts are running and how many messages wait
     Status(ConfigArgs),
-    /// Read the configuration and say whether it is good
+    /// Check the configuration for errors
     CheckConfig(ConfigArgs),
-    /// Print the configuration as it is used, secrets redacted
+    /// Print the effective configuration, with secrets redacted
     DumpConfig(ConfigArgs),
-    /// Make an API key, and print what goes into the configuration
+    /// Create an API key and print its configuration
     Key(key::KeyArgs),
-    /// Run the REST gateway alone
+    /// Run only the REST gateway
     Api(precis_api::ApiArgs),
-    /// Run a worker alone
+    /// Run only a worker
     Worker(precis_worker::WorkerArgs),
-    /// Run the monitor alone
+    /// Run only the monitor
     Monitor(RunArgs),
-    /// Publish texts to the queue, or look at it
+    /// Publish texts to the queue, or inspect it
     Producer {
-        /// How the process is run.
         #[command(flatten)]
         run: RunArgs,
-        /// What to do.
         #[command(subcommand)]
         command: precis_producer::cli::Command,
     },
-    /// Run the embedded ClickHouse engine behind its HTTP interface
+    /// Run only the embedded ClickHouse engine, with its HTTP interface
     #[command(name = "clickhouse")]
-    ClickHouse(EngineArgs),
-    /// Measure parts of the product beside their rivals
+    ClickHouse(ClickHouseArgs),
+    /// Measure performance and quality
     #[command(subcommand)]
     Bench(Bench),
-    /// Run a program that ends when standard input does
+    /// Run a program that stops when standard input closes
     #[command(hide = true)]
     Guard(guard::GuardArgs),
 }
 
-/// How to run the embedded ClickHouse engine.
+/// Arguments of `precis clickhouse`.
 #[derive(Debug, clap::Args)]
-struct EngineArgs {
+struct ClickHouseArgs {
     #[command(flatten)]
     run: RunArgs,
-    /// The engine: libchdb.so
+    /// Path of the engine, libchdb.so
     #[arg(long, value_name = "FILE")]
     library: PathBuf,
-    /// Where it keeps its data
+    /// Data directory
     #[arg(long, value_name = "DIR")]
     path: PathBuf,
     /// Address of the HTTP interface
-    #[arg(long, default_value = "127.0.0.1:8123")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8123")]
     listen: SocketAddr,
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Up(cli.up)) {
@@ -106,13 +104,13 @@ pub fn main() -> ExitCode {
         Command::Producer { run, command } => boot::run_interruptible(&quiet(run), move |context| {
             precis_producer::cli::run(context, command)
         }),
-        Command::ClickHouse(args) => run_engine(args),
+        Command::ClickHouse(args) => run_clickhouse(args),
         Command::Bench(bench) => bench.run::<Running>(),
         Command::Guard(args) => guard::run(&args),
     }
 }
 
-/// For a command that speaks to people itself.
+/// Turns logging down for a command that prints its own messages.
 fn quiet(mut run: RunArgs) -> RunArgs {
     run.config.quiet = true;
     run
@@ -121,7 +119,7 @@ fn quiet(mut run: RunArgs) -> RunArgs {
 fn check_config(args: &ConfigArgs) -> ExitCode {
     match Config::load(args) {
         Ok(_) => {
-            println!("the configuration is good");
+            println!("the configuration is valid");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -144,7 +142,7 @@ fn dump_config(args: &ConfigArgs) -> ExitCode {
     }
 }
 
-fn run_engine(args: EngineArgs) -> ExitCode {
+fn run_clickhouse(args: ClickHouseArgs) -> ExitCode {
     boot::run(&args.run, move |context| async move {
         let mut options = ServerOptions::new(args.library, args.path, args.listen);
         options.max_memory_bytes = Some(context.config.standalone.clickhouse_max_memory_bytes);

@@ -1,8 +1,8 @@
-//! Runs a program that is not ours so that it never outlives the supervisor.
+//! Runs a third-party program so that it never outlives its supervisor.
 //!
-//! Our own roles stop when their standard input ends. A server such as nats-server doesn't, so it is
-//! run by this small process, which does it for the server: when standard input ends, or a signal
-//! comes, the server is asked to stop, and killed if it doesn't.
+//! The roles of Precis stop when their standard input closes. A server such as nats-server doesn't. This small process
+//! does it for the server: when standard input closes or a signal arrives, it terminates the server, and kills it if it
+//! doesn't stop in time.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,22 +12,22 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-/// How long the program may take to stop.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// When the supervisor is gone without a word, others that need the program get this long to finish.
-const GRACE_FOR_ORPHANS: Duration = Duration::from_secs(3);
+/// Time for the program to stop before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Delay before the program is stopped when the supervisor was killed, so that roles which use it can finish.
+const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
-/// What to run.
+/// Arguments of `precis guard`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GuardArgs {
-    /// The program.
+    /// The program
     program: PathBuf,
-    /// Its arguments.
+    /// Its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
-/// Runs the program to its end and passes on its exit code.
+/// Runs the program and returns its exit code.
 pub(crate) fn run(args: &GuardArgs) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &GuardArgs) -> ExitCode {
 }
 
 async fn guard(args: &GuardArgs) -> std::io::Result<i32> {
-    let told = precis_runtime::shutdown::on_signal()?;
+    let stop = precis_runtime::shutdown::on_signal()?;
     let orphaned = CancellationToken::new();
     precis_runtime::shutdown::on_end_of_input(orphaned.clone());
     let mut child = Command::new(&args.program)
@@ -57,11 +57,11 @@ async fn guard(args: &GuardArgs) -> std::io::Result<i32> {
         .spawn()?;
     tokio::select! {
         status = child.wait() => return Ok(status?.code().unwrap_or(1)),
-        () = told.cancelled() => {}
+        () = stop.cancelled() => {}
         () = orphaned.cancelled() => {
             tokio::select! {
-                () = tokio::time::sleep(GRACE_FOR_ORPHANS) => {}
-                () = told.cancelled() => {}
+                () = tokio::time::sleep(ORPHAN_GRACE) => {}
+                () = stop.cancelled() => {}
             }
         }
     }
@@ -70,10 +70,10 @@ async fn guard(args: &GuardArgs) -> std::io::Result<i32> {
         .and_then(|id| i32::try_from(id).ok())
         .and_then(Pid::from_raw)
     {
-        // It may have ended by itself in this moment.
-        let _already_gone = kill_process(pid, Signal::TERM);
+        // Fails if the program has just ended by itself.
+        let _ = kill_process(pid, Signal::TERM);
     }
-    match tokio::time::timeout(PATIENCE, child.wait()).await {
+    match tokio::time::timeout(STOP_TIMEOUT, child.wait()).await {
         Ok(status) => Ok(status?.code().unwrap_or(0)),
         Err(_) => {
             child.kill().await?;

@@ -1,10 +1,10 @@
-//! `precis status`: what is running, and how much is waiting.
+//! `precis status`: which parts are running, and how many messages wait.
 
 use std::io::Write;
 use std::time::Duration;
 
 use futures::StreamExt;
-use precis_runtime::boot::RoleContext;
+use precis_runtime::boot::Context;
 use precis_runtime::{nats, topology};
 use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat};
 use precis_schemas::subject;
@@ -15,8 +15,8 @@ use crate::client;
 /// Prints the state of every part.
 ///
 /// # Errors
-/// When a part is not ready, after everything has been printed.
-pub(crate) async fn run(context: RoleContext) -> anyhow::Result<()> {
+/// If a part is not ready. All parts are printed first.
+pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
     let config = &context.config;
     let http = client::http()?;
     let mut out = std::io::stdout();
@@ -35,13 +35,13 @@ pub(crate) async fn run(context: RoleContext) -> anyhow::Result<()> {
         ("clickhouse", config.clickhouse.url.shown(), "/ping"),
     ];
     for (name, url, path) in parts {
-        let up = client::answers(&http, &format!("{}{path}", url.trim_end_matches('/'))).await;
+        let up = client::is_up(&http, &format!("{}{path}", url.trim_end_matches('/'))).await;
         writeln!(out, "{name:<11} {:<6} {url}", if up { "ready" } else { "down" })?;
         if !up {
             down.push(name);
         }
     }
-    if let Err(error) = queue(&context, &mut out).await {
+    if let Err(error) = print_queue(&context, &mut out).await {
         writeln!(out, "{:<11} {:<6} {} ({error})", "nats", "down", config.nats.url)?;
         down.push("nats");
     }
@@ -49,7 +49,8 @@ pub(crate) async fn run(context: RoleContext) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn queue(context: &RoleContext, out: &mut impl Write) -> anyhow::Result<()> {
+/// Prints the streams and the workers that send heartbeats.
+async fn print_queue(context: &Context, out: &mut impl Write) -> anyhow::Result<()> {
     let mut settings = context.config.nats.clone();
     settings.connect_timeout_seconds = 1;
     let client = nats::connect(&settings, "precis-status").await?;
@@ -69,28 +70,33 @@ async fn queue(context: &RoleContext, out: &mut impl Write) -> anyhow::Result<()
             Err(_) => writeln!(out, "  {name:<10} missing")?,
         }
     }
-    // Every worker speaks once in this time.
-    let listen = tokio::time::sleep(Duration::from_secs(HEARTBEAT_SECONDS) + Duration::from_millis(300));
-    tokio::pin!(listen);
-    let mut seen = std::collections::BTreeMap::new();
+    // Every live worker sends a heartbeat in this time.
+    let deadline = tokio::time::sleep(Duration::from_secs(HEARTBEAT_SECONDS) + Duration::from_millis(300));
+    tokio::pin!(deadline);
+    let mut workers = std::collections::BTreeMap::new();
     loop {
         tokio::select! {
-            () = &mut listen => break,
+            () = &mut deadline => break,
             message = heartbeats.next() => {
                 let Some(message) = message else { break };
                 if let Ok(heartbeat) = serde_json::from_slice::<Heartbeat>(&message.payload) {
-                    seen.insert(heartbeat.worker.clone(), heartbeat);
+                    workers.insert(heartbeat.worker.clone(), heartbeat);
                 }
             }
         }
     }
-    writeln!(out, "{:<11} {}", "workers", seen.len())?;
-    for (worker, beat) in seen {
-        let model = &beat.model;
+    writeln!(out, "{:<11} {}", "workers", workers.len())?;
+    for (worker, heartbeat) in workers {
+        let model = &heartbeat.model;
         writeln!(
             out,
-            "  {worker}: {} ({}) as {}, {}, {} of {} jobs in hand",
-            model.name, model.revision, model.served_as, beat.device, beat.in_flight, beat.max_batch
+            "  {worker}: {} ({}) served as {} on {}, {} of {} jobs in flight",
+            model.name,
+            model.revision,
+            model.served_as,
+            heartbeat.device,
+            heartbeat.in_flight,
+            heartbeat.max_batch
         )?;
     }
     Ok(())

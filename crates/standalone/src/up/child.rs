@@ -1,4 +1,4 @@
-//! One supervised process: started, restarted when it ends by itself, asked to stop, killed if it won't.
+//! A supervised process: restarted when it exits by itself, terminated on request, killed if it doesn't stop.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -9,38 +9,40 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use precis_runtime::backoff::Backoff;
+use precis_runtime::clock::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long a process may take to stop before it is killed, besides the time that a worker drains.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// A process that ends this often within [`WINDOW`] can't be kept running.
-const MOST_RESTARTS: usize = 5;
-const WINDOW: Duration = Duration::from_secs(120);
-/// A log that has grown beyond this becomes `<name>.log.1`, and begins anew.
-const MOST_LOG_BYTES: u64 = 16 << 20;
-/// Time between two looks at its size.
-const LOG_CHECK: Duration = Duration::from_secs(30);
+/// Time for a process to stop before it is killed, in addition to a worker's drain time.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// Maximum restarts within [`RESTART_WINDOW`]. One more exit and the process counts as failed.
+const MAX_RESTARTS: usize = 5;
+const RESTART_WINDOW: Duration = Duration::from_secs(120);
+/// Step of the backoff before the first restart in the window.
+const MIN_RESTART_DELAY: Duration = Duration::from_millis(400);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(6);
+/// Size beyond which a log is rotated to `<name>.log.1`.
+const MAX_LOG_BYTES: u64 = 16 << 20;
+/// Interval between checks of a log's size.
+const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How a process is started.
+/// How to start a process.
 pub(super) struct ChildSpec {
-    /// Name in messages, and of the log file.
+    /// Name in messages and of the log file.
     pub(super) name: String,
     program: OsString,
     arguments: Vec<OsString>,
     log: PathBuf,
-    /// What the process needs besides its own time to stop.
     drain: Duration,
-    /// Variables of its environment.
     environment: Vec<(String, OsString)>,
 }
 
 impl ChildSpec {
-    /// A process that writes to `<log_dir>/<name>.log`.
+    /// Describes a process that logs to `<log_dir>/<name>.log`.
     pub(super) fn new(name: &str, program: OsString, arguments: Vec<OsString>, log_dir: &Path) -> Self {
         Self {
             name: name.to_owned(),
@@ -52,13 +54,13 @@ impl ChildSpec {
         }
     }
 
-    /// The same, with time to drain.
-    pub(super) fn draining_for(mut self, drain: Duration) -> Self {
+    /// Adds time to drain before the process is killed.
+    pub(super) fn with_drain(mut self, drain: Duration) -> Self {
         self.drain = drain;
         self
     }
 
-    /// The same, with variables of its environment.
+    /// Sets environment variables.
     pub(super) fn with_environment(mut self, environment: Vec<(String, OsString)>) -> Self {
         self.environment = environment;
         self
@@ -66,12 +68,9 @@ impl ChildSpec {
 
     fn spawn(&self) -> io::Result<Process> {
         let mut child = self.command()?.spawn()?;
-        // Waiting for a child closes its standard input, which would tell it to stop: it is kept apart.
-        let lifeline = child.stdin.take();
-        Ok(Process {
-            child,
-            _lifeline: lifeline,
-        })
+        // `Child::wait` closes the child's standard input, which would stop it: keep the pipe elsewhere.
+        let stdin = child.stdin.take();
+        Ok(Process { child, _stdin: stdin })
     }
 
     fn command(&self) -> io::Result<Command> {
@@ -83,25 +82,25 @@ impl ChildSpec {
         command
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
-            // The child stops when this end of the pipe is closed, be it because we were killed.
+            // The child stops when this pipe closes, which happens even if this process is killed.
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A group of its own: Ctrl-C in the terminal reaches us alone, and we stop the rest in order.
+            // With its own process group, the child doesn't get the terminal's Ctrl-C: `precis up` stops all in order.
             .process_group(0)
-            // It is never killed with us: it stops by itself when this end of the pipe is gone.
+            // A dropped child stops by itself, because its pipe closes.
             .kill_on_drop(false);
         Ok(command)
     }
 }
 
-/// A process, and the end of the pipe whose closing tells it that nobody supervises it any more.
+/// A process and the pipe to its standard input. The process stops when the pipe closes.
 struct Process {
     child: Child,
-    _lifeline: Option<ChildStdin>,
+    _stdin: Option<ChildStdin>,
 }
 
-/// A supervised process.
+/// A running process and its supervisor task.
 pub(super) struct Supervised {
     name: String,
     stop: CancellationToken,
@@ -110,16 +109,16 @@ pub(super) struct Supervised {
 }
 
 impl Supervised {
-    /// Starts the process. When it can't be kept running, the reason is sent to `failed`.
+    /// Starts the process. If it fails for good, the supervisor sends the reason to `failures`.
     ///
     /// # Errors
-    /// When the program can't be started at all.
-    pub(super) fn start(spec: ChildSpec, failed: mpsc::Sender<String>) -> io::Result<Self> {
+    /// If the program can't be started.
+    pub(super) fn start(spec: ChildSpec, failures: mpsc::Sender<String>) -> io::Result<Self> {
         let process = spec.spawn()?;
         let name = spec.name.clone();
         let stop = CancellationToken::new();
         let healthy = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(supervise(spec, process, stop.clone(), healthy.clone(), failed));
+        let task = tokio::spawn(supervise(spec, process, stop.clone(), healthy.clone(), failures));
         Ok(Self {
             name,
             stop,
@@ -128,21 +127,21 @@ impl Supervised {
         })
     }
 
-    /// Whether this is one of the workers.
+    /// Returns whether this process is a worker.
     pub(super) fn is_worker(&self) -> bool {
         self.name.starts_with("worker-")
     }
 
-    /// From now on the process is restarted when it ends; before, its end is a failure to start.
-    pub(super) fn is_healthy(&self) {
+    /// Marks the process as healthy. An exit before this is a failure; an exit after it causes a restart.
+    pub(super) fn mark_healthy(&self) {
         self.healthy.store(true, Ordering::Release);
     }
 
-    /// Asks the process to stop and waits until it has, or kills it.
+    /// Terminates the process and waits for its exit. Kills it if it doesn't stop in time.
     pub(super) async fn stop(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "a supervisor failed");
+            tracing::error!(process = %self.name, %error, "a supervisor task panicked");
         }
     }
 }
@@ -152,45 +151,46 @@ async fn supervise(
     mut process: Process,
     stop: CancellationToken,
     healthy: Arc<AtomicBool>,
-    failed: mpsc::Sender<String>,
+    failures: mpsc::Sender<String>,
 ) {
-    let mut ends: Vec<Instant> = Vec::new();
-    let mut look_at_log = tokio::time::interval(LOG_CHECK);
+    // The channel is full only if earlier failures wait to be reported, and the first one is enough.
+    let fail = |reason: String| {
+        let _ = failures.try_send(reason);
+    };
+    let mut exits: Vec<Instant> = Vec::new();
+    let mut backoff = Backoff::new(MIN_RESTART_DELAY, MAX_RESTART_DELAY);
+    let mut log_check = tokio::time::interval(LOG_CHECK_INTERVAL);
     loop {
         let status = tokio::select! {
             status = process.child.wait() => status,
-            () = stop.cancelled() => return end(&spec, process).await,
-            _ = look_at_log.tick() => {
-                keep_small(&spec.log).await;
+            () = stop.cancelled() => return terminate(&spec, process).await,
+            _ = log_check.tick() => {
+                rotate_if_large(&spec.log).await;
                 continue;
             }
         };
-        let how = describe(status);
+        let exit = describe_exit(status);
         let now = Instant::now();
-        ends.retain(|at| now.duration_since(*at) < WINDOW);
-        ends.push(now);
-        if !healthy.load(Ordering::Acquire) || ends.len() > MOST_RESTARTS {
-            let _one_reason_is_enough = failed.try_send(format!("{} {how}\n{}", spec.name, tail(&spec.log)));
-            return;
+        exits.retain(|at| now.duration_since(*at) < RESTART_WINDOW);
+        if exits.is_empty() {
+            backoff.reset();
         }
-        tracing::warn!(process = %spec.name, log = %spec.log.display(), "{how}; starting it again");
-        let pause = Duration::from_millis(200) * (1 << ends.len().min(5));
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return,
+        exits.push(now);
+        if !healthy.load(Ordering::Acquire) || exits.len() > MAX_RESTARTS {
+            return fail(format!("{} {exit}\n{}", spec.name, log_tail(&spec.log)));
+        }
+        tracing::warn!(process = %spec.name, log = %spec.log.display(), "process {exit}; restarting");
+        if !backoff.wait(&stop).await {
+            return;
         }
         process = match spec.spawn() {
             Ok(process) => process,
-            Err(error) => {
-                let _one_reason_is_enough =
-                    failed.try_send(format!("{} can't be started: {error}", spec.name));
-                return;
-            }
+            Err(error) => return fail(format!("{} can't be started: {error}", spec.name)),
         };
     }
 }
 
-async fn end(spec: &ChildSpec, mut process: Process) {
+async fn terminate(spec: &ChildSpec, mut process: Process) {
     let name = &spec.name;
     if let Some(pid) = process
         .child
@@ -198,53 +198,55 @@ async fn end(spec: &ChildSpec, mut process: Process) {
         .and_then(|id| i32::try_from(id).ok())
         .and_then(Pid::from_raw)
     {
-        // It may have ended by itself in this moment.
-        let _already_gone = kill_process(pid, Signal::TERM);
+        // Fails if the process has just exited by itself.
+        let _ = kill_process(pid, Signal::TERM);
     }
-    match tokio::time::timeout(spec.drain + PATIENCE, process.child.wait()).await {
-        Ok(Ok(status)) => tracing::debug!(process = %name, %status, "stopped"),
-        Ok(Err(error)) => tracing::warn!(process = %name, %error, "waiting for its end failed"),
+    match tokio::time::timeout(spec.drain + STOP_TIMEOUT, process.child.wait()).await {
+        Ok(Ok(status)) => tracing::debug!(process = %name, %status, "process stopped"),
+        Ok(Err(error)) => tracing::warn!(process = %name, %error, "waiting for the process failed"),
         Err(_) => {
-            tracing::warn!(process = %name, "does not stop; killing it");
+            tracing::warn!(process = %name, "process did not stop in time; killing it");
             if let Err(error) = process.child.kill().await {
-                tracing::warn!(process = %name, %error, "could not be killed");
+                tracing::warn!(process = %name, %error, "killing the process failed");
             }
         }
     }
 }
 
-/// Copies a log that has become large and empties it. The process appends, so it writes on in the empty file;
-/// what it writes between the two steps is lost.
-async fn keep_small(log: &Path) {
-    let log = log.to_owned();
-    let rotation = tokio::task::spawn_blocking(move || rotate(&log, MOST_LOG_BYTES)).await;
+/// Rotates a log that exceeds [`MAX_LOG_BYTES`].
+async fn rotate_if_large(log: &Path) {
+    let path = log.to_owned();
+    let rotation = tokio::task::spawn_blocking(move || rotate(&path, MAX_LOG_BYTES)).await;
     if let Ok(Err(error)) = rotation {
-        tracing::warn!(%error, "a log can't be rotated");
+        tracing::warn!(log = %log.display(), %error, "log rotation failed");
     }
 }
 
-fn rotate(log: &Path, most_bytes: u64) -> io::Result<()> {
-    if fs::metadata(log)?.len() > most_bytes {
+/// Copies a log larger than `max_bytes` to `<name>.log.1` and truncates it.
+///
+/// The process keeps its handle and appends to the truncated file. Lines written between the two steps are lost.
+fn rotate(log: &Path, max_bytes: u64) -> io::Result<()> {
+    if fs::metadata(log)?.len() > max_bytes {
         fs::copy(log, log.with_extension("log.1"))?;
         OpenOptions::new().write(true).open(log)?.set_len(0)?;
     }
     Ok(())
 }
 
-fn describe(status: io::Result<ExitStatus>) -> String {
+fn describe_exit(status: io::Result<ExitStatus>) -> String {
     match status {
-        Ok(status) => format!("ended ({status})"),
-        Err(error) => format!("is lost ({error})"),
+        Ok(status) => format!("exited ({status})"),
+        Err(error) => format!("can't be waited for ({error})"),
     }
 }
 
-/// The last lines of a log, for a message.
-fn tail(log: &Path) -> String {
+/// Returns the last lines of a log, for an error message.
+fn log_tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().rev().take(8).collect();
     let lines: Vec<String> = lines.into_iter().rev().map(|line| format!("  {line}")).collect();
-    format!("the end of {}:\n{}", log.display(), lines.join("\n"))
+    format!("last lines of {}:\n{}", log.display(), lines.join("\n"))
 }
 
 #[cfg(test)]
@@ -258,11 +260,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_fails_to_start_is_reported_with_the_end_of_its_log() {
+    async fn exit_before_healthy_is_a_failure_with_the_log_tail() {
         let dir = tempfile::tempdir().unwrap();
-        let (report, mut failures) = mpsc::channel(1);
+        let (sender, mut failures) = mpsc::channel(1);
         let child =
-            Supervised::start(shell(dir.path(), "echo the port is taken >&2; exit 3"), report).unwrap();
+            Supervised::start(shell(dir.path(), "echo the port is taken >&2; exit 3"), sender).unwrap();
         let reason = failures.recv().await.unwrap();
         assert!(
             reason.contains("exit status: 3") && reason.contains("the port is taken"),
@@ -272,52 +274,52 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_healthy_process_that_ends_is_started_again() {
+    async fn healthy_process_restarts_after_exit() {
         let dir = tempfile::tempdir().unwrap();
-        let marks = dir.path().join("marks");
-        let script = format!("echo x >> {}; exec sleep 0.1", marks.display());
-        let (report, _failures) = mpsc::channel(1);
-        let child = Supervised::start(shell(dir.path(), &script), report).unwrap();
-        child.is_healthy();
-        while fs::read_to_string(&marks).unwrap_or_default().lines().count() < 2 {
+        let starts = dir.path().join("starts");
+        let script = format!("echo x >> {}; exec sleep 0.1", starts.display());
+        let (sender, _failures) = mpsc::channel(1);
+        let child = Supervised::start(shell(dir.path(), &script), sender).unwrap();
+        child.mark_healthy();
+        while fs::read_to_string(&starts).unwrap_or_default().lines().count() < 2 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         child.stop().await;
     }
 
     #[test]
-    fn a_large_log_begins_anew_and_its_past_is_kept() {
+    fn large_log_is_rotated_while_open() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("child.log");
         let mut writer = OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        writer.write_all(b"the past\n").unwrap();
+        writer.write_all(b"old\n").unwrap();
         rotate(&log, 100).unwrap();
-        assert_eq!(fs::read_to_string(&log).unwrap(), "the past\n");
+        assert_eq!(fs::read_to_string(&log).unwrap(), "old\n");
         rotate(&log, 3).unwrap();
-        writer.write_all(b"now\n").unwrap();
-        assert_eq!(fs::read_to_string(&log).unwrap(), "now\n");
+        writer.write_all(b"new\n").unwrap();
+        assert_eq!(fs::read_to_string(&log).unwrap(), "new\n");
         assert_eq!(
             fs::read_to_string(dir.path().join("child.log.1")).unwrap(),
-            "the past\n"
+            "old\n"
         );
     }
 
     #[tokio::test]
-    async fn stopping_asks_first() {
+    async fn stop_sends_sigterm_first() {
         let dir = tempfile::tempdir().unwrap();
-        let mark = dir.path().join("mark");
+        let terminated = dir.path().join("terminated");
         let ready = dir.path().join("ready");
         let script = format!(
-            "trap 'echo asked > {}; exit 0' TERM; touch {}; while :; do sleep 0.05; done",
-            mark.display(),
+            "trap 'echo yes > {}; exit 0' TERM; touch {}; while :; do sleep 0.05; done",
+            terminated.display(),
             ready.display()
         );
-        let (report, _failures) = mpsc::channel(1);
-        let child = Supervised::start(shell(dir.path(), &script), report).unwrap();
+        let (sender, _failures) = mpsc::channel(1);
+        let child = Supervised::start(shell(dir.path(), &script), sender).unwrap();
         while !ready.exists() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         child.stop().await;
-        assert_eq!(fs::read_to_string(mark).unwrap(), "asked\n");
+        assert_eq!(fs::read_to_string(terminated).unwrap(), "yes\n");
     }
 }

@@ -1,4 +1,4 @@
-//! One instance on one data folder.
+//! The lock on a data directory: one instance per directory.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -6,15 +6,17 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-/// Held as long as an instance uses the folder; the operating system lets go when the process ends,
-/// however it ends.
+/// A lock on a data directory. The operating system releases it when the process ends, even by a crash.
 pub(super) struct InstanceLock {
     _file: File,
 }
 
 impl InstanceLock {
-    /// Takes the folder, which is created if it is missing.
-    pub(super) fn take(data_dir: &Path) -> anyhow::Result<Self> {
+    /// Locks the directory, creating it if it is missing.
+    ///
+    /// # Errors
+    /// If another instance holds the lock, or the directory can't be written.
+    pub(super) fn acquire(data_dir: &Path) -> anyhow::Result<Self> {
         let shown = data_dir.display();
         std::fs::create_dir_all(data_dir).with_context(|| format!("standalone.data_dir {shown}"))?;
         let path = data_dir.join("precis.lock");
@@ -29,10 +31,10 @@ impl InstanceLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
-                // Only to name the owner; without it the message is less helpful and as true.
-                let _unreadable = file.read_to_string(&mut owner);
+                // The process id only helps the reader: an unreadable one is no error.
+                let _ = file.read_to_string(&mut owner);
                 bail!(
-                    "the data in {shown} is used by another instance (process {}); stop it, or choose another folder with --data-dir",
+                    "the data directory {shown} is used by another instance (process {}); stop it, or choose another directory with --data-dir",
                     owner.trim()
                 );
             }
@@ -50,15 +52,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_instance_on_the_same_data_is_refused_by_name() {
+    fn second_instance_gets_an_error_with_the_first_ones_process_id() {
         let dir = tempfile::tempdir().unwrap();
-        let first = InstanceLock::take(dir.path()).unwrap();
-        let error = InstanceLock::take(dir.path()).err().unwrap().to_string();
+        let first = InstanceLock::acquire(dir.path()).unwrap();
+        let error = InstanceLock::acquire(dir.path()).err().unwrap().to_string();
         assert!(
             error.contains(&std::process::id().to_string()) && error.contains("--data-dir"),
             "{error}"
         );
         drop(first);
-        assert!(InstanceLock::take(dir.path()).is_ok());
+        assert!(InstanceLock::acquire(dir.path()).is_ok());
     }
 }

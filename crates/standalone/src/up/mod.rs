@@ -1,11 +1,12 @@
-//! `precis up`: finds or fetches the servers, starts every role as a supervised process, waits until
-//! all are healthy, and ends everything in order.
+//! `precis up`: finds or fetches the servers, starts every role as a supervised process, waits until all are healthy, and
+//! stops them in order.
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `plan.rs` | what is to be started where, from the configuration; refuses what can't work |
-//! | `servers.rs` | command lines and configuration files of NATS and ClickHouse |
+//! | `plan.rs` | decides what to start at which address; checks ports and disk space |
+//! | `servers.rs` | command lines and configuration files of the processes |
 //! | `child.rs` | one supervised process |
+//! | `instance.rs` | the lock on the data directory |
 //! | `mod.rs` | the order of starting and stopping |
 
 mod child;
@@ -19,9 +20,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use precis_installer::ClickHouseBinary;
 use precis_runtime::boot::{Context, RunArgs};
+use precis_runtime::clock::Instant;
 use precis_runtime::config::ConfigArgs;
 use precis_runtime::{Config, nats};
-use tokio::time::Instant;
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::child::{ChildSpec, Supervised};
@@ -29,25 +31,25 @@ use self::instance::InstanceLock;
 use self::plan::Plan;
 use crate::client;
 
-/// How to start the product.
+/// Arguments of `precis up`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct UpArgs {
-    /// How the process is run.
+    /// Arguments that every command takes.
     #[command(flatten)]
     pub run: RunArgs,
-    /// Where NATS and ClickHouse keep their data, and the logs of all processes [standalone.data_dir]
+    /// Directory for the data of NATS and ClickHouse, and for all logs [standalone.data_dir]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Workers to start [standalone.workers]
+    /// Number of workers to start [standalone.workers]
     #[arg(long, value_name = "COUNT")]
     pub workers: Option<usize>,
-    /// Never fetch anything [standalone.offline]
+    /// Don't download anything [standalone.offline]
     #[arg(long)]
     pub offline: bool,
 }
 
 impl UpArgs {
-    /// The arguments with this command's own options as overrides of the configuration.
+    /// Returns the common arguments with the options of this command as configuration overrides.
     pub fn run_args(&self) -> RunArgs {
         let mut run = self.run.clone();
         let overrides = &mut run.config.overrides;
@@ -64,56 +66,60 @@ impl UpArgs {
     }
 }
 
-/// Starts the product and serves it until it is asked to stop.
+/// Starts the product and runs it until the process is asked to stop.
 ///
 /// # Errors
-/// When it can't be started, or a part of it can't be kept running.
+/// If the product doesn't start, or a process keeps failing.
 pub async fn run(context: Context, args: UpArgs) -> anyhow::Result<()> {
     let stop = context.stop.clone();
-    let running = Box::pin(Running::start(&context, &args.run_args().config)).await?;
+    let config_args = args.run_args().config;
+    let running = Box::pin(Running::start(&context, &config_args)).await?;
     running.print_welcome(&context.config);
     let failed = tokio::select! {
         () = stop.cancelled() => None,
         reason = running.failure() => Some(reason),
     };
-    eprintln!("stopping: requests and jobs in hand are finished first");
+    eprintln!("Stopping: finishing running requests and jobs first");
     running.stop().await;
     match failed {
         None => {
-            eprintln!("everything has stopped");
+            eprintln!("Stopped");
             Ok(())
         }
         Some(reason) => Err(anyhow::anyhow!(reason)),
     }
 }
 
-/// The product while it runs. [`Running::stop`] ends every process in order; without it they end by
-/// themselves when this process does.
+/// The running product.
+///
+/// [`Running::stop`] stops its processes in order. If the value is dropped instead, they stop when this process ends.
 pub struct Running {
-    /// In order of starting; stopped in the opposite order.
+    /// In starting order; stopped in reverse.
     children: Vec<Supervised>,
-    failures: tokio::sync::Mutex<tokio::sync::mpsc::Receiver<String>>,
+    failures: Mutex<mpsc::Receiver<String>>,
     plan: Plan,
     stop: CancellationToken,
     _instance: InstanceLock,
 }
 
-/// How long a part may take to become healthy.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// A worker may have to fetch or read a large model first.
-const PATIENCE_FOR_A_WORKER: Duration = Duration::from_secs(1_800);
+/// Time for a process to become healthy.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for a worker, which may download and load a large model first.
+const WORKER_READY_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 impl Running {
-    /// Starts everything that the configuration asks for and waits until it is healthy.
+    /// Starts every part that the configuration enables and waits until all are healthy.
+    ///
+    /// `config_args` are the arguments from which `context` was loaded; the roles load the same configuration.
     ///
     /// # Errors
-    /// When a port is taken, the disk is full, another instance uses the data, a server can't be had,
-    /// or a part does not become healthy, or it is to stop before that. What was started is ended then.
-    pub async fn start(context: &Context, args: &ConfigArgs) -> anyhow::Result<Self> {
+    /// If a port is taken, the disk is full, another instance uses the data directory, a server can't be installed, a
+    /// part doesn't become healthy, or the process is asked to stop. Parts that were started are stopped again.
+    pub async fn start(context: &Context, config_args: &ConfigArgs) -> anyhow::Result<Self> {
         let config = &context.config;
-        let begun = Instant::now();
-        let plan = Plan::make(config, args)?;
-        let instance = InstanceLock::take(&plan.data_dir)?;
+        let started = Instant::now();
+        let plan = Plan::new(config, config_args)?;
+        let instance = InstanceLock::acquire(&plan.data_dir)?;
         plan.check_disk()?;
         plan.check_ports(config).await?;
         let installer = plan.installer(config);
@@ -131,9 +137,9 @@ impl Running {
         };
         let (nats_server, clickhouse) = tokio::select! {
             found = async { tokio::try_join!(nats_server, clickhouse) } => found?,
-            () = context.stop.cancelled() => anyhow::bail!("interrupted while fetching the servers"),
+            () = context.stop.cancelled() => anyhow::bail!("interrupted while installing the servers"),
         };
-        let (report, failures) = tokio::sync::mpsc::channel(16);
+        let (sender, failures) = mpsc::channel(16);
         let mut running = Self {
             children: Vec::new(),
             failures: failures.into(),
@@ -141,9 +147,9 @@ impl Running {
             stop: context.stop.clone(),
             _instance: instance,
         };
-        match running.start_all(config, nats_server, clickhouse, &report).await {
+        match running.start_all(config, nats_server, clickhouse, &sender).await {
             Ok(()) => {
-                eprintln!("up after {:.1} s", begun.elapsed().as_secs_f64());
+                eprintln!("Started in {:.1} s", started.elapsed().as_secs_f64());
                 Ok(running)
             }
             Err(error) => {
@@ -158,17 +164,17 @@ impl Running {
         config: &Config,
         nats_server: Option<PathBuf>,
         clickhouse: Option<ClickHouseBinary>,
-        report: &tokio::sync::mpsc::Sender<String>,
+        failures: &mpsc::Sender<String>,
     ) -> anyhow::Result<()> {
         if let (Some(address), Some(server)) = (self.plan.nats, nats_server) {
             let spec = servers::nats(&self.plan, config, address, &server)?;
-            self.launch(spec, report)?;
+            self.launch(spec, failures)?;
         }
         if let (Some(address), Some(binary)) = (self.plan.clickhouse, clickhouse) {
             let spec = servers::clickhouse(&self.plan, config, address, &binary)?;
-            self.launch(spec, report)?;
+            self.launch(spec, failures)?;
         }
-        // A lost connection is tried again by the client itself, so this one is only to see the server.
+        // This connection only proves that the server is up. The client retries by itself.
         self.unless_failed("nats", async {
             nats::connect(&config.nats, "precis-up")
                 .await
@@ -179,43 +185,42 @@ impl Running {
         let http = client::http()?;
         if self.plan.monitor || self.plan.clickhouse.is_some() {
             let ping = format!("{}/ping", config.clickhouse.url.shown().trim_end_matches('/'));
-            self.wait_for("clickhouse", &http, &ping, PATIENCE).await?;
+            self.wait_until_ready("clickhouse", &http, &ping, READY_TIMEOUT)
+                .await?;
         }
-        // The monitor first, so that nothing is answered unmeasured for long; the API last, so that
-        // whoever sees it can use it.
         for role in servers::roles(&self.plan, config)? {
-            self.launch(role, report)?;
+            self.launch(role, failures)?;
         }
-        for (name, url, patience) in self.plan.health(config) {
-            self.wait_for(&name, &http, &url, patience).await?;
+        for (name, url, timeout) in self.plan.health_checks(config) {
+            self.wait_until_ready(&name, &http, &url, timeout).await?;
         }
         for child in &self.children {
-            child.is_healthy();
+            child.mark_healthy();
         }
         Ok(())
     }
 
-    fn launch(&mut self, spec: ChildSpec, report: &tokio::sync::mpsc::Sender<String>) -> anyhow::Result<()> {
+    fn launch(&mut self, spec: ChildSpec, failures: &mpsc::Sender<String>) -> anyhow::Result<()> {
         let name = spec.name.clone();
-        let child = Supervised::start(spec, report.clone()).with_context(|| format!("starting {name}"))?;
+        let child = Supervised::start(spec, failures.clone()).with_context(|| format!("starting {name}"))?;
         self.children.push(child);
         Ok(())
     }
 
-    async fn wait_for(
+    async fn wait_until_ready(
         &self,
         name: &str,
         http: &reqwest::Client,
         url: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> anyhow::Result<()> {
         self.unless_failed(name, async {
-            let give_up = Instant::now() + patience;
-            while !client::answers(http, url).await {
+            let deadline = Instant::now() + timeout;
+            while !client::is_up(http, url).await {
                 anyhow::ensure!(
-                    Instant::now() < give_up,
+                    Instant::now() < deadline,
                     "{name} is not ready after {} s ({url}); see its log in {}",
-                    patience.as_secs(),
+                    timeout.as_secs(),
                     self.plan.log_dir().display()
                 );
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -225,7 +230,7 @@ impl Running {
         .await
     }
 
-    /// `work`, given up as soon as a part has failed for good or everything is to stop.
+    /// Runs `work` until it ends, a process fails for good, or this process is asked to stop.
     async fn unless_failed<T>(
         &self,
         name: &str,
@@ -238,26 +243,25 @@ impl Running {
         }
     }
 
-    /// Ends when a part can't be kept running, with the reason.
+    /// Waits until a process has failed for good and returns the reason.
     pub async fn failure(&self) -> String {
         let reason = self.failures.lock().await.recv().await;
         match reason {
             Some(reason) => reason,
-            // Nobody is left who could fail; only happens when nothing was started.
+            // The channel closes only if no process was started.
             None => std::future::pending().await,
         }
     }
 
-    /// Asks every part to stop, the last started first, and waits for each.
+    /// Stops every process in reverse starting order and waits for each. Workers stop in parallel.
     pub async fn stop(self) {
         let mut children = self.children;
         while let Some(last) = children.pop() {
-            let mut together = vec![last];
-            // Workers drain side by side.
-            while together[0].is_worker() && children.last().is_some_and(Supervised::is_worker) {
-                together.extend(children.pop());
+            let mut group = vec![last];
+            while group[0].is_worker() && children.last().is_some_and(Supervised::is_worker) {
+                group.extend(children.pop());
             }
-            futures::future::join_all(together.into_iter().map(Supervised::stop)).await;
+            futures::future::join_all(group.into_iter().map(Supervised::stop)).await;
         }
     }
 
@@ -277,7 +281,7 @@ Try it:
   curl -s http://{api}/v1/summaries -H 'Content-Type: application/json' -H 'Prefer: wait=30' \\
     -d '{{\"text\": \"The harbour bridge will close for repairs on Monday, the city said. Ferries will run every ten minutes until it opens again in March.\"}}'
 
-Ctrl-C stops it.",
+Press Ctrl-C to stop.",
             config.clickhouse.url,
             config.clickhouse.database,
             config.nats.url,

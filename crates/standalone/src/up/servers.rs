@@ -1,4 +1,4 @@
-//! How each process is started: command line, configuration file, log.
+//! Command line, configuration file and environment of each process.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,42 +15,55 @@ use precis_runtime::Config;
 use super::child::ChildSpec;
 use super::plan::Plan;
 
-/// Largest message of a NATS server that we start: the longest text, as JSON, and its result.
+/// Maximum message size of the NATS server: the longest text and its result, as JSON.
 const MAX_PAYLOAD_BYTES: u32 = 4 << 20;
 
-/// How the NATS server collects garbage: a quarter as often as by default, up to a size of memory. On two cores each
-/// collection holds up every job for some 20 ms, which at 2 000 jobs a second happened twice a second.
-const NATS_COLLECTOR: [(&str, &str); 2] = [("GOGC", "400"), ("GOMEMLIMIT", "2GiB")];
+/// Garbage collector settings of nats-server: a quarter of the default collections, within a memory limit. On two cores a
+/// collection delays every job by about 20 ms, and at 2 000 jobs per second the default collects twice a second.
+const NATS_GC_ENVIRONMENT: [(&str, &str); 2] = [("GOGC", "400"), ("GOMEMLIMIT", "2GiB")];
 
-/// Variable of the number of threads on which the asynchronous runtime of a process runs tasks; without it, one for each
-/// core.
+/// Environment variable with the number of threads of the asynchronous runtime. The default is one per core.
 const RUNTIME_THREADS: &str = "TOKIO_WORKER_THREADS";
 
-/// Threads of a worker's runtime. Workers share the cores with the gateway and the servers: with a thread for every core in all
-/// of them, a job's next step waits in line behind steps of other jobs (docs/performance.md). What takes long, such as the
-/// model, runs on threads of its own.
+/// Returns the number of runtime threads of a worker.
+///
+/// Workers share the cores with the gateway and the servers. With one thread per core in each process, the next step of a
+/// job waits for steps of other jobs. The model runs on threads of its own.
 fn runtime_threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / 2).max(1)
 }
 
-/// Variables of the environment that a role gets unless they are set.
-fn defaults_of(role: &str) -> Vec<(&'static str, String)> {
-    let (give_back, yes) = precis_runtime::allocator::RETURN_MEMORY_ENV;
+/// Returns the default environment variables of a role.
+fn default_environment(role: &str) -> Vec<(&'static str, String)> {
+    let (variable, value) = precis_runtime::allocator::GIVE_BACK;
     match role {
         "worker" => vec![
             (RUNTIME_THREADS, runtime_threads().to_string()),
-            (give_back, yes.to_owned()),
+            (variable, value.to_owned()),
         ],
         _ => vec![],
     }
 }
 
-/// This program, which plays every role.
-fn own_program() -> anyhow::Result<OsString> {
-    Ok(std::env::current_exe().context("finding this program")?.into())
+/// Removes variables that the operator has set in this process' environment.
+fn unless_set<V: Into<OsString>>(
+    variables: impl IntoIterator<Item = (&'static str, V)>,
+) -> impl Iterator<Item = (String, OsString)> {
+    variables
+        .into_iter()
+        .filter(|(variable, _)| std::env::var_os(variable).is_none())
+        .map(|(variable, value)| (variable.to_owned(), value.into()))
 }
 
+/// Returns the path of this program, which runs every role.
+fn own_program() -> anyhow::Result<OsString> {
+    Ok(std::env::current_exe()
+        .context("finding the path of this program")?
+        .into())
+}
+
+/// Writes a file that only its owner can read.
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let what = || path.display().to_string();
     if let Some(folder) = path.parent() {
@@ -62,7 +75,7 @@ fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     file.write_all(text.as_bytes()).with_context(what)
 }
 
-/// A text as a string of NATS' configuration language.
+/// Quotes a string for NATS' configuration language.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -94,7 +107,7 @@ max_payload: {MAX_PAYLOAD_BYTES}
   store_dir: {}
   max_file_store: 16GB
   max_memory_store: 64MB
-  # What is acknowledged is on disk after a second even if the machine loses power.
+  # Bounds the loss of acknowledged messages to one second if the machine loses power.
   sync_interval: 1s
 }}
 ",
@@ -103,7 +116,7 @@ max_payload: {MAX_PAYLOAD_BYTES}
     )
 }
 
-/// The NATS server.
+/// Describes the NATS server.
 pub(super) fn nats(
     plan: &Plan,
     config: &Config,
@@ -119,23 +132,18 @@ pub(super) fn nats(
         "--config".into(),
         file.into_os_string(),
     ];
-    // What an operator has set stays as it is.
-    let collector = NATS_COLLECTOR
-        .into_iter()
-        .filter(|(variable, _)| std::env::var_os(variable).is_none())
-        .map(|(variable, value)| (variable.to_owned(), value.into()));
     Ok(ChildSpec::new("nats", own_program()?, arguments, &plan.log_dir())
-        .with_environment(collector.collect()))
+        .with_environment(unless_set(NATS_GC_ENVIRONMENT).collect()))
 }
 
-/// A text inside an XML element.
+/// Escapes text for an XML element.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
 }
 
-/// Configuration of a ClickHouse server that is installed: HTTP on one address, one user, nothing else.
+/// Returns the configuration of an installed ClickHouse server: HTTP on one address and one user.
 fn clickhouse_config(config: &Config, address: SocketAddr, data: &Path) -> String {
     let settings = &config.clickhouse;
     let password = settings.password.as_ref().map_or("", |secret| secret.expose());
@@ -168,7 +176,7 @@ fn clickhouse_config(config: &Config, address: SocketAddr, data: &Path) -> Strin
     )
 }
 
-/// ClickHouse: the embedded engine, or a server that is installed.
+/// Describes ClickHouse: the embedded engine, or an installed server.
 pub(super) fn clickhouse(
     plan: &Plan,
     config: &Config,
@@ -206,7 +214,7 @@ pub(super) fn clickhouse(
     Ok(spec.with_environment(config_environment(plan)))
 }
 
-/// Where this process has its file of configuration from, for a child to read the same.
+/// Returns the arguments that make a child load the same configuration file.
 fn config_arguments(plan: &Plan) -> Vec<OsString> {
     match &plan.config_args.config {
         Some(file) => vec!["--config".into(), file.as_os_str().to_owned()],
@@ -214,8 +222,9 @@ fn config_arguments(plan: &Plan) -> Vec<OsString> {
     }
 }
 
-/// What was set on our command line, for a child's environment: command lines are for everybody to see, and a
-/// password may be among them.
+/// Returns the configuration overrides of this process as environment variables.
+///
+/// Every user can read a command line, and an override may contain a password.
 fn config_environment(plan: &Plan) -> Vec<(String, OsString)> {
     let variable = |item: &String| {
         let (key, value) = item.split_once('=')?;
@@ -225,32 +234,31 @@ fn config_environment(plan: &Plan) -> Vec<(String, OsString)> {
     plan.config_args.overrides.iter().filter_map(variable).collect()
 }
 
-/// Every role of ours, in the order in which they are started.
+/// Describes the roles in starting order: the monitor first, so that it sees every result; the API last, so that the product
+/// works once the API responds.
 pub(super) fn roles(plan: &Plan, config: &Config) -> anyhow::Result<Vec<ChildSpec>> {
     let program = own_program()?;
-    let role = |name: &str, role: &str, extra: Vec<OsString>| {
-        // What an operator has set stays as it is.
-        let ours = defaults_of(role)
+    let spec = |name: &str, role: &str, extra: Vec<OsString>| {
+        let environment = config_environment(plan)
             .into_iter()
-            .filter(|(variable, _)| std::env::var_os(variable).is_none())
-            .map(|(variable, value)| (variable.to_owned(), value.into()));
-        let environment = config_environment(plan).into_iter().chain(ours).collect();
+            .chain(unless_set(default_environment(role)))
+            .collect();
         let mut arguments: Vec<OsString> = vec![role.into(), "--stop-with-parent".into()];
         arguments.extend(config_arguments(plan));
         arguments.extend(extra);
         ChildSpec::new(name, program.clone(), arguments, &plan.log_dir())
             .with_environment(environment)
-            .draining_for(Duration::from_secs(config.worker.drain_seconds))
+            .with_drain(Duration::from_secs(config.worker.drain_seconds))
     };
     let mut roles = Vec::new();
     if plan.monitor {
-        roles.push(role("monitor", "monitor", vec![]));
+        roles.push(spec("monitor", "monitor", vec![]));
     }
     for (index, address) in plan.workers.iter().enumerate() {
         let listen = vec!["--set".into(), format!("worker.admin_listen={address}").into()];
-        roles.push(role(&format!("worker-{}", index + 1), "worker", listen));
+        roles.push(spec(&format!("worker-{}", index + 1), "worker", listen));
     }
-    roles.push(role("api", "api", vec![]));
+    roles.push(spec("api", "api", vec![]));
     Ok(roles)
 }
 
@@ -259,12 +267,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_workers_share_the_cores_and_give_memory_back() {
-        let variables: Vec<&str> = defaults_of("worker").iter().map(|(name, _)| *name).collect();
+    fn only_workers_get_default_variables() {
+        let variables: Vec<&str> = default_environment("worker")
+            .iter()
+            .map(|(name, _)| *name)
+            .collect();
         assert_eq!(
             variables,
             ["TOKIO_WORKER_THREADS", "MIMALLOC_DISALLOW_ARENA_ALLOC"]
         );
-        assert!(["api", "monitor"].iter().all(|role| defaults_of(role).is_empty()));
+        assert!(
+            ["api", "monitor"]
+                .iter()
+                .all(|role| default_environment(role).is_empty())
+        );
     }
 }
