@@ -4,14 +4,14 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use precis_runtime::boot::{self, Context, RunArgs};
+use precis_runtime::boot::{self, RoleContext, RunArgs};
 use precis_runtime::config::ConfigArgs;
 use tempfile::TempDir;
 
 /// A product that a benchmark can start and stop.
 pub trait Product: Sized {
     /// Starts the product that `config` describes and returns once it is ready.
-    fn start(context: &Context, config: &ConfigArgs) -> impl Future<Output = anyhow::Result<Self>>;
+    fn start(context: &RoleContext, config: &ConfigArgs) -> impl Future<Output = anyhow::Result<Self>>;
 
     /// Stops every process of the product.
     fn stop(self) -> impl Future<Output = ()>;
@@ -23,7 +23,7 @@ pub trait Product: Sized {
 pub(crate) fn run_with_product<P: Product, T>(
     config: &ConfigArgs,
     defaults: Vec<String>,
-    measure: impl AsyncFnOnce(&Context) -> anyhow::Result<T>,
+    measure: impl AsyncFnOnce(&RoleContext) -> anyhow::Result<T>,
     print: impl FnOnce(&T) -> anyhow::Result<()>,
 ) -> ExitCode {
     let (folder, config) = match isolated(config, defaults) {
@@ -38,7 +38,7 @@ pub(crate) fn run_with_product<P: Product, T>(
         stop_with_parent: false,
     };
     let config = &run.config;
-    let code = boot::run_until_stopped(&run, |context| async move {
+    let code = boot::run_interruptible(&run, |context| async move {
         let product = Box::pin(P::start(&context, config)).await?;
         let outcome = Box::pin(measure(&context)).await;
         product.stop().await;

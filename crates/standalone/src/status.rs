@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use futures::StreamExt;
-use precis_runtime::boot::Context;
+use precis_runtime::boot::RoleContext;
 use precis_runtime::{nats, topology};
 use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat};
 use precis_schemas::subject;
@@ -16,7 +16,7 @@ use crate::client;
 ///
 /// # Errors
 /// If a part is not ready. All parts are printed first.
-pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
+pub(crate) async fn run(context: RoleContext) -> anyhow::Result<()> {
     let config = &context.config;
     let http = client::http()?;
     let mut out = std::io::stdout();
@@ -50,7 +50,7 @@ pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
 }
 
 /// Prints the streams and the workers that send heartbeats.
-async fn print_queue(context: &Context, out: &mut impl Write) -> anyhow::Result<()> {
+async fn print_queue(context: &RoleContext, out: &mut impl Write) -> anyhow::Result<()> {
     let mut settings = context.config.nats.clone();
     settings.connect_timeout_seconds = 1;
     let client = nats::connect(&settings, "precis-status").await?;

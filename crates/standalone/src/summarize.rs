@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use precis_runtime::boot::Context;
+use precis_runtime::boot::RoleContext;
 use precis_schemas::GenerationParams;
 use precis_schemas::rest::{Status, SubmitSummary};
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// If the file can't be read, the product doesn't start, or the job doesn't succeed.
-pub(crate) async fn run(context: Context, args: SummarizeArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(context: RoleContext, args: SummarizeArgs) -> anyhow::Result<()> {
     let file = args.file.clone();
     // Standard input may stay open forever, so read it where it can be abandoned.
     let reading = tokio::task::spawn_blocking(move || read(&file));

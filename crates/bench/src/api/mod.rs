@@ -27,7 +27,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
 use precis_engine::{Engine, EngineOptions, GenerateRequest, ModelSource, NO_OP};
-use precis_runtime::boot::Context;
+use precis_runtime::boot::RoleContext;
 use precis_runtime::clock::Instant;
 use precis_runtime::config::ConfigArgs;
 use precis_schemas::JobResult;
@@ -94,7 +94,7 @@ impl ApiBench {
         )
     }
 
-    async fn measure(&self, context: &Context) -> anyhow::Result<Report> {
+    async fn measure(&self, context: &RoleContext) -> anyhow::Result<Report> {
         let texts: Vec<String> = articles()?.into_iter().map(|sample| sample.article).collect();
         let clients: BTreeSet<usize> = self.clients.iter().copied().map(usize::from).collect();
         let most_clients = clients
@@ -227,7 +227,7 @@ struct Messages {
 
 impl Messages {
     /// Sends the text of median length through the product and returns its messages.
-    async fn sample(context: &Context, api: SocketAddr, texts: &[String]) -> anyhow::Result<Self> {
+    async fn sample(context: &RoleContext, api: SocketAddr, texts: &[String]) -> anyhow::Result<Self> {
         let mut by_length = texts.to_vec();
         by_length.sort_by_key(String::len);
         let text = by_length[by_length.len() / 2].clone();

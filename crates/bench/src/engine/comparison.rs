@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use precis_engine::PrecisionChoice;
 use precis_engine::kernels::{Isa, Precision, operations_at_peak};
-use precis_runtime::allocator::GIVE_BACK;
+use precis_runtime::allocator::RETURN_MEMORY_ENV;
 use serde_json::{Value, json};
 
 use super::EngineBench;
@@ -180,7 +180,7 @@ fn memory_of_fresh_process(bench: &EngineBench) -> anyhow::Result<Option<Value>>
         .args(["--length", &bench.length.to_string()])
         .args(["--beams", &bench.beams.to_string(), "--peers-dir"])
         .arg(&bench.peers_dir)
-        .env(GIVE_BACK.0, GIVE_BACK.1)
+        .env(RETURN_MEMORY_ENV.0, RETURN_MEMORY_ENV.1)
         .output()?;
     Ok(serde_json::from_slice(&output.stdout).ok())
 }

@@ -21,7 +21,7 @@ mod stream;
 use std::process::ExitCode;
 
 use clap::Args;
-use precis_runtime::boot::Context;
+use precis_runtime::boot::RoleContext;
 use precis_runtime::config::ConfigArgs;
 
 use self::report::Report;
@@ -64,7 +64,7 @@ impl MonitorBench {
         )
     }
 
-    async fn measure(&self, context: &Context) -> anyhow::Result<Report> {
+    async fn measure(&self, context: &RoleContext) -> anyhow::Result<Report> {
         let client = clickhouse_client(context);
         let mut report = Report::default();
         for round in 0..self.rounds {
@@ -99,7 +99,7 @@ impl MonitorBench {
 }
 
 /// Returns a client for the configured database.
-fn clickhouse_client(context: &Context) -> clickhouse::Client {
+fn clickhouse_client(context: &RoleContext) -> clickhouse::Client {
     let settings = &context.config.clickhouse;
     let client = clickhouse::Client::default()
         .with_url(settings.url.expose())

@@ -11,7 +11,7 @@ use clickhouse::Client;
 use futures::{StreamExt, TryStreamExt};
 use precis_monitor::row::{self, PredictionRow};
 use precis_monitor::{Scorer, StreamPosition, TextFilter};
-use precis_runtime::boot::Context;
+use precis_runtime::boot::RoleContext;
 use precis_runtime::clock::Instant;
 use precis_schemas::topology::{RESULTS, clickhouse_sink_consumer};
 use precis_schemas::{JobResult, subject};
@@ -33,9 +33,9 @@ struct MonitorThread {
 }
 
 impl MonitorThread {
-    fn start(context: &Context) -> Self {
+    fn start(context: &RoleContext) -> Self {
         let stop = context.stop.child_token();
-        let context = Context {
+        let context = RoleContext {
             config: context.config.clone(),
             stop: stop.clone(),
         };
@@ -76,7 +76,7 @@ impl MonitorThread {
 
 /// Stores the same results in all three ways and checks that every row arrived.
 pub(super) async fn run_round(
-    context: &Context,
+    context: &RoleContext,
     client: &Client,
     results: &[JobResult],
 ) -> anyhow::Result<Round> {
@@ -190,7 +190,7 @@ async fn consumer_info(jetstream: &jetstream::Context) -> Option<Info> {
 }
 
 /// Returns the rows that the monitor inserts for results.
-fn to_rows(context: &Context, results: &[JobResult]) -> Vec<PredictionRow> {
+fn to_rows(context: &RoleContext, results: &[JobResult]) -> Vec<PredictionRow> {
     let (scorer, texts) = (Scorer::default(), TextFilter::new(&context.config.monitor));
     let one = |result: &JobResult| {
         let position = StreamPosition {
@@ -203,7 +203,7 @@ fn to_rows(context: &Context, results: &[JobResult]) -> Vec<PredictionRow> {
 }
 
 /// Starts a monitor and returns the seconds until it has pinned baselines and computed drift for all models.
-pub(super) async fn measure_drift(context: &Context, client: &Client) -> anyhow::Result<f64> {
+pub(super) async fn measure_drift(context: &RoleContext, client: &Client) -> anyhow::Result<f64> {
     let monitor = MonitorThread::start(context);
     let begin = Instant::now();
     let computed = async || {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use precis_installer::ClickHouseBinary;
-use precis_runtime::boot::{Context, RunArgs};
+use precis_runtime::boot::{RoleContext, RunArgs};
 use precis_runtime::clock::Instant;
 use precis_runtime::config::ConfigArgs;
 use precis_runtime::{Config, nats};
@@ -70,7 +70,7 @@ impl UpArgs {
 ///
 /// # Errors
 /// If the product doesn't start, or a process keeps failing.
-pub async fn run(context: Context, args: UpArgs) -> anyhow::Result<()> {
+pub async fn run(context: RoleContext, args: UpArgs) -> anyhow::Result<()> {
     let stop = context.stop.clone();
     let config_args = args.run_args().config;
     let running = Box::pin(Running::start(&context, &config_args)).await?;
@@ -115,7 +115,7 @@ impl Running {
     /// # Errors
     /// If a port is taken, the disk is full, another instance uses the data directory, a server can't be installed, a
     /// part doesn't become healthy, or the process is asked to stop. Parts that were started are stopped again.
-    pub async fn start(context: &Context, config_args: &ConfigArgs) -> anyhow::Result<Self> {
+    pub async fn start(context: &RoleContext, config_args: &ConfigArgs) -> anyhow::Result<Self> {
         let config = &context.config;
         let started = Instant::now();
         let plan = Plan::new(config, config_args)?;
@@ -291,7 +291,7 @@ Press Ctrl-C to stop.",
 }
 
 impl precis_bench::Product for Running {
-    async fn start(context: &Context, config: &ConfigArgs) -> anyhow::Result<Self> {
+    async fn start(context: &RoleContext, config: &ConfigArgs) -> anyhow::Result<Self> {
         Self::start(context, config).await
     }
 

@@ -36,7 +36,7 @@ fn runtime_threads() -> usize {
 
 /// Returns the default environment variables of a role.
 fn default_environment(role: &str) -> Vec<(&'static str, String)> {
-    let (variable, value) = precis_runtime::allocator::GIVE_BACK;
+    let (variable, value) = precis_runtime::allocator::RETURN_MEMORY_ENV;
     match role {
         "worker" => vec![
             (RUNTIME_THREADS, runtime_threads().to_string()),
