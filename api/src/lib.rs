@@ -18,8 +18,8 @@
 //!
 //! On NATS the gateway keeps no state of its own: any replica answers for any job.
 //!
-//! [`run`] serves a gateway on NATS. To serve one on another queue, implement [`queue::QueueBackend`], report what happens
-//! to its jobs through [`JobEvents`], and build a [`Gateway`] from both.
+//! [`run`] serves a gateway on NATS. To serve one on another queue, implement [`queue::QueueBackend`], report what
+//! happens to its jobs through [`JobEvents`], and build a [`Gateway`] from both.
 
 mod access;
 mod analytics;
@@ -74,7 +74,8 @@ pub fn check_config(config: &Config) -> anyhow::Result<()> {
 /// Serves the gateway on NATS until the process stops, then lets open requests finish.
 ///
 /// # Errors
-/// Returns an error if [`check_config`] does, the port cannot be bound, NATS cannot be reached, or the streams are wrong.
+/// Returns an error if [`check_config`] does, the port cannot be bound, NATS cannot be reached, or the streams are
+/// wrong.
 pub async fn run(context: RoleContext) -> anyhow::Result<()> {
     let config = &context.config;
     check_config(config)?;

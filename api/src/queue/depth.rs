@@ -25,7 +25,8 @@ pub struct QueueDepth {
 }
 
 impl QueueDepth {
-    /// Returns an upper bound for the number of jobs ahead of the one at `sequence`, or `None` if no worker reads its lane.
+    /// Returns an upper bound for the number of jobs ahead of the one at `sequence`, or `None` if no worker reads its
+    /// lane.
     ///
     /// The bound holds for a stale snapshot too. Deliveries since then only make it generous. Jobs published since then
     /// count in full.
@@ -41,8 +42,8 @@ impl QueueDepth {
         Some(undelivered.min(waiting))
     }
 
-    /// Returns the sequence up to which every job of the subject's lane has been delivered, or `None` if no worker reads
-    /// the lane.
+    /// Returns the sequence up to which every job of the subject's lane has been delivered, or `None` if no worker
+    /// reads the lane.
     pub(crate) fn delivered(&self, subject: &JobSubject) -> Option<u64> {
         self.lane_of(subject).map(|lane| lane.delivered)
     }

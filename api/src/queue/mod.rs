@@ -1,6 +1,7 @@
 //! The queue behind the gateway: the trait [`QueueBackend`] and its types.
 //!
-//! [`NatsQueue`] implements it on NATS JetStream. The crate `precis-serverless` implements it in memory, and tests use a fake.
+//! [`NatsQueue`] implements it on NATS JetStream. The crate `precis-serverless` implements it in memory, and tests use
+//! a fake.
 
 pub(crate) mod depth;
 pub(crate) mod depth_cache;

@@ -1,8 +1,8 @@
 //! Webhooks: post the end of a job or a batch to its callback.
 //!
 //! The process that stores the end of a job publishes an announcement to the stream `WEBHOOKS`
-//! (`precis_runtime::webhooks`). The gateways share that stream: each announcement is delivered by one of them, and none
-//! is lost when a process dies.
+//! (`precis_runtime::webhooks`). The gateways share that stream: each announcement is delivered by one of them, and
+//! none is lost when a process dies.
 //!
 //! | file | what it does |
 //! | --- | --- |

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// IPv4 networks that are not public: IANA's registry of special-purpose addresses, and addresses that clouds reserve for
-/// their own machines. The registry covers the metadata services of AWS, Google and Azure (169.254.169.254), Alibaba
-/// (100.100.100.200) and Oracle (192.0.0.192).
+/// IPv4 networks that are not public: IANA's registry of special-purpose addresses, and addresses that clouds reserve
+/// for their own machines. The registry covers the metadata services of AWS, Google and Azure (169.254.169.254),
+/// Alibaba (100.100.100.200) and Oracle (192.0.0.192).
 const NOT_PUBLIC_V4: &[Ipv4Net] = &[
     v4(0, 0, 0, 0, 8),
     v4(10, 0, 0, 0, 8),

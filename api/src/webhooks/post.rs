@@ -57,8 +57,8 @@ pub(super) struct Request<'a> {
 }
 
 impl Poster {
-    /// Creates a poster whose attempts take at most `timeout`. It trusts the system's certificate authorities and those in
-    /// the file.
+    /// Creates a poster whose attempts take at most `timeout`. It trusts the system's certificate authorities and those
+    /// in the file.
     ///
     /// # Errors
     /// Returns an error if the system's root certificates or the file cannot be read.

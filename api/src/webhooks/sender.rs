@@ -238,8 +238,8 @@ impl<Source: PayloadSource> Sender<Source> {
         }
     }
 
-    /// Returns the delay before the next attempt: the event's age, so that delays double without a counter; plus jitter; at
-    /// least the receiver's `Retry-After`; at most the time left until the deadline.
+    /// Returns the delay before the next attempt: the event's age, so that delays double without a counter; plus
+    /// jitter; at least the receiver's `Retry-After`; at most the time left until the deadline.
     fn retry_delay(&self, age: Duration, requested: Option<Duration>) -> Duration {
         let settings = &self.webhooks.settings;
         let first = Duration::from_secs(settings.first_retry_seconds);

@@ -1,5 +1,5 @@
-//! Signs webhooks as Standard Webhooks (<https://www.standardwebhooks.com>) version 1 specifies: `webhook-signature` is an
-//! HMAC-SHA256 of `webhook-id`, `webhook-timestamp` and the body.
+//! Signs webhooks as Standard Webhooks (<https://www.standardwebhooks.com>) version 1 specifies: `webhook-signature` is
+//! an HMAC-SHA256 of `webhook-id`, `webhook-timestamp` and the body.
 
 use std::collections::HashMap;
 
@@ -60,8 +60,8 @@ impl Secrets {
         }
     }
 
-    /// Returns the signer for a callback of this tenant. The secret of an API key signs only for the key's own tenant: a job
-    /// published over NATS may name any key.
+    /// Returns the signer for a callback of this tenant. The secret of an API key signs only for the key's own tenant:
+    /// a job published over NATS may name any key.
     pub(super) fn signer(&self, callback: &Callback, tenant: &Token) -> Option<&Signer> {
         let own = callback.key.as_ref().and_then(|key| self.keys.get(key));
         match own {

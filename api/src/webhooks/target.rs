@@ -1,7 +1,7 @@
 //! Decides which URLs may be called, against server-side request forgery.
 //!
-//! A URL is checked at submission and again before each attempt. Each attempt resolves the name once and connects only to
-//! allowed addresses, so a second lookup cannot lead elsewhere. Redirects and proxies are not followed.
+//! A URL is checked at submission and again before each attempt. Each attempt resolves the name once and connects only
+//! to allowed addresses, so a second lookup cannot lead elsewhere. Redirects and proxies are not followed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! The gateway without a queue: it runs the model in its own process and keeps jobs and results in memory.
 //!
-//! It serves the same routes as `precis-api`, either on a port or, with the feature `lambda`, in an AWS Lambda function.
+//! It serves the same routes as `precis-api`, either on a port or, with the feature `lambda`, in an AWS Lambda
+//! function.
 //!
 //! | module | what it does |
 //! | --- | --- |

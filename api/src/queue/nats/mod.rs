@@ -82,8 +82,8 @@ impl NatsQueue {
         with_timeout(request).await
     }
 
-    /// Runs a request for new work. Refuses it at once while the connection is lost: the client can retry, and nothing is
-    /// lost.
+    /// Runs a request for new work. Refuses it at once while the connection is lost: the client can retry, and nothing
+    /// is lost.
     async fn if_connected<T>(
         &self,
         request: impl Future<Output = Result<T, Refusal>> + Send,

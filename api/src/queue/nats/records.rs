@@ -23,8 +23,8 @@ impl NatsQueue {
         Err(unavailable())
     }
 
-    /// Replaces the record if it is at `revision`; 0 means that there is none. Returns the new revision, or `None` if the
-    /// record is at another one.
+    /// Replaces the record if it is at `revision`; 0 means that there is none. Returns the new revision, or `None` if
+    /// the record is at another one.
     pub(super) async fn write_call(
         &self,
         name: &Token,

@@ -43,8 +43,8 @@ pub(super) fn is_missing(error: &RawMessageError) -> bool {
 impl NatsQueue {
     /// See [`QueueBackend::terminate`](super::QueueBackend::terminate).
     ///
-    /// The record is stored before the job leaves the queue. If this process dies in between, the job has its result, and
-    /// the worker that receives the job sees it.
+    /// The record is stored before the job leaves the queue. If this process dies in between, the job has its result,
+    /// and the worker that receives the job sees it.
     pub(super) async fn terminate_job(
         &self,
         handle: &JobHandle,
