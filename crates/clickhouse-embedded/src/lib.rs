@@ -44,6 +44,9 @@ mod server;
 mod sql;
 mod task;
 
+/// Time after which the engine and the first statements of the product have started.
+const STARTUP: Duration = Duration::from_secs(20);
+
 /// Options of the embedded server. Start from [`ServerOptions::new`].
 #[derive(Clone)]
 pub struct ServerOptions {
@@ -195,6 +198,7 @@ pub async fn run(
     };
     let drain = options.drain;
 
+    let library = options.library.clone();
     let started = tokio::time::Instant::now();
     let engine = tokio::task::spawn_blocking(move || engine::Engine::start(&options))
         .await
@@ -206,6 +210,12 @@ pub async fn run(
         "ClickHouse engine ready"
     );
     on_ready(address);
+    // Detached: it ends with the runtime, and does nothing after its one call.
+    tokio::spawn(async move {
+        tokio::time::sleep(STARTUP).await;
+        let bytes = ffi::page_out(&library);
+        tracing::debug!(bytes, "paged out the engine's startup code");
+    });
 
     let router = server::router(Arc::new(server::ServerState {
         engine: Arc::clone(&engine),

@@ -13,7 +13,9 @@ use bytes::Bytes;
 
 use crate::errors::{EngineError, code};
 
+mod page_out;
 mod streams;
+pub(crate) use page_out::page_out;
 pub(crate) use streams::{InsertStream, SelectStream};
 
 /// `chdb_connection`: an opaque pointer.
