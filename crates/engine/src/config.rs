@@ -227,7 +227,7 @@ impl T5Config {
             || self.relative_attention_max_distance <= buckets / 2
         {
             return Err(format!(
-                "relative_attention_num_buckets {buckets} and relative_attention_max_distance {} do not fit together",
+                "relative_attention_num_buckets {buckets} does not fit relative_attention_max_distance {}",
                 self.relative_attention_max_distance
             ));
         }

@@ -91,13 +91,13 @@ pub(crate) enum Target {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// An unknown device name.
-    #[error("{0:?} is not a device: it is one of cpu, cuda, metal, auto")]
+    #[error("{0:?} is not a device: use one of cpu, cuda, metal, auto")]
     Unknown(String),
     /// An unknown number format.
-    #[error("{0:?} is not a precision: it is one of f32, bf16, f16, int8, auto")]
+    #[error("{0:?} is not a precision: use one of f32, bf16, f16, int8, auto")]
     UnknownPrecision(String),
     /// The device does not support the format.
-    #[error("device {device} does not compute in {precision}")]
+    #[error("device {device} does not support {precision}")]
     Precision {
         /// The device.
         device: &'static str,
@@ -212,10 +212,10 @@ mod tests {
         }
         assert!(matches!(open("f32", true), Ok(Target::Tensors(..))));
         let error = open("int8", true).unwrap_err();
-        assert_eq!(error.to_string(), "device cpu does not compute in int8");
+        assert_eq!(error.to_string(), "device cpu does not support int8");
         for reference in [false, true] {
             let error = open("f16", reference).unwrap_err();
-            assert_eq!(error.to_string(), "device cpu does not compute in f16");
+            assert_eq!(error.to_string(), "device cpu does not support f16");
         }
         assert!("fp4".parse::<PrecisionChoice>().is_err());
     }

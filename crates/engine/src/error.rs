@@ -30,7 +30,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// A configuration file is not valid JSON, lacks a key, or has an invalid value.
-    #[error("{file} of the model is wrong: {reason}")]
+    #[error("{file} of the model is invalid: {reason}")]
     Config {
         /// Name of the file.
         file: &'static str,
@@ -84,7 +84,7 @@ pub enum LoadError {
         name: String,
     },
     /// `tokenizer.json`, or `spiece.model`, cannot be used.
-    #[error("{file} of the model is wrong: {reason}")]
+    #[error("{file} of the model is invalid: {reason}")]
     Tokenizer {
         /// Name of the file.
         file: &'static str,

@@ -11,11 +11,11 @@ use crate::generate::{
 use crate::info::ModelInfo;
 use crate::tokenize::{Encoded, Tokenize};
 
-/// Maximum bytes of a text that are read.
+/// Maximum bytes to read of a text.
 const MAX_BYTES: usize = 512;
 const VOCABULARY: usize = 256;
 
-/// A tokenizer whose tokens are bytes.
+/// A tokenizer that turns each byte into a token.
 pub(crate) struct Bytes;
 
 impl Tokenize for Bytes {

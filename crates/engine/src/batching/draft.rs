@@ -2,7 +2,7 @@
 //! draft (Saxena 2023, <https://github.com/apoorvumang/prompt-lookup-decoding>). One step verifies the drafts along
 //! with the last token and keeps those that greedy search would have chosen, so the result does not change.
 
-/// Longest suffix, in tokens, that is looked up in the text.
+/// Longest suffix, in tokens, to look up in the text.
 const LONGEST_MATCH: usize = 3;
 /// Maximum drafts per step.
 const MOST_DRAFTS: usize = 10;

@@ -333,7 +333,7 @@ impl<B: Backend> Runner<B> {
             self.slots = Slots::default();
             match self.shared.model.cache(&self.work.backend) {
                 Ok(cache) => self.cache = cache,
-                Err(error) => tracing::error!(%error, "cannot renew the cache"),
+                Err(error) => tracing::error!(%error, "cannot reallocate the KV cache"),
             }
         }
     }

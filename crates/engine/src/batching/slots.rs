@@ -38,7 +38,7 @@ impl Slots {
     /// Frees slots.
     pub(super) fn release(&mut self, slots: impl IntoIterator<Item = u32>) {
         for slot in slots {
-            debug_assert!(!self.free.contains(&slot), "slot {slot} is given back twice");
+            debug_assert!(!self.free.contains(&slot), "slot {slot} is freed twice");
             self.free.push(slot);
         }
     }

@@ -92,7 +92,7 @@ impl<B: Backend> Threads<B> {
         self.shared.queue.push_task(task);
         match receiver.recv() {
             Ok(answer) => answer.map_err(|error| RowError::Compute(error.to_string())),
-            Err(_) => Err(RowError::Panicked("the computation gave no answer".to_owned())),
+            Err(_) => Err(RowError::Panicked("the compute thread sent no answer".to_owned())),
         }
     }
 }

@@ -56,8 +56,8 @@ fn a_panic_fails_all_requests_of_its_thread_and_the_thread_continues() {
                 }
             }
         }
-        assert!(failed > 0, "nothing was in hand");
-        // The lost request is forgotten: an equal one starts anew.
+        assert!(failed > 0, "no request was in flight");
+        // The failed request is forgotten: an equal one starts again.
         let again = engine.submit(&request(3, 20)).unwrap().wait().unwrap();
         assert_eq!(again.ids.len(), 20);
         let found = engine.submit(&request(7, 12)).unwrap().wait().unwrap();

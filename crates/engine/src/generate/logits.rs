@@ -4,7 +4,7 @@
 use crate::kernels::{Isa, LogSumExp, Top};
 use crate::model::Highest;
 
-/// What a search needs of a row.
+/// The logits of a row that a search needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// The given number of highest logits, and the sum of all exponentials.

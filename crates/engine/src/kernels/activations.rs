@@ -75,7 +75,7 @@ impl Activations {
     fn shape(&mut self, precision: Precision, numbers: usize, width: usize) {
         assert!(
             width > 0 && numbers.is_multiple_of(width),
-            "{numbers} numbers are not whole rows of {width}"
+            "{numbers} elements are not a whole number of rows of {width}"
         );
         self.precision = precision;
         self.width = width;

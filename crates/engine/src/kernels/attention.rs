@@ -5,7 +5,7 @@ use super::product::{Epilogue, Rows, Target, bf16_panel, f32_panel, finish};
 use super::weights::Lines;
 use super::{Isa, PANEL, PackedKeysValues, activations};
 
-/// Queries whose scores are computed together: they fit into the first-level cache.
+/// Queries to score together: their scores fit into the L1 cache.
 const BLOCK: usize = 24;
 
 /// Relative position bias: one value per distance between query and key.
@@ -57,10 +57,10 @@ pub fn attend(
 ) {
     let (tokens, heads, d_kv) = (kv.tokens, kv.heads, kv.d_kv);
     let inner = heads * d_kv;
-    assert_eq!(out.len(), count * inner, "a place of another size");
+    assert_eq!(out.len(), count * inner, "wrong length of the output");
     assert!(
         count == 0 || queries.len() >= (count - 1) * stride + offset + inner,
-        "fewer numbers than {count} queries"
+        "too few elements for {count} queries"
     );
     if tokens == 0 {
         out.fill(0.0);

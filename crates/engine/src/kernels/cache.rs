@@ -64,8 +64,8 @@ impl SlotCache {
     /// If the slot is out of range or the lengths do not match.
     pub fn store(&mut self, isa: Isa, layer: usize, slot: u32, keys: &[f32], values: &[f32]) {
         let (chunk, first, length) = self.place(layer, slot);
-        assert_eq!(2 * keys.len(), length, "keys of another width");
-        assert_eq!(2 * values.len(), length, "values of another width");
+        assert_eq!(2 * keys.len(), length, "wrong width of the keys");
+        assert_eq!(2 * values.len(), length, "wrong width of the values");
         let chunk = &mut self.chunks[chunk];
         if self.half {
             store_half(
@@ -117,11 +117,11 @@ pub fn attend_slots(
     let inner = cache.heads * cache.d_kv;
     assert!(
         query.len() == inner && out.len() == inner,
-        "a query of another width"
+        "wrong width of the query or the output"
     );
     assert!(
         slots.len() <= length && bias.len() >= cache.heads * length,
-        "more tokens than biases"
+        "too few biases for the tokens"
     );
     let scores = scratch.scores(cache.heads * slots.len());
     let shape = (cache.heads, cache.d_kv);

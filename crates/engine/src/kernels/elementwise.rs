@@ -9,8 +9,11 @@ use super::lanes::{exp, fold, larger, largest, sum, versions};
 /// # Panics
 /// If `rows` and `out` are not the same whole number of rows of `weight.len()` elements.
 pub fn rms_norm(isa: Isa, rows: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-    assert_eq!(rows.len(), out.len(), "a place of another size");
-    assert!(rows.len().is_multiple_of(weight.len()), "no whole rows");
+    assert_eq!(rows.len(), out.len(), "wrong length of the output");
+    assert!(
+        rows.len().is_multiple_of(weight.len()),
+        "not a whole number of rows"
+    );
     for (row, out) in rows
         .chunks_exact(weight.len())
         .zip(out.chunks_exact_mut(weight.len()))
@@ -25,7 +28,7 @@ pub fn rms_norm(isa: Isa, rows: &[f32], weight: &[f32], epsilon: f32, out: &mut 
 /// # Panics
 /// If the lengths of `rows` and `out` do not match.
 pub fn gelu_gate(isa: Isa, rows: &[f32], width: usize, out: &mut [f32]) {
-    assert_eq!(rows.len(), 2 * out.len(), "a place of another size");
+    assert_eq!(rows.len(), 2 * out.len(), "wrong length of the output");
     for (row, out) in rows.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
         let (gate, linear) = row.split_at(width);
         gelu_gate_row(isa, gate, linear, out);

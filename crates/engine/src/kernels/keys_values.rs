@@ -94,7 +94,7 @@ impl PackedKeysValues {
         let last = tokens.saturating_sub(1) * stride + key_offset.max(value_offset) + heads * d_kv;
         assert!(
             tokens == 0 || source.len() >= last,
-            "keys and values of {tokens} tokens"
+            "too few elements for the keys and values of {tokens} tokens"
         );
         self.half = precision != Precision::F32;
         self.group = match (self.half, isa.amx) {

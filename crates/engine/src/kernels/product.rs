@@ -35,13 +35,13 @@ impl<T> Rows<'_, T> {
         let last = self.count.saturating_sub(1) * self.stride + self.inputs;
         assert!(
             self.values.len() >= last,
-            "{} numbers are not {} rows",
+            "{} elements are too few for {} rows",
             self.values.len(),
             self.count
         );
         assert!(
             panel >= self.inputs * PANEL,
-            "a panel of {panel} numbers for {} inputs",
+            "a panel of {panel} elements is too small for {} inputs",
             self.inputs
         );
         out.check(self.count);
@@ -66,7 +66,7 @@ impl Target<'_> {
         let last = count.saturating_sub(1) * self.stride + self.columns;
         assert!(
             self.out.len() >= last,
-            "{} numbers are no place for {count} rows",
+            "output of {} elements is too small for {count} rows",
             self.out.len()
         );
     }
@@ -121,21 +121,17 @@ fn columns(
     out: &mut [f32],
 ) {
     let width = range.len();
-    assert_eq!(
-        rows.width(),
-        weights.inputs(),
-        "rows and weights of different widths"
-    );
+    assert_eq!(rows.width(), weights.inputs(), "rows and weights differ in width");
     assert_eq!(
         rows.precision(),
         weights.precision(),
-        "rows and weights of different types"
+        "rows and weights differ in precision"
     );
     assert!(
         range.start.is_multiple_of(PANEL) && range.end <= weights.outputs(),
         "no columns {range:?}"
     );
-    assert_eq!(out.len(), rows.count() * width, "a place of another size");
+    assert_eq!(out.len(), rows.count() * width, "wrong length of the output");
     if rows.count() == 0 {
         return;
     }

@@ -69,7 +69,7 @@ impl PackedWeights {
             assert_eq!(
                 part.len() % inputs,
                 0,
-                "a part is not whole rows of {inputs} inputs"
+                "a part is not a whole number of rows of {inputs} inputs"
             );
         }
         let outputs: usize = parts.iter().map(|part| part.len() / inputs).sum();

@@ -87,7 +87,7 @@ impl Piece {
             4 => Kind::UserDefined,
             5 => Kind::Unused,
             6 => Kind::Byte,
-            other => return Err(format!("a piece of the unknown type {other}")),
+            other => return Err(format!("a piece has the unknown type {other}")),
         })
     }
 }
@@ -103,24 +103,26 @@ pub(crate) fn tokenizer(
     extra_ids: Option<usize>,
     vocabulary: usize,
 ) -> Result<Tokenizer, String> {
-    let proto = ModelProto::decode(bytes).map_err(|error| format!("no SentencePiece model: {error}"))?;
+    let proto = ModelProto::decode(bytes).map_err(|error| format!("not a SentencePiece model: {error}"))?;
     let trainer = proto.trainer.unwrap_or_default();
     if trainer.model_type.unwrap_or(UNIGRAM) != UNIGRAM {
-        return Err("only SentencePiece's unigram models are read".to_owned());
+        return Err("only SentencePiece's unigram models are supported".to_owned());
     }
     if trainer.treat_whitespace_as_suffix == Some(true) {
-        return Err("SentencePiece models with white space as a suffix are not read".to_owned());
+        return Err("SentencePiece models with white space as a suffix are not supported".to_owned());
     }
     let normalizer = proto.normalizer.unwrap_or_default();
     if normalizer.escape_whitespaces == Some(false) {
-        return Err("SentencePiece models that don't escape white space are not read".to_owned());
+        return Err("SentencePiece models that don't escape white space are not supported".to_owned());
     }
     let extra_ids = extra_ids.unwrap_or_else(|| match proto.pieces.len() + USUAL_EXTRA_IDS <= vocabulary {
         true => USUAL_EXTRA_IDS,
         false => 0,
     });
     if extra_ids > vocabulary {
-        return Err(format!("{extra_ids} extra ids in a vocabulary of {vocabulary}"));
+        return Err(format!(
+            "{extra_ids} extra ids do not fit into a vocabulary of {vocabulary}"
+        ));
     }
     let pieces = Pieces::of(&proto.pieces, extra_ids)?;
     // In nearly all models no piece spans a space. Then words can be tokenized one by one, and cached.
@@ -199,7 +201,7 @@ impl Pieces {
         for (id, piece) in pieces.iter().enumerate() {
             let text = piece.piece.clone().unwrap_or_default();
             if text.is_empty() || !seen.insert(text.clone()) {
-                return Err(format!("piece {id} is empty or there twice: {text:?}"));
+                return Err(format!("piece {id} is empty or a duplicate: {text:?}"));
             }
             let kind = piece.purpose()?;
             // Unused pieces get the lowest score, so that they never win and never make an unknown character cheaper.
@@ -226,7 +228,7 @@ impl Pieces {
             found.scores.push((text, f64::from(score)));
         }
         if found.unknown == usize::MAX {
-            return Err("no piece stands for what is unknown".to_owned());
+            return Err("the vocabulary has no unknown piece".to_owned());
         }
         // The first sentinel has the highest id.
         for index in (0..extra_ids).rev() {
@@ -238,11 +240,11 @@ impl Pieces {
     }
 }
 
-/// Checks that a character map is as long as its first number says. Its reader trusts that number.
+/// Checks the length of a character map against its length prefix, which its parser trusts.
 pub(crate) fn check_charsmap(charsmap: &[u8]) -> Result<(), String> {
     match charsmap.split_first_chunk::<4>() {
         Some((length, rest)) if u32::from_le_bytes(*length) as usize <= rest.len() => Ok(()),
-        _ => Err("the map of characters is cut off".to_owned()),
+        _ => Err("the character map is truncated".to_owned()),
     }
 }
 
@@ -252,7 +254,7 @@ fn normalization(spec: &NormalizerSpec) -> Result<Normalizers, String> {
     let charsmap = spec.precompiled_charsmap.as_deref().unwrap_or_default();
     if !charsmap.is_empty() {
         check_charsmap(charsmap)?;
-        let map = Precompiled::from(charsmap).map_err(|error| format!("the map of characters: {error:?}"))?;
+        let map = Precompiled::from(charsmap).map_err(|error| format!("invalid character map: {error:?}"))?;
         steps.push(map.into());
     }
     if spec.remove_extra_whitespaces.unwrap_or(true) {

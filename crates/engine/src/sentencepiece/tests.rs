@@ -127,7 +127,7 @@ fn unreadable_files_name_the_problem() {
     assert!(refused(|proto| proto.pieces.clear()).contains("no pieces"));
     assert!(refused(|proto| proto.pieces[0].kind = Some(1)).contains("unknown"));
     assert!(refused(|proto| proto.pieces.push(piece("▁b", 9))).contains("type 9"));
-    assert!(refused(|proto| proto.pieces.push(piece("▁a", 1))).contains("there twice"));
+    assert!(refused(|proto| proto.pieces.push(piece("▁a", 1))).contains("a duplicate"));
     let trainer = |trainer: TrainerSpec| refused(|proto| proto.trainer = Some(trainer));
     assert!(
         trainer(TrainerSpec {
@@ -140,11 +140,11 @@ fn unreadable_files_name_the_problem() {
         precompiled_charsmap: Some(vec![1, 2, 3]),
         ..Default::default()
     };
-    assert!(refused(|proto| proto.normalizer = Some(normalizer)).contains("map of characters"));
+    assert!(refused(|proto| proto.normalizer = Some(normalizer)).contains("character map"));
     assert!(
         tokenizer(b"\xff\xff", None, 10)
             .unwrap_err()
-            .contains("no SentencePiece model")
+            .contains("not a SentencePiece model")
     );
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn shard_names(index: &[u8]) -> Result<Vec<String>> {
     let index: Index = serde_json::from_slice(index).map_err(|error| wrong(error.to_string()))?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
     if names.is_empty() {
-        return Err(wrong("it lists no file".to_owned()));
+        return Err(wrong("the index lists no file".to_owned()));
     }
     // The index is untrusted: a name must not escape the folder.
     match names

@@ -207,7 +207,7 @@ fn a_stop_rule_saves_steps_and_keeps_the_same_text() {
     let mut stopped = 0;
     for text in articles() {
         let mut request = greedy(&engine, &text);
-        // The model usually ends after one sentence by itself.
+        // Without a minimum length, the model usually stops after one sentence.
         request.params.min_new_tokens = 60;
         let whole = engine.submit(&request).unwrap().wait().unwrap();
         request.stop = Some(rule.clone());

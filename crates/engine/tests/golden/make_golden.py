@@ -1,9 +1,9 @@
-"""Writes the small random models beside this file and what transformers makes of them.
+"""Creates the small random models beside this file, and records transformers' outputs for them.
 
     python make_golden.py [folder]
 
-Needs torch, transformers 5.23, tokenizers and safetensors; takes a few minutes on one core. Every search is also run in
-float64, and kept only if it gives the same tokens, so that no case hangs on the last bit of a float32 sum.
+Needs torch, transformers 5.23, tokenizers and safetensors. Takes a few minutes on one core. Every search also runs in
+float64. A case is kept only if both give the same tokens, so that rounding of float32 sums decides no case.
 """
 
 import copy
@@ -71,7 +71,7 @@ def tokenizer():
 
 
 def randomize(model, seed):
-    """Weights large enough that outputs differ with the input, and end somewhere."""
+    """Scales weights so that outputs depend on the input and terminate."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -100,7 +100,7 @@ def generate(model, ids, search, eos):
     )
     new = out.sequences[0, 1:].tolist()
     if settings["num_beams"] > 1:
-        # Sequences are padded to the longest hypothesis of all.
+        # Sequences are padded to the longest hypothesis.
         ends = [index for index, token in enumerate(new) if token in eos]
         new = new[: ends[0] + 1] if ends else new
         return new, float(out.sequences_scores[0])
@@ -109,7 +109,7 @@ def generate(model, ids, search, eos):
 
 
 def golden(model, eos):
-    """Lines for golden.jsonl: what the model is inside, and what searches give."""
+    """Returns the lines of golden.jsonl: intermediate values of the model, and results of searches."""
     double = copy.deepcopy(model).double()
     lines, dropped = [], 0
     for ids in inputs(5):
@@ -146,7 +146,7 @@ def warped(scores, temperature, top_k, top_p):
 
 
 def sampling(model):
-    """Exact distributions of a first token, and how often transformers draws what by beam sampling."""
+    """Returns the exact distribution of the first token, and the frequencies that transformers' beam sampling draws."""
     ids = inputs(5)[3]
     logits = model(input_ids=ids, decoder_input_ids=torch.tensor([[0]])).logits[0, -1].double()
     first = []
@@ -174,7 +174,7 @@ def write(name, model, dtype, eos, shards=1):
     print(name)
     folder = HERE / name
     folder.mkdir(parents=True, exist_ok=True)
-    model = model.to(dtype).float().eval()  # what the file holds is what is computed with
+    model = model.to(dtype).float().eval()  # compute with the rounded weights that the file stores
     tensors = {key: value.to(dtype).contiguous() for key, value in model.state_dict().items()}
     same = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]
     if torch.equal(tensors["lm_head.weight"], tensors["shared.weight"]):
@@ -209,7 +209,7 @@ def make(config_class, model_class, seed, **settings):
     config = config_class(**SHAPE, **settings)
     model = model_class(config)
     if settings.get("tie_word_embeddings") is False:
-        # transformers 5 ties in any case; a file with another head is loaded untied.
+        # transformers 5 always ties the head to the embedding. Load a file with a separate head untied.
         model.lm_head.weight = torch.nn.Parameter(torch.empty(VOCABULARY, SHAPE["d_model"]))
     randomize(model, seed)
     return model

@@ -1,9 +1,9 @@
-"""Trains two small SentencePiece models on the sample articles, and writes down what the `sentencepiece` library makes of
-many texts with them: `sentencepiece/<name>.model` and `sentencepiece/<name>.jsonl`.
+"""Trains two small SentencePiece models on the sample articles, and records the pieces that the `sentencepiece` library
+produces for many texts. Writes `sentencepiece/<name>.model` and `sentencepiece/<name>.jsonl`.
 
     python make_sentencepiece.py
 
-Needs sentencepiece 0.2.3; takes seconds. Texts are ordinary ones, and everything that normalization has a say in.
+Needs sentencepiece 0.2.3; takes seconds. The texts are ordinary prose and characters that normalization changes.
 """
 
 import io
@@ -82,9 +82,9 @@ def train(name, lines, **settings):
 def main():
     OUT.mkdir(exist_ok=True)
     lines = [line for article in SAMPLES.read_text().splitlines() for line in json.loads(article)["article"].split("\n") if line.strip()]
-    # As T5: no bytes, so that much is unknown.
+    # Like T5: no byte fallback, so many characters are unknown.
     train("t5", lines, vocab_size=280, character_coverage=0.995)
-    # As mT5 and UMT5: many scripts, and bytes for what is in none of the pieces.
+    # Like mT5 and UMT5: many scripts, and byte fallback for characters without a piece.
     train("umt5", lines + OTHER_LANGUAGES * 3, vocab_size=1500, byte_fallback=True, character_coverage=0.99)
 
 

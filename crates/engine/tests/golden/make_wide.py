@@ -1,10 +1,10 @@
-"""Writes `wide.jsonl` beside each small model, and `precis-mini.jsonl`: many inputs of 1 to 512 tokens, with a few
-searches each, and what transformers makes of them. `make_golden.py` has made the models before.
+"""Writes `wide.jsonl` beside each small model, and `precis-mini.jsonl`: many inputs of 1 to 512 tokens, a few searches
+for each, and transformers' outputs. Run `make_golden.py` first: it creates the models.
 
     python make_wide.py
 
-Needs torch, transformers 5.23, tokenizers and safetensors; takes about half an hour on one core. Every search is also
-run in float64, and kept only if it gives the same tokens, so that no case hangs on the last bit of a float32 sum.
+Needs torch, transformers 5.23, tokenizers and safetensors. Takes about half an hour on one core. Every search also runs
+in float64. A case is kept only if both give the same tokens, so that rounding of float32 sums decides no case.
 """
 
 import copy
@@ -35,7 +35,7 @@ SEARCHES = [
 
 
 def generate(model, ids, search, eos):
-    """New tokens and score of each sequence that is asked for; a greedy one's score is that of its own tokens."""
+    """Returns new tokens and score of each requested sequence. A greedy score is that of the sequence's tokens."""
     settings = {"max_length": 32, "num_beams": 1, "do_sample": False, **search}
     out = model.generate(
         ids, attention_mask=torch.ones_like(ids), eos_token_id=eos, return_dict_in_generate=True,
@@ -43,7 +43,7 @@ def generate(model, ids, search, eos):
     )
     sequences = []
     for row, sequence in enumerate(out.sequences[:, 1:].tolist()):
-        # Sequences are padded to the longest hypothesis of all.
+        # Sequences are padded to the longest hypothesis.
         ends = [index for index, token in enumerate(sequence) if token in eos]
         new = sequence[: ends[0] + 1] if ends else sequence
         if settings["num_beams"] > 1:
@@ -56,7 +56,7 @@ def generate(model, ids, search, eos):
 
 
 def cases(model, double, ids, searches, eos):
-    """What the searches give, and how many depend on the last bits of a sum."""
+    """Returns the results of the searches, and the number of cases that float32 rounding decides."""
     kept, dropped = [], 0
     for search in searches:
         settings, found = generate(model, ids, search, eos)
@@ -71,14 +71,14 @@ def cases(model, double, ids, searches, eos):
 
 
 def lengths(count):
-    """From 1 to 512, more short ones than long ones."""
+    """Returns lengths from 1 to 512, most of them short."""
     return [round(1 + 511 * (index / (count - 1)) ** 1.4) for index in range(count)]
 
 
 def load(folder):
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval()
     eos = model.generation_config.eos_token_id
-    # What is measured is written down with each case, and nothing else counts.
+    # Each case records its whole search, so the model's own defaults must not apply.
     model.generation_config = type(model.generation_config)(
         decoder_start_token_id=model.config.decoder_start_token_id, pad_token_id=model.config.pad_token_id,
     )
@@ -104,7 +104,7 @@ def small(kind, seed):
 
 
 def embedded():
-    """The embedded model on parts of the sample articles: `article` and the characters from `begin` to `end`."""
+    """Returns cases of the embedded model on excerpts of sample articles: characters `begin` to `end` of `article`."""
     folder = TOP / "models/precis-mini"
     model, double, eos = load(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -114,7 +114,7 @@ def embedded():
         article = index % len(articles)
         text = articles[article]
         begin = min(text.find(" ", (index * 131) % max(1, len(text) // 2)) + 1, len(text) - 2)
-        # About four characters are a token; the longest are cut to what the model reads.
+        # A token is about four characters. The longest excerpts are truncated to the model's input length.
         end = min(len(text), begin + max(1, 4 * length))
         ids = tokenizer.encode("summarize: " + text[begin:end]).ids
         if len(ids) > 512:

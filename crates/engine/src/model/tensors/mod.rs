@@ -14,7 +14,7 @@ mod highest;
 
 /// Score of masked positions: its exponential is 0.
 const HIDDEN: f32 = -1e9;
-/// The same for f16, whose largest value is 65504.
+/// [`HIDDEN`] for f16, with its maximum of 65504.
 const HIDDEN_F16: f32 = -6e4;
 
 /// candle's backend, on one device in one number format.
@@ -66,7 +66,7 @@ impl Rows {
     fn get(&self) -> Result<&Tensor> {
         match &self.0 {
             Some(tensor) => Ok(tensor),
-            None => candle_core::bail!("rows that nothing was computed for"),
+            None => candle_core::bail!("the rows have no data: nothing was computed yet"),
         }
     }
 }
