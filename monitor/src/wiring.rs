@@ -76,7 +76,7 @@ async fn work(
         max_deliveries::run(reaper, queue.clone(), config.nats.clone(), context.stop.clone());
     let storing = store_predictions(context, queue.clone(), readiness.clone());
     let forwarding = sinks::forward_all(config, &queue, &context.stop)?;
-    // Every part ends by itself on shutdown. If one fails, the others are dropped: unacknowledged messages are
+    // Every part ends on shutdown. If one fails, the others are dropped: unacknowledged messages are
     // redelivered.
     tokio::try_join!(
         Box::pin(storing),

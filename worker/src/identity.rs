@@ -9,7 +9,7 @@ use crate::model::CurrentModel;
 /// Characters of the host name that a generated worker id keeps.
 const HOST_CHARS: usize = 40;
 
-/// A worker as other roles know it.
+/// The identity of a worker, as reported to other roles.
 #[derive(Clone)]
 pub struct WorkerIdentity {
     /// Id of the worker.

@@ -35,7 +35,7 @@ use crate::{metrics, trace};
 /// Jobs per permit that may wait for their result to be stored. When NATS is slow, the worker then stops fetching.
 const UNSETTLED_PER_PERMIT: usize = 3;
 
-/// The stages with what they need. Cheap to clone.
+/// The stages and their dependencies. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Pipeline {
     pub(crate) config: Config,

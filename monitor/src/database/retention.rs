@@ -13,7 +13,7 @@ const TEXTS: [&str; 5] = [
     "text_embedding",
     "summary_embedding",
 ];
-/// Days that minute rollups outlive texts: as long as a late reference may change them.
+/// Days for which minute rollups outlive texts, because late references may still change the rollups.
 const MINUTES_AFTER_TEXTS: u32 = 2;
 
 /// A clause, how often a table's definition must contain it, and the statement that sets it.

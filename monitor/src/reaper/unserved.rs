@@ -50,7 +50,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Since when each model and lane has been unserved.
+/// The time from which each model and lane has been unserved.
 #[derive(Debug, Default)]
 struct UnservedSince(HashMap<(Token, Lane), Instant>);
 

@@ -35,9 +35,9 @@ pub(crate) trait Insert {
 /// A block and its progress. [`Block::insert_into`] can be repeated until it succeeds.
 #[derive(Debug)]
 pub(crate) struct Block {
-    /// What the rows are made of. Tokens start with it.
+    /// `results` or `references`: the source of the rows, and the prefix of the deduplication token.
     kind: &'static str,
-    /// Whether stored rows were looked up and left out.
+    /// Whether rows that are already stored have been removed.
     stored_removed: bool,
     /// Whether an insert may have stored rows without marking their minutes.
     in_doubt: bool,
@@ -87,7 +87,7 @@ impl Block {
         }
     }
 
-    /// Returns what the rows are made of.
+    /// Returns the source of the rows: `results` or `references`.
     pub(crate) fn kind(&self) -> &'static str {
         self.kind
     }

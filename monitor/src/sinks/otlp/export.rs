@@ -119,7 +119,7 @@ pub(crate) fn check_response(body: &[u8], sent: usize) -> Result<(), SendError> 
     let message = partial.error_message;
     if rejected == 0 {
         if !message.is_empty() {
-            tracing::warn!(message, "target accepted the spans with a remark");
+            tracing::warn!(message, "target accepted the spans with a warning");
         }
         return Ok(());
     }
