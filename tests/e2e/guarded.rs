@@ -44,7 +44,7 @@ requests_per_minute = 60
 burst = 2
 "#;
 
-/// Signs the webhooks of keys without a secret of their own.
+/// Signs the webhooks of keys that have no secret.
 pub(crate) const SECRET_OF_ALL: &str = "whsec_QWxsIG9mIHRoZW0gc2hhcmUgdGhpcyBzZWNyZXQ=";
 /// Signs the webhooks of the key `one`.
 pub(crate) const SECRET_OF_ONE: &str = "whsec_T25seSB0aGUga2V5IG9uZSBrbm93cyB0aGlzIG9uZQ==";

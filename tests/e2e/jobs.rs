@@ -364,7 +364,7 @@ async fn a_full_queue_refuses_at_once_and_rolls_back_groups() {
         (503, Some("queue_full")),
         "{problem}"
     );
-    // The jobs that were queued before the refusal are taken back.
+    // The jobs queued before the rejection are withdrawn, so there is room for another one.
     product.submit(&json!({"text": text()})).await;
     let request = product.http.post(format!("{}/v1/summaries", product.api));
     let response = request.json(&json!({"text": text()})).send().await.unwrap();

@@ -1,5 +1,5 @@
-//! Harness of the end-to-end tests: the product as real processes with real servers, on free ports and a data folder of
-//! its own.
+//! Harness of the end-to-end tests: the product as real processes with real servers, on free ports and in a new data
+//! folder.
 //!
 //! Servers are downloaded once into the user's cache, as `precis up` does.
 //!

@@ -1,4 +1,4 @@
-//! A server in place of what tests cannot reach: Arize's cloud, or an OTLP collector. It records requests and answers
+//! A fake of a server that tests cannot reach: Arize's cloud, or an OTLP collector. It records requests and answers
 //! as the test decides.
 
 use std::sync::{Arc, Mutex};

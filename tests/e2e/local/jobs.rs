@@ -187,7 +187,7 @@ async fn a_full_queue_refuses_at_once_and_rolls_back_groups() {
     let body = json!({"texts": ["Rain fell.", "Snow fell.", "Hail fell."]});
     let (status, problem) = product.post("/v1/summaries", &body).await;
     assert_eq!((status, problem["code"].as_str()), (503, Some("queue_full")));
-    // The jobs that were queued before the refusal are taken back.
+    // The jobs queued before the rejection are withdrawn, so there is room for two others.
     for text in ["Rain fell.", "Snow fell."] {
         product.submit(&json!({"text": text})).await;
     }
