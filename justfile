@@ -55,7 +55,7 @@ openapi URL="http://127.0.0.1:8000":
 bench PART *ARGS:
     cargo run --release -- bench {{ PART }} {{ ARGS }}
 
-# Fuzz the kernels for so many seconds a target (needs nightly and cargo-fuzz)
+# Fuzz the kernels for SECONDS per target (needs nightly and cargo-fuzz)
 fuzz SECONDS="60":
     crates/engine/fuzz/run.sh {{ SECONDS }}
 

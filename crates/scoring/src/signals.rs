@@ -48,8 +48,8 @@ pub struct Signals {
     pub repetition_rate: f64,
     /// The summary has no word.
     pub empty: bool,
-    /// The summary has words but doesn't end like a sentence: with `.`, `!`, `?` or `…`, or such a mark of
-    /// another script, and closing quotes or brackets after it. Most often the limit on its length cut it off.
+    /// The summary has words but doesn't end with `.`, `!`, `?`, `…` or a similar mark of another script, before any
+    /// closing quotes or brackets. Usually the length limit cut it off.
     pub truncated: bool,
 }
 

@@ -20,7 +20,7 @@ const REQUIRED_VARIABLES: [&str; 3] = [
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     "AWS_LAMBDA_FUNCTION_VERSION",
 ];
-/// How long a response is held back for the reports to the monitor.
+/// Longest delay of a response while reports to the monitor are flushed.
 const MAX_FLUSH: Duration = Duration::from_secs(2);
 /// How long before its deadline an invocation stops waiting for jobs.
 const MARGIN: Duration = Duration::from_secs(3);

@@ -166,7 +166,7 @@ async fn send(client: &Client, address: &Url, report: &Report) -> &'static str {
             Ok(response) if response.status().is_success() => return "told",
             Ok(response) if response.status().is_client_error() => {
                 let status = response.status();
-                tracing::warn!(%status, "monitor refused a summary");
+                tracing::warn!(%status, "monitor rejected a summary");
                 return "refused";
             }
             Ok(response) => response.status().to_string(),

@@ -31,7 +31,7 @@ struct Inner {
     published: Notify,
     /// Notified when the last unfinished job ends.
     idle: Notify,
-    /// The name of the one model.
+    /// The name of the served model.
     model: Token,
     events: JobEvents,
 }

@@ -85,7 +85,7 @@ mod tests {
         let mut records = Records::new(9);
         let a = name("a");
         let CreateOutcome::Created(first) = records.create(&a, "1".into()) else {
-            panic!("the name was taken");
+            panic!("the name is in use");
         };
         assert!(
             matches!(records.create(&a, "2".into()), CreateOutcome::Exists(record) if record.body == "1")
