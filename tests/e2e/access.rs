@@ -174,7 +174,7 @@ async fn a_queue_quota_holds_across_two_gateways() {
             "succeeded"
         );
     }
-    eventually(Duration::from_secs(30), "there is room again", async || {
+    eventually(Duration::from_secs(30), "the queue has room again", async || {
         let answer = submit(product, &product.api, "few", &rain()).await;
         (answer.status() == 202).then_some(())
     })
@@ -278,8 +278,8 @@ async fn without_keys_only_loopback_is_served() {
     };
     let refused = check(&["api.listen=0.0.0.0:8000"]);
     assert_eq!(refused.status.code(), Some(78));
-    let told = String::from_utf8(refused.stderr).unwrap();
-    assert!(told.contains("access.insecure"), "{told}");
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("access.insecure"), "{error}");
     let refused = check(&["monitor.listen=0.0.0.0:9020"]);
     assert_eq!(refused.status.code(), Some(78));
     assert!(
@@ -300,8 +300,8 @@ async fn without_keys_only_loopback_is_served() {
         .unwrap();
     std::fs::write(folder.path().join("precis.toml"), &made.stdout).unwrap();
     assert!(check(&["api.listen=0.0.0.0:8000"]).status.success());
-    let told = String::from_utf8(made.stderr).unwrap();
-    let key = told
+    let printed = String::from_utf8(made.stderr).unwrap();
+    let key = printed
         .split_whitespace()
         .find(|word| word.starts_with("precis_"))
         .unwrap();

@@ -39,7 +39,7 @@ async fn product(receiver: &Receiver, send: &str, more: &[&str]) -> Product {
 /// Reads a captured request.
 fn captured(file: &str) -> Value {
     let path = format!("{}/../monitor/contracts/arize/{file}", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read(path).expect("the capture is there");
+    let text = std::fs::read(path).expect("the capture exists");
     serde_json::from_slice::<Value>(&text).expect("it is JSON")["request"].clone()
 }
 
@@ -94,11 +94,11 @@ async fn predictions_reach_arize_as_traces_and_records_unless_opted_out() {
         json!({"text": text, "reference": reference, "send_to_arize": true, "metadata": {"feed": "7"}});
     let view = product.summarize(&wanted).await;
     let id = id_of(&view.id);
-    let record = eventually(PATIENCE, "the record is there", async || {
+    let record = eventually(PATIENCE, "the record exists", async || {
         records_by_id(&receiver).remove(id.as_str())
     })
     .await;
-    let spans = eventually(PATIENCE, "the trace is there", async || {
+    let spans = eventually(PATIENCE, "the trace exists", async || {
         let spans = receiver.spans();
         (!spans.is_empty()).then_some(spans)
     })
@@ -124,7 +124,7 @@ async fn predictions_reach_arize_as_traces_and_records_unless_opted_out() {
     }
 
     let [record] = &record[..] else {
-        panic!("it was sent more than once")
+        panic!("the record was sent more than once")
     };
     assert_headers(&receiver.taken(RECORDS)[0], &captured("stream_log_request.json"));
     let contract = &captured("stream_log_request.json")["body_json"];
@@ -230,7 +230,7 @@ async fn an_arize_outage_loses_and_duplicates_nothing() {
     for id in &good {
         product.rows_of(&id.parse().expect("an id")).await;
     }
-    eventually(PATIENCE, "everything is there", async || {
+    eventually(PATIENCE, "all records have arrived", async || {
         let taken: BTreeSet<String> = records_by_id(&receiver).into_keys().collect();
         (taken == good).then_some(())
     })
@@ -290,14 +290,14 @@ async fn the_circuit_breaker_probes_a_failing_arize_until_it_recovers() {
     circuit("1").await;
     // Six records wait, and the circuit breaker tries one every two seconds, plus or minus a quarter.
     let (open, tried) = (Instant::now(), receiver.answered(away));
-    eventually(PATIENCE, "it is asked again", async || {
+    eventually(PATIENCE, "the receiver gets another request", async || {
         (receiver.answered(away) >= tried + 3).then_some(())
     })
     .await;
     assert!(open.elapsed() >= Duration::from_secs(3), "{:?}", open.elapsed());
 
     receiver.answers(|_| Answer::Take);
-    eventually(PATIENCE, "everything is there", async || {
+    eventually(PATIENCE, "all records have arrived", async || {
         (records_by_id(&receiver).into_keys().collect::<BTreeSet<_>>() == ids).then_some(())
     })
     .await;
@@ -321,7 +321,7 @@ async fn late_references_reach_arize_and_phoenix_as_scores() {
         let (status, answer) = product.post(&format!("/v1/jobs/{handle}/reference"), &body).await;
         assert_eq!(status, 202, "{answer}");
     }
-    let records = eventually(PATIENCE, "the actuals are there", async || {
+    let records = eventually(PATIENCE, "the actuals exist", async || {
         let records = records_by_id(&receiver).remove(id.as_str())?;
         (records.len() == 2).then_some(records)
     })
@@ -343,7 +343,7 @@ async fn late_references_reach_arize_and_phoenix_as_scores() {
     let actual = records
         .iter()
         .find(is_actual)
-        .expect("one of them are the actuals");
+        .expect("one of them is the actuals");
     let contract = &captured("stream_log_request_latent_tags.json")["body_json"];
     for key in ["model_id", "environment_params", "is_generative_llm_record"] {
         assert_eq!(actual[key], contract[key], "{key}");
@@ -358,7 +358,7 @@ async fn late_references_reach_arize_and_phoenix_as_scores() {
     }
 
     // A child span of the model's span.
-    let (llm, evaluator) = eventually(PATIENCE, "the span of the scores is there", async || {
+    let (llm, evaluator) = eventually(PATIENCE, "the span of the scores exists", async || {
         let spans = receiver.spans();
         let of_kind = |kind: &str| {
             let is_it = |span: &&(String, opentelemetry_proto::tonic::trace::v1::Span)| {
@@ -377,7 +377,7 @@ async fn late_references_reach_arize_and_phoenix_as_scores() {
     assert_eq!(input.as_ref(), Some(&sample.reference));
 
     // Annotations of the span.
-    let annotations = eventually(PATIENCE, "the annotations are there", async || {
+    let annotations = eventually(PATIENCE, "the annotations exist", async || {
         let request = phoenix.taken("/v1/span_annotations").pop()?;
         Some(request.json()["data"].as_array().expect("a list").clone())
     })

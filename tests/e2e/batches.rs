@@ -213,7 +213,7 @@ async fn rows_of_an_interrupted_upload_still_have_results() {
     let product = guarded().await;
     let pieces = futures::stream::iter([
         Ok("{\"article\": \"Rain fell on the hills. It was wet.\"}\n".repeat(520)),
-        Err(std::io::Error::other("the cable is cut")),
+        Err(std::io::Error::other("connection lost")),
     ]);
     // Everything sent so far has left this machine's buffers before the connection is cut.
     let pieces = pieces.then(|piece| async {
@@ -287,7 +287,7 @@ async fn batches_report_progress_and_eta() {
         (view.status == BatchStatus::Finished).then_some(view)
     })
     .await;
-    assert!(has_eta && ran, "it was never seen on its way");
+    assert!(has_eta && ran, "no progress was observed");
     assert_eq!(ended.eta_seconds, None);
     assert!(ended.finished_at.unwrap() > ended.created_at);
 }

@@ -84,7 +84,7 @@ async fn killed_servers_are_restarted() {
     let killed = servers(&data).expect("both servers run");
     killed.iter().for_each(Other::kill);
 
-    let accepted = eventually(patience, "the API takes jobs again", async || {
+    let accepted = eventually(patience, "the API accepts jobs again", async || {
         let (status, answer) = product.post("/v1/summaries", &request).await;
         assert!(matches!(status, 202 | 503), "{status}: {answer}");
         (status == 202).then(|| serde_json::from_value::<JobView>(answer).unwrap())

@@ -16,8 +16,8 @@ const ROWS: u64 = 300;
 /// Days before today. The first seven are the baseline.
 const DAYS: u64 = 10;
 
-/// A day's predictions: lengths that vary equally on all days except the last, a score on every third, and a vector
-/// that turns on the last day.
+/// A prediction. Lengths have the same distribution on every day but the last, every third prediction has a score, and
+/// the vector changes direction on the last day.
 #[derive(Clone, Copy)]
 struct Prediction {
     day: u64,
@@ -206,8 +206,8 @@ async fn drift_is_measured_against_the_pinned_baseline() {
         let line = format!("precis_monitor_drift_alert{{model=\"m\",metric=\"{metric}\"}} {value}");
         assert!(metrics.contains(&line), "{metrics}");
     }
-    let told = monitor.output();
-    assert_eq!(told.matches("a model has drifted").count(), 2, "{told}");
+    let log = monitor.output();
+    assert_eq!(log.matches("a model has drifted").count(), 2, "{log}");
 
     // An explicit window replaces the first days. Compared with its own day, nothing drifts.
     let day = |back: i64| Timestamp::from_second((first_day + DAYS as i64 - back) * 86_400).unwrap();
@@ -217,7 +217,7 @@ async fn drift_is_measured_against_the_pinned_baseline() {
         format!("drift.baseline_to={}", day(0)),
     ];
     let _monitor = product.command("monitor", "drift-window", &settings);
-    let last = eventually(PATIENCE, "drift is computed anew", async || {
+    let last = eventually(PATIENCE, "drift is computed again", async || {
         let last = ask("&metric=text_chars").await.pop()?;
         (last["alert"] == false).then_some(last)
     })

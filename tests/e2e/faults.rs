@@ -37,7 +37,7 @@ fn request_of(tokens: u32) -> Value {
 }
 
 async fn worker_is_known(product: &Product) {
-    eventually(Duration::from_secs(60), "a worker is known", async || {
+    eventually(Duration::from_secs(60), "a worker is live", async || {
         let (status, models) = product.get("/v1/models").await;
         (status == 200 && models.to_string().contains("default")).then_some(())
     })
@@ -91,7 +91,7 @@ async fn a_stopping_worker_finishes_started_jobs_and_hands_back_the_rest() {
     let worker = ended[1].worker.as_ref().unwrap().id.as_str();
     assert_eq!(
         worker, "second",
-        "bad set-up of this test: the jobs are too short for this machine"
+        "test setup: the jobs are too short for this machine"
     );
     for job in [&begun, &waiting[0], &waiting[1]] {
         let rows = product.stored_rows(&id_of(&job.id)).await;
@@ -120,7 +120,7 @@ async fn a_job_past_its_deadline_leaves_the_decoding_batch() {
     .await;
     let ended = join_all(submitted.iter().map(|job| product.finished(&job.id))).await;
     for view in &ended {
-        let set_up = "bad set-up of this test: the jobs are too short for this machine";
+        let set_up = "test setup: the jobs are too short for this machine";
         assert_ne!(view.status, Status::Succeeded, "{set_up}");
         assert_eq!(view.status, Status::Expired, "{view:?}");
         let error = view.error.as_ref().unwrap();

@@ -47,7 +47,7 @@ async fn with_waiting_jobs(settings: &[&str]) -> Product {
 }
 
 async fn worker_is_known(product: &Product) {
-    eventually(MINUTE, "a worker is known", async || {
+    eventually(MINUTE, "a worker is live", async || {
         let (status, models) = product.get("/v1/models").await;
         (status == 200 && models.to_string().contains("default")).then_some(())
     })
@@ -203,7 +203,7 @@ async fn events_stream_the_text_and_resume_on_another_gateway() {
     let kinds: Vec<_> = first.iter().map(|(kind, ..)| kind.as_str()).collect();
     assert_eq!(kinds.first(), Some(&"state"));
     let (kind, last, data) = first.last().unwrap();
-    assert_eq!(kind, "text", "bad set-up: the job is too short: {kinds:?}");
+    assert_eq!(kind, "text", "test setup: the job is too short: {kinds:?}");
     let part = data["part"].as_u64().unwrap();
     let rest = events(&product, &other, &job.id, Some(last), usize::MAX).await;
     for (kind, _, data) in &rest {
@@ -302,7 +302,7 @@ async fn waiting_jobs_can_be_cancelled_expire_and_be_resubmitted() {
     let waiting: Vec<_> = (0..1_000)
         .map(|_| tokio::spawn(product.http.get(&path).send()))
         .collect();
-    eventually(MINUTE, "all of them wait", async || {
+    eventually(MINUTE, "all requests wait", async || {
         let metrics = product.get("/metrics").await.1;
         let line = metrics
             .as_str()?

@@ -57,7 +57,7 @@ async fn logged(product: &Product, summary: &str, target: Option<&str>) -> Value
     assert!(sent.status().is_success());
     let chars = summary.chars().count();
     let sql = format!("SELECT * FROM predictions WHERE summary_chars = {chars}");
-    eventually(PATIENCE, "the row is there", async || {
+    eventually(PATIENCE, "the row exists", async || {
         product.query(&sql).await.pop()
     })
     .await
@@ -155,13 +155,13 @@ async fn hour_rollups_without_minutes_stay_unchanged() {
         })
         .collect();
     let table = "SELECT count() AS n FROM system.tables WHERE database = 'precis' AND name = 'dirty_minutes'";
-    eventually(PATIENCE, "the schema is there", async || {
+    eventually(PATIENCE, "the schema exists", async || {
         (number(&product, table).await? == 1).then_some(())
     })
     .await;
     product.insert("prediction_versions", &rows).await;
     let counted = "SELECT sum(predictions) AS n FROM prediction_hours FINAL WHERE model = 'm'";
-    eventually(PATIENCE, "the hour is computed", async || {
+    eventually(PATIENCE, "the hour's rollup is computed", async || {
         (number(&product, counted).await? == 3).then_some(())
     })
     .await;
@@ -169,7 +169,7 @@ async fn hour_rollups_without_minutes_stay_unchanged() {
     // A reference counts while the rollups by minute exist.
     publish(&product, "old-3", "It rained all day.").await;
     let scored = "SELECT sum(scored) AS n FROM prediction_hours FINAL WHERE model = 'm'";
-    eventually(PATIENCE, "the reference is in the hour", async || {
+    eventually(PATIENCE, "the hour's rollup contains the reference", async || {
         (number(&product, scored).await? == 1).then_some(())
     })
     .await;
@@ -203,7 +203,7 @@ async fn a_reference_stored_by_a_dead_monitor_counts_once() {
     let row = logged(&product, "It rained all day.", None).await;
     let id = row["job_id"].as_str().unwrap().to_owned();
     let counted = "SELECT sum(predictions) AS n FROM prediction_minutes FINAL";
-    eventually(PATIENCE, "the minute is computed", async || {
+    eventually(PATIENCE, "the minute's rollup is computed", async || {
         (number(&product, counted).await? == 1).then_some(())
     })
     .await;
@@ -220,7 +220,7 @@ async fn a_reference_stored_by_a_dead_monitor_counts_once() {
     product.query("SYSTEM START VIEW prediction_minutes_view").await;
     let _last = product.command("monitor", "monitor-last", &[]);
     let scored = "SELECT sum(scored) AS n FROM prediction_minutes FINAL";
-    eventually(PATIENCE, "the score is in the figures", async || {
+    eventually(PATIENCE, "the rollups contain the score", async || {
         (number(&product, scored).await? == 1).then_some(())
     })
     .await;

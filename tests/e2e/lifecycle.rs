@@ -46,10 +46,10 @@ async fn a_second_instance_on_the_same_data_is_refused() {
     let mut second = product.command("up", "second", &[]);
     let status = second.ended(Duration::from_secs(30)).await;
     assert!(!status.success());
-    let said = second.output();
+    let output = second.output();
     assert!(
-        said.contains("is used by another instance") && said.contains("--data-dir"),
-        "{said}"
+        output.contains("is used by another instance") && output.contains("--data-dir"),
+        "{output}"
     );
     assert_eq!(product.get("/readyz").await.0, 200);
 }
@@ -64,8 +64,11 @@ async fn a_port_in_use_is_reported_with_its_setting() {
     let mut second = product.command("up", "taken", &[elsewhere]);
     let status = second.ended(Duration::from_secs(30)).await;
     assert!(!status.success());
-    let said = second.output();
-    assert!(said.contains("is taken") && said.contains("api.listen"), "{said}");
+    let output = second.output();
+    assert!(
+        output.contains("is taken") && output.contains("api.listen"),
+        "{output}"
+    );
 }
 
 #[tokio::test]

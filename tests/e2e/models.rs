@@ -63,7 +63,7 @@ async fn revision(product: &Product) -> Option<String> {
 async fn known_revision(product: &Product, is_wanted: impl Fn(&str) -> bool) -> String {
     eventually(
         Duration::from_secs(60),
-        "a worker says what it serves",
+        "a worker reports its model",
         async || revision(product).await.filter(|revision| is_wanted(revision)),
     )
     .await
@@ -132,9 +132,11 @@ async fn replacing_a_model_loses_no_job_and_results_name_their_revision() {
     // A model that fails to load changes nothing.
     replace_weights(&folder, |bytes| bytes.truncate(1000));
     worker.signal(Signal::HUP);
-    eventually(Duration::from_secs(60), "the worker has said so", async || {
-        worker.output().contains("serving the old one").then_some(())
-    })
+    eventually(
+        Duration::from_secs(60),
+        "the worker logs the failure",
+        async || worker.output().contains("serving the old one").then_some(()),
+    )
     .await;
     assert_eq!(revision_of(&product.summarize(&short(&text)).await), new);
 }

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Waits for the row that analysts see of a job and that `is_wanted` accepts.
 async fn row(product: &Product, id: &JobId, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let sql = format!("SELECT * FROM predictions WHERE job_id = '{id}'");
-    eventually(PATIENCE, "the row is as it should be", async || {
+    eventually(PATIENCE, "the row has the expected values", async || {
         let mut rows = product.try_query(&sql).await.ok()?;
         assert!(rows.len() < 2, "{rows:?}");
         rows.pop().filter(&is_wanted)
@@ -148,7 +148,7 @@ async fn every_named_query_answers_in_every_format() {
         (200, queries::all().count())
     );
     // Rollups are refreshed every few seconds.
-    eventually(PATIENCE, "the prediction is in the figures", async || {
+    eventually(PATIENCE, "the rollups contain the prediction", async || {
         let (status, answer) = product
             .get("/v1/analytics/channels?from=now-15m&channel=api")
             .await;
@@ -216,9 +216,12 @@ fn scores_are_of(scores: &Value, listed: &[Value]) {
             if values.len() > 1 {
                 expected.push(("std", (squares / (count - 1.0)).sqrt()));
             }
-            for (what, value) in expected {
-                let told = month[format!("{what}_{score}")].as_f64().unwrap();
-                assert!((told - value).abs() < 1e-9, "{what}_{score}: {told}, not {value}");
+            for (aggregate, value) in expected {
+                let found = month[format!("{aggregate}_{score}")].as_f64().unwrap();
+                assert!(
+                    (found - value).abs() < 1e-9,
+                    "{aggregate}_{score}: {found}, not {value}"
+                );
             }
         }
     }
@@ -268,7 +271,7 @@ async fn external_predictions_are_logged_and_listed_under_seed_names() {
             (200, &json!({"samples": 16, "predictions": expected}))
         );
         let count = "SELECT count() AS n FROM predictions HAVING n = 16";
-        eventually(PATIENCE, "the history is there", async || {
+        eventually(PATIENCE, "the history exists", async || {
             product.query(count).await.pop()
         })
         .await;
@@ -308,7 +311,7 @@ async fn external_predictions_are_logged_and_listed_under_seed_names() {
             "{problem}"
         );
     }
-    let latest = eventually(PATIENCE, "what was logged is listed", async || {
+    let latest = eventually(PATIENCE, "the logged predictions are listed", async || {
         let (status, list) = ask("/history/list?num_record=100").await;
         assert_eq!(status, 200, "{list}");
         (list.as_array().unwrap().len() == 19).then_some(list)
@@ -351,7 +354,7 @@ async fn external_predictions_are_logged_and_listed_under_seed_names() {
         let source = row["model_source"].as_str().unwrap().to_owned();
         *counted.entry((month, source)).or_default() += 1;
     }
-    let told: BTreeMap<(String, String), u64> = counts
+    let listed: BTreeMap<(String, String), u64> = counts
         .as_array()
         .unwrap()
         .iter()
@@ -361,7 +364,7 @@ async fn external_predictions_are_logged_and_listed_under_seed_names() {
             (key, row["num_record"].as_u64().unwrap())
         })
         .collect();
-    assert_eq!(told, counted);
+    assert_eq!(listed, counted);
     // External predictions have no latencies.
     let times = "SELECT max(end_to_end_ms) AS longest, max(publish_ms) AS publish FROM predictions";
     assert_eq!(product.query(times).await, [json!({"longest": 0, "publish": 0})]);

@@ -104,7 +104,7 @@ async fn rows_are_jobs(product: &Product, jobs: u64) {
     }
     for table in ["prediction_minutes", "prediction_hours", "prediction_days"] {
         let sql = format!("SELECT sum(predictions) AS n FROM {table} FINAL");
-        eventually(PATIENCE, "the figures are refreshed", async || {
+        eventually(PATIENCE, "the rollups are refreshed", async || {
             let found = count(&sql).await?;
             assert!(found <= jobs, "{found} of {jobs} in {table}");
             (found == jobs).then_some(())
@@ -212,7 +212,7 @@ async fn rows_survive_a_clickhouse_that_dies_hangs_fills_up_or_refuses_one() {
     assert!(refused.unwrap_err().contains("NOT_ENOUGH_SPACE"));
     let before = retries(&product).await;
     publish(&context, ids("full")).await;
-    eventually(PATIENCE, "inserts fail and are tried again", async || {
+    eventually(PATIENCE, "inserts fail and are retried", async || {
         (retries(&product).await > before).then_some(())
     })
     .await;
@@ -303,11 +303,15 @@ async fn a_clickhouse_outage_affects_no_client_and_memory_stays_flat() {
     let nowhere = format!("clickhouse.url=http://127.0.0.1:{}", free_port());
     let waiting = product.command("monitor", "monitor-waiting", &[nowhere]);
     publish(&context, (0..20).map(|job| format!("early-{job}"))).await;
-    eventually(PATIENCE, "the lag and the failures show", async || {
-        let lag = metric(&product, "precis_monitor_lag_messages{sink=\"clickhouse\"}").await?;
-        let failed = metric(&product, "precis_monitor_insert_retries_total").await?;
-        (lag >= 20.0 && failed >= 1.0).then_some(())
-    })
+    eventually(
+        PATIENCE,
+        "the metrics show the lag and the failures",
+        async || {
+            let lag = metric(&product, "precis_monitor_lag_messages{sink=\"clickhouse\"}").await?;
+            let failed = metric(&product, "precis_monitor_insert_retries_total").await?;
+            (lag >= 20.0 && failed >= 1.0).then_some(())
+        },
+    )
     .await;
     waiting.kill();
     // Results that expire from the stream meanwhile are missed and counted.
@@ -340,7 +344,7 @@ async fn a_clickhouse_outage_affects_no_client_and_memory_stays_flat() {
         .summarize(&json!({"text": sample.article, "reference": sample.reference}))
         .await;
     assert_eq!(done.status, Status::Succeeded);
-    eventually(PATIENCE, "inserts fail and are tried again", async || {
+    eventually(PATIENCE, "inserts fail and are retried", async || {
         (retries(&product).await >= 2.0).then_some(())
     })
     .await;

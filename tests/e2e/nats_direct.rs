@@ -11,7 +11,7 @@ use crate::shared;
 const NORMAL: &str = "jobs.v1.default.normal.summarize.acme";
 
 async fn result_of(product: &Product, id: &JobId) -> JobResult {
-    eventually(Duration::from_secs(60), "there is a result", async || {
+    eventually(Duration::from_secs(60), "a result exists", async || {
         product.result(id).await
     })
     .await

@@ -83,14 +83,14 @@ async fn a_database_of_the_first_version_is_migrated_and_expires_data() {
         .await;
     let row = |id: &str| json!({"job_id": id, "rouge1": 0.5, "bleu": null, "text_policy": "full"});
     assert_eq!(rows, [row("middle"), row("new")]);
-    let figures = "SELECT sum(predictions) AS n, sum(rouge1_sum) AS rouge1 FROM old.prediction_minutes FINAL
+    let rollups = "SELECT sum(predictions) AS n, sum(rouge1_sum) AS rouge1 FROM old.prediction_minutes FINAL
         WHERE minute > now() - INTERVAL 2 DAY";
-    eventually(PATIENCE, "the figures of before are computed", async || {
-        (product.query(figures).await == [json!({"n": 1, "rouge1": 0.5})]).then_some(())
+    eventually(PATIENCE, "the rollups of the old data are computed", async || {
+        (product.query(rollups).await == [json!({"n": 1, "rouge1": 0.5})]).then_some(())
     })
     .await;
     let definition = "SELECT create_table_query AS q FROM system.tables WHERE database = 'old' AND name = 'prediction_hours'";
-    eventually(PATIENCE, "how long things are kept is set", async || {
+    eventually(PATIENCE, "the retention is set", async || {
         product.query(definition).await[0]["q"]
             .as_str()
             .unwrap()
@@ -181,7 +181,7 @@ async fn percentiles_survive_the_migration_from_sketches_to_histograms() {
     let latency = queries::find("latency").unwrap();
     in_old(&product, "OPTIMIZE TABLE prediction_hours FINAL", now, now).await;
     for days in [500, 40, 3] {
-        eventually(PATIENCE, "percentiles are those of 1 to 1000", async || {
+        eventually(PATIENCE, "the percentiles equal those of 1 to 1000", async || {
             let rows = in_old(&product, latency.sql, ago(days + 1), ago(days - 1)).await;
             let row = rows.iter().find(|row| row["stage"] == "end_to_end")?;
             let close =
@@ -201,7 +201,7 @@ async fn percentiles_survive_the_migration_from_sketches_to_histograms() {
     }
     // No leftover tables remain when both are done.
     let tables = "SELECT name FROM system.tables WHERE database = currentDatabase() AND name LIKE '%tmp%'";
-    eventually(PATIENCE, "nothing is left over", async || {
+    eventually(PATIENCE, "no leftover table remains", async || {
         in_old(&product, tables, now, now).await.is_empty().then_some(())
     })
     .await;
@@ -220,7 +220,7 @@ async fn texts_follow_the_policy_and_are_scored_in_full() {
         .unwrap();
     assert!(sent.status().is_success());
     let row = async |wanted: &str| {
-        eventually(PATIENCE, "the row is there", async || {
+        eventually(PATIENCE, "the row exists", async || {
             let sql = format!("SELECT * FROM predictions WHERE reference = '{wanted}'");
             product.query(&sql).await.pop()
         })
@@ -279,7 +279,7 @@ async fn batch_articles_are_listed_with_their_latest_summaries() {
     publish("alone", 1, "Alone.", json!({})).await;
     let failed = json!({"batch": place("b2", 6), "outcome": "failed", "summary": null});
     publish("b2-6", 1, "", failed).await;
-    eventually(PATIENCE, "all rows are there", async || {
+    eventually(PATIENCE, "all rows exist", async || {
         let rows = product.query("SELECT job_id FROM predictions").await;
         (rows.len() == 6).then_some(())
     })

@@ -272,12 +272,12 @@ async fn answer(response: reqwest::Response) -> (u16, Value) {
 
 /// Retries until there is a value. Panics after `patience`.
 pub async fn eventually<T>(patience: Duration, what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + patience;
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(value) = attempt().await {
             return value;
         }
-        assert!(Instant::now() < give_up, "waited {patience:?} until {what}");
+        assert!(Instant::now() < deadline, "waited {patience:?} until {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -90,13 +90,13 @@ impl Process {
 
     /// Waits for the exit. Panics with the output after `patience`.
     pub async fn ended(&mut self, patience: Duration) -> ExitStatus {
-        let give_up = Instant::now() + patience;
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {
                 return status;
             }
             assert!(
-                Instant::now() < give_up,
+                Instant::now() < deadline,
                 "still running after {patience:?}:\n{}",
                 self.output()
             );
@@ -113,8 +113,8 @@ impl Process {
     /// Like [`Process::interrupt`] outside async code. Kills the process after `patience`.
     pub(crate) fn stop_within(mut self, patience: Duration) {
         self.signal(Signal::INT);
-        let give_up = Instant::now() + patience;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < give_up {
+        let deadline = Instant::now() + patience;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
             #[allow(clippy::disallowed_methods)] // called from `drop`, when a test has nothing else to do
             std::thread::sleep(Duration::from_millis(20));
         }

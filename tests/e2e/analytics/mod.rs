@@ -111,7 +111,7 @@ async fn every_named_query_is_correct_on_a_hundred_thousand_predictions() {
     };
     eventually(
         Duration::from_secs(240),
-        "all predictions are in the figures",
+        "the rollups contain all predictions",
         refreshed,
     )
     .await;
@@ -369,7 +369,7 @@ async fn extremes_where_minutes_are_cut(product: &Product, all: &[Prediction]) {
     let counted = "SELECT sum(predictions) AS n FROM prediction_days FINAL";
     eventually(
         Duration::from_secs(240),
-        "all days are in the figures",
+        "the rollups contain all days",
         async || (product.query(counted).await[0]["n"] == all.len()).then_some(()),
     )
     .await;

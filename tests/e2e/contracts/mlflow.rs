@@ -108,11 +108,11 @@ fn compare(name: &str, body: &Value, expected: &Value) {
             .map(|(_, text)| *text)
     };
     if let Some(until) = of(SAME_UP_TO) {
-        let end = captured.find(until).expect("the capture has it") + until.len();
+        let end = captured.find(until).expect("the capture contains it") + until.len();
         assert!(message.starts_with(&captured[..end]), "{name}: {message}");
         parts.insert("message".to_owned(), json!(message));
     } else if let Some(from) = of(SAME_FROM) {
-        let begin = captured.find(from).expect("the capture has it");
+        let begin = captured.find(from).expect("the capture contains it");
         assert!(message.ends_with(&captured[begin..]), "{name}: {message}");
         parts.insert("message".to_owned(), json!(message));
     }
@@ -127,14 +127,11 @@ async fn rows_record_the_mlflow_channel() {
     let (status, answer) = product.post("/invocations", &body).await;
     assert_eq!(status, 200, "{answer}");
     let sql = format!("SELECT channel FROM predictions WHERE text = '{text}'");
-    let rows = precis_tests::client::eventually(
-        std::time::Duration::from_secs(60),
-        "the row is there",
-        async || {
+    let rows =
+        precis_tests::client::eventually(std::time::Duration::from_secs(60), "the row exists", async || {
             let rows = product.try_query(&sql).await.ok()?;
             (!rows.is_empty()).then_some(rows)
-        },
-    )
-    .await;
+        })
+        .await;
     assert_eq!(rows, [json!({"channel": "mlflow"})]);
 }

@@ -119,7 +119,7 @@ async fn events_stream_the_text_and_then_the_result() {
         all.contains("event: text") && all.contains("\"status\":\"running\""),
         "{all}"
     );
-    let end = all.rfind("event: result").expect("there is an end");
+    let end = all.rfind("event: result").expect("the stream has a last event");
     assert!(all[end..].contains("\"status\":\"succeeded\""), "{all}");
     let rest = events(Some("1.1")).send().await.unwrap().text().await.unwrap();
     assert!(

@@ -142,7 +142,7 @@ async fn running_requests_are_answered_during_shutdown() {
     let request = product.http.post(format!("{}/invocations", product.api));
     let answer = tokio::spawn(request.json(&body).send());
     // Its jobs are counted once they are accepted.
-    eventually(MINUTE, "the jobs are there", async || {
+    eventually(MINUTE, "the jobs are accepted", async || {
         let metrics = metrics(&product).await;
         let counted = metrics
             .lines()

@@ -17,7 +17,7 @@ async fn summaries_are_reported_to_a_monitor_and_scored() {
     assert_eq!(status, 200, "{answer}");
     let sql = "SELECT channel, summary, reference, rouge1 FROM predictions \
                WHERE startsWith(text, 'The gateway without a queue reports this.')";
-    let row = eventually(MINUTE, "the row is there", async || {
+    let row = eventually(MINUTE, "the row exists", async || {
         let mut rows = deployment.try_query(sql).await.ok()?;
         assert!(rows.len() < 2, "{rows:?}");
         rows.pop()
@@ -42,7 +42,7 @@ async fn an_unreachable_monitor_blocks_nothing_and_is_counted() {
     let (product, _process) = gateway(&["local.monitor_url=http://127.0.0.1:1"]).await;
     let done = product.summarize(&json!({"text": article()})).await;
     assert!(done.summary.is_some());
-    eventually(MINUTE, "it is given up", async || {
+    eventually(MINUTE, "the report is dropped", async || {
         let metrics = metrics(&product).await;
         metrics
             .contains("precis_api_monitor_reports_total{outcome=\"dropped\"} 1")

@@ -234,16 +234,20 @@ async fn a_killed_gateway_loses_no_webhook() {
     receiver.called("/waking", 1).await;
     let killed = gateway_process(&product);
     killed.kill();
-    eventually(Duration::from_secs(60), "another gateway is there", async || {
-        let ready = product
-            .http
-            .get(format!("{}/readyz", product.api))
-            .send()
-            .await
-            .ok()?;
-        let is_new = ready.status().is_success() && gateway_process(&product).id != killed.id;
-        is_new.then_some(())
-    })
+    eventually(
+        Duration::from_secs(60),
+        "the other gateway is ready",
+        async || {
+            let ready = product
+                .http
+                .get(format!("{}/readyz", product.api))
+                .send()
+                .await
+                .ok()?;
+            let is_new = ready.status().is_success() && gateway_process(&product).id != killed.id;
+            is_new.then_some(())
+        },
+    )
     .await;
     receiver.is_awake.store(true, Ordering::Relaxed);
     let before = receiver.calls("/waking").len();
@@ -253,7 +257,7 @@ async fn a_killed_gateway_loses_no_webhook() {
     assert!(ids.iter().all(|seen| *seen == wanted), "{ids:?}");
     assert!(calls[before].is_signed_with(SECRET_OF_ALL).await);
     // It was delivered, so nothing is left in the stream.
-    eventually(Duration::from_secs(60), "nothing is left", async || {
+    eventually(Duration::from_secs(60), "the stream is empty", async || {
         let mut webhooks = product.nats().await.get_stream("WEBHOOKS").await.unwrap();
         (webhooks.info().await.unwrap().state.messages == 0).then_some(())
     })
