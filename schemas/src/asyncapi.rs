@@ -262,7 +262,7 @@ fn stream_facts(spec: &StreamSpec) -> Value {
     })
 }
 
-/// The consumers of a stream; those of workers for a model that is served as `default`.
+/// Returns the consumers of a stream. Workers' consumers are shown for the model `default`.
 fn consumers(stream: &str) -> Value {
     let model = Token::sanitized("default");
     let mut specs: Vec<ConsumerSpec> = Lane::ALL

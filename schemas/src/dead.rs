@@ -1,4 +1,4 @@
-//! A dead letter: a full copy of a message that could not be done, with the reason.
+//! Dead letters: copies of messages that could not be processed, with the reasons.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -6,15 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error_code::Refusal;
 
-/// On `dead.v1.<task>`, in the stream `DEAD`.
+/// A message on `dead.v1.<task>` in the stream `DEAD`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetter {
-    /// Sequence that the message had in its stream: `JOBS`, `RESULTS` for a result that no sink could take, or
-    /// `WEBHOOKS`.
+    /// Sequence of the message in its stream: `JOBS`, `RESULTS` (a result that a sink rejected) or `WEBHOOKS`.
     pub job_sequence: u64,
-    /// Subject on which it was published.
+    /// Subject of the message.
     pub subject: String,
-    /// The body, when it is UTF-8; otherwise see `body_base16`.
+    /// The body, if it is UTF-8; else see `body_base16`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     /// The body in hexadecimal, if it is not UTF-8.

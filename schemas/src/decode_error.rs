@@ -54,7 +54,7 @@ fn without_values(message: &str) -> String {
     {
         return message.to_owned();
     }
-    // Of our own types, or of others' that quote what they were given.
+    // Other messages may quote the value between quotation marks: cut it out.
     match (message.find(['"', '`', '\'']), message.rfind(['"', '`', '\''])) {
         (Some(first), Some(last)) => format!("{}…{}", &message[..first], &message[last + 1..]),
         _ => message.to_owned(),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_and_the_kind_are_told() {
+    fn descriptions_name_the_type_and_the_position() {
         for (body, part) in [
             (
                 r#""A whole article.""#,
@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_value_is_ever_told(more in "[a-z\"\\\\`', ]{0,40}") {
+        fn descriptions_never_contain_values(more in "[a-z\"\\\\`', ]{0,40}") {
             let secret = format!("s3cret {more}, expected `x` s3cret");
             let text = serde_json::to_string(&secret).unwrap();
             for body in [
@@ -113,11 +113,11 @@ mod tests {
                 format!(r#"{{"id":"a","text":"x",{text}:1}}"#),
                 format!(r#"{{"id":"a","text":"x","batch":{{"id":{text},"index":0}}}}"#),
             ] {
-                let told = of(&body);
-                prop_assert!(!told.contains("s3cret"), "{}: {}", body, told);
+                let description = of(&body);
+                prop_assert!(!description.contains("s3cret"), "{}: {}", body, description);
             }
-            let told = describe(&serde_json::from_str::<JobResult>(&text).unwrap_err());
-            prop_assert!(!told.contains("s3cret"), "{}", told);
+            let description = describe(&serde_json::from_str::<JobResult>(&text).unwrap_err());
+            prop_assert!(!description.contains("s3cret"), "{}", description);
         }
     }
 }

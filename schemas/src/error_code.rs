@@ -1,5 +1,4 @@
-//! Every way in which a request can be refused or a job can fail: a stable code, one HTTP status, one
-//! page under `docs/errors/`.
+//! Error codes of refused requests and failed jobs. Each has an HTTP status and a page under `docs/errors/`.
 
 use std::fmt;
 

@@ -122,17 +122,17 @@ impl Job {
         })
     }
 
-    /// The id in a body that is otherwise not a job, so that its publisher can still be answered.
+    /// Returns the ID in a malformed body, so that the failure can be published under it.
     pub fn salvage_id(body: &[u8]) -> Option<JobId> {
         let value: serde_json::Value = serde_json::from_slice(body).ok()?;
         value.get("id")?.as_str()?.parse().ok()
     }
 
-    /// Checks everything that can be known without a model; `task` is that of the job's subject.
+    /// Checks everything that does not depend on the model. `task` is that of the job's subject.
     ///
     /// # Errors
-    /// The first refusal that applies: empty or too long text, bad parameters, too much metadata, what is not for the
-    /// task.
+    /// The first refusal that applies: an empty or too long text, an invalid parameter, too much metadata, or a field
+    /// that does not belong to the task.
     pub fn validate(&self, task: Task, limits: &JobLimits) -> Result<(), Refusal> {
         self.validate_texts(task)?;
         longest("text", &self.text, limits.max_text_chars)?;
@@ -164,7 +164,7 @@ impl Job {
 }
 
 impl Job {
-    /// Which texts there are, and which there must be.
+    /// Checks that the texts that the task requires are present and not blank.
     fn validate_texts(&self, task: Task) -> Result<(), Refusal> {
         match (task, &self.summary, &self.reference) {
             (Task::Summarize, None, _) => not_blank("text", &self.text),
@@ -196,7 +196,7 @@ fn not_blank(field: &str, text: &str) -> Result<(), Refusal> {
 }
 
 fn longest(field: &str, text: &str, limit: usize) -> Result<(), Refusal> {
-    // Bytes bound characters from above, so that most texts need no count.
+    // A text has at most as many characters as bytes, so most texts need no count.
     if text.len() <= limit {
         return Ok(());
     }
@@ -232,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn the_least_a_publisher_must_write_is_id_and_text() {
+    fn only_id_and_text_are_required() {
         let job = Job::from_json(br#"{"id":"a1","text":"Rain fell."}"#).unwrap();
         assert_eq!((job.id.as_str(), job.channel), ("a1", Channel::Direct));
         assert!(job.validate(Task::Summarize, &JobLimits::default()).is_ok());
     }
 
     #[test]
-    fn what_is_not_in_the_contract_is_refused_by_name() {
+    fn unknown_fields_are_refused_by_name() {
         for (body, part) in [
             (&br#"{"id":"a1","text":"x","lane":"high"}"#[..], "lane"),
             (br#"{"id":"a 1","text":"x"}"#, "1 to 64 characters"),
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_has_the_limits_that_are_set() {
+    fn metadata_is_limited() {
         let limits = JobLimits {
             max_metadata_entries: 2,
             max_metadata_bytes: 3,
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_score_needs_a_reference_and_something_to_score() {
+    fn the_task_score_needs_a_reference_and_a_text_or_summary() {
         let check = |task, text: &str, summary: Option<&str>, reference: Option<&str>| {
             let job = Job {
                 summary: summary.map(str::to_owned),

@@ -1,5 +1,5 @@
-//! The frozen contract: generated JSON Schema is up to date, and messages captured when version 1 was
-//! frozen can still be read and are still written the same way.
+//! The frozen contract. The generated JSON Schema is up to date. Messages captured when version 1 was frozen can still
+//! be decoded, and are still encoded the same way.
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
@@ -17,7 +17,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 #[test]
-fn the_json_schema_files_are_those_of_the_types() {
+fn json_schema_files_match_the_types() {
     for (name, schema) in json_schema::documents() {
         let path = folder("json").join(format!("{name}.schema.json"));
         let fresh = serde_json::to_string_pretty(&schema).unwrap() + "\n";
@@ -35,7 +35,7 @@ fn the_json_schema_files_are_those_of_the_types() {
 }
 
 #[test]
-fn the_asyncapi_document_is_made_from_the_types() {
+fn the_asyncapi_document_matches_the_types() {
     let path = folder("asyncapi.json");
     let fresh = serde_json::to_string_pretty(&asyncapi::document()).unwrap() + "\n";
     if std::env::var_os("PRECIS_UPDATE").is_some() {
@@ -49,7 +49,7 @@ fn the_asyncapi_document_is_made_from_the_types() {
 }
 
 #[test]
-fn the_asyncapi_document_names_every_stream_of_messages() {
+fn the_asyncapi_document_names_every_public_stream() {
     let document = asyncapi::document();
     let channels = document["channels"].as_object().unwrap();
     let described: Vec<&str> = channels
@@ -57,7 +57,7 @@ fn the_asyncapi_document_names_every_stream_of_messages() {
         .filter_map(|channel| channel["x-jetstream"]["stream"]["name"].as_str())
         .collect();
     for spec in topology::streams(&TopologyLimits::default()) {
-        // Advisories are JetStream's own messages; what is remembered of requests and batches, and webhooks, is the gateways'.
+        // JetStream itself writes advisories. The other three are internal to the gateways.
         let internal = [
             topology::ADVISORIES,
             topology::CALLS,
@@ -69,7 +69,7 @@ fn the_asyncapi_document_names_every_stream_of_messages() {
     }
 }
 
-/// Reads a frozen message and writes it again: both must agree with the file, value by value.
+/// Decodes a frozen message and checks that encoding it again yields the same values.
 fn unchanged<T: DeserializeOwned + Serialize>(file: &str) -> T {
     let text = fs::read_to_string(folder("wire/v1").join(file)).unwrap();
     let frozen: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -83,7 +83,7 @@ fn unchanged<T: DeserializeOwned + Serialize>(file: &str) -> T {
 }
 
 #[test]
-fn messages_of_version_1_are_read_and_written_as_they_were() {
+fn messages_of_version_1_round_trip() {
     unchanged::<Job>("job.full.json");
     unchanged::<JobResult>("result.succeeded.json");
     unchanged::<JobResult>("result.failed.json");
@@ -95,7 +95,7 @@ fn messages_of_version_1_are_read_and_written_as_they_were() {
 }
 
 #[test]
-fn a_reader_of_results_ignores_what_a_newer_writer_adds() {
+fn unknown_fields_of_results_are_ignored() {
     let mut value: serde_json::Value =
         serde_json::from_slice(&fs::read(folder("wire/v1/result.succeeded.json")).unwrap()).unwrap();
     value["added_in_2031"] = serde_json::json!({"x": 1});
