@@ -21,7 +21,7 @@ use crate::watch::progress::Running;
 use crate::watch::wait::Waiters;
 use crate::webhooks::Webhooks;
 
-/// What a [`Gateway`](crate::Gateway) is built from.
+/// Dependencies of a [`Gateway`](crate::Gateway).
 pub struct Dependencies {
     /// The configuration.
     pub config: Config,

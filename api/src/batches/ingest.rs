@@ -82,7 +82,7 @@ pub(super) enum Ingested {
 /// Receives an upload. The batch is accepted once this returns its head.
 ///
 /// # Errors
-/// If the upload is malformed, is refused or cut off, or the queue has no room for it. If rows were queued before
+/// If the upload is malformed, refused or interrupted, or the queue has no room for it. If rows were queued before
 /// that, the message names the batch.
 pub(super) async fn ingest(
     state: AppState,

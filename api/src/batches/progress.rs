@@ -41,7 +41,7 @@ enum RowStatus {
     Gone,
 }
 
-/// What is known of the rows of a batch.
+/// The known status of a batch's rows.
 #[derive(Debug, Default)]
 pub(super) struct BatchProgress {
     /// Chunks that were read.
@@ -80,7 +80,7 @@ pub(super) fn max_silence(config: &BatchesConfig) -> Duration {
 pub(crate) fn intake_ended_at(config: &BatchesConfig, head: &BatchHead) -> Option<Timestamp> {
     match head.intake {
         IntakeState::Receiving if !is_abandoned(config, head) => None,
-        // The silence had to last before the batch counted as abandoned.
+        // An abandoned upload ends when its longest legitimate pause is over.
         IntakeState::Receiving => Some(
             SignedDuration::try_from(max_silence(config))
                 .ok()

@@ -80,7 +80,7 @@ pub(super) struct FileForm {
     preamble: Arc<Preamble>,
 }
 
-/// What a form sends before its file begins.
+/// The preamble of a form: everything before the content of its file.
 #[derive(Debug, Default)]
 struct Preamble {
     is_over: AtomicBool,

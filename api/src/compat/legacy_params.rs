@@ -39,7 +39,7 @@ pub(crate) fn defaults() -> GenerationParams {
     }
 }
 
-/// Converts legacy parameters. With them, the model samples beams; without, the deployment's own method applies.
+/// Converts legacy parameters. With them, the model samples with beams; without, the deployment's defaults apply.
 pub(crate) fn generation_params(legacy: Option<LegacyParams>) -> GenerationParams {
     match legacy {
         None => defaults(),

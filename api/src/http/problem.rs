@@ -31,8 +31,8 @@ impl ErrorFormat {
         };
         let (head, _) = response.into_parts();
         let mut rendered = (self.render)(error);
-        // `www-authenticate`, `ratelimit` and a precise `retry-after` stay. Headers that describe the body are the new
-        // one's.
+        // Keep `www-authenticate`, `ratelimit` and a precise `retry-after`. The rendered response sets the headers that
+        // describe its body.
         for (name, value) in &head.headers {
             if !rendered.headers().contains_key(name) || *name == header::RETRY_AFTER {
                 rendered.headers_mut().insert(name, value.clone());

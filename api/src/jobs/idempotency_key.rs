@@ -26,7 +26,7 @@ pub(crate) struct IdempotencyKey {
     fingerprint: String,
 }
 
-/// What the first request with a key has submitted.
+/// The jobs that the first request with a key submitted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct IdempotencyRecord {
     /// The batch, if the request has one.

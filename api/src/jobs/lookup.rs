@@ -96,7 +96,7 @@ pub(super) async fn snapshot(
         // The cached depth is up to a second old, and the job may be newer.
         _ => state.queue().depth().await?.last_sequence,
     };
-    // A caller who sees one tenant only may learn that a job is gone only if the job belonged to that tenant.
+    // A job of another tenant is reported as unknown, not as gone.
     let has_existed =
         sequence <= last && (caller.sees_all() || state.analytics().knows(&handle.id, caller.tenant()).await);
     if !has_existed {

@@ -1,4 +1,4 @@
-//! Models: which ones the live workers serve, and which one a request means.
+//! Models: lists those that live workers serve, and resolves the model of a request.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -47,7 +47,7 @@ fn workforce(live: &[Heartbeat], subject: &JobSubject) -> Option<Workforce> {
     })
 }
 
-/// Returns the seconds until `jobs` of one lane have started, while the lanes in `others` have that many jobs too.
+/// Returns the seconds until `jobs` of one lane have started. `others` lists the queued jobs of the other lanes.
 fn drain_seconds(mut jobs: f64, lane: Lane, mut others: Vec<(Lane, f64)>, pace: f64) -> f64 {
     let mut seconds = 0.0;
     loop {

@@ -84,7 +84,7 @@ pub enum CreateOutcome {
     Exists(Record),
 }
 
-/// What the gateway needs from a queue. Every error may be shown to a client.
+/// The operations that the gateway needs from a queue. Every error may be shown to a client.
 pub trait QueueBackend: Send + Sync {
     /// Publishes a job. Repeating a message id within two minutes publishes nothing new.
     fn publish_as<'a>(

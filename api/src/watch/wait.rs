@@ -25,7 +25,7 @@ const MAX_READ_DELAY: Duration = Duration::from_secs(5);
 /// How often to check whether the connection was lost and restored.
 const RECONNECT_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The latest news about a job.
+/// The latest signal to a waiter.
 #[derive(Debug, Clone, Default)]
 enum Signal {
     /// None yet.

@@ -50,7 +50,7 @@ pub(crate) enum Payload {
     },
     /// The job or batch has not ended.
     Pending,
-    /// There is nothing to post any more.
+    /// The payload no longer exists, for this reason.
     Expired(Refusal),
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::http::problem::{ApiError, Rendered, retry_after};
 
-/// MLflow's advice to clients that send what version 1 took.
+/// MLflow's hint for clients that use the request format of version 1.
 const PROTOCOL_CHANGED: &str = "IMPORTANT: The MLflow Model scoring protocol has changed in MLflow version 2.0. If you \
     are seeing this error, you are likely using an outdated scoring request format. To resolve the error, either update \
     your request format or adjust your MLflow Model's requirements file to specify an older version of MLflow (for \

@@ -19,7 +19,7 @@ use precis_schemas::{JobHandle, JobResult, subject};
 
 use super::{NatsQueue, TerminationOutcome, internal, request_failed, unreadable_result};
 
-/// How often storing a record is tried when other writers interfere.
+/// Most attempts to store a record while other writers conflict.
 const STORE_ATTEMPTS: u32 = 4;
 /// Delays before each cancel message. The first ones may miss a worker that is fetching the job or reconnecting.
 const CANCEL_DELAYS: &[Duration] = &[
