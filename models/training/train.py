@@ -284,7 +284,7 @@ def sample(rng, ph, rec=None):
 
 
 def sample_copy(rng, ph):
-    """Copying practice, under a prompt of its own ("copy:"): some sentences of a long text in random order. The first two pieces of a
+    """Copying practice, with its own prompt ("copy:"): some sentences of a long text in random order. The first two pieces of a
     sentence are unpredictable and not scored. Trains several times more copied pieces per long input than a summary does."""
     while True:
         r = pick(rng)
