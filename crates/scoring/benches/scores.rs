@@ -170,7 +170,7 @@ fn main() {
             theirs.entry(name).or_default().push(spent);
         }
     }
-    let mut told = serde_json::Map::new();
+    let mut report = serde_json::Map::new();
     println!(
         "{:16} {:>10} {:>12} {:>8}",
         "", "ours, µs", "Python's, µs", "ratio"
@@ -182,12 +182,12 @@ fn main() {
             Some(their) => println!("{name:16} {our:10.1} {their:12.1} {:8.1}", their / our),
             None => println!("{name:16} {our:10.1} {:>12} {:>8}", "-", "-"),
         }
-        told.insert(
+        report.insert(
             name.to_owned(),
             serde_json::json!({ "ours_us": our, "python_us": their }),
         );
     }
     if arguments.iter().any(|argument| argument == "--json") {
-        println!("{}", Value::Object(told));
+        println!("{}", Value::Object(report));
     }
 }

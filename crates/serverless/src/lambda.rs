@@ -28,7 +28,7 @@ const MARGIN: Duration = Duration::from_secs(3);
 /// Serves invocations until the process stops.
 ///
 /// # Errors
-/// Returns an error if this is not a Lambda function, nothing decides who may call it, or the model cannot be loaded.
+/// Returns an error if this is not a Lambda function, access is not configured, or the model cannot be loaded.
 pub(crate) async fn run(context: &RoleContext) -> anyhow::Result<()> {
     for name in REQUIRED_VARIABLES {
         anyhow::ensure!(

@@ -1,5 +1,5 @@
-//! The inventory of metrics in `docs/reference/metrics.md` is made of what the roles describe, and follows the conventions of
-//! Prometheus and OpenMetrics.
+//! The inventory of metrics in `docs/reference/metrics.md` lists every described metric, and names follow the
+//! conventions of Prometheus and OpenMetrics.
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use std::collections::BTreeMap;
@@ -112,7 +112,7 @@ fn page() -> String {
 }
 
 #[test]
-fn the_inventory_is_what_the_roles_describe() {
+fn the_inventory_lists_every_described_metric() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/metrics.md");
     let fresh = page();
     if std::env::var_os("PRECIS_UPDATE").is_some() {
