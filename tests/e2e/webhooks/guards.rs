@@ -1,6 +1,8 @@
 //! Webhooks that must not be delivered: to another tenant's receiver, or to an untrusted certificate.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
@@ -10,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::*;
+use crate::contracts::python;
 
 /// Writes a certificate authority's certificate into a folder, and receivers' certificates with keys: a valid one, one
 /// of another authority, one for another name.
