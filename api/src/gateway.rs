@@ -30,12 +30,12 @@ impl Gateway {
     }
 
     /// Returns the router of all routes. `readiness` answers `/readyz`.
-    pub fn router(&self, readiness: Readiness) -> Router {
+    pub fn router(&self, readiness: &Readiness) -> Router {
         router::router(self.state.clone(), readiness)
     }
 
     /// Serves all routes until `stop`, then lets open requests finish.
-    pub async fn serve(&self, listener: TcpListener, readiness: Readiness, stop: CancellationToken) {
+    pub async fn serve(&self, listener: TcpListener, readiness: &Readiness, stop: CancellationToken) {
         if let Ok(address) = listener.local_addr() {
             tracing::info!(%address, "the gateway is listening");
         }

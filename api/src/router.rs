@@ -26,10 +26,10 @@ pub(crate) fn routes(readiness: &Readiness) -> Vec<Route> {
 }
 
 /// Returns the whole interface.
-pub(crate) fn router(state: AppState, readiness: Readiness) -> Router {
+pub(crate) fn router(state: AppState, readiness: &Readiness) -> Router {
     let gate = state.gate().clone();
     let http = state.http().clone();
-    let routes = routes(&readiness)
+    let routes = routes(readiness)
         .into_iter()
         .fold(Router::new(), |router, route| route.add_to(router))
         .fallback(not_found)

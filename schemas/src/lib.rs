@@ -2,15 +2,17 @@
 //!
 //! Publishers and readers in any language need only a NATS client and this contract:
 //!
-//! * [`job`], [`result`], [`event`], [`mod@reference`], [`dead`]: the messages on NATS, version 1;
-//! * [`rest`]: the bodies of the REST interface;
-//! * [`termination`]: the result of a job that ended without a worker;
-//! * [`batch_view`] and [`manifest`]: batches, over HTTP and in the stream `BATCHES`;
-//! * [`callback`]: webhooks;
-//! * [`subject`] and [`topology`]: subjects, streams and consumers;
-//! * [`error_code`]: every reason for which a request is refused or a job fails;
-//! * [`migrations`]: the tables that the monitor writes; [`queries`]: the named queries over them;
-//! * [`json_schema`]: the types as JSON Schema, for other languages.
+//! | module | content |
+//! | --- | --- |
+//! | [`job`], [`result`], [`event`], [`mod@reference`], [`dead`] | the messages on NATS, version 1 |
+//! | [`rest`] | the bodies of the REST interface |
+//! | [`termination`] | the result of a job that ended without a worker |
+//! | [`batch_view`], [`manifest`] | batches, over HTTP and in the stream `BATCHES` |
+//! | [`callback`] | webhooks |
+//! | [`subject`], [`topology`] | subjects, streams and consumers |
+//! | [`error_code`] | every reason why a request is refused or a job fails |
+//! | [`migrations`], [`queries`] | the tables that the monitor writes, and the named queries over them |
+//! | [`json_schema`] | the types as JSON Schema, for other languages |
 //!
 //! A change of the wire format is a new version beside the old one, never an edit of the frozen snapshots in
 //! `schemas/wire/`.

@@ -249,7 +249,9 @@ impl JobResult {
     /// sizes.
     #[must_use]
     pub fn with_job(mut self, job: &Job) -> Self {
-        let chars = |text: &str| text.chars().count() as u64;
+        fn chars(text: &str) -> u64 {
+            text.chars().count() as u64
+        }
         self.sizes.text_chars = chars(&job.text);
         self.sizes.reference_chars = job.reference.as_deref().map_or(0, chars);
         self.text.clone_from(&job.text);

@@ -79,7 +79,7 @@ pub(super) async fn digest_of(state: &AppState, request: Request) -> Result<Stri
     match upload::of_request(request, state.batches()).await? {
         Upload::List(request) => digest.add_list(&upload::list(state, *request).await?),
         Upload::File(format, body) => {
-            drain(digest.add_file(format, upload::body_chunks(body, limits))).await?
+            drain(digest.add_file(format, upload::body_chunks(body, limits))).await?;
         }
         Upload::Form(mut form) => {
             let (format, field) = upload::file_of_form(&mut form, &limits).await?;

@@ -114,7 +114,7 @@ impl JobGroup {
             let result = result.map_err(|refusal| GroupRefusal { index, refusal })?;
             match result {
                 Some(result) if result.outcome == Outcome::Cancelled => {
-                    job.replaces = Some(result.job_sequence)
+                    job.replaces = Some(result.job_sequence);
                 }
                 result => job.result = result,
             }

@@ -220,7 +220,7 @@ impl KeyClaim {
             // The jobs now belong to the repeated request that has taken over.
             Ok(false) => {}
             Err(refusal) => {
-                tracing::warn!(%refusal, "jobs of a refused request could not be cancelled; they will run")
+                tracing::warn!(%refusal, "jobs of a refused request could not be cancelled; they will run");
             }
         }
     }

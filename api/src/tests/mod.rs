@@ -66,7 +66,7 @@ fn api_of(queue: Arc<FakeQueue>, state: AppState) -> Api {
     Api {
         queue,
         state: state.clone(),
-        router: router(state, readiness),
+        router: router(state, &readiness),
     }
 }
 

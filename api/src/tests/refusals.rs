@@ -129,7 +129,7 @@ async fn unknown_routes_and_methods_are_problems() {
         "GET,HEAD,DELETE"
     );
 
-    let unready = router(api.state.clone(), Readiness::default());
+    let unready = router(api.state.clone(), &Readiness::default());
     let unready = Api {
         router: unready,
         ..api

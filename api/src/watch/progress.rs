@@ -105,7 +105,7 @@ pub(crate) async fn listen(
                     running.note(event);
                 }
                 Ok(_) => {
-                    tracing::debug!(subject = %message.subject, "ignored a progress event for another job")
+                    tracing::debug!(subject = %message.subject, "ignored a progress event for another job");
                 }
                 Err(error) => tracing::debug!(%error, "ignored an unreadable progress event"),
             }

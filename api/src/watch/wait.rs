@@ -140,7 +140,7 @@ impl Waiter {
                     Ok(result) if self.accepts(&result) => return Some(result),
                     Ok(_) => {}
                     Err(error) => {
-                        tracing::error!(job = %self.watcher.id(), %error, "stored result is unreadable")
+                        tracing::error!(job = %self.watcher.id(), %error, "stored result is unreadable");
                     }
                 }
             }

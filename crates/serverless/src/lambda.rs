@@ -45,7 +45,7 @@ pub(crate) async fn run(context: &RoleContext) -> anyhow::Result<()> {
     let local = local::start(context).await?;
     // The routes that answer with summaries wait no longer than this.
     let max_wait = Duration::from_secs(context.config.api.sync_wait_seconds);
-    let router = local.gateway.router(local.readiness);
+    let router = local.gateway.router(&local.readiness);
     let dispatcher = local.dispatcher;
     let handler = tower::service_fn(move |request: Request| {
         let (router, dispatcher) = (router.clone(), dispatcher.clone());

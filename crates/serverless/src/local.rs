@@ -41,7 +41,10 @@ pub(crate) async fn run(context: RoleContext) -> anyhow::Result<()> {
         () = context.stop.cancelled() => return Ok(()),
         local = start(&context) => local?,
     };
-    local.gateway.serve(listener, local.readiness, context.stop).await;
+    local
+        .gateway
+        .serve(listener, &local.readiness, context.stop)
+        .await;
     local.dispatcher.flush(MAX_FLUSH).await;
     Ok(())
 }

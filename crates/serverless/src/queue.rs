@@ -239,9 +239,9 @@ mod tests {
     use super::*;
     use crate::testing::result;
 
-    fn queue(settings: LocalConfig) -> MemoryQueue {
+    fn queue(settings: &LocalConfig) -> MemoryQueue {
         let model = Token::new("a model", "default").unwrap();
-        MemoryQueue::new(model, &settings, JobEvents::default())
+        MemoryQueue::new(model, settings, JobEvents::default())
     }
 
     impl MemoryQueue {
@@ -273,7 +273,7 @@ mod tests {
 
     #[tokio::test]
     async fn lanes_share_by_weight_and_keep_their_order() {
-        let queue = queue(LocalConfig::default());
+        let queue = queue(&LocalConfig::default());
         let count = Lane::High.weight() as usize * 3;
         for number in 0..count {
             for lane in [Lane::Bulk, Lane::High] {
@@ -301,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_jobs_are_bounded_and_an_id_is_accepted_once() {
-        let queue = queue(LocalConfig {
+        let queue = queue(&LocalConfig {
             max_jobs: 2,
             ..LocalConfig::default()
         });
@@ -324,7 +324,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cancelled_job_leaves_the_queue_and_its_id_can_be_submitted_again() {
-        let queue = queue(LocalConfig::default());
+        let queue = queue(&LocalConfig::default());
         let publish = async |id: &str| queue.publish(&submission(id, Lane::Normal)).await.unwrap();
         let (waits, runs) = (publish("a").await, publish("b").await);
         let outcome = queue.terminate(&waits, &cancellation()).await.unwrap();
@@ -358,7 +358,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn results_expire_and_are_kept_without_their_texts() {
-        let queue = queue(LocalConfig {
+        let queue = queue(&LocalConfig {
             max_results: 2,
             result_ttl_seconds: 60,
             ..LocalConfig::default()
@@ -380,7 +380,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn idle_waits_for_the_last_job() {
-        let queue = queue(LocalConfig::default());
+        let queue = queue(&LocalConfig::default());
         queue.idle().await;
         let first = queue.publish(&submission("a", Lane::Normal)).await.unwrap();
         queue.publish(&submission("b", Lane::Normal)).await.unwrap();

@@ -203,7 +203,7 @@ fn example() -> String {
             let SectionDoc { name, doc, fields } = section::<ApiKey>("access.keys");
             write!(file, "\n{}#[[{name}]]\n", comment(doc)).unwrap();
             for (key, doc) in fields {
-                write!(file, "{}#{key} = {}\n", comment(doc), sample(name, key)).unwrap();
+                writeln!(file, "{}#{key} = {}", comment(doc), sample(name, key)).unwrap();
             }
         }
         if name == "worker" {

@@ -135,10 +135,3 @@ fn rules_across_sections_are_checked() {
         assert!(error.contains(part), "{items:?}: {error}");
     }
 }
-
-#[test]
-fn a_configuration_that_toml_cannot_represent_is_not_dumped() {
-    // TOML integers are signed.
-    let config = with(&["queue.max_bytes=18446744073709551615"]).unwrap();
-    assert!(config.to_toml().unwrap_err().to_string().contains("TOML"));
-}

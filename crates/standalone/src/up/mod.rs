@@ -147,7 +147,7 @@ impl Running {
             stop: context.stop.clone(),
             _instance: instance,
         };
-        match running.start_all(config, nats_server, clickhouse, &sender).await {
+        match Box::pin(running.start_all(config, nats_server, clickhouse, &sender)).await {
             Ok(()) => {
                 eprintln!("Started in {:.1} s", started.elapsed().as_secs_f64());
                 Ok(running)
@@ -175,13 +175,13 @@ impl Running {
             self.launch(spec, failures)?;
         }
         // This connection only proves that the server is up. The client retries by itself.
-        self.unless_failed("nats", async {
+        let connect = async {
             nats::connect(&config.nats, "precis-up")
                 .await
                 .map(drop)
                 .map_err(anyhow::Error::from)
-        })
-        .await?;
+        };
+        Box::pin(self.unless_failed("nats", connect)).await?;
         let http = client::http()?;
         if self.plan.monitor || self.plan.clickhouse.is_some() {
             let ping = format!("{}/ping", config.clickhouse.url.shown().trim_end_matches('/'));
@@ -292,7 +292,7 @@ Press Ctrl-C to stop.",
 
 impl precis_bench::Product for Running {
     async fn start(context: &RoleContext, config: &ConfigArgs) -> anyhow::Result<Self> {
-        Self::start(context, config).await
+        Box::pin(Self::start(context, config)).await
     }
 
     async fn stop(self) {
