@@ -47,7 +47,7 @@ impl Engine {
     /// Locates, checks and loads a model. Blocks while its files are read and, for the hub, downloaded.
     ///
     /// # Errors
-    /// A [`LoadError`] that names the file, tensor or setting that is missing or wrong.
+    /// A [`LoadError`](crate::LoadError) that names the file, tensor or setting that is missing or wrong.
     pub fn load(source: &ModelSource, options: &EngineOptions) -> Result<Self> {
         let begun = crate::clock::now();
         let target = options.device.open(options.precision, options.reference)?;
