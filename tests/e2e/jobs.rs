@@ -370,7 +370,7 @@ async fn a_full_queue_refuses_at_once_and_rolls_back_groups() {
     let response = request.json(&json!({"text": text()})).send().await.unwrap();
     assert_eq!(response.status(), 503);
     assert!(response.headers().contains_key("retry-after"));
-    // A cancelled job frees its room.
+    // Cancelling a job makes room for another one.
     assert_eq!(delete(&product, &job.id).await.0, 200);
     product.submit(&json!({"text": text()})).await;
 }

@@ -175,7 +175,7 @@ async fn hour_rollups_without_minutes_stay_unchanged() {
     .await;
     assert_eq!(number(&product, counted).await, Some(3));
 
-    // As after their retention, or after raising `text_ttl_days`.
+    // Simulate minute rollups that have expired, as after a raised `text_ttl_days`.
     product.query("TRUNCATE TABLE dirty_minutes").await;
     product.query("SYSTEM WAIT VIEW prediction_minutes_view").await;
     product

@@ -12,7 +12,7 @@ use crate::{PROGRAM, shared};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits for the row that analysts see of a job and that `is_wanted` accepts.
+/// Waits until the view `predictions` has a row of the job that `is_wanted` accepts, and returns it.
 async fn row(product: &Product, id: &JobId, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let sql = format!("SELECT * FROM predictions WHERE job_id = '{id}'");
     eventually(PATIENCE, "the row has the expected values", async || {

@@ -24,8 +24,8 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// The started engine.
 ///
-/// It lives until the process ends, and so does its lock: the library's own shutdown sometimes crashes under its background
-/// threads, while exiting the process is safe at any time.
+/// The engine and its lock live until the process ends. The library's own shutdown sometimes crashes in its background
+/// threads, but exiting the process is always safe.
 static RUNNING: OnceLock<Arc<Engine>> = OnceLock::new();
 
 /// Facts about the engine that responses carry in headers.

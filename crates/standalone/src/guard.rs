@@ -1,8 +1,7 @@
 //! Runs a third-party program so that it never outlives its supervisor.
 //!
 //! The roles of Precis stop when their standard input closes. A server such as nats-server doesn't. This small process
-//! does it for the server: when standard input closes or a signal arrives, it terminates the server, and kills it if it
-//! doesn't stop in time.
+//! terminates the server when standard input closes or a signal arrives. It kills a server that doesn't stop in time.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -161,7 +161,7 @@ async fn waiting_and_running_jobs_can_be_cancelled_and_expire() {
     let first = running(&product, &long_request()).await;
     let waits = product.submit(&json!({"text": article()})).await;
     assert_eq!(waits.status, Status::Queued);
-    // At most 1: the cached queue depth may be a second old, when the first job still waited.
+    // At most 1: the cached queue depth may still count the first job.
     assert!(matches!(waits.position, Some(0 | 1)), "{:?}", waits.position);
     let stale = product
         .submit(&json!({"text": article(), "ttl_seconds": 1, "priority": "bulk"}))

@@ -1,9 +1,9 @@
 //! Products with 256-bit registers.
 //!
 //! A tile is up to 6 rows by two registers of sums, which takes 12 of 16 registers. bf16 and 8-bit rows are widened
-//! block by block to a format that can be broadcast from memory, so a block of a panel stays in the first-level cache
-//! while it is used. 8-bit integers are multiplied as 16-bit pairs: `vpmaddubsw` would saturate sums at 16 bits, and
-//! needs as many multiplications.
+//! block by block to a format that can be broadcast from memory. A block of a panel thus stays in the L1 cache during
+//! its use. 8-bit integers are multiplied as 16-bit pairs. `vpmaddubsw` would saturate sums at 16 bits, and needs as
+//! many multiplications.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -30,8 +30,8 @@ const INT8_COLUMNS: usize = 8;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Returns what is read after a block of a panel (`length` elements from `block` on, with the next panel behind it):
-/// the rest of the panel, or at its end the panel again for the next tile, or the next panel after the last tile.
+/// Returns the address that a product reads after a block of `length` elements at `block`. Within a panel that is the
+/// next block. At the panel's end it is the panel's start for another tile, or the next panel after the last tile.
 #[inline(always)]
 fn after<T>(panel: &[T], block: usize, length: usize, is_last_tile: bool) -> *const u8 {
     let end = block + length;

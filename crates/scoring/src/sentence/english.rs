@@ -1,7 +1,7 @@
 //! Small hand-written lists of English words.
 //!
-//! None is taken from a trained model. Which abbreviations belong to the extended rules only was determined by how NLTK
-//! splits sample sentences.
+//! None is taken from a trained model. Abbreviations at which NLTK splits sample sentences belong to the extended rules
+//! only.
 
 use super::Rules;
 use super::token::NUMBER;

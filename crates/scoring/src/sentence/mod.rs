@@ -113,8 +113,8 @@ impl Iterator for Sentences<'_> {
     }
 }
 
-/// Returns the closing quotes and brackets at the start of a slice with the white space after them, if white space, a
-/// dash or the end of the slice follows. The extended rules include further marks.
+/// Returns the closing quotes and brackets at the start of a slice, with the white space after them. White space, a
+/// dash or the end of the slice must follow. The extended rules include further marks.
 fn closing_prefix(slice: &str, rules: Rules) -> Option<&str> {
     let extended = rules == Rules::Extended;
     let rest = slice.trim_start_matches(|c| is_closing(c) || extended && matches!(c, '.' | '?' | '!'));

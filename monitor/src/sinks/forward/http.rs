@@ -79,8 +79,8 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Bytes, SendError> {
 
 /// Whether a status rejects the content of a request.
 ///
-/// Every other failure is unrelated to the content: the target is in trouble (5xx), limits the rate (429), or an
-/// operator configured a wrong key (401, 403) or address (404, 405, 3xx). Messages wait until that is fixed.
+/// Every other failure is unrelated to the content. The target is in trouble (5xx) or limits the rate (429), or the
+/// configured key (401, 403) or address (404, 405, 3xx) is wrong. Messages wait until that is fixed.
 fn rejects_content(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 413 | 414 | 415 | 422)
 }
