@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::generate::ParamError;
-
 /// `Result` with [`LoadError`].
 pub type Result<T, E = LoadError> = std::result::Result<T, E>;
 
@@ -139,6 +137,18 @@ pub enum LoadError {
     /// The tensor library failed.
     #[error("the tensor library failed while loading: {0}")]
     Tensor(#[from] candle_core::Error),
+}
+
+/// A parameter that is out of bounds.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{field} must be {bounds}, and is {value}")]
+pub struct ParamError {
+    /// The field of [`GenerationParams`](crate::GenerationParams).
+    pub field: &'static str,
+    /// The allowed values, in words.
+    pub bounds: String,
+    /// The rejected value.
+    pub value: String,
 }
 
 /// Why one row of a batch has no result. The other rows of the batch are not affected.

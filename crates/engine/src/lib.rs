@@ -45,10 +45,10 @@ pub use candle_nn::Activation;
 pub use config::{Architecture, T5Config};
 pub use device::{DeviceChoice, DeviceError, PrecisionChoice};
 pub use engine::Engine;
-pub use error::{LoadError, Result, RowError};
+pub use error::{LoadError, ParamError, Result, RowError};
 pub use generate::{
     Alternative, BatchObserver, EarlyStopping, FinishReason, GenerateRequest, Generated, GenerationParams,
-    MAX_BEAMS, MAX_NEW_TOKENS, ParamError, RowDecision, StopRule, Timings,
+    MAX_BEAMS, MAX_NEW_TOKENS, RowDecision, StopRule, Timings,
 };
 pub use info::ModelInfo;
 pub use memory::resident as resident_bytes;

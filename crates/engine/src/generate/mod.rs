@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub(crate) use defaults::GenerationDefaults;
 pub(crate) use logits::{RowLogits, Wanted};
-pub use params::{EarlyStopping, GenerationParams, MAX_BEAMS, MAX_NEW_TOKENS, ParamError};
+pub use params::{EarlyStopping, GenerationParams, MAX_BEAMS, MAX_NEW_TOKENS};
 pub(crate) use search::Search;
 pub use stop::StopRule;
 

@@ -1,5 +1,7 @@
 //! Generation parameters and their bounds.
 
+use crate::error::ParamError;
+
 /// Maximum beams per request.
 pub const MAX_BEAMS: usize = 64;
 /// Maximum new tokens per request.
@@ -81,18 +83,6 @@ impl Default for GenerationParams {
             seed: None,
         }
     }
-}
-
-/// A parameter that is out of bounds.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{field} must be {bounds}, and is {value}")]
-pub struct ParamError {
-    /// The field of [`GenerationParams`].
-    pub field: &'static str,
-    /// The allowed values, in words.
-    pub bounds: String,
-    /// The rejected value.
-    pub value: String,
 }
 
 impl GenerationParams {
