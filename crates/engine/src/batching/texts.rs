@@ -1,7 +1,9 @@
 //! A cache of encoder states: a repeated text with other parameters skips the encoder.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::model::{Backend, Prefilled};
 
@@ -41,7 +43,7 @@ impl<B: Backend> Texts<B> {
 
     /// Returns the cached text with these ids.
     pub(super) fn get(&self, ids: &[u32]) -> Option<Text<B>> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock();
         entries.clock += 1;
         let clock = entries.clock;
         let entry = entries.by_ids.get_mut(ids)?;
@@ -54,7 +56,7 @@ impl<B: Backend> Texts<B> {
         if bytes > self.most_bytes {
             return;
         }
-        let mut guard = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.entries.lock();
         let entries = &mut *guard;
         entries.clock += 1;
         let used = entries.clock;

@@ -1,8 +1,10 @@
 //! The queue before the compute threads: which request is decoded next.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{Event, Subscriber};
 use crate::error::RowError;
@@ -36,7 +38,7 @@ pub(super) struct Subscribers(pub(super) Mutex<Vec<Subscriber>>);
 
 impl Subscribers {
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Subscriber>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Returns whether every subscriber is gone.
@@ -54,7 +56,7 @@ pub(super) struct InFlight(Mutex<HashMap<Key, Arc<Subscribers>>>);
 
 impl InFlight {
     pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Subscribers>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -190,7 +192,7 @@ impl<B: Backend> RequestQueue<B> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<B>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Adds a request.
@@ -241,7 +243,7 @@ impl<B: Backend> RequestQueue<B> {
                 return Next::Stop;
             }
             state.threads[thread] = None;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
             state.threads[thread] = Some(used);
         }
     }
