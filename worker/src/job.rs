@@ -12,6 +12,7 @@ use precis_schemas::topology::MAX_FAILED_ATTEMPTS;
 use precis_schemas::{JobResult, Outcome, Token};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::delivery::Delivery;
 use crate::metrics;
 use crate::model::{ServedModel, Signature};
 use crate::pace::PaceMeter;
@@ -19,7 +20,6 @@ use crate::progress::{self, ProgressSink};
 use crate::settlement::Settlement;
 use crate::stages::decode::{AcceptedJob, RejectedMessage};
 use crate::stages::embed::embed;
-use crate::stages::fetch::Delivery;
 use crate::stages::infer::{Inference, InferenceOutcome, StopSignals, infer};
 use crate::stages::request::ModelRequest;
 use crate::stages::result::ResultBuilder;

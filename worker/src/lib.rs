@@ -5,6 +5,7 @@
 
 mod args;
 pub mod cancel;
+pub mod delivery;
 pub mod heartbeat;
 pub mod identity;
 pub mod job;

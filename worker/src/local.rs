@@ -11,6 +11,7 @@ use precis_schemas::event::{Heartbeat, Progress};
 use precis_schemas::{Job, JobResult, JobSubject, Outcome, Token};
 use tokio::sync::watch;
 
+use crate::delivery::Delivery;
 use crate::identity::{WorkerIdentity, worker_id};
 use crate::job::{JobRunner, RunContext};
 use crate::metrics;
@@ -19,7 +20,6 @@ use crate::pace::PaceMeter;
 use crate::progress::ProgressSink;
 use crate::settlement::Settlement;
 use crate::stages::decode::{AcceptedJob, expired};
-use crate::stages::fetch::Delivery;
 use crate::stages::infer::StopSignals;
 use crate::stages::result::ResultBuilder;
 

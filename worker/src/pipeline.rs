@@ -21,12 +21,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use crate::cancel::Cancellations;
+use crate::delivery::{Delivery, Fetched};
 use crate::job::{self, JobRunner, RunContext};
 use crate::lease::Lease;
 use crate::model::CurrentModel;
 use crate::progress::NatsProgress;
 use crate::stages::decode::{AcceptedJob, RejectedMessage, decode};
-use crate::stages::fetch::{Delivery, Fetched, Fetcher};
+use crate::stages::fetch::Fetcher;
 use crate::stages::infer::StopSignals;
 use crate::stages::publish_result::Publisher;
 use crate::stages::settle::{acknowledge, settle};

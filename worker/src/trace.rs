@@ -6,7 +6,7 @@ use precis_runtime::trace_context::TraceContext;
 use precis_schemas::topology::{JOBS, RESULTS};
 use precis_schemas::{JobResult, Outcome};
 
-use crate::stages::fetch::{Delivery, Fetched};
+use crate::delivery::{Delivery, Fetched};
 
 /// Creates a span for jobs that were fetched together, and links each of them with it. Does nothing while no traces are
 /// exported.

@@ -22,7 +22,8 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::{Acker, Lease, Leases};
+use crate::delivery::{Delivery, Fetched};
+use crate::lease::{Acker, Leases};
 use crate::metrics;
 
 /// How long a pull waits for jobs.
@@ -32,33 +33,6 @@ const MIN_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(3);
 /// Messages that all lanes may have ready for the pipeline.
 const EVENT_CAPACITY: usize = 1024;
-
-/// A job that was delivered to this worker.
-pub struct Fetched {
-    /// Subject, headers and body.
-    pub message: async_nats::Message,
-    /// The delivery.
-    pub delivery: Delivery,
-    /// The worker's hold on the job.
-    pub lease: Lease,
-}
-
-/// One delivery of a job.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// Sequence of the job in `JOBS`.
-    pub sequence: u64,
-    /// Number of this delivery, starting at 1.
-    pub attempt: u64,
-    /// When the stream stored the job.
-    pub submitted_at: Timestamp,
-    /// When this worker received the job.
-    pub received_at: Timestamp,
-    /// The trace of the request that submitted the job.
-    pub trace: Option<TraceContext>,
-    /// The span of the fetch that delivered the job, while traces are exported.
-    pub fetch_span: Option<TraceContext>,
-}
 
 struct Pull {
     count: usize,

@@ -8,9 +8,9 @@ use precis_schemas::result::ReportedDelivery;
 use precis_schemas::{GenerationParams, Job, JobId, JobResult, JobSubject, Outcome, time};
 
 use super::decode::{AcceptedJob, RejectedMessage};
-use super::fetch::Delivery;
 use super::infer::{Inference, InferenceOutcome};
 use super::request::ModelRequest;
+use crate::delivery::Delivery;
 use crate::model::{Signature, params_as_used};
 use crate::summary::summary_of;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::{JobResult, time};
 
-use super::fetch::Delivery;
 use super::publish_result::{NotStored, Publisher};
+use crate::delivery::Delivery;
 use crate::lease::Lease;
 use crate::settlement::Settlement;
 use crate::trace::JobSpan;
