@@ -170,7 +170,9 @@ impl Engine {
             shared.check()?;
             work(&mut connection)
         });
-        Ok(EngineTask::new(self, &state, handle))
+        let engine = Arc::clone(self);
+        let kill = Arc::new(move |tag: &str| engine.kill(Some(tag)));
+        Ok(EngineTask::new(kill, &state, handle))
     }
 
     /// Waits for a free connection.

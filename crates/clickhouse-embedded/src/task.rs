@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::engine::Engine;
 use crate::errors::{EngineError, code};
 
 /// Interval between attempts to stop a query.
 const KILL_INTERVAL: Duration = Duration::from_millis(200);
 /// Time after which attempts to stop a query end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Asks the engine to stop the query with this tag.
+pub(crate) type KillQuery = Arc<dyn Fn(&str) -> Result<(), EngineError> + Send + Sync>;
 
 /// State that a task shares with its waiter.
 #[derive(Debug)]
@@ -63,12 +65,12 @@ pub(crate) struct EngineTask<T> {
 impl<T> EngineTask<T> {
     /// Wraps the task behind `handle`, which shares `state`.
     pub(crate) fn new(
-        engine: &Arc<Engine>,
+        kill: KillQuery,
         state: &Arc<TaskState>,
         handle: JoinHandle<Result<T, EngineError>>,
     ) -> Self {
         let guard = CancelGuard {
-            engine: Arc::clone(engine),
+            kill,
             state: Arc::clone(state),
             armed: true,
         };
@@ -103,7 +105,7 @@ impl<T> EngineTask<T> {
 
 /// Stops the query if dropped before it has ended.
 pub(crate) struct CancelGuard {
-    engine: Arc<Engine>,
+    kill: KillQuery,
     state: Arc<TaskState>,
     armed: bool,
 }
@@ -124,7 +126,7 @@ impl Drop for CancelGuard {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let (engine, state) = (Arc::clone(&self.engine), Arc::clone(&self.state));
+        let (kill, state) = (Arc::clone(&self.kill), Arc::clone(&self.state));
         // Repeat, because the query may not have reached the engine yet.
         runtime.spawn(async move {
             let started = tokio::time::Instant::now();
@@ -134,8 +136,8 @@ impl Drop for CancelGuard {
                 if state.finished.load(Ordering::SeqCst) {
                     return;
                 }
-                let (engine, tag) = (Arc::clone(&engine), state.tag.clone());
-                let killed = tokio::task::spawn_blocking(move || engine.kill(Some(&tag))).await;
+                let (kill, tag) = (Arc::clone(&kill), state.tag.clone());
+                let killed = tokio::task::spawn_blocking(move || kill(&tag)).await;
                 if let Ok(Err(error)) = killed {
                     tracing::debug!(%error, "stopping the query of a disconnected client failed");
                 }
