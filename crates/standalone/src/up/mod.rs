@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::child::{ChildSpec, Supervised};
 use self::instance::InstanceLock;
-use self::plan::Plan;
+use self::plan::{Plan, READY_TIMEOUT};
 use crate::client;
 
 /// Arguments of `precis up`.
@@ -101,11 +101,6 @@ pub struct Running {
     stop: CancellationToken,
     _instance: InstanceLock,
 }
-
-/// Time for a process to become healthy.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
-/// The same for a worker, which may download and load a large model first.
-const WORKER_READY_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 impl Running {
     /// Starts every part that the configuration enables and waits until all are healthy.

@@ -9,11 +9,14 @@ use precis_installer::Installer;
 use precis_runtime::Config;
 use precis_runtime::config::{ConfigArgs, EngineChoice};
 
-use super::{READY_TIMEOUT, WORKER_READY_TIMEOUT};
 use crate::client::reachable;
 
 /// Minimum free space on the data directory's disk.
 const MIN_FREE_BYTES: u64 = 512 << 20;
+/// Time for a process to become healthy.
+pub(super) const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for a worker, which may download and load a large model first.
+const WORKER_READY_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// The processes to start and their addresses.
 pub(super) struct Plan {
