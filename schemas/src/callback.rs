@@ -5,7 +5,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
-use crate::result::JobResult;
 use crate::subject::Token;
 
 /// The receiver of a job's webhook.
@@ -64,19 +63,6 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// Returns the announcement of a result; `None` if its job has no callback.
-    pub fn of_result(result: &JobResult, announced_at: Timestamp) -> Option<Self> {
-        Some(Self {
-            ended: WebhookSubject::Job {
-                id: result.id.clone(),
-                job_sequence: result.job_sequence,
-            },
-            tenant: result.tenant.clone(),
-            callback: result.callback.clone()?,
-            announced_at,
-        })
-    }
-
     /// Returns the subject to publish it on.
     pub fn subject(&self) -> &'static str {
         match self.ended {

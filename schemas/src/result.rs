@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::BatchRef;
-use crate::callback::Callback;
+use crate::callback::{Announcement, Callback, WebhookSubject};
 use crate::embedding::Embeddings;
 use crate::error_code::Refusal;
 use crate::ids::JobId;
@@ -269,5 +269,18 @@ impl JobResult {
     /// ID was submitted again later. Any other result is final for its ID.
     pub fn is_superseded_by(&self, sequence: u64) -> bool {
         self.outcome == Outcome::Cancelled && self.job_sequence < sequence
+    }
+
+    /// Returns the announcement of the job's webhook; `None` if the job has no callback.
+    pub fn announcement(&self, announced_at: Timestamp) -> Option<Announcement> {
+        Some(Announcement {
+            ended: WebhookSubject::Job {
+                id: self.id.clone(),
+                job_sequence: self.job_sequence,
+            },
+            tenant: self.tenant.clone(),
+            callback: self.callback.clone()?,
+            announced_at,
+        })
     }
 }

@@ -26,7 +26,7 @@ const MAX_DELAY: Duration = Duration::from_millis(800);
 /// # Errors
 /// If the stream is unreachable. Calling it again is safe.
 pub async fn announce_end(jetstream: &jetstream::Context, result: &JobResult) -> Result<(), PublishError> {
-    let Some(announcement) = Announcement::of_result(result, clock::now()) else {
+    let Some(announcement) = result.announcement(clock::now()) else {
         return Ok(());
     };
     match announce(jetstream, &announcement).await {
