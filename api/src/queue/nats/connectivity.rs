@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::connection::State;
-use precis_schemas::error_code::Refusal;
+use precis_schemas::error_code::{ErrorCode, Refusal};
 use tokio::time::Instant;
-
-use super::unavailable;
 
 /// How long a read waits for a lost connection to come back.
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -47,10 +45,17 @@ impl Connectivity {
     }
 }
 
+/// Returns the refusal while the queue is unreachable.
+pub(super) fn unavailable() -> Refusal {
+    Refusal::new(
+        ErrorCode::QueueUnavailable,
+        "the queue is unavailable at the moment",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use async_nats::ConnectOptions;
-    use precis_schemas::ErrorCode;
 
     use super::*;
 

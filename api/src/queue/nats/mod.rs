@@ -27,7 +27,7 @@ use precis_schemas::topology::{BATCHES, CALLS, JOBS, RESULTS};
 use precis_schemas::{Job, JobHandle, JobId, JobResult, Token, time};
 use serde::Deserialize;
 
-use self::connectivity::Connectivity;
+use self::connectivity::{Connectivity, unavailable};
 pub(crate) use self::readiness::watch_readiness;
 use super::{
     CreateOutcome, JobEnd, QueueBackend, QueueDepth, QueuedJob, ReadConsistency, Record, TerminationOutcome,
@@ -238,13 +238,6 @@ async fn with_timeout<T>(request: impl Future<Output = Result<T, Refusal>> + Sen
     tokio::time::timeout(REQUEST_TIMEOUT, request)
         .await
         .unwrap_or_else(|_| Err(unavailable()))
-}
-
-fn unavailable() -> Refusal {
-    Refusal::new(
-        ErrorCode::QueueUnavailable,
-        "the queue is unavailable at the moment",
-    )
 }
 
 fn internal() -> Refusal {

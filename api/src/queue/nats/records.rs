@@ -7,7 +7,8 @@ use precis_runtime::nats::{PublishFailure, classify};
 use precis_schemas::error_code::Refusal;
 use precis_schemas::{Token, subject};
 
-use super::{CreateOutcome, NatsQueue, Record, request_failed, unavailable};
+use super::connectivity::unavailable;
+use super::{CreateOutcome, NatsQueue, Record, request_failed};
 
 impl NatsQueue {
     pub(super) async fn create_call(&self, name: &Token, body: Bytes) -> Result<CreateOutcome, Refusal> {
