@@ -1,7 +1,6 @@
 //! Requests that tests send to the product over REST, NATS and SQL.
 
 use std::time::Duration;
-use tokio::time::Instant;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::stream::RawMessageErrorKind;
@@ -13,6 +12,7 @@ use precis_schemas::{JobId, JobResult, subject};
 use serde_json::Value;
 
 use crate::product::Product;
+use crate::wait::eventually;
 
 impl Product {
     /// Posts JSON to a path of the API. Returns the status and the body.
@@ -268,18 +268,6 @@ async fn answer(response: reqwest::Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let text = response.text().await.expect("a text");
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
-}
-
-/// Retries until there is a value. Panics after `patience`.
-pub async fn eventually<T>(patience: Duration, what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(value) = attempt().await {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited {patience:?} until {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Returns the job id of a handle.

@@ -12,6 +12,7 @@
 //! | `processes.rs` | processes that it finds |
 //! | `receiver.rs` | a server in place of Arize's cloud or an OTLP collector |
 //! | `samples.rs` | sample articles |
+//! | `wait.rs` | waiting for a condition |
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)] // a harness of tests may panic
 
 pub mod client;
@@ -21,7 +22,9 @@ pub mod processes;
 pub mod product;
 pub mod receiver;
 pub mod samples;
+mod wait;
 
-pub use client::{eventually, id_of};
+pub use client::id_of;
 pub use process::Process;
 pub use product::{Options, Product};
+pub use wait::eventually;

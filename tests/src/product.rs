@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::client::eventually;
 use crate::folder;
 use crate::process::Process;
+use crate::wait::eventually;
 
 /// Deviations from the defaults.
 #[derive(Debug, Clone)]

@@ -127,11 +127,10 @@ async fn rows_record_the_mlflow_channel() {
     let (status, answer) = product.post("/invocations", &body).await;
     assert_eq!(status, 200, "{answer}");
     let sql = format!("SELECT channel FROM predictions WHERE text = '{text}'");
-    let rows =
-        precis_tests::client::eventually(std::time::Duration::from_secs(60), "the row exists", async || {
-            let rows = product.try_query(&sql).await.ok()?;
-            (!rows.is_empty()).then_some(rows)
-        })
-        .await;
+    let rows = precis_tests::eventually(std::time::Duration::from_secs(60), "the row exists", async || {
+        let rows = product.try_query(&sql).await.ok()?;
+        (!rows.is_empty()).then_some(rows)
+    })
+    .await;
     assert_eq!(rows, [json!({"channel": "mlflow"})]);
 }

@@ -7,7 +7,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use precis_tests::client::eventually;
+use precis_tests::eventually;
 use precis_tests::product::free_port;
 use serde_json::Value;
 

@@ -6,10 +6,9 @@ mod sagemaker;
 
 use std::time::Duration;
 
-use precis_tests::client::eventually;
 use precis_tests::process::Process;
 use precis_tests::product::free_port;
-use precis_tests::{Options, Product, samples};
+use precis_tests::{Options, Product, eventually, samples};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
