@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
+use precis_runtime::backoff::Backoff;
 use precis_runtime::config::HttpConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -91,8 +92,7 @@ enum Version {
 /// The caller must set a timeout: a client may send nothing at all.
 async fn detect_version(stream: &TcpStream) -> Option<Version> {
     let mut begin = [0; PREFACE.len()];
-    let mut delay = MIN_PEEK_DELAY;
-    let mut seen = 0;
+    let (mut seen, mut attempt) = (0, 1);
     loop {
         let count = stream.peek(&mut begin).await.ok()?;
         match begin.get(..count)? {
@@ -100,13 +100,9 @@ async fn detect_version(stream: &TcpStream) -> Option<Version> {
             all if all == PREFACE => return Some(Version::Http2),
             some if !PREFACE.starts_with(some) => return Some(Version::Http1),
             // `peek` returns the same bytes again at once, so only a delay reveals whether more arrive.
-            _ => tokio::time::sleep(delay).await,
+            _ => tokio::time::sleep(Backoff::nth(MIN_PEEK_DELAY, MAX_PEEK_DELAY, attempt)).await,
         }
-        delay = if count > seen {
-            MIN_PEEK_DELAY
-        } else {
-            (delay * 2).min(MAX_PEEK_DELAY)
-        };
+        attempt = if count > seen { 1 } else { attempt + 1 };
         seen = count;
     }
 }

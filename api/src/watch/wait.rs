@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_nats::Client;
 use bytes::Bytes;
 use futures::StreamExt;
+use precis_runtime::backoff::Backoff;
 use precis_schemas::{JobId, JobResult, Token, subject};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -123,13 +124,14 @@ impl Waiter {
         stop: &CancellationToken,
         until: Instant,
     ) -> Option<JobResult> {
-        let mut delay = MIN_READ_DELAY;
+        let mut attempt = 0;
         loop {
             if stop.is_cancelled() || Instant::now() >= until {
                 return None;
             }
+            attempt += 1;
+            let delay = Backoff::nth(MIN_READ_DELAY, MAX_READ_DELAY, attempt);
             let next_read = (Instant::now() + delay).min(until);
-            delay = (delay * 2).min(MAX_READ_DELAY);
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.watcher.changed() => {}

@@ -59,6 +59,13 @@ impl Backoff {
         self.delays.next().unwrap_or(self.max)
     }
 
+    /// Returns the delay before retry number `attempt`, from 1, without jitter: `min`, doubled for every earlier retry, at
+    /// most `max`. For a caller that keeps no [`Backoff`], such as one that only knows a message's delivery count.
+    pub fn nth(min: Duration, max: Duration, attempt: u64) -> Duration {
+        let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+        min.saturating_mul(2_u32.saturating_pow(doublings)).min(max)
+    }
+
     /// Waits for the next delay. Returns `false` as soon as `stop` is cancelled.
     pub async fn wait(&mut self, stop: &CancellationToken) -> bool {
         stop.run_until_cancelled(self.sleep()).await.is_some()
@@ -91,6 +98,13 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.next_delay() <= MIN);
+    }
+
+    #[test]
+    fn the_nth_delay_doubles_up_to_the_cap() {
+        let nth = |attempt| Backoff::nth(MIN, MAX, attempt).as_millis();
+        let delays = [0, 1, 2, 3, 6, 7, 64, u64::MAX].map(nth);
+        assert_eq!(delays, [200, 200, 400, 800, 6_400, 10_000, 10_000, 10_000]);
     }
 
     #[test]

@@ -9,6 +9,10 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::config::NatsConfig;
 
+/// Delays between attempts to reconnect.
+const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(50);
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
+
 /// A failure to connect.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -55,7 +59,7 @@ async fn options(settings: &NatsConfig, name: &str) -> Result<ConnectOptions, Co
         // The server may be down for long: reconnect forever, at least every two seconds.
         .max_reconnects(None)
         .reconnect_delay_callback(|attempt| {
-            Duration::from_millis((50 * 2_u64.saturating_pow(attempt.min(6) as u32)).min(2_000))
+            Backoff::nth(MIN_RECONNECT_DELAY, MAX_RECONNECT_DELAY, attempt as u64 + 1)
         })
         .event_callback(|event| async move {
             match event {

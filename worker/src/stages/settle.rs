@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use precis_runtime::backoff::Backoff;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::{JobResult, time};
 
@@ -11,13 +12,13 @@ use crate::lease::Lease;
 use crate::settlement::Settlement;
 use crate::trace::JobSpan;
 
-/// Longest delay before a failed job is delivered again.
+/// Shortest and longest delay before a failed job is delivered again.
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Returns the delay before the next delivery: 1, 2, 4, … seconds, up to [`MAX_RETRY_DELAY`].
 fn retry_delay(attempt: u64) -> Duration {
-    let doubled = 1_u64 << attempt.saturating_sub(1).min(10);
-    Duration::from_secs(doubled).min(MAX_RETRY_DELAY)
+    Backoff::nth(MIN_RETRY_DELAY, MAX_RETRY_DELAY, attempt)
 }
 
 /// Stores what the settlement has to store, and then acknowledges, retries or hands back the delivery.

@@ -11,6 +11,7 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use precis_runtime::backoff::Backoff;
 use tokio::net::TcpStream;
 
 use super::load::Caller;
@@ -138,10 +139,10 @@ impl HttpClient {
             "the submission was not accepted: {status}: {response}"
         );
         let path = job_path(&response).with_context(|| format!("no job path in {response}"))?;
-        let mut delay = MIN_POLL_DELAY;
+        let mut attempt = 0;
         loop {
-            tokio::time::sleep(delay).await;
-            delay = (delay * 2).min(MAX_POLL_DELAY);
+            attempt += 1;
+            tokio::time::sleep(Backoff::nth(MIN_POLL_DELAY, MAX_POLL_DELAY, attempt)).await;
             let (status, response) = self.send(Method::GET, path, Bytes::new(), false).await?;
             ensure!(status == StatusCode::OK, "{path} returned {status}");
             if has_succeeded(&response) {
