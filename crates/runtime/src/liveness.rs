@@ -1,21 +1,29 @@
 //! Tracks live workers by their heartbeats.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
 use futures::StreamExt;
-use parking_lot::RwLock;
 use precis_schemas::event::{HEARTBEAT_TIMEOUT_SECONDS, Heartbeat};
 use precis_schemas::{Token, subject};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::expiring_map::ExpiringMap;
+
 /// The workers with a recent heartbeat. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct LiveWorkers {
-    seen: Arc<RwLock<HashMap<Token, (Instant, Heartbeat)>>>,
+    heartbeats: Arc<ExpiringMap<Token, Heartbeat>>,
+}
+
+impl Default for LiveWorkers {
+    fn default() -> Self {
+        let timeout = Duration::from_secs(HEARTBEAT_TIMEOUT_SECONDS);
+        Self {
+            heartbeats: Arc::new(ExpiringMap::new(timeout, usize::MAX)),
+        }
+    }
 }
 
 impl LiveWorkers {
@@ -48,25 +56,18 @@ impl LiveWorkers {
 
     /// Records a heartbeat.
     pub fn note(&self, heartbeat: Heartbeat) {
-        let mut seen = self.seen.write();
         if heartbeat.leaving {
-            seen.remove(&heartbeat.worker);
+            self.heartbeats.remove(&heartbeat.worker);
         } else {
-            seen.insert(heartbeat.worker.clone(), (Instant::now(), heartbeat));
+            self.heartbeats.insert(heartbeat.worker.clone(), heartbeat);
         }
-        let now = Instant::now();
-        seen.retain(|_, (at, _)| now.duration_since(*at) < Duration::from_secs(HEARTBEAT_TIMEOUT_SECONDS));
     }
 
     /// Returns the last heartbeat of every live worker, sorted by worker ID.
     pub fn live(&self) -> Vec<Heartbeat> {
-        let now = Instant::now();
-        let seen = self.seen.read();
-        let mut live: Vec<Heartbeat> = seen
-            .values()
-            .filter(|(at, _)| is_fresh(*at, now))
-            .map(|(_, heartbeat)| heartbeat.clone())
-            .collect();
+        let mut live: Vec<Heartbeat> = self
+            .heartbeats
+            .scan(|heartbeats| heartbeats.map(|(_, heartbeat)| heartbeat.clone()).collect());
         live.sort_by(|a, b| a.worker.cmp(&b.worker));
         live
     }
@@ -74,25 +75,19 @@ impl LiveWorkers {
     /// Returns the name under which `model` is served: `model` itself, or the served name of a live worker whose model
     /// is called `model`.
     pub fn resolve(&self, model: &str) -> Option<Token> {
-        let now = Instant::now();
-        let seen = self.seen.read();
-        let live = || {
-            seen.values()
-                .filter(|(at, _)| is_fresh(*at, now))
-                .map(|(_, heartbeat)| heartbeat)
-        };
-        // Every job calls this, so nothing is copied. Of several workers, the one with the smallest ID decides.
-        let first = |is_it: &dyn Fn(&Heartbeat) -> bool| {
-            live()
-                .filter(|heartbeat| is_it(heartbeat))
-                .min_by(|a, b| a.worker.cmp(&b.worker))
-        };
-        first(&|heartbeat| heartbeat.model.served_as.as_str() == model)
-            .or_else(|| first(&|heartbeat| heartbeat.model.name == model))
-            .map(|heartbeat| heartbeat.model.served_as.clone())
+        self.first_served(|heartbeat| heartbeat.model.served_as.as_str() == model)
+            .or_else(|| self.first_served(|heartbeat| heartbeat.model.name == model))
     }
-}
 
-fn is_fresh(heard: Instant, now: Instant) -> bool {
-    now.duration_since(heard) < Duration::from_secs(HEARTBEAT_TIMEOUT_SECONDS)
+    /// Returns the served name of the matching worker with the smallest ID.
+    fn first_served(&self, matches: impl Fn(&Heartbeat) -> bool) -> Option<Token> {
+        // Every job calls this, so nothing else is copied.
+        self.heartbeats.scan(|heartbeats| {
+            heartbeats
+                .map(|(_, heartbeat)| heartbeat)
+                .filter(|heartbeat| matches(heartbeat))
+                .min_by(|a, b| a.worker.cmp(&b.worker))
+                .map(|heartbeat| heartbeat.model.served_as.clone())
+        })
+    }
 }
