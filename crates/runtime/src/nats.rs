@@ -1,7 +1,8 @@
-//! Connects to NATS and classifies publish errors.
+//! Connects to NATS and classifies its errors.
 
 use std::time::Duration;
 
+use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind};
 use async_nats::jetstream::{self, context::PublishErrorKind};
 use async_nats::{Client, ConnectOptions, Event};
 use tokio::time::Instant;
@@ -123,6 +124,15 @@ const STREAM_STORE_FAILED: u64 = 10_077;
 const INSUFFICIENT_RESOURCES: u64 = 10_023;
 const STORAGE_RESOURCES_EXCEEDED: u64 = 10_047;
 const WRONG_LAST_SEQUENCE: u64 = 10_071;
+
+/// Reports whether a read failed because the stream has no such message.
+pub fn is_missing(error: &RawMessageError) -> bool {
+    match error.kind() {
+        RawMessageErrorKind::NoMessageFound => true,
+        RawMessageErrorKind::JetStream(server) => server.code() == 404,
+        _ => false,
+    }
+}
 
 /// Classifies a publish error by how the caller can handle it.
 pub fn classify(error: &jetstream::context::PublishError) -> PublishFailure {

@@ -1,13 +1,18 @@
-//! Reads job results from the stream `RESULTS`.
+//! Reads job results from the stream `RESULTS`, and publishes them for jobs that end without a worker.
 
-use crate::clock;
-use crate::topology;
+use async_nats::HeaderMap;
 use async_nats::jetstream;
-use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind, Stream};
+use async_nats::jetstream::context::PublishError;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use precis_schemas::decode_error::describe;
 use precis_schemas::topology::RESULTS;
 use precis_schemas::{JobId, JobResult, subject, time};
+
+use crate::clock;
+use crate::nats::is_missing;
+use crate::topology;
+use crate::trace_context::TraceContext;
 
 /// A failure to read a result. A missing result is no error.
 #[derive(Debug, thiserror::Error)]
@@ -107,12 +112,30 @@ impl Results {
     }
 }
 
-fn is_missing(error: &jetstream::stream::RawMessageError) -> bool {
-    match error.kind() {
-        RawMessageErrorKind::NoMessageFound => true,
-        RawMessageErrorKind::JetStream(server) => server.code() == 404,
-        _ => false,
+/// Publishes the result of a job that ended without a worker, in the trace of `job`, its message in `JOBS`.
+///
+/// The result replaces the one at sequence `earlier` of `RESULTS`, or is the job's first if `earlier` is 0.
+///
+/// # Errors
+/// If the job has another result meanwhile, or the stream does not store this one.
+pub async fn publish_terminated(
+    jetstream: &jetstream::Context,
+    job: &StreamMessage,
+    result: &JobResult,
+    earlier: u64,
+) -> Result<(), PublishError> {
+    let mut headers = HeaderMap::new();
+    if let Some(trace) = TraceContext::from_message(Some(&job.headers)) {
+        trace.write_to(&mut headers);
     }
+    let publish = PublishMessage::build()
+        .headers(headers)
+        // Strings, numbers and times always serialize.
+        .payload(serde_json::to_vec(result).unwrap_or_default().into())
+        .expected_last_subject_sequence(earlier);
+    let subject = subject::result_of(&result.id);
+    jetstream.send_publish(subject, publish).await?.await?;
+    Ok(())
 }
 
 fn read(id: &JobId, message: &StreamMessage) -> Result<StoredResult, ResultError> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use precis_runtime::boot::NatsConnection;
 use precis_runtime::config::NatsConfig;
+use precis_runtime::nats::is_missing;
 use precis_runtime::topology::TopologyError;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::termination::Termination;
@@ -15,7 +16,7 @@ use precis_schemas::{ErrorCode, Outcome};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::termination::{ReapError, Reaper, is_gone, jetstream_error};
+use super::termination::{ReapError, Reaper, jetstream_error};
 use crate::consumer::{Delivery, DurableConsumer, PullLoop, acknowledge};
 
 /// Advisories in one pull. A larger pull would wait for more advisories before it returns the first.
@@ -82,7 +83,7 @@ async fn terminate(reaper: &Reaper, advisory: &Advisory) -> Result<(), ReapError
     // Read from the leader. A direct get may reach a lagging replica, which would report the job as gone.
     let message = match reaper.jobs.get_raw_message(advisory.stream_seq).await {
         Ok(message) => message,
-        Err(error) if is_gone(&error) => return Ok(()),
+        Err(error) if is_missing(&error) => return Ok(()),
         Err(error) => return Err(jetstream_error("read a job")(error)),
     };
     reaper

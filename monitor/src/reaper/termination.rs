@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use async_nats::jetstream;
 use async_nats::jetstream::context::PublishError;
-use async_nats::jetstream::message::{PublishMessage, StreamMessage};
-use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind, Stream};
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::Stream;
 
 use precis_runtime::boot::NatsConnection;
-use precis_runtime::nats::{PublishFailure, classify};
-use precis_runtime::results::{ResultError, Results, StoredResult};
+use precis_runtime::nats::{PublishFailure, classify, is_missing};
+use precis_runtime::results::{ResultError, Results, StoredResult, publish_terminated};
 use precis_runtime::topology;
 use precis_runtime::trace_context::TraceContext;
 use precis_runtime::webhooks;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::termination::{RawJob, Termination, dead_letter_task, terminated_result};
 use precis_schemas::topology::JOBS;
-use precis_schemas::{JobResult, Outcome, subject};
+use precis_schemas::{JobResult, Outcome};
 
 use crate::consumer::timestamp;
 use crate::{dead_letter, metrics};
@@ -144,7 +144,7 @@ impl Reaper {
                 operation: "announce the webhook",
                 source,
             })?;
-        let sent = match self.publish(message, &record, earlier).await {
+        let sent = match publish_terminated(&self.jetstream, message, &record, earlier).await {
             Err(error) if classify(&error) == PublishFailure::TooLarge => {
                 // The publisher's own text makes it too large, and the publisher has that.
                 let without_texts = JobResult {
@@ -153,7 +153,7 @@ impl Reaper {
                     metadata: BTreeMap::new(),
                     ..record.clone()
                 };
-                self.publish(message, &without_texts, earlier).await
+                publish_terminated(&self.jetstream, message, &without_texts, earlier).await
             }
             sent => sent,
         };
@@ -174,27 +174,6 @@ impl Reaper {
         }
     }
 
-    /// Publishes the result in place of the one at sequence `earlier` of `RESULTS`, or as the first if `earlier` is 0.
-    async fn publish(
-        &self,
-        message: &StreamMessage,
-        record: &JobResult,
-        earlier: u64,
-    ) -> Result<(), PublishError> {
-        let mut headers = async_nats::HeaderMap::new();
-        if let Some(trace) = TraceContext::from_message(Some(&message.headers)) {
-            trace.write_to(&mut headers);
-        }
-        let publish = PublishMessage::build()
-            .headers(headers)
-            // Serializing text, numbers and times never fails.
-            .payload(serde_json::to_vec(record).unwrap_or_default().into())
-            .expected_last_subject_sequence(earlier);
-        let subject = subject::result_of(&record.id);
-        self.jetstream.send_publish(subject, publish).await?.await?;
-        Ok(())
-    }
-
     /// Whether a worker published the first result for this message. Otherwise the result is from an earlier attempt
     /// here, or of another job with the same id, and a dead letter is due.
     async fn was_finished_by_a_worker(&self, ours: &JobResult) -> Result<bool, ReapError> {
@@ -213,18 +192,9 @@ impl Reaper {
         match self.jobs.delete_message(sequence).await {
             Ok(_) => Ok(()),
             Err(error) => match self.jobs.get_raw_message(sequence).await {
-                Err(lookup) if is_gone(&lookup) => Ok(()),
+                Err(lookup) if is_missing(&lookup) => Ok(()),
                 _ => Err(jetstream_error("delete a job")(error)),
             },
         }
-    }
-}
-
-/// Whether the stream has no such message.
-pub(crate) fn is_gone(error: &RawMessageError) -> bool {
-    match error.kind() {
-        RawMessageErrorKind::NoMessageFound => true,
-        RawMessageErrorKind::JetStream(server) => server.code() == 404,
-        _ => false,
     }
 }

@@ -14,6 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use precis_runtime::clock;
 use precis_runtime::liveness::LiveWorkers;
+use precis_runtime::nats::is_missing;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Heartbeat;
 use precis_schemas::termination::Termination;
@@ -22,7 +23,7 @@ use precis_schemas::{ErrorCode, Job, JobSubject, Lane, Outcome, Token, subject};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::termination::{ReapError, Reaper, is_gone, jetstream_error};
+use super::termination::{ReapError, Reaper, jetstream_error};
 use crate::consumer::timestamp;
 
 /// Most messages of one subject per sweep.
@@ -175,7 +176,7 @@ async fn terminate_each(
         }
         let message = match reaper.jobs.get_first_raw_message_by_subject(subject, next).await {
             Ok(message) => message,
-            Err(error) if is_gone(&error) => break,
+            Err(error) if is_missing(&error) => break,
             Err(error) => return Err(jetstream_error("read a job")(error)),
         };
         next = message.sequence + 1;

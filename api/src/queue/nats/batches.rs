@@ -2,10 +2,10 @@
 
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use bytes::Bytes;
+use precis_runtime::nats::is_missing;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::{JobId, subject};
 
-use super::termination::is_missing;
 use super::{JobEnd, NatsQueue, ReadConsistency, request_failed, unreadable_result};
 
 impl NatsQueue {

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
-use async_nats::jetstream::message::{PublishMessage, StreamMessage};
-use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind};
-use async_nats::{Client, HeaderMap, Request};
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::{Client, Request};
 use bytes::Bytes;
 use precis_producer::ResultError;
 use precis_runtime::clock;
-use precis_runtime::nats::{PublishFailure, classify};
-use precis_runtime::trace_context::TraceContext;
+use precis_runtime::nats::{PublishFailure, classify, is_missing};
+use precis_runtime::results::publish_terminated;
 use precis_runtime::webhooks;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Cancel;
@@ -30,15 +29,6 @@ const CANCEL_DELAYS: &[Duration] = &[
 ];
 /// How long the worker that runs the job may take to reply.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Returns whether the error says that there is no such message.
-pub(super) fn is_missing(error: &RawMessageError) -> bool {
-    match error.kind() {
-        RawMessageErrorKind::NoMessageFound => true,
-        RawMessageErrorKind::JetStream(server) => server.code() == 404,
-        _ => false,
-    }
-}
 
 impl NatsQueue {
     /// See [`QueueBackend::terminate`](super::QueueBackend::terminate).
@@ -89,9 +79,10 @@ impl NatsQueue {
         message: &StreamMessage,
         mut record: JobResult,
     ) -> Result<TerminationOutcome, Refusal> {
+        let jetstream = &self.connection.jetstream;
         let mut earlier = 0;
         for _ in 0..STORE_ATTEMPTS {
-            let Err(error) = self.store_record(message, &record, earlier).await else {
+            let Err(error) = publish_terminated(jetstream, message, &record, earlier).await else {
                 return Ok(TerminationOutcome::Terminated(Box::new(record)));
             };
             match classify(&error) {
@@ -120,27 +111,6 @@ impl NatsQueue {
         }
         tracing::error!(job = %record.id, "job could not be terminated");
         Err(internal())
-    }
-
-    async fn store_record(
-        &self,
-        message: &StreamMessage,
-        record: &JobResult,
-        earlier: u64,
-    ) -> Result<(), async_nats::jetstream::context::PublishError> {
-        let mut headers = HeaderMap::new();
-        if let Some(trace) = TraceContext::from_message(Some(&message.headers)) {
-            trace.write_to(&mut headers);
-        }
-        let publish = PublishMessage::build()
-            .headers(headers)
-            // Strings, numbers and times always serialize.
-            .payload(serde_json::to_vec(record).unwrap_or_default().into())
-            .expected_last_subject_sequence(earlier);
-        let subject = subject::result_of(&record.id);
-        let jetstream = &self.connection.jetstream;
-        jetstream.send_publish(subject, publish).await?.await?;
-        Ok(())
     }
 
     /// Deletes a job's message. Succeeds if it is already gone.
