@@ -271,6 +271,14 @@ impl JobResult {
         self.outcome == Outcome::Cancelled && self.job_sequence < sequence
     }
 
+    /// Removes the text, the reference and the metadata, for a result that exceeds the server's size limit. The publisher
+    /// of the job has them.
+    pub fn remove_publisher_fields(&mut self) {
+        self.text.clear();
+        self.reference = None;
+        self.metadata.clear();
+    }
+
     /// Returns the announcement of the job's webhook; `None` if the job has no callback.
     pub fn announcement(&self, announced_at: Timestamp) -> Option<Announcement> {
         Some(Announcement {

@@ -1,7 +1,5 @@
 //! Termination of a job, in an order that can be repeated after a crash at any point.
 
-use std::collections::BTreeMap;
-
 use async_nats::jetstream;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::StreamMessage;
@@ -146,14 +144,9 @@ impl Reaper {
             })?;
         let sent = match publish_terminated(&self.jetstream, message, &record, earlier).await {
             Err(error) if classify(&error) == PublishFailure::TooLarge => {
-                // The publisher's own text makes it too large, and the publisher has that.
-                let without_texts = JobResult {
-                    text: String::new(),
-                    reference: None,
-                    metadata: BTreeMap::new(),
-                    ..record.clone()
-                };
-                publish_terminated(&self.jetstream, message, &without_texts, earlier).await
+                let mut small = record.clone();
+                small.remove_publisher_fields();
+                publish_terminated(&self.jetstream, message, &small, earlier).await
             }
             sent => sent,
         };

@@ -76,14 +76,9 @@ impl Publisher {
         let texts = result.text.len() + result.reference.as_ref().map_or(0, String::len);
         let mut outcome = self.publish_once(result, encode(result, texts), trace).await;
         if outcome == PublishOutcome::TooLarge {
-            // The client has these fields already, and needs the answer.
             tracing::warn!(job = %result.id, "result exceeds the size limit; publishing it without its texts");
-            let small = JobResult {
-                text: String::new(),
-                reference: None,
-                metadata: Default::default(),
-                ..result.clone()
-            };
+            let mut small = result.clone();
+            small.remove_publisher_fields();
             outcome = self.publish_once(result, encode(&small, 0), trace).await;
         }
         match outcome {

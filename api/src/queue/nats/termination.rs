@@ -98,12 +98,7 @@ impl NatsQueue {
                     Err(ResultError::Decode { id, source }) => return Err(unreadable_result(&id, &source)),
                     Err(error) => return Err(request_failed("reading a result", &error)),
                 },
-                PublishFailure::TooLarge => {
-                    // The publisher wrote these fields, so it does not need them back.
-                    record.text.clear();
-                    record.reference = None;
-                    record.metadata.clear();
-                }
+                PublishFailure::TooLarge => record.remove_publisher_fields(),
                 PublishFailure::Full | PublishFailure::Unavailable | PublishFailure::Other => {
                     return Err(request_failed("storing the record of a termination", &error));
                 }
