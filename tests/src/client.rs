@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use futures::StreamExt;
+use precis_runtime::nats::is_missing;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::rest::JobView;
 use precis_schemas::topology::{DEAD, JOBS, RESULTS, clickhouse_sink_consumer};
@@ -218,12 +218,7 @@ impl Product {
             "the job has left the queue",
             async || {
                 let error = jobs.get_raw_message(sequence).await.err()?;
-                let gone = match error.kind() {
-                    RawMessageErrorKind::NoMessageFound => true,
-                    RawMessageErrorKind::JetStream(server) => server.code() == 404,
-                    _ => false,
-                };
-                assert!(gone, "{error}");
+                assert!(is_missing(&error), "{error}");
                 Some(())
             },
         )
