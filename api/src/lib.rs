@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`router`] | joins the endpoints of all modules inside the HTTP layers |
+//! | [`gateway`] | the state that every handler shares, the router of all areas, health and entry points |
 //! | [`http`] | the layers around the router, the server, extractors and errors |
 //! | [`access`] | API keys, tenants, rate limits and quotas |
 //! | [`jobs`] | submits, looks up, cancels and scores jobs; idempotency keys; event streams |
@@ -13,8 +13,7 @@
 //! | [`webhooks`] | posts the end of jobs and batches to their callbacks |
 //! | [`queue`] | the trait for the queue, and its implementation on NATS |
 //! | [`openapi`] | the OpenAPI document and its page |
-//! | [`service`] | health, entry points, error pages and the API's documentation |
-//! | [`state`], [`metrics`] | state that every handler shares, metrics |
+//! | [`metrics`] | metrics |
 //!
 //! On NATS the gateway keeps no state of its own: any replica answers for any job.
 //!
@@ -32,9 +31,6 @@ mod jobs;
 mod metrics;
 mod openapi;
 pub mod queue;
-mod router;
-mod service;
-mod state;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -43,9 +39,8 @@ mod watch;
 mod webhooks;
 
 pub use args::ApiArgs;
-pub use gateway::Gateway;
+pub use gateway::{Dependencies, Gateway};
 pub use metrics::describe as describe_metrics;
-pub use state::Dependencies;
 pub use watch::job_events::JobEvents;
 
 use std::sync::Arc;

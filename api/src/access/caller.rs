@@ -8,9 +8,9 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::{Lane, Token};
 
 use super::key::Key;
+use crate::gateway::state::AppState;
 use crate::http::problem::ApiError;
 use crate::queue::QueueBackend;
-use crate::state::AppState;
 
 /// Tenant of requests without a key.
 const PUBLIC: &str = "public";

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use crate::access::Caller;
 use crate::analytics::Format;
+use crate::gateway::state::AppState;
 use crate::http::extract::Query;
 use crate::http::layers::no_cache;
 use crate::http::problem::ApiError;
-use crate::state::AppState;
 
 /// Lists every query and its parameters.
 pub(crate) async fn list() -> Json<Value> {

@@ -26,11 +26,11 @@ use super::store;
 use super::upload::{self, Upload, UploadLimits};
 use super::upload_key::{self, KeyHolder, UploadClaim, UploadDigest};
 use crate::access::Caller;
+use crate::gateway::state::AppState;
 use crate::http::extract;
 use crate::http::problem::ApiError;
 use crate::jobs::idempotency::{self, IdempotencyKey};
 use crate::jobs::model;
-use crate::state::AppState;
 
 /// Rows to publish concurrently.
 const MAX_IN_FLIGHT: usize = 64;

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use super::rows::InputRow;
 use crate::access::Caller;
+use crate::gateway::state::AppState;
 use crate::http::problem::ApiError;
 use crate::jobs::submit;
-use crate::state::AppState;
 
 /// Delay before a row that the queue refused is published again.
 const RETRY_DELAY: Duration = Duration::from_millis(250);

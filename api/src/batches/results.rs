@@ -11,9 +11,9 @@ use precis_schemas::rest::{JobError, Status};
 
 use super::store;
 use crate::access::Caller;
+use crate::gateway::state::AppState;
 use crate::jobs::view;
 use crate::queue::ReadConsistency;
-use crate::state::AppState;
 
 /// Rows to look up concurrently.
 const MAX_IN_FLIGHT: usize = 32;

@@ -17,11 +17,11 @@ use super::progress::BatchProgress;
 use super::results::{self, ResultFormat};
 use super::store;
 use crate::access::Caller;
+use crate::gateway::state::AppState;
 use crate::http::extract::Query;
 use crate::http::layers::no_cache;
 use crate::http::problem::ApiError;
 use crate::jobs::idempotency::{self, IdempotencyKey};
-use crate::state::AppState;
 
 /// Query of `POST /v1/batches`: the options of all rows.
 #[derive(Debug, Deserialize)]

@@ -17,10 +17,10 @@ use tokio::time::{Instant, timeout_at};
 use super::csv::CsvParser;
 use super::json_lines::JsonLinesParser;
 use super::rows::RowParser;
+use crate::gateway::state::AppState;
 use crate::http::extract::{self, discard, discard_body};
 use crate::http::media_type::{MediaType, announced_length, check_coding};
 use crate::http::problem::ApiError;
-use crate::state::AppState;
 
 /// The body of an upload, by its media type.
 pub(super) enum Upload {

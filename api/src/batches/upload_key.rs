@@ -24,10 +24,10 @@ use sha2::{Digest as _, Sha256};
 use super::progress::{is_abandoned, max_silence};
 use super::store;
 use super::upload::{self, FileFormat, Upload, UploadLimits};
+use crate::gateway::state::AppState;
 use crate::http::problem::ApiError;
 use crate::jobs::idempotency::{self, IdempotencyKey, IdempotencyRecord};
 use crate::queue::CreateOutcome;
-use crate::state::AppState;
 
 /// The running digest of an upload. Clones share the digest.
 #[derive(Debug, Clone, Default)]

@@ -12,9 +12,9 @@ use super::legacy_params::{LegacyParams, generation_params};
 use super::nested::{Nested, PlainOrNested};
 use crate::access::Caller;
 use crate::compat::sync_call::{Item, SyncCall};
+use crate::gateway::state::AppState;
 use crate::http::extract::JsonBody;
 use crate::http::problem::ApiError;
-use crate::state::AppState;
 
 /// Body of `POST /article/summarize`.
 #[derive(Debug, Deserialize)]

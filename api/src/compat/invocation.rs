@@ -18,10 +18,10 @@ use super::mlflow::error::MlflowError;
 use super::mlflow::{Predictions, table};
 use crate::access::Caller;
 use crate::compat::sync_call::{Item, SyncCall};
+use crate::gateway::state::AppState;
 use crate::http::extract::{self, read_body};
 use crate::http::media_type::MediaType;
 use crate::http::problem::ApiError;
-use crate::state::AppState;
 
 /// Name of the list of texts, for error messages.
 pub(crate) const FIELD: &str = "articles";

@@ -14,9 +14,9 @@ use serde::Deserialize;
 use super::legacy_params::{LegacyParams, generation_params};
 use crate::access::Caller;
 use crate::compat::sync_call::{Item, SyncCall};
+use crate::gateway::state::AppState;
 use crate::http::extract::JsonBody;
 use crate::http::problem::ApiError;
-use crate::state::AppState;
 
 /// Body of `POST /model/score`: `{"articles", "targets"}` or `{"pairs": {"articles", "targets"}}`.
 #[derive(Debug, Deserialize)]

@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Duration, Instant};
 
 use crate::access::Caller;
+use crate::gateway::state::AppState;
 use crate::http::problem::ApiError;
 use crate::jobs::group::{self, GroupRefusal, JobGroup, SubmittedGroup, SubmittedJob};
 use crate::jobs::submit::{self, JobRequest};
 use crate::jobs::view;
-use crate::state::AppState;
 
 /// A text to summarize.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use http::{HeaderMap, header};
 use precis_schemas::error_code::ErrorCode;
 use serde::de::DeserializeOwned;
 
+use crate::gateway::state::AppState;
 use crate::http::media_type::{MediaType, announced_length, check_coding};
 use crate::http::problem::ApiError;
-use crate::state::AppState;
 
 /// Extracts a JSON object of type `T` from the body.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use precis_schemas::rest::{
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+use crate::gateway::state::AppState;
 use crate::jobs::{events, model, routes, scores, summaries};
 use crate::openapi::schema::{batch_id, handle, idempotency_key, of, text};
 use crate::openapi::{Operation, QUEUE_ERRORS, Route, TEXT_ERRORS, Tag};
-use crate::state::AppState;
 
 const JOB_ID: &str = "Id of the job, as returned by its submission";
 

@@ -27,12 +27,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::access::Caller;
+use crate::gateway::state::AppState;
 use crate::http::layers;
 use crate::http::problem::ApiError;
 use crate::jobs::lookup::{self, JobSnapshot};
 use crate::jobs::routes::parse_handle;
 use crate::jobs::view;
-use crate::state::AppState;
 use crate::watch::progress::ProgressWatcher;
 use crate::watch::wait::Waiter;
 

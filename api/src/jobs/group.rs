@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::access::Caller;
+use crate::gateway::state::AppState;
 use crate::http::problem::ApiError;
 use crate::jobs::lookup;
 use crate::jobs::submit::{self, JobRequest};
 use crate::jobs::view;
 use crate::queue::ReadConsistency;
-use crate::state::AppState;
 use crate::watch::wait::Waiter;
 
 /// Checks that the list `field` of a request has 1 to `max` items.

@@ -24,10 +24,10 @@ use tracing::Instrument as _;
 
 pub(crate) use super::idempotency_key::{IdempotencyKey, IdempotencyRecord, reused};
 
+use crate::gateway::state::AppState;
 use crate::http::problem::ApiError;
 use crate::jobs::group::{self, GroupRefusal, JobGroup, PartialGroup, SubmittedGroup};
 use crate::queue::{CreateOutcome, Record};
-use crate::state::AppState;
 
 /// The response header that marks a repeated request.
 pub(crate) const REPLAYED: (HeaderName, HeaderValue) = (

@@ -11,10 +11,10 @@ use precis_schemas::{JobHandle, JobResult, JobSubject, Outcome};
 use tokio::time::Instant;
 
 use crate::access::Caller;
+use crate::gateway::state::AppState;
 use crate::jobs::submit;
 use crate::jobs::view;
 use crate::queue::{QueuedJob, ReadConsistency, TerminationOutcome, eta};
-use crate::state::AppState;
 use crate::watch::wait::Waiter;
 
 /// A job as it is now.

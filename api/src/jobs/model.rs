@@ -10,7 +10,7 @@ use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat};
 use precis_schemas::params::{MAX_BEAMS, MAX_NEW_TOKENS};
 use precis_schemas::rest::{ModelLimits, ModelList, ModelView};
 
-use crate::state::AppState;
+use crate::gateway::state::AppState;
 
 /// Every live worker sends a heartbeat within this time.
 const HEARTBEAT_WAIT: Duration = Duration::from_millis(HEARTBEAT_SECONDS * 1_000 + 250);

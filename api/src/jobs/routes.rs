@@ -19,6 +19,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::access::Caller;
+use crate::gateway::state::AppState;
 use crate::http::extract::{JsonBody, Query};
 use crate::http::layers::no_cache;
 use crate::http::problem::ApiError;
@@ -26,7 +27,6 @@ use crate::jobs::lookup;
 use crate::jobs::submit;
 use crate::jobs::view;
 use crate::queue::{ReadConsistency, TerminationOutcome};
-use crate::state::AppState;
 
 /// Query parameters of a route that may wait.
 #[derive(Debug, Deserialize)]

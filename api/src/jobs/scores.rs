@@ -21,13 +21,13 @@ use tokio::time::Instant;
 
 use super::summaries::{SubmitCall, views};
 use crate::access::Caller;
+use crate::gateway::state::AppState;
 use crate::http::extract::{JsonBody, Query};
 use crate::http::problem::ApiError;
 use crate::jobs::group;
 use crate::jobs::routes::{WaitQuery, wait_duration};
 use crate::jobs::submit::{JobRequest, Scoring};
 use crate::queue::CreateOutcome;
-use crate::state::AppState;
 
 /// `POST /v1/scores`: scores pairs. Responds 200 with the report, or 202 with a partial one if the client stops
 /// waiting.

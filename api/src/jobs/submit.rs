@@ -13,10 +13,10 @@ use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubjec
 use tracing::Instrument as _;
 
 use crate::access::Caller;
+use crate::gateway::state::AppState;
 use crate::jobs::model;
 use crate::metrics;
 use crate::queue::TerminationOutcome;
-use crate::state::AppState;
 
 /// A request for one job, whichever route it came by.
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::access::Caller;
+use crate::gateway::state::AppState;
 use crate::http::extract::JsonBody;
 use crate::http::prefer::Preferences;
 use crate::http::problem::ApiError;
@@ -25,7 +26,6 @@ use crate::jobs::group;
 use crate::jobs::idempotency::{self, IdempotencyKey, IdempotencyRecord, Submitted};
 use crate::jobs::lookup;
 use crate::jobs::submit::{self, JobRequest};
-use crate::state::AppState;
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -7,7 +7,7 @@
 //! | `schema.rs` | schemas that several areas share |
 //! | `ui.rs` | Swagger UI |
 //!
-//! Each area lists its routes in `endpoints.rs`; `crate::router` joins them. A copy of the document is committed as
+//! Each area lists its routes in `endpoints.rs`; `gateway/router.rs` joins them. A copy of the document is committed as
 //! `schemas/openapi.json`, and a test keeps it current.
 
 mod operation;

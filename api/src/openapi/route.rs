@@ -5,7 +5,7 @@ use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter};
 
 use super::operation::Operation;
-use crate::state::AppState;
+use crate::gateway::state::AppState;
 
 /// A path with its handlers and their documentation.
 pub(crate) struct Route {

@@ -15,7 +15,7 @@ use precis_schemas::{JobResult, Outcome, Token};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::queue::FakeQueue;
-use crate::state::{AppState, Dependencies};
+use crate::gateway::state::{AppState, Dependencies};
 use crate::watch::job_events::JobEvents;
 
 /// Returns the result of a job that succeeded.

@@ -9,8 +9,8 @@ use axum::http::HeaderValue;
 use flate2::read::GzDecoder;
 
 use super::*;
+use crate::gateway::router::routes;
 use crate::openapi::{self, Route, ui};
-use crate::router::routes;
 
 fn all_routes() -> Vec<Route> {
     routes(&Readiness::default())

@@ -12,9 +12,9 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 use super::sender::{Payload, PayloadSource};
 use crate::access::Caller;
 use crate::batches;
+use crate::gateway::state::AppState;
 use crate::jobs::view;
 use crate::queue::ReadConsistency;
-use crate::state::AppState;
 
 impl PayloadSource for AppState {
     async fn payload(&self, announcement: &Announcement) -> Result<Payload, Refusal> {

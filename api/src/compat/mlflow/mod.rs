@@ -12,8 +12,8 @@ use http::{StatusCode, header};
 use precis_runtime::admin::Readiness;
 use serde::Serialize;
 
+use crate::gateway::state::AppState;
 use crate::http::problem::Rendered;
-use crate::state::AppState;
 
 /// The MLflow version that these routes imitate.
 const MLFLOW_VERSION: &str = "3.17.2";

@@ -24,9 +24,9 @@ use self::error::SageMakerError;
 use super::invocation::{self, BodyFormat, FIELD, Invocation};
 use crate::access::Caller;
 use crate::compat::sync_call::SyncCall;
+use crate::gateway::state::AppState;
 use crate::http::extract::read_body;
 use crate::http::problem::ApiError;
-use crate::state::AppState;
 
 const VARIANT: HeaderName = HeaderName::from_static("x-amzn-invoked-production-variant");
 const TARGET_VARIANT: &str = "x-amzn-sagemaker-target-variant";

@@ -1,4 +1,4 @@
-//! The REST interface: the routes of every area inside the HTTP layers.
+//! The REST interface: the routes of every area inside the HTTP layers. Only this file names all areas.
 
 use std::sync::LazyLock;
 
@@ -7,11 +7,12 @@ use axum::extract::Request;
 use precis_runtime::admin::Readiness;
 use precis_schemas::ErrorCode;
 
+use super::service;
+use super::state::AppState;
 use crate::http::layers;
 use crate::http::problem::ApiError;
 use crate::openapi::{self, Route};
-use crate::state::AppState;
-use crate::{analytics, batches, compat, jobs, service};
+use crate::{analytics, batches, compat, jobs};
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| openapi::text(&routes(&Readiness::default())));
 

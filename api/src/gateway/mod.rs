@@ -1,4 +1,14 @@
 //! The gateway: its state, its router and its server.
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `state.rs` | the state that every handler shares |
+//! | `router.rs` | joins the routes of all areas inside the HTTP layers |
+//! | `service.rs` | the routes of the gateway itself: health, entry points, error pages, the API's documentation |
+
+pub(crate) mod router;
+mod service;
+pub(crate) mod state;
 
 use axum::Router;
 use precis_runtime::admin::Readiness;
@@ -6,9 +16,9 @@ use precis_runtime::config::HttpConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::state::AppState;
+pub use self::state::Dependencies;
 use crate::http::serve;
-use crate::router;
-use crate::state::{AppState, Dependencies};
 
 /// The REST interface on a queue. Cheap to clone.
 #[derive(Clone)]
