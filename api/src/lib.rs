@@ -22,7 +22,6 @@
 
 mod access;
 mod analytics;
-mod args;
 mod batches;
 mod compat;
 mod gateway;
@@ -33,12 +32,9 @@ mod openapi;
 pub mod queue;
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
-mod tests;
 mod watch;
 mod webhooks;
 
-pub use args::ApiArgs;
 pub use gateway::{Dependencies, Gateway};
 pub use metrics::describe as describe_metrics;
 pub use watch::job_events::JobEvents;
@@ -47,11 +43,47 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use precis_runtime::admin::{self, Readiness};
+use precis_runtime::boot::RunArgs;
 use precis_runtime::config::EngineChoice;
 use precis_runtime::liveness::LiveWorkers;
 use precis_runtime::{Config, RoleContext, spans};
 
 use crate::queue::NatsQueue;
+
+/// Options of the gateway.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ApiArgs {
+    /// Options of every role.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Where jobs run: queue (workers behind NATS) or local (the model in this process, `precis api` only) [api.engine]
+    #[arg(long)]
+    pub engine: Option<String>,
+    /// Address of the HTTP server [api.listen]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// The model for --engine local: embedded, a folder, or a hub id with an optional @revision [worker.model]
+    #[arg(long)]
+    pub model: Option<String>,
+}
+
+impl ApiArgs {
+    /// Returns the options of the role, with this command's own ones as overrides of the configuration.
+    pub fn run_args(&self) -> RunArgs {
+        let mut run = self.run.clone();
+        let options = [
+            ("api.engine", &self.engine),
+            ("api.listen", &self.listen),
+            ("worker.model", &self.model),
+        ];
+        for (key, value) in options {
+            if let Some(value) = value {
+                run.config.overrides.push(format!("{key}={value}"));
+            }
+        }
+        run
+    }
+}
 
 /// Checks that the configuration asks for a gateway on a queue.
 ///

@@ -1,5 +1,7 @@
-//! Test doubles and test data: a queue in memory, a state around it, and a result.
+//! Test doubles and test data: a queue in memory, a state around it, and a result. `interface/` holds the tests of
+//! the REST interface.
 
+mod interface;
 mod queue;
 
 use std::sync::Arc;

@@ -18,7 +18,7 @@ fn all_routes() -> Vec<Route> {
 
 #[test]
 fn the_reference_shows_a_call_of_every_operation() {
-    let page = include_str!("../../../docs/reference/rest.md");
+    let page = include_str!("../../../../docs/reference/rest.md");
     let missing: Vec<String> = all_routes()
         .iter()
         .flat_map(Route::operations)
