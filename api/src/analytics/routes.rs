@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use crate::access::Caller;
 use crate::analytics::Format;
 use crate::gateway::state::AppState;
+use crate::http::caching::no_cache;
 use crate::http::extract::Query;
-use crate::http::layers::no_cache;
 use crate::http::problem::ApiError;
 
 /// Lists every query and its parameters.

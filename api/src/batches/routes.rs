@@ -18,8 +18,8 @@ use super::results::{self, ResultFormat};
 use super::store;
 use crate::access::Caller;
 use crate::gateway::state::AppState;
+use crate::http::caching::no_cache;
 use crate::http::extract::Query;
-use crate::http::layers::no_cache;
 use crate::http::problem::ApiError;
 use crate::jobs::idempotency::{self, IdempotencyKey};
 

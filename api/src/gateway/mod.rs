@@ -3,9 +3,11 @@
 //! | file | content |
 //! | --- | --- |
 //! | `state.rs` | the state that every handler shares |
-//! | `router.rs` | joins the routes of all areas inside the HTTP layers |
+//! | `router.rs` | joins the routes of all areas inside the layers |
+//! | `layers.rs` | the layers: request id, trace, log line, metrics, authentication, error bodies |
 //! | `service.rs` | the routes of the gateway itself: health, entry points, error pages, the API's documentation |
 
+pub(crate) mod layers;
 pub(crate) mod router;
 mod service;
 pub(crate) mod state;

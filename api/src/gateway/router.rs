@@ -1,4 +1,4 @@
-//! The REST interface: the routes of every area inside the HTTP layers. Only this file names all areas.
+//! The REST interface: the routes of every area inside the layers. Only this file names all areas.
 
 use std::sync::LazyLock;
 
@@ -7,9 +7,8 @@ use axum::extract::Request;
 use precis_runtime::admin::Readiness;
 use precis_schemas::ErrorCode;
 
-use super::service;
 use super::state::AppState;
-use crate::http::layers;
+use super::{layers, service};
 use crate::http::problem::ApiError;
 use crate::openapi::{self, Route};
 use crate::{analytics, batches, compat, jobs};

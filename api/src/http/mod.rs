@@ -1,10 +1,9 @@
-//! HTTP, independent of any resource: the server, the layers around all routes, and the extractors and errors that
-//! handlers share.
+//! HTTP, independent of any resource: the server, and the extractors, headers and errors that handlers share.
 
+pub(crate) mod caching;
 pub(crate) mod error_pages;
 pub(crate) mod extract;
 mod idle;
-pub(crate) mod layers;
 pub(crate) mod media_type;
 pub(crate) mod prefer;
 pub(crate) mod problem;

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::access::Caller;
 use crate::gateway::state::AppState;
-use crate::http::layers;
+use crate::http::caching::no_cache;
 use crate::http::problem::ApiError;
 use crate::jobs::lookup::{self, JobSnapshot};
 use crate::jobs::routes::parse_handle;
@@ -128,7 +128,7 @@ pub(crate) async fn stream(
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_INTERVAL).text("still here");
     let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
     let headers = response.headers_mut();
-    for (name, value) in [layers::no_cache(), NO_BUFFERING] {
+    for (name, value) in [no_cache(), NO_BUFFERING] {
         headers.insert(name, value);
     }
     Ok(response)

@@ -20,8 +20,8 @@ use tokio::time::Instant;
 
 use crate::access::Caller;
 use crate::gateway::state::AppState;
+use crate::http::caching::no_cache;
 use crate::http::extract::{JsonBody, Query};
-use crate::http::layers::no_cache;
 use crate::http::problem::ApiError;
 use crate::jobs::lookup;
 use crate::jobs::submit;

@@ -18,9 +18,9 @@ use precis_runtime::admin::Readiness;
 use precis_runtime::config::HttpConfig;
 use precis_schemas::ErrorCode;
 
+use crate::gateway::layers;
 use crate::gateway::router::router;
 use crate::gateway::state::AppState;
-use crate::http::layers;
 use crate::testing::{FakeQueue, guarded_state_of, state_of};
 
 mod access;

@@ -10,7 +10,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use precis_runtime::config::HttpConfig;
 use precis_runtime::spans::{self, Span, SpanKind, SpanStart};
 use precis_runtime::trace_context::TraceContext;
@@ -212,11 +212,6 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("a panic without message");
     ApiError::internal(message).into_response()
-}
-
-/// The header that makes caches revalidate a response about current state.
-pub(crate) fn no_cache() -> (HeaderName, HeaderValue) {
-    (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
 }
 
 #[cfg(test)]
