@@ -8,7 +8,6 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::{Lane, Token};
 
 use super::key::Key;
-use crate::gateway::state::AppState;
 use crate::http::problem::ApiError;
 use crate::queue::QueueBackend;
 
@@ -124,10 +123,10 @@ impl Caller {
     }
 }
 
-impl FromRequestParts<AppState> for Caller {
+impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         parts
             .extensions
             .get::<Self>()

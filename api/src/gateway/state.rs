@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::FromRef;
 use precis_runtime::Config;
 use precis_runtime::config::{ApiConfig, BatchesConfig, HttpConfig, LimitsConfig};
 use precis_runtime::liveness::LiveWorkers;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Gate;
 use crate::analytics::Analytics;
 use crate::batches::progress::ProgressCache;
+use crate::http::extract::BodyLimits;
 use crate::queue::depth_cache::DepthCache;
 use crate::queue::retention::Retention;
 use crate::queue::{QueueBackend, QueueDepth};
@@ -161,5 +163,14 @@ impl AppState {
     /// Returns the queue depth, at most a second old.
     pub(crate) async fn depth(&self) -> Result<QueueDepth, Refusal> {
         self.0.depth.get(self.queue()).await
+    }
+}
+
+impl FromRef<AppState> for BodyLimits {
+    fn from_ref(state: &AppState) -> Self {
+        Self {
+            max_bytes: state.limits().max_body_bytes,
+            timeout: state.http().body_timeout(),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::request::Parts;
@@ -11,25 +11,34 @@ use http::{HeaderMap, header};
 use precis_schemas::error_code::ErrorCode;
 use serde::de::DeserializeOwned;
 
-use crate::gateway::state::AppState;
 use crate::http::media_type::{MediaType, announced_length, check_coding};
 use crate::http::problem::ApiError;
+
+/// Limits on reading the body of a request, as part of the router's state.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyLimits {
+    /// Largest size, in bytes.
+    pub(crate) max_bytes: usize,
+    /// How long the whole body may take to arrive.
+    pub(crate) timeout: Duration,
+}
 
 /// Extracts a JSON object of type `T` from the body.
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
+impl<T, S> FromRequest<S> for JsonBody<T>
+where
+    T: DeserializeOwned,
+    S: Sync,
+    BodyLimits: FromRef<S>,
+{
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         check_media_type(request.headers())?;
-        let body = read_body(
-            request,
-            state.limits().max_body_bytes,
-            state.http().body_timeout(),
-        )
-        .await?;
+        let limits = BodyLimits::from_ref(state);
+        let body = read_body(request, limits.max_bytes, limits.timeout).await?;
         parse(&body).map(Self)
     }
 }
@@ -188,10 +197,10 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 #[derive(Debug)]
 pub(crate) struct Query<T>(pub(crate) T);
 
-impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Query<T> {
+impl<T: DeserializeOwned + Send, S: Sync> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         axum::extract::Query::try_from_uri(&parts.uri)
             .map(|axum::extract::Query(query)| Self(query))
             .map_err(|rejection| invalid(format!("the query: {}", rejection.body_text())))
