@@ -6,11 +6,13 @@
 //! | `router.rs` | joins the routes of all areas inside the layers |
 //! | `layers.rs` | the layers: request id, trace, log line, metrics, authentication, error bodies |
 //! | `service.rs` | the routes of the gateway itself: health, entry points, error pages, the API's documentation |
+//! | `webhook_payload.rs` | renders the end of a job or batch for its webhook |
 
 pub(crate) mod layers;
 pub(crate) mod router;
 mod service;
 pub(crate) mod state;
+mod webhook_payload;
 
 use axum::Router;
 use precis_runtime::admin::Readiness;

@@ -4,17 +4,17 @@
 //! (`precis_runtime::webhooks`). The gateways share that stream: each announcement is delivered by one of them, and
 //! none is lost when a process dies.
 //!
+//! `gateway/webhook_payload.rs` renders the payloads.
+//!
 //! | file | what it does |
 //! | --- | --- |
 //! | `target.rs`, `network.rs` | decides which URLs and networks may be called |
 //! | `signature.rs` | signs as Standard Webhooks specifies |
-//! | `payload.rs` | renders the payload of an announcement |
 //! | `post.rs` | makes one attempt |
 //! | `receivers.rs` | limits the parallel attempts to one receiver |
 //! | `sender.rs` | takes announcements, retries, gives up after the deadline |
 
 mod network;
-mod payload;
 mod post;
 mod receivers;
 pub(crate) mod sender;

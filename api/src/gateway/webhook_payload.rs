@@ -1,4 +1,4 @@
-//! Renders payloads: the end of a job or a batch, as the REST interface shows it.
+//! Renders the payloads of webhooks: the end of a job or a batch, as the REST interface shows it.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use precis_schemas::batch_view::BatchStatus;
 use precis_schemas::callback::{Announcement, WebhookEvent, WebhookSubject};
 use precis_schemas::error_code::{ErrorCode, Refusal};
 
-use super::sender::{Payload, PayloadSource};
+use super::state::AppState;
 use crate::access::Caller;
 use crate::batches;
-use crate::gateway::state::AppState;
 use crate::jobs::view;
 use crate::queue::ReadConsistency;
+use crate::webhooks::sender::{Payload, PayloadSource};
 
 impl PayloadSource for AppState {
     async fn payload(&self, announcement: &Announcement) -> Result<Payload, Refusal> {
