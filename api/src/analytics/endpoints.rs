@@ -4,11 +4,12 @@ use precis_schemas::ErrorCode::*;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::analytics::routes;
+use crate::gateway::state::AppState;
 use crate::openapi::schema::{name, object, text};
 use crate::openapi::{Operation, Route, Tag};
 
 /// Returns all of them.
-pub(crate) fn all() -> Vec<Route> {
+pub(crate) fn all() -> Vec<Route<AppState>> {
     vec![
         Route::new("/v1/analytics").get(
             routes::list,

@@ -6,13 +6,14 @@ use precis_schemas::batch_view::{BatchLine, BatchView};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::batches::routes;
+use crate::gateway::state::AppState;
 use crate::openapi::schema::{batch_id, idempotency_key, name, of, text};
 use crate::openapi::{Operation, QUEUE_ERRORS, Route, Tag};
 
 const BATCH_ID: &str = "Id of the batch, as returned by its submission";
 
 /// Returns all of them.
-pub(crate) fn all() -> Vec<Route> {
+pub(crate) fn all() -> Vec<Route<AppState>> {
     vec![
         Route::new("/v1/batches")
             .post(routes::submit, submit())

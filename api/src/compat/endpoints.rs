@@ -6,20 +6,21 @@ use precis_schemas::ErrorCode::*;
 
 use super::schemas::*;
 use super::{article, invocation, lambda, mlflow, sagemaker, score};
+use crate::gateway::state::AppState;
 use crate::openapi::schema::{name, none, text};
 use crate::openapi::{Operation, QUEUE_ERRORS, Route, TEXT_ERRORS, Tag};
 
 const JSON: &str = "application/json";
 
 /// Returns all of them.
-pub(crate) fn all(readiness: &Readiness) -> Vec<Route> {
+pub(crate) fn all(readiness: &Readiness) -> Vec<Route<AppState>> {
     let mut routes = articles_and_lambda();
     routes.extend(mlflow_routes(readiness));
     routes.extend(sagemaker_routes());
     routes
 }
 
-fn articles_and_lambda() -> Vec<Route> {
+fn articles_and_lambda() -> Vec<Route<AppState>> {
     vec![
         Route::new("/article/summarize").post(
             article::summarize,
@@ -86,7 +87,7 @@ fn synchronous(id: &'static str, summary: &'static str) -> Operation {
         ])
 }
 
-fn mlflow_routes(readiness: &Readiness) -> Vec<Route> {
+fn mlflow_routes(readiness: &Readiness) -> Vec<Route<AppState>> {
     let routes = vec![
         Route::new("/invocations").post(invocation::invoke, invoke()),
         Route::new("/ping").get(mlflow::ping, ping("ping")),
@@ -102,7 +103,7 @@ fn mlflow_routes(readiness: &Readiness) -> Vec<Route> {
             .returns_as(200, "The version, for example `3.17.2`", JSON, none),
         ),
     ];
-    let finish = |route: Route| {
+    let finish = |route: Route<AppState>| {
         let readiness = Extension(readiness.clone());
         route.map(|handlers| handlers.fallback(mlflow::method_not_allowed).layer(readiness))
     };
@@ -167,7 +168,7 @@ fn invoke() -> Operation {
         ])
 }
 
-fn sagemaker_routes() -> Vec<Route> {
+fn sagemaker_routes() -> Vec<Route<AppState>> {
     vec![
         Route::new("/endpoints/{name}/invocations").post(
             sagemaker::invoke,

@@ -16,7 +16,7 @@ use crate::{analytics, batches, compat, jobs};
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| openapi::text(&routes(&Readiness::default())));
 
 /// Returns every route with its documentation.
-pub(crate) fn routes(readiness: &Readiness) -> Vec<Route> {
+pub(crate) fn routes(readiness: &Readiness) -> Vec<Route<AppState>> {
     let mut routes = jobs::endpoints::all();
     routes.extend(batches::endpoints::all());
     routes.extend(analytics::endpoints::all());

@@ -8,12 +8,13 @@ use precis_runtime::admin::{self, Readiness};
 use precis_schemas::ErrorCode::{QueueUnavailable, RouteNotFound};
 use serde_json::{Value, json};
 
+use super::state::AppState;
 use crate::http::error_pages;
 use crate::openapi::schema::{name, object, text};
 use crate::openapi::{Operation, Route, Tag, ui};
 
 /// Returns all of them. `document` returns the OpenAPI document.
-pub(crate) fn endpoints(readiness: &Readiness, document: fn() -> &'static str) -> Vec<Route> {
+pub(crate) fn endpoints(readiness: &Readiness, document: fn() -> &'static str) -> Vec<Route<AppState>> {
     let mut routes = health(readiness);
     routes.extend(documentation(document));
     routes
@@ -24,7 +25,7 @@ fn open(id: &'static str, summary: &'static str) -> Operation {
     Operation::new(Tag::Service, id, summary).without_key()
 }
 
-fn health(readiness: &Readiness) -> Vec<Route> {
+fn health(readiness: &Readiness) -> Vec<Route<AppState>> {
     let readiness = readiness.clone();
     vec![
         Route::new("/healthz").get(
@@ -54,7 +55,7 @@ fn health(readiness: &Readiness) -> Vec<Route> {
     ]
 }
 
-fn documentation(document: fn() -> &'static str) -> Vec<Route> {
+fn documentation(document: fn() -> &'static str) -> Vec<Route<AppState>> {
     vec![
         Route::new("/").get(
             home,

@@ -17,7 +17,7 @@ use crate::openapi::{Operation, QUEUE_ERRORS, Route, TEXT_ERRORS, Tag};
 const JOB_ID: &str = "Id of the job, as returned by its submission";
 
 /// Returns all of them.
-pub(crate) fn all() -> Vec<Route> {
+pub(crate) fn all() -> Vec<Route<AppState>> {
     vec![
         Route::new("/v1/summaries").post(summaries::submit, submit_summary()),
         Route::new("/v1/scores").post(scores::submit, submit_scores()),

@@ -23,13 +23,13 @@ pub(crate) use self::operation::{Operation, QUEUE_ERRORS, TEXT_ERRORS, Tag};
 pub(crate) use self::route::Route;
 
 /// Returns the document of these routes as JSON text.
-pub(crate) fn text(routes: &[Route]) -> String {
+pub(crate) fn text<S>(routes: &[Route<S>]) -> String {
     // Maps with string keys always serialize.
     serde_json::to_string_pretty(&document(routes)).unwrap_or_default() + "\n"
 }
 
 /// Returns the document of these routes.
-pub(crate) fn document(routes: &[Route]) -> Value {
+pub(crate) fn document<S>(routes: &[Route<S>]) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;

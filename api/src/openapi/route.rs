@@ -5,16 +5,15 @@ use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter};
 
 use super::operation::Operation;
-use crate::gateway::state::AppState;
 
-/// A path with its handlers and their documentation.
-pub(crate) struct Route {
+/// A path with its handlers, which share the state `S`, and their documentation.
+pub(crate) struct Route<S> {
     pub(super) path: &'static str,
     pub(super) operations: Vec<(&'static str, Operation)>,
-    handlers: MethodRouter<AppState>,
+    handlers: MethodRouter<S>,
 }
 
-impl Route {
+impl<S: Clone + Send + Sync + 'static> Route<S> {
     /// Creates a route without handlers. `path` has axum's syntax, which is OpenAPI's too.
     pub(crate) fn new(path: &'static str) -> Self {
         Self {
@@ -27,7 +26,7 @@ impl Route {
     /// Handles `GET` and `HEAD`.
     pub(crate) fn get<H, T>(self, handler: H, operation: Operation) -> Self
     where
-        H: Handler<T, AppState>,
+        H: Handler<T, S>,
         T: 'static,
     {
         self.on(MethodFilter::GET, "get", handler, operation)
@@ -36,7 +35,7 @@ impl Route {
     /// Handles `POST`.
     pub(crate) fn post<H, T>(self, handler: H, operation: Operation) -> Self
     where
-        H: Handler<T, AppState>,
+        H: Handler<T, S>,
         T: 'static,
     {
         self.on(MethodFilter::POST, "post", handler, operation)
@@ -45,7 +44,7 @@ impl Route {
     /// Handles `DELETE`.
     pub(crate) fn delete<H, T>(self, handler: H, operation: Operation) -> Self
     where
-        H: Handler<T, AppState>,
+        H: Handler<T, S>,
         T: 'static,
     {
         self.on(MethodFilter::DELETE, "delete", handler, operation)
@@ -59,7 +58,7 @@ impl Route {
         operation: Operation,
     ) -> Self
     where
-        H: Handler<T, AppState>,
+        H: Handler<T, S>,
         T: 'static,
     {
         self.handlers = self.handlers.on(filter, handler);
@@ -68,16 +67,13 @@ impl Route {
     }
 
     /// Changes the handlers, for example to add a layer or a fallback.
-    pub(crate) fn map(
-        mut self,
-        change: impl FnOnce(MethodRouter<AppState>) -> MethodRouter<AppState>,
-    ) -> Self {
+    pub(crate) fn map(mut self, change: impl FnOnce(MethodRouter<S>) -> MethodRouter<S>) -> Self {
         self.handlers = change(self.handlers);
         self
     }
 
     /// Adds the route to a router.
-    pub(crate) fn add_to(self, router: Router<AppState>) -> Router<AppState> {
+    pub(crate) fn add_to(self, router: Router<S>) -> Router<S> {
         router.route(self.path, self.handlers)
     }
 

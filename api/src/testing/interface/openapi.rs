@@ -12,7 +12,7 @@ use super::*;
 use crate::gateway::router::routes;
 use crate::openapi::{self, Route, ui};
 
-fn all_routes() -> Vec<Route> {
+fn all_routes() -> Vec<Route<AppState>> {
     routes(&Readiness::default())
 }
 
