@@ -1,4 +1,4 @@
--- Predictions by source and hour, day or month.
+-- Counts of predictions by source, per hour, day or month.
 SELECT
     if(metadata['model_source'] = '', channel, metadata['model_source']) AS model_source,
     formatDateTime(multiIf(

@@ -1,4 +1,4 @@
--- The latest predictions, under the names of the monitoring service that this one replaces.
+-- The latest predictions, with the field names of the monitoring service that Precis replaces.
 SELECT
     job_id AS prediction_id,
     formatDateTime(finished_at, '%Y-%m-%d %H:%i:%S') AS prediction_ts,

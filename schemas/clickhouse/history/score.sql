@@ -1,4 +1,4 @@
--- Scores by hour, day or month: how many predictions have them, least, mean, greatest, deviation of a sample.
+-- Count, minimum, mean, maximum and sample standard deviation of each score, per hour, day or month.
 SELECT
     formatDateTime(multiIf(
         {freq:String} = 'Hour', toDateTime(toStartOfHour(finished_at), 'UTC'),

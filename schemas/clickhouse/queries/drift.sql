@@ -1,13 +1,13 @@
--- How far each model was from its pinned baseline, a row for each day, model and figure.
+-- Distance of each model from its pinned baseline, one row per day, model and metric.
 --
--- `psi` is the population stability index over the baseline's deciles: below 0.1 nothing has changed, above
--- 0.2 much has (Siddiqi 2006). `mean_shift` is in standard deviations of the baseline. `alert` is set beyond
--- the thresholds of the configuration.
--- param from: time = now-30d; days from this one on
--- param to: time = now; up to this one
--- param model: text = ''; only this model
--- param metric: text = ''; only this figure, such as text_chars, rouge1 or summary_embedding
--- param alerts: all|only = all; all days, or only those with an alert
+-- `psi` is the population stability index over the deciles of the baseline. Below 0.1 the distribution is stable; above
+-- 0.2 it has shifted (Siddiqi 2006). `mean_shift` is in standard deviations of the baseline. `alert` is set when a
+-- configured threshold is exceeded.
+-- param from: time = now-30d; first day
+-- param to: time = now; last day, inclusive
+-- param model: text = ''; model to select; empty for all
+-- param metric: text = ''; metric to select, such as text_chars, rouge1 or summary_embedding; empty for all
+-- param alerts: all|only = all; whether to return all days, or only days with an alert
 SELECT
     day,
     model,

@@ -1,9 +1,9 @@
--- Errors by code and model, with their share of all predictions of the window.
--- param from: time = now-1d; the window begins here
--- param to: time = now; and ends before this
--- param model: text = ''; only this model
--- param channel: text = ''; only what came in this way
--- param tenant: text = ''; only this account
+-- Errors by code and model, with their share of all predictions in the window.
+-- param from: time = now-1d; start of the window, inclusive
+-- param to: time = now; end of the window, exclusive
+-- param model: text = ''; model to select; empty for all
+-- param channel: text = ''; channel to select; empty for all
+-- param tenant: text = ''; tenant to select; empty for all
 SELECT
     error_code,
     model,

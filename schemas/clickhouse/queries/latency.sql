@@ -1,11 +1,11 @@
 -- Latency percentiles by stage, in milliseconds.
 --
--- Off by at most one hundredth of the value. A stage that a job did not come to counts as 0.
--- param from: time = now-1d; the window begins here
--- param to: time = now; and ends before this
--- param model: text = ''; only this model
--- param channel: text = ''; only what came in this way
--- param tenant: text = ''; only this account
+-- Percentiles are within 1 % of the exact value. A stage that a job did not reach counts as 0.
+-- param from: time = now-1d; start of the window, inclusive
+-- param to: time = now; end of the window, exclusive
+-- param model: text = ''; model to select; empty for all
+-- param channel: text = ''; channel to select; empty for all
+-- param tenant: text = ''; tenant to select; empty for all
 WITH bin -> if(bin = 0, 0, 0.00099 * exp(bin * log(1.01 / 0.99))) AS ms_of
 SELECT
     (arrayJoin(arrayZip(

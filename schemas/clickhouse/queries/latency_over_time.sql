@@ -1,12 +1,12 @@
--- Latency from end to end over time, in milliseconds.
+-- End-to-end latency over time, in milliseconds.
 --
--- Percentiles are off by at most one hundredth of the value; mean and maximum are exact.
--- param from: time = now-1d; the window begins here
--- param to: time = now; and ends before this
--- param bucket: minute|hour|day = hour; width of a point
--- param model: text = ''; only this model
--- param channel: text = ''; only what came in this way
--- param tenant: text = ''; only this account
+-- Percentiles are within 1 % of the exact value. Mean and maximum are exact.
+-- param from: time = now-1d; start of the window, inclusive
+-- param to: time = now; end of the window, exclusive
+-- param bucket: minute|hour|day = hour; width of a time bucket
+-- param model: text = ''; model to select; empty for all
+-- param channel: text = ''; channel to select; empty for all
+-- param tenant: text = ''; tenant to select; empty for all
 WITH bin -> if(bin = 0, 0, 0.00099 * exp(bin * log(1.01 / 0.99))) AS ms_of
 SELECT
     CAST(multiIf(

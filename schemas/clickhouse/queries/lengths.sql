@@ -1,13 +1,13 @@
--- Lengths and compression over time, of the model's summaries and of the references.
+-- Lengths and compression of summaries and references over time.
 --
--- Means over the predictions that have a summary, or a reference. Compression is characters of the text by
--- character of the summary.
--- param from: time = now-1d; the window begins here
--- param to: time = now; and ends before this
--- param bucket: minute|hour|day = hour; width of a point
--- param model: text = ''; only this model
--- param channel: text = ''; only what came in this way
--- param tenant: text = ''; only this account
+-- Means cover the predictions that have a summary or a reference. Compression is the text's length divided by the
+-- summary's, or by the reference's, in characters.
+-- param from: time = now-1d; start of the window, inclusive
+-- param to: time = now; end of the window, exclusive
+-- param bucket: minute|hour|day = hour; width of a time bucket
+-- param model: text = ''; model to select; empty for all
+-- param channel: text = ''; channel to select; empty for all
+-- param tenant: text = ''; tenant to select; empty for all
 SELECT
     CAST(multiIf(
         {bucket:String} = 'minute', minute,

@@ -1,9 +1,9 @@
--- Models beside each other: speed, lengths, scores, signals.
--- param from: time = now-1d; the window begins here
--- param to: time = now; and ends before this
--- param model: text = ''; only this model
--- param channel: text = ''; only what came in this way
--- param tenant: text = ''; only this account
+-- Models side by side: speed, lengths, scores and signals.
+-- param from: time = now-1d; start of the window, inclusive
+-- param to: time = now; end of the window, exclusive
+-- param model: text = ''; model to select; empty for all
+-- param channel: text = ''; channel to select; empty for all
+-- param tenant: text = ''; tenant to select; empty for all
 WITH bin -> if(bin = 0, 0, 0.00099 * exp(bin * log(1.01 / 0.99))) AS ms_of
 SELECT
     model,

@@ -1,12 +1,12 @@
--- The latest predictions, with the beginning of their texts as far as they are kept.
+-- The latest predictions, with the beginning of their texts if kept.
 --
--- From the rows themselves, since the last minutes or hours that have as many by their figures.
--- param from: time = now-1d; the window begins here
--- param to: time = now; and ends before this
--- param limit: 1..1000 = 10; most rows
--- param model: text = ''; only this model
--- param channel: text = ''; only what came in this way
--- param tenant: text = ''; only this account
+-- Reads rows, not rollups. The rollups only determine how far back the query has to read.
+-- param from: time = now-1d; start of the window, inclusive
+-- param to: time = now; end of the window, exclusive
+-- param limit: 1..1000 = 10; maximum number of rows
+-- param model: text = ''; model to select; empty for all
+-- param channel: text = ''; channel to select; empty for all
+-- param tenant: text = ''; tenant to select; empty for all
 WITH
     (
         SELECT min(minute)

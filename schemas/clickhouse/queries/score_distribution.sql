@@ -1,12 +1,12 @@
--- How a score is distributed: counts in twenty bins of equal width.
+-- Counts of a score in twenty bins of equal width.
 --
--- A bin holds what is at least `from` and below `to`; the last one also what is equal to `to`.
--- param from: time = now-1d; the window begins here
--- param to: time = now; and ends before this
--- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; which score
--- param model: text = ''; only this model
--- param channel: text = ''; only what came in this way
--- param tenant: text = ''; only this account
+-- A bin includes `from` and excludes `to`. The last bin includes both.
+-- param from: time = now-1d; start of the window, inclusive
+-- param to: time = now; end of the window, exclusive
+-- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; score to select
+-- param model: text = ''; model to select; empty for all
+-- param channel: text = ''; channel to select; empty for all
+-- param tenant: text = ''; tenant to select; empty for all
 SELECT
     bin / 20 * top AS from,
     (bin + 1) / 20 * top AS to,
@@ -15,7 +15,7 @@ FROM
 (
     SELECT
         if({score:String} = 'bleu', 100, 1) AS top,
-        -- Of a chain of `if` only what is chosen is read; of `multiIf` all would be.
+        -- A chain of `if` reads only the columns of the chosen score. `multiIf` would read all of them.
         sumForEach(
             if({score:String} = 'rouge1', rouge1_bins,
             if({score:String} = 'rouge2', rouge2_bins,

@@ -1,11 +1,11 @@
--- A score over time: how many have it, mean, least, greatest, standard deviation (of a sample).
--- param from: time = now-1d; the window begins here
--- param to: time = now; and ends before this
--- param bucket: minute|hour|day = hour; width of a point
--- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; which score
--- param model: text = ''; only this model
--- param channel: text = ''; only what came in this way
--- param tenant: text = ''; only this account
+-- Count, mean, minimum, maximum and sample standard deviation of a score over time.
+-- param from: time = now-1d; start of the window, inclusive
+-- param to: time = now; end of the window, exclusive
+-- param bucket: minute|hour|day = hour; width of a time bucket
+-- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; score to select
+-- param model: text = ''; model to select; empty for all
+-- param channel: text = ''; channel to select; empty for all
+-- param tenant: text = ''; tenant to select; empty for all
 SELECT
     time,
     sum(arraySum(bins)) AS count,
@@ -15,7 +15,7 @@ SELECT
     if(count > 1, sqrt(greatest(0, sum(squares) - count * mean * mean) / (count - 1)), NULL) AS deviation
 FROM
 (
-    -- Of a chain of `if` only what is chosen is read; of `multiIf` all would be.
+    -- A chain of `if` reads only the columns of the chosen score. `multiIf` would read all of them.
     SELECT
         CAST(multiIf(
             {bucket:String} = 'minute', minute,

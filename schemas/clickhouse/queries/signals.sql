@@ -1,13 +1,13 @@
--- Signals of quality that need no reference, over time.
+-- Reference-free quality signals over time.
 --
--- Means of coverage and density (Grusky et al. 2018), of the share of new bigrams and of repeated trigrams;
--- how many summaries were empty, or broke off.
--- param from: time = now-1d; the window begins here
--- param to: time = now; and ends before this
--- param bucket: minute|hour|day = hour; width of a point
--- param model: text = ''; only this model
--- param channel: text = ''; only what came in this way
--- param tenant: text = ''; only this account
+-- Means of coverage and density (Grusky et al. 2018), novel bigrams and repeated trigrams, and counts of empty and
+-- truncated summaries.
+-- param from: time = now-1d; start of the window, inclusive
+-- param to: time = now; end of the window, exclusive
+-- param bucket: minute|hour|day = hour; width of a time bucket
+-- param model: text = ''; model to select; empty for all
+-- param channel: text = ''; channel to select; empty for all
+-- param tenant: text = ''; tenant to select; empty for all
 SELECT
     CAST(multiIf(
         {bucket:String} = 'minute', minute,

@@ -1,19 +1,19 @@
--- The slowest jobs, with where their time went.
+-- The slowest jobs, with the time of each stage.
 --
--- From the rows themselves, of the hours that can have one of them. Each row of figures knows its slowest job, so that the
--- slowest of as many of these rows as are wanted bound the answer; where there are fewer rows, all jobs are looked at: those
--- of a few hours with the limit of a dashboard, of weeks with a limit of a thousand and one model, channel and tenant, which
--- takes seconds. Minutes that the window cuts are no part of a bound: their hours are read in any case, as are those that
--- have changed in the last two minutes, whose figures may not be computed yet. Times of a prediction never change, so that
--- FINAL is not needed to see each once.
--- param from: time = now-1d; the window begins here
--- param to: time = now; and ends before this
--- param limit: 1..1000 = 20; most rows
--- param model: text = ''; only this model
--- param channel: text = ''; only what came in this way
--- param tenant: text = ''; only this account
+-- Reads only the hours that can contain one of them. Each rollup row holds the time of its slowest job, so the slowest
+-- `limit` rollup rows give a lower bound for the answer. With fewer rollup rows than `limit`, the query reads every job
+-- in the window. That is a few hours at the default limit, and can be weeks at a limit of 1000 with one model, channel
+-- and tenant, which takes seconds. Minutes that the window cuts give no bound, so their hours are always read. So are
+-- hours that changed in the last two minutes, because their rollups may be out of date. The times of a prediction never
+-- change, so the query needs no FINAL.
+-- param from: time = now-1d; start of the window, inclusive
+-- param to: time = now; end of the window, exclusive
+-- param limit: 1..1000 = 20; maximum number of rows
+-- param model: text = ''; model to select; empty for all
+-- param channel: text = ''; channel to select; empty for all
+-- param tenant: text = ''; tenant to select; empty for all
 WITH
-    -- Of the slowest rows of figures: how many, the least of their greatest times, and their hours.
+    -- The slowest rollup rows: their count, the lowest of their maximum times, and their hours.
     (
         SELECT (count(), min(slowest_ms), groupUniqArray(hour))
         FROM
@@ -29,7 +29,7 @@ WITH
             LIMIT {limit:UInt32} WITH TIES
         )
     ) AS slowest_rows,
-    -- Fewer rows than are wanted bound nothing.
+    -- Fewer rollup rows than `limit` give no bound.
     if(slowest_rows.1 < {limit:UInt32}, -inf, slowest_rows.2) AS least_ms
 SELECT
     job_id,

@@ -1,12 +1,12 @@
 -- Predictions over time, by outcome and channel.
 --
--- `redelivered` are those that more than one worker was given.
--- param from: time = now-1d; the window begins here
--- param to: time = now; and ends before this
--- param bucket: minute|hour|day = hour; width of a point
--- param model: text = ''; only this model
--- param channel: text = ''; only what came in this way
--- param tenant: text = ''; only this account
+-- `redelivered` counts predictions whose job was delivered more than once.
+-- param from: time = now-1d; start of the window, inclusive
+-- param to: time = now; end of the window, exclusive
+-- param bucket: minute|hour|day = hour; width of a time bucket
+-- param model: text = ''; model to select; empty for all
+-- param channel: text = ''; channel to select; empty for all
+-- param tenant: text = ''; tenant to select; empty for all
 SELECT
     CAST(multiIf(
         {bucket:String} = 'minute', minute,

@@ -1,15 +1,15 @@
--- The predictions with the worst scores, with their texts as far as they are kept.
+-- The predictions with the lowest scores, with their texts if kept.
 --
--- From the rows themselves, of the hours that can have one of them by their figures (there are as many with a score as low as
--- the lowest of these). Minutes that the window cuts don't count for that: their hours are read in any case, as are those that
--- have changed in the last two minutes, whose figures may not be computed yet.
--- param from: time = now-1d; the window begins here
--- param to: time = now; and ends before this
--- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; which score
--- param limit: 1..1000 = 20; most rows
--- param model: text = ''; only this model
--- param channel: text = ''; only what came in this way
--- param tenant: text = ''; only this account
+-- Reads only the hours that can contain one of them. Each rollup row holds its lowest score, and the query selects the
+-- hours of the `limit` lowest. Minutes that the window cuts are not compared, so their hours are always read. So are
+-- hours that changed in the last two minutes, because their rollups may be out of date.
+-- param from: time = now-1d; start of the window, inclusive
+-- param to: time = now; end of the window, exclusive
+-- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; score to select
+-- param limit: 1..1000 = 20; maximum number of rows
+-- param model: text = ''; model to select; empty for all
+-- param channel: text = ''; channel to select; empty for all
+-- param tenant: text = ''; tenant to select; empty for all
 WITH
     hours AS
     (
@@ -18,7 +18,7 @@ WITH
         (
             SELECT
                 minute,
-                -- Of a chain of `if` only what is chosen is read; of `multiIf` all would be.
+                -- A chain of `if` reads only the columns of the chosen score. `multiIf` would read all of them.
                 if({score:String} = 'rouge1', rouge1_min,
                 if({score:String} = 'rouge2', rouge2_min,
                 if({score:String} = 'rougeL', rougeL_min,
