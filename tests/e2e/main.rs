@@ -7,6 +7,7 @@ mod access;
 mod analytics;
 mod arize;
 mod batches;
+mod compat_routes;
 mod contracts;
 mod crashes;
 mod drift;
@@ -23,7 +24,6 @@ mod monitor_faults;
 mod nats_direct;
 mod rest;
 mod schema;
-mod seed_routes;
 mod traces;
 mod webhooks;
 

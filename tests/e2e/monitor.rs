@@ -228,7 +228,7 @@ fn scores_are_of(scores: &Value, listed: &[Value]) {
 }
 
 #[tokio::test]
-async fn external_predictions_are_logged_and_listed_under_seed_names() {
+async fn external_predictions_are_logged_and_listed_under_compatible_names() {
     let product = Product::start(
         PROGRAM,
         Options {
