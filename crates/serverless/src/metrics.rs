@@ -46,7 +46,7 @@ pub fn describe() {
     describe_counter!(
         REPORTS,
         Unit::Count,
-        "Summaries reported to a monitor, by outcome: told, refused, dropped (api.engine = local)"
+        "Summaries reported to a monitor, by outcome: accepted (`told`), refused, dropped (api.engine = local)"
     );
 }
 
