@@ -15,7 +15,7 @@ use precis_schemas::reference::LateReference;
 use precis_schemas::topology::JOBS;
 use precis_schemas::{Job, JobHandle, JobId, JobSubject, subject};
 
-/// Maximum number of attempts while the server is unreachable. The message ID makes repeats harmless.
+/// Maximum number of attempts while the server is unreachable. The message id makes repeats harmless.
 const ATTEMPTS: u32 = 3;
 /// Delays between attempts.
 const MIN_DELAY: Duration = Duration::from_millis(250);
@@ -55,9 +55,9 @@ pub struct Submission {
 /// A job that the stream has accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// ID and sequence.
+    /// Id and sequence.
     pub handle: JobHandle,
-    /// Whether the stream already had this job: the same ID was published within the stream's duplicate window.
+    /// Whether the stream already had this job: the same id was published within the stream's duplicate window.
     pub duplicate: bool,
 }
 
@@ -109,12 +109,12 @@ impl Producer {
     ///
     /// # Errors
     /// If the stream rejects the job or is unreachable. A job whose acknowledgement was lost may still run; publishing
-    /// the same ID again is safe.
+    /// the same id again is safe.
     pub async fn publish(&self, submission: &Submission) -> Result<Accepted, PublishError> {
         self.publish_as(submission, submission.job.id.as_str()).await
     }
 
-    /// Publishes a job under another message ID than its own. For a job that was published before and removed from the
+    /// Publishes a job under another message id than its own. For a job that was published before and removed from the
     /// queue: the stream would otherwise drop it as a duplicate.
     ///
     /// # Errors

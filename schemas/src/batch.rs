@@ -18,9 +18,9 @@ pub struct BatchRef {
 }
 
 impl BatchRef {
-    /// Returns the ID of the job at this position: `<batch>-<index>`.
+    /// Returns the id of the job at this position: `<batch>-<index>`.
     ///
-    /// Returns `None` if the batch's ID is too long, which an ID by [`JobId::generate`] never is.
+    /// Returns `None` if the batch's id is too long, which an id by [`JobId::generate`] never is.
     pub fn job_id(&self) -> Option<JobId> {
         format!("{}-{}", self.id, self.index).parse().ok()
     }

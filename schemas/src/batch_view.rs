@@ -46,7 +46,7 @@ pub struct BatchCounts {
 /// A batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchView {
-    /// ID of the batch, for `GET /v1/batches/{id}`.
+    /// Id of the batch, for `GET /v1/batches/{id}`.
     pub id: String,
     /// Its state.
     pub status: BatchStatus,
@@ -87,7 +87,7 @@ pub struct BatchLinks {
 }
 
 impl BatchLinks {
-    /// Returns the links of the batch with this ID.
+    /// Returns the links of the batch with this id.
     pub fn of(id: &str) -> Self {
         Self {
             this: format!("/v1/batches/{id}"),

@@ -36,15 +36,15 @@ pub struct WebhookEvent<T> {
 pub enum WebhookSubject {
     /// A job.
     Job {
-        /// Its ID.
+        /// Its id.
         id: JobId,
-        /// Its sequence in `JOBS`. The ID of a cancelled job may be submitted again; that job ends separately.
+        /// Its sequence in `JOBS`. The id of a cancelled job may be submitted again; that job ends separately.
         #[serde(default)]
         job_sequence: u64,
     },
     /// A batch. It is announced before its first row is queued; the gateway then checks it until it ends.
     Batch {
-        /// Its ID.
+        /// Its id.
         id: JobId,
     },
 }
@@ -71,7 +71,7 @@ impl Announcement {
         }
     }
 
-    /// Returns the webhook's ID: the same for every attempt, so that receivers can drop duplicates.
+    /// Returns the webhook's id: the same for every attempt, so that receivers can drop duplicates.
     pub fn webhook_id(&self) -> String {
         match &self.ended {
             WebhookSubject::Job { id, job_sequence } => format!("job_{id}_{job_sequence}"),

@@ -20,7 +20,7 @@ pub struct Progress {
     /// Time at which it started.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub started_at: Timestamp,
-    /// The job's sequence in `JOBS`. The ID of a cancelled job may be submitted again.
+    /// The job's sequence in `JOBS`. The id of a cancelled job may be submitted again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_sequence: Option<u64>,
     /// Number of the text in this attempt, starting at 1. Absent when the job has just started.
@@ -37,7 +37,7 @@ pub struct Progress {
 pub struct Cancel {
     /// The job.
     pub id: JobId,
-    /// Its sequence in `JOBS`. A later job with the same ID is not cancelled.
+    /// Its sequence in `JOBS`. A later job with the same id is not cancelled.
     pub job_sequence: u64,
 }
 

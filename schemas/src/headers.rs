@@ -4,7 +4,7 @@
 pub const TRACEPARENT: &str = "traceparent";
 /// Vendor part of the W3C trace context.
 pub const TRACESTATE: &str = "tracestate";
-/// JetStream's deduplication ID: the job's ID.
+/// JetStream's deduplication id: the job's id.
 pub const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// JetStream rejects the publish unless the subject's last message has this sequence (0: there is none).
 pub const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";

@@ -1,4 +1,4 @@
-//! Job IDs, which publishers choose, and handles, which REST clients hold.
+//! Job ids, which publishers choose, and handles, which REST clients hold.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Maximum length of an ID, in bytes.
+/// Maximum length of an id, in bytes.
 pub const MAX_ID_BYTES: usize = 64;
 
-/// Error of parsing an ID.
+/// Error of parsing an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an id must be 1 to {MAX_ID_BYTES} characters of A-Z a-z 0-9 _ -, and {given:?} is not")]
 pub struct InvalidId {
@@ -17,9 +17,9 @@ pub struct InvalidId {
     pub given: String,
 }
 
-/// ID of a job, chosen by its publisher: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
+/// Id of a job, chosen by its publisher: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
 ///
-/// It is a token of the result's subject and the deduplication ID (`Nats-Msg-Id`) of the publish, so that publishing a
+/// It is a token of the result's subject and the deduplication id (`Nats-Msg-Id`) of the publish, so that publishing a
 /// job twice queues it once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
@@ -27,12 +27,12 @@ pub struct InvalidId {
 pub struct JobId(String);
 
 impl JobId {
-    /// Generates an ID that sorts by creation time (UUID version 7, 32 hexadecimal digits).
+    /// Generates an id that sorts by creation time (UUID version 7, 32 hexadecimal digits).
     pub fn generate() -> Self {
         Self(uuid::Uuid::now_v7().simple().to_string())
     }
 
-    /// Returns the ID as a string.
+    /// Returns the id as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,14 +80,14 @@ impl fmt::Display for JobId {
     }
 }
 
-/// The ID of a job in REST: its job ID and, after a dot, its sequence in the stream `JOBS`.
+/// The id of a job in REST: its job id and, after a dot, its sequence in the stream `JOBS`.
 ///
 /// The sequence lets any gateway tell `queued` from `expired` without a second store: the stream either still holds a
-/// message at that sequence or not. A client that published over NATS may use a bare job ID; then only the result can
+/// message at that sequence or not. A client that published over NATS may use a bare job id; then only the result can
 /// be found.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JobHandle {
-    /// The job's ID.
+    /// The job's id.
     pub id: JobId,
     /// The job's sequence in the stream `JOBS`, as the publish acknowledgement gave it.
     pub sequence: Option<u64>,

@@ -45,7 +45,7 @@ named! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
-    /// ID, chosen by the publisher. The result appears on `results.v1.<id>`.
+    /// Id, chosen by the publisher. The result appears on `results.v1.<id>`.
     pub id: JobId,
     /// The text to summarize. It may be empty if `summary` is set.
     pub text: String,
@@ -122,7 +122,7 @@ impl Job {
         })
     }
 
-    /// Returns the ID in a malformed body, so that the failure can be published under it.
+    /// Returns the id in a malformed body, so that the failure can be published under it.
     pub fn salvage_id(body: &[u8]) -> Option<JobId> {
         let value: serde_json::Value = serde_json::from_slice(body).ok()?;
         value.get("id")?.as_str()?.parse().ok()

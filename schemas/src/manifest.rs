@@ -3,7 +3,7 @@
 //!
 //! The stream `BATCHES` stores the head on `batches.v1.<tenant>.<batch_id>.head` and the rows in chunks on
 //! `batches.v1.<tenant>.<batch_id>.<number>`. The tenant in the subject hides batches from other tenants. Chunks and
-//! rows count from 0. The job of row `n` has the ID `<batch_id>-<n>`.
+//! rows count from 0. The job of row `n` has the id `<batch_id>-<n>`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ pub fn place_of(batch: &JobId, row: u64) -> BatchRef {
     }
 }
 
-/// Returns the ID of the job of row `row`; `None` if the batch's ID is too long, which a generated ID never is.
+/// Returns the id of the job of row `row`; `None` if the batch's id is too long, which a generated id never is.
 pub fn job_of(batch: &JobId, row: u64) -> Option<JobId> {
     place_of(batch, row).job_id()
 }

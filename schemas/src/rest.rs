@@ -209,7 +209,7 @@ impl Links {
 /// Response to a submission of several `texts`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SubmittedBatch {
-    /// ID of the batch, the same in all of its jobs.
+    /// Id of the batch, the same in all of its jobs.
     pub id: JobId,
     /// The jobs, in the order of the texts.
     pub jobs: Vec<JobView>,
@@ -261,7 +261,7 @@ pub struct Problem {
     pub detail: String,
     /// Stable error code.
     pub code: ErrorCode,
-    /// ID of the request, as in the header `x-request-id` and in the logs.
+    /// Id of the request, as in the header `x-request-id` and in the logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     /// Handle of the job that still runs although this request failed.

@@ -62,7 +62,7 @@ pub struct ScorePair {
 /// Answer of `/v1/scores`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScoreReport {
-    /// ID of the batch, for `GET /v1/scores/{id}`.
+    /// Id of the batch, for `GET /v1/scores/{id}`.
     pub id: JobId,
     /// Whether all pairs have ended, successfully or not.
     pub done: bool,

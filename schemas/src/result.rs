@@ -48,7 +48,7 @@ pub struct ModelRef {
 /// The worker of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerRef {
-    /// The worker's ID.
+    /// The worker's id.
     pub id: Token,
     /// Its device: `cpu`, `cuda` or `metal`.
     pub device: String,
@@ -266,7 +266,7 @@ impl JobResult {
     }
 
     /// Reports whether the job at `sequence` of `JOBS` supersedes this result: this result's job was cancelled, and its
-    /// ID was submitted again later. Any other result is final for its ID.
+    /// id was submitted again later. Any other result is final for its id.
     pub fn is_superseded_by(&self, sequence: u64) -> bool {
         self.outcome == Outcome::Cancelled && self.job_sequence < sequence
     }

@@ -212,7 +212,7 @@ named! {
 
 /// Subject of a job: `jobs.v1.<model>.<lane>.<task>.<tenant>`.
 ///
-/// It has no job ID, because JetStream's filtered consumers are slow over very many subjects.
+/// It has no job id, because JetStream's filtered consumers are slow over very many subjects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JobSubject {
     /// Name under which the model is served.
@@ -308,7 +308,7 @@ pub fn worker_of(worker: &Token) -> String {
     format!("workers.v1.{worker}")
 }
 
-/// Returns the job ID in the subject of a result, a republished result, or progress.
+/// Returns the job id in the subject of a result, a republished result, or progress.
 pub fn job_id_of(subject: &str) -> Option<JobId> {
     subject
         .strip_prefix("results.v1.")

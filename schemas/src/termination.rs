@@ -54,7 +54,7 @@ impl Address {
     }
 }
 
-/// Returns the result of a terminated job; `None` if its body has no ID to publish the result under.
+/// Returns the result of a terminated job; `None` if its body has no id to publish the result under.
 pub fn terminated_result(job: RawJob<'_>, termination: &Termination, now: Timestamp) -> Option<JobResult> {
     let address = Address::of(job.subject);
     let read = Job::from_json(job.body).ok();

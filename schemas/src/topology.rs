@@ -63,7 +63,7 @@ pub struct StreamSpec {
     pub max_age: Option<Duration>,
     /// Maximum number of messages per subject; `None`: no limit.
     pub max_messages_per_subject: Option<u64>,
-    /// How long the stream deduplicates message IDs.
+    /// How long the stream deduplicates message ids.
     pub duplicate_window: Duration,
     /// Source and destination subjects: the server republishes a message once the stream has stored it.
     pub republish: Option<(&'static str, &'static str)>,

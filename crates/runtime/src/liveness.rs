@@ -63,7 +63,7 @@ impl LiveWorkers {
         }
     }
 
-    /// Returns the last heartbeat of every live worker, sorted by worker ID.
+    /// Returns the last heartbeat of every live worker, sorted by worker id.
     pub fn live(&self) -> Vec<Heartbeat> {
         let mut live: Vec<Heartbeat> = self
             .heartbeats
@@ -79,7 +79,7 @@ impl LiveWorkers {
             .or_else(|| self.first_served(|heartbeat| heartbeat.model.name == model))
     }
 
-    /// Returns the served name of the matching worker with the smallest ID.
+    /// Returns the served name of the matching worker with the smallest id.
     fn first_served(&self, matches: impl Fn(&Heartbeat) -> bool) -> Option<Token> {
         // Every job calls this, so nothing else is copied.
         self.heartbeats.scan(|heartbeats| {

@@ -96,7 +96,7 @@ impl Results {
     }
 
     /// Returns the sequence of the stored result that the job at `job_sequence` of `JOBS` supersedes: that of an
-    /// earlier, cancelled job with the same ID. Returns `None` if there is no result, or a final one.
+    /// earlier, cancelled job with the same id. Returns `None` if there is no result, or a final one.
     ///
     /// # Errors
     /// As [`get_from_leader`](Self::get_from_leader).

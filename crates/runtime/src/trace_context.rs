@@ -13,7 +13,7 @@ pub struct TraceContext {
 /// Maximum length of a header field, in bytes.
 const MAX_BYTES: usize = 512;
 
-/// Parses a `traceparent` into the format of version 00: `00-<32 hex>-<16 hex>-<2 hex>` with nonzero IDs. Higher
+/// Parses a `traceparent` into the format of version 00: `00-<32 hex>-<16 hex>-<2 hex>` with nonzero ids. Higher
 /// versions start with the same fields; the rest is dropped (W3C Trace Context, 4.3).
 fn read_parent(text: &str) -> Option<String> {
     let mut parts = text.splitn(5, '-');
@@ -89,12 +89,12 @@ impl TraceContext {
         &self.parent
     }
 
-    /// Returns the trace ID: 32 hexadecimal digits.
+    /// Returns the trace id: 32 hexadecimal digits.
     pub fn trace_id(&self) -> &str {
         self.parent.get(3..35).unwrap_or_default()
     }
 
-    /// Returns the span ID: 16 hexadecimal digits.
+    /// Returns the span id: 16 hexadecimal digits.
     pub fn span_id(&self) -> &str {
         self.parent.get(36..52).unwrap_or_default()
     }

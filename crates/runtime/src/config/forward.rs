@@ -37,7 +37,7 @@ impl ArizeFormat {
 pub struct ArizeConfig {
     /// API key of the space.
     pub api_key: Option<Secret>,
-    /// ID of the space.
+    /// Id of the space.
     pub space_id: Option<Secret>,
     /// Format of the predictions: `traces`, `records` or `both`.
     pub send: ArizeFormat,
@@ -47,7 +47,7 @@ pub struct ArizeConfig {
     pub project: String,
     /// URL for records.
     pub log_endpoint: ServerUrl,
-    /// Model ID of the records.
+    /// Model id of the records.
     pub model_id: String,
     /// Model version of the records; defaults to the revision of the weights.
     pub model_version: Option<String>,

@@ -88,12 +88,12 @@ pub enum EmbeddingTexts {
 #[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkerConfig {
-    /// ID in heartbeats and rows; by default the host name and a random suffix.
+    /// Id in heartbeats and rows; by default the host name and a random suffix.
     pub id: Option<String>,
-    /// `embedded`, a directory (absolute, or starting with a dot), or a hub ID with an optional `@revision`.
+    /// `embedded`, a directory (absolute, or starting with a dot), or a hub id with an optional `@revision`.
     pub model: ModelChoice,
     /// How often to check the files of a model directory. Changed files are loaded once they are stable, and serve all
-    /// later jobs. 0: only on SIGHUP, which also reloads a hub ID.
+    /// later jobs. 0: only on SIGHUP, which also reloads a hub id.
     pub watch_model_seconds: u64,
     /// Name under which the model is served. It is the model's token in the subject of its jobs.
     pub serve_as: String,
