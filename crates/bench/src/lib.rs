@@ -8,10 +8,12 @@
 mod api;
 mod engine;
 mod monitor;
+mod processes;
 mod product;
 mod quality;
 mod samples;
 mod schedule;
+mod state;
 mod stats;
 mod stopwatch;
 
@@ -30,6 +32,8 @@ pub enum Bench {
     Api(api::ApiBench),
     /// Measure the monitor: inserts into ClickHouse, named queries, storage per row
     Monitor(monitor::MonitorBench),
+    /// Measure publishes and look-ups with millions of jobs and results stored
+    State(state::StateBench),
     /// Measure summary quality by ROUGE: lower precisions, and map-reduce for long texts
     Quality(quality::QualityBench),
 }
@@ -44,6 +48,7 @@ impl Bench {
             Self::Quality(bench) => bench.run(),
             Self::Api(bench) => return bench.run::<P>(),
             Self::Monitor(bench) => return bench.run::<P>(),
+            Self::State(bench) => return bench.run::<P>(),
         };
         match outcome {
             Ok(()) => ExitCode::SUCCESS,

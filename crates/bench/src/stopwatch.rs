@@ -1,4 +1,4 @@
-//! Wall-clock time, processor time and resident memory of this process.
+//! Wall-clock and processor time of this process.
 
 use std::time::Duration;
 
@@ -31,11 +31,4 @@ fn process_time() -> Duration {
         u64::try_from(time.tv_sec).unwrap_or(0),
         u32::try_from(time.tv_nsec).unwrap_or(0),
     )
-}
-
-/// Returns the resident memory in megabytes, from `/proc/self/statm`; `None` on systems without it.
-pub(crate) fn resident_megabytes() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: f64 = text.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as f64 / 1e6)
 }

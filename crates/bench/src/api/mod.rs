@@ -8,13 +8,11 @@
 //! | `http.rs` | clients of the gateway |
 //! | `load.rs` | closed and open workloads |
 //! | `ceiling.rs` | bare NATS request-reply, and the same messages through bare streams |
-//! | `processes.rs` | processor time by process |
 //! | `report.rs` | the table and the ratios |
 
 mod ceiling;
 mod http;
 mod load;
-mod processes;
 mod report;
 
 use std::collections::BTreeSet;
@@ -37,8 +35,8 @@ use precis_schemas::topology::RESULTS;
 use self::ceiling::{BareQueue, Echo};
 use self::http::{HttpClient, Mode, RequestBodies};
 use self::load::{Caller, run_closed, run_open};
-use self::processes::{difference, processor_seconds};
 use self::report::{Report, Round};
+use crate::processes::{difference, processor_seconds};
 use crate::product::{Product, run_with_product};
 use crate::samples::articles;
 use crate::stats::median;

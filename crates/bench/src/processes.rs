@@ -1,10 +1,30 @@
-//! Processor time of this process and its descendants, from `/proc`. Empty on systems without it.
+//! Processor time and memory of this process and its descendants, from `/proc`. Empty on systems without it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 
+/// The file name of the NATS server's program.
+pub(crate) const NATS_SERVER: &str = "nats-server";
+
+/// Returns the process id of the running nats-server that this process started, if there is one.
+pub(crate) fn nats_server() -> Option<u32> {
+    let processes = all_processes();
+    let own = std::process::id();
+    processes
+        .keys()
+        .copied()
+        .find(|id| descends_from(&processes, *id, own) && process_name(*id) == NATS_SERVER)
+}
+
+/// Returns the resident memory of a process, in megabytes.
+pub(crate) fn resident_megabytes(id: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{id}/statm")).ok()?;
+    let pages: f64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as f64 / 1e6)
+}
+
 /// Returns seconds of processor time by process name: a role, `nats-server`, or `bench` for this process.
-pub(super) fn processor_seconds() -> BTreeMap<String, f64> {
+pub(crate) fn processor_seconds() -> BTreeMap<String, f64> {
     let mut seconds = BTreeMap::new();
     let processes = all_processes();
     let own = std::process::id();
@@ -22,7 +42,7 @@ pub(super) fn processor_seconds() -> BTreeMap<String, f64> {
 }
 
 /// Returns the processor time between two readings, by process name.
-pub(super) fn difference(
+pub(crate) fn difference(
     before: &BTreeMap<String, f64>,
     after: &BTreeMap<String, f64>,
 ) -> BTreeMap<String, f64> {
