@@ -73,8 +73,8 @@ impl StateBench {
             "standalone.start_monitor=false".to_owned(),
             "standalone.start_clickhouse=false".to_owned(),
             "standalone.workers=0".to_owned(),
-            format!("queue.max_queued_jobs={}", room(self.jobs)),
-            format!("queue.max_queue_bytes={}", room_bytes(self.jobs)),
+            format!("queue.max_jobs={}", room(self.jobs)),
+            format!("queue.max_bytes={}", room_bytes(self.jobs)),
             format!("queue.max_result_bytes={}", room_bytes(self.results)),
         ];
         run_with_product::<P, _>(
