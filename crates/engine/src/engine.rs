@@ -11,6 +11,7 @@ use crate::batching::{Batcher, Event, Generation, Load, Subscriber, Threads};
 use crate::config::T5Config;
 use crate::device::Target;
 use crate::error::{Result, RowError};
+use crate::faulty::Faulty;
 use crate::generate::{
     BatchObserver, GenerateRequest, Generated, GenerationDefaults, GenerationParams, RowDecision,
 };
@@ -55,8 +56,12 @@ impl Engine {
             tracing::warn!(
                 "no model loaded; answering every text with its first sentence (for benchmarks only)"
             );
+            let batcher: Box<dyn Batcher> = match source {
+                ModelSource::Faulty => Box::new(Faulty::default()),
+                _ => Box::new(noop::FirstSentence),
+            };
             return Ok(Self {
-                batcher: Box::new(noop::FirstSentence),
+                batcher,
                 tokenizer: Arc::new(noop::Bytes),
                 defaults: noop::defaults(),
                 info: noop::info(),

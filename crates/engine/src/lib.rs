@@ -24,6 +24,7 @@ mod config;
 mod device;
 mod engine;
 mod error;
+mod faulty;
 mod generate;
 mod info;
 mod inspect;
@@ -53,5 +54,5 @@ pub use generate::{
 pub use info::ModelInfo;
 pub use memory::resident as resident_bytes;
 pub use options::EngineOptions;
-pub use source::{ModelSource, NO_OP, SourceError};
+pub use source::{FAULTY, ModelSource, NO_OP, SourceError};
 pub use tokenize::{DEFAULT_PREFIX, Encoded};

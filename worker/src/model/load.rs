@@ -42,6 +42,7 @@ fn source_of(choice: &ModelChoice) -> ModelSource {
             revision: revision.clone().unwrap_or_else(|| "main".into()),
         },
         ModelChoice::NoOp => ModelSource::NoOp,
+        ModelChoice::Faulty => ModelSource::Faulty,
     }
 }
 

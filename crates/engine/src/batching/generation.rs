@@ -93,7 +93,7 @@ impl Subscriber {
         Self { sink, gone }
     }
 
-    pub(super) fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
     }
 

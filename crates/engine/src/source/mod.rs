@@ -32,10 +32,16 @@ pub enum ModelSource {
     /// No model: every text is answered at once with its first sentence. Only for benchmarks of the code around the
     /// engine, hence the conspicuous name [`NO_OP`].
     NoOp,
+    /// Like [`ModelSource::NoOp`], and texts can ask for faults: a panic, a hang, a crash. Only for tests, hence the
+    /// conspicuous name [`FAULTY`].
+    Faulty,
 }
 
 /// The name of [`ModelSource::NoOp`].
 pub const NO_OP: &str = "benchmark:no-op";
+
+/// The name of [`ModelSource::Faulty`].
+pub const FAULTY: &str = "benchmark:faulty";
 
 /// A string that names no model source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +50,7 @@ pub const NO_OP: &str = "benchmark:no-op";
 )]
 pub struct SourceError(String);
 
-/// Parses `embedded`, [`NO_OP`], `hub:owner/name`, `hub:owner/name@revision`, or a folder that starts with `/`, `./`,
+/// Parses `embedded`, [`NO_OP`], [`FAULTY`], `hub:owner/name`, `hub:owner/name@revision`, or a folder that starts with `/`, `./`,
 /// `../` or `path:`.
 impl FromStr for ModelSource {
     type Err = SourceError;
@@ -56,6 +62,9 @@ impl FromStr for ModelSource {
         }
         if text == NO_OP {
             return Ok(Self::NoOp);
+        }
+        if text == FAULTY {
+            return Ok(Self::Faulty);
         }
         if let Some(id) = text.strip_prefix("hub:") {
             let (id, revision) = id.split_once('@').unwrap_or((id, "main"));
@@ -88,18 +97,19 @@ impl fmt::Display for ModelSource {
             Self::Path(path) => write!(f, "path:{}", path.display()),
             Self::Hub { id, revision } => write!(f, "hub:{id}@{revision}"),
             Self::NoOp => f.write_str(NO_OP),
+            Self::Faulty => f.write_str(FAULTY),
         }
     }
 }
 
 /// Locates the files of `source` and downloads those missing from the hub's cache. Returns `None` for
-/// [`ModelSource::NoOp`]. With `newest`, asks the hub for the latest commit of a branch.
+/// [`ModelSource::NoOp`] and [`ModelSource::Faulty`]. With `newest`, asks the hub for the latest commit of a branch.
 pub(crate) fn find(source: &ModelSource, newest: bool) -> Result<Option<ModelFiles>> {
     match source {
         ModelSource::Embedded => embedded::files().map(Some),
         ModelSource::Path(folder) => folder::files(folder).map(Some),
         ModelSource::Hub { id, revision } => hub::files(id, revision, newest).map(Some),
-        ModelSource::NoOp => Ok(None),
+        ModelSource::NoOp | ModelSource::Faulty => Ok(None),
     }
 }
 
@@ -112,6 +122,7 @@ mod tests {
         for text in [
             "embedded",
             NO_OP,
+            FAULTY,
             "path:/models/t5",
             "hub:t5-small@main",
             "hub:owner/name@refs/pr/1",

@@ -27,9 +27,13 @@ pub enum ModelChoice {
     /// `benchmark:no-op`: no model. Each summary is the first sentence of its text. For benchmarks of everything around
     /// the engine; no directory or repository has this name by accident.
     NoOp,
+    /// `benchmark:faulty`: like `benchmark:no-op`, and texts that start with `[[panic]]`, `[[hang]]`, `[[abort]]`,
+    /// `[[exhaust]]` or `[[sleep <ms>]]` make the engine do so. For tests of everything around the engine.
+    Faulty,
 }
 
 const NO_OP: &str = "benchmark:no-op";
+const FAULTY: &str = "benchmark:faulty";
 
 impl From<String> for ModelChoice {
     fn from(text: String) -> Self {
@@ -38,6 +42,8 @@ impl From<String> for ModelChoice {
             Self::Embedded
         } else if text == NO_OP {
             Self::NoOp
+        } else if text == FAULTY {
+            Self::Faulty
         } else if path.is_absolute() || text.starts_with('.') || text.starts_with('~') || path.is_dir() {
             Self::Folder(path)
         } else {
@@ -60,6 +66,7 @@ impl From<ModelChoice> for String {
         match choice {
             ModelChoice::Embedded => "embedded".into(),
             ModelChoice::NoOp => NO_OP.into(),
+            ModelChoice::Faulty => FAULTY.into(),
             ModelChoice::Folder(path) => path.display().to_string(),
             ModelChoice::Hub { id, revision: None } => id,
             ModelChoice::Hub {
@@ -184,6 +191,7 @@ mod tests {
         let choice = |text: &str| ModelChoice::from(text.to_owned());
         assert_eq!(choice("embedded"), ModelChoice::Embedded);
         assert_eq!(choice("benchmark:no-op"), ModelChoice::NoOp);
+        assert_eq!(choice("benchmark:faulty"), ModelChoice::Faulty);
         assert_eq!(
             choice("./models/mine"),
             ModelChoice::Folder("./models/mine".into())
