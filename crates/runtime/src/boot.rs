@@ -8,7 +8,7 @@ use async_nats::{Client, jetstream};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigArgs};
-use crate::{nats, shutdown, spans, telemetry, topology};
+use crate::{clock, nats, shutdown, spans, telemetry, topology};
 
 /// What a role needs to run.
 #[derive(Debug, Clone)]
@@ -122,6 +122,9 @@ where
             shutdown::on_end_of_input(stop.clone());
         }
         tokio::spawn(upkeep(stop.clone()));
+        if let Some(file) = std::env::var_os(clock::JUMPS_ENV) {
+            tokio::spawn(clock::follow(file.into()));
+        }
         role(RoleContext { config, stop }).await
     });
     // Exporting the last spans needs the runtime.

@@ -4,11 +4,41 @@
 //! `clippy.toml` bans every other source.
 //!
 //! Both follow tokio's clock. In a test with paused time (`#[tokio::test(start_paused = true)]`) the time of day stands
-//! still too, and `tokio::time::advance` moves it.
+//! still too, and `tokio::time::advance` moves it. A test of running processes makes the time of day jump with
+//! [`follow`], as a machine's does when it is set. Durations never jump.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use precis_schemas::time;
 pub use tokio::time::Instant;
+
+/// Environment variable with the file for [`follow`]. Only for tests.
+pub const JUMPS_ENV: &str = "PRECIS_TEST_CLOCK";
+/// How often the file is read.
+const JUMP_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How far the time of day is ahead of the system's, in milliseconds.
+static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
+
+/// Moves the time of day by the milliseconds in `file`, whenever they change. Returns only if the future is dropped.
+///
+/// A missing or unreadable file leaves the time of day as it is.
+pub async fn follow(file: PathBuf) {
+    tracing::warn!(file = %file.display(), "the time of day follows a file: for tests only");
+    loop {
+        if let Some(ahead) = read_jump(&file) {
+            AHEAD_MS.store(ahead, Ordering::Relaxed);
+        }
+        tokio::time::sleep(JUMP_INTERVAL).await;
+    }
+}
+
+fn read_jump(file: &Path) -> Option<i64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
 
 /// Returns the time of day, cut to the millisecond as it is on the wire.
 pub fn now() -> Timestamp {
@@ -24,7 +54,10 @@ pub fn now_precise() -> Timestamp {
     // Tokio's clock differs from the system's only while a test has paused or advanced it.
     let tokio = Instant::now().into_std();
     let system = std::time::Instant::now();
-    let wall = Timestamp::now();
+    let ahead = SignedDuration::from_millis(AHEAD_MS.load(Ordering::Relaxed));
+    let wall = Timestamp::now()
+        .checked_add(ahead)
+        .unwrap_or_else(|_| Timestamp::now());
     let shift = match tokio.checked_duration_since(system) {
         Some(ahead) => SignedDuration::try_from(ahead),
         None => SignedDuration::try_from(system.duration_since(tokio)).map(|behind| -behind),
@@ -71,5 +104,15 @@ mod tests {
         let moved = now().duration_since(start);
         assert!((moved - SignedDuration::from_hours(1)).abs() <= SignedDuration::from_millis(10));
         assert!(instant.elapsed() >= Duration::from_secs(3_600));
+    }
+    #[test]
+    fn a_jump_is_a_number_of_milliseconds() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("clock");
+        assert_eq!(read_jump(&file), None);
+        for (text, jump) in [("-1500\n", Some(-1_500)), ("60000", Some(60_000)), ("soon", None)] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(read_jump(&file), jump);
+        }
     }
 }
