@@ -10,6 +10,7 @@
 //! | [`batch_view`], [`manifest`] | batches, over HTTP and in the stream `BATCHES` |
 //! | [`callback`] | webhooks |
 //! | [`subject`], [`topology`] | subjects, streams and consumers |
+//! | [`nats_version`] | the versions of nats-server that Precis works with |
 //! | [`error_code`] | every reason why a request is refused or a job fails |
 //! | [`migrations`], [`queries`] | the tables that the monitor writes, and the named queries over them |
 //! | [`json_schema`] | the types as JSON Schema, for other languages |
@@ -32,6 +33,7 @@ pub mod job;
 pub mod json_schema;
 pub mod manifest;
 pub mod migrations;
+pub mod nats_version;
 pub mod params;
 pub mod queries;
 pub mod reference;

@@ -22,6 +22,7 @@ pub use error::InstallError;
 pub use progress::Progress;
 
 use pins::{Artifact, Platform};
+use precis_schemas::nats_version;
 use store::ArtifactPaths;
 
 /// A ClickHouse to run.
@@ -92,17 +93,14 @@ impl Installer {
             return configured("nats-server", path, lookup::is_executable(path));
         }
         if let Some(program) = lookup::find("nats-server", self.path.as_deref()) {
-            match lookup::nats_version(&program).await {
-                Some(version) if lookup::is_recent_enough(version) => return Ok(program),
-                version => {
-                    let (major, minor) = pins::MIN_NATS_SERVER_VERSION;
-                    tracing::warn!(
-                        program = %program.display(),
-                        ?version,
-                        required = %format_args!("{major}.{minor}"),
-                        "ignoring the nats-server on the path: too old, or unknown version"
-                    );
-                }
+            let version = lookup::nats_version(&program).await.unwrap_or_default();
+            match nats_version::check(&version) {
+                Ok(()) => return Ok(program),
+                Err(error) => tracing::warn!(
+                    program = %program.display(),
+                    %error,
+                    "ignoring the nats-server on the path"
+                ),
             }
         }
         self.ensure(self.pinned(

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::pins::MIN_NATS_SERVER_VERSION;
-
 /// Maximum run time of `nats-server --version`.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -25,28 +23,20 @@ pub(crate) fn is_executable(path: &Path) -> bool {
         .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// Runs `nats-server --version` and returns the version.
-pub(crate) async fn nats_version(program: &Path) -> Option<(u32, u32, u32)> {
+/// Runs `nats-server --version` and returns the version as the program writes it.
+pub(crate) async fn nats_version(program: &Path) -> Option<String> {
     let output = tokio::process::Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(VERSION_TIMEOUT, output).await.ok()?.ok()?;
-    parse_version(&String::from_utf8_lossy(&output.stdout))
+    version_in(&String::from_utf8_lossy(&output.stdout)).map(str::to_owned)
 }
 
-/// Parses output such as `nats-server: v2.15.1`.
-fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
-    let (_, version) = text.trim().rsplit_once(['v', ' '])?;
-    let mut numbers = version.split(['.', '-', '+']);
-    let mut next = || numbers.next()?.parse().ok();
-    Some((next()?, next()?, next().unwrap_or(0)))
-}
-
-/// Returns whether a nats-server of this version has all features that Precis uses.
-pub(crate) fn is_recent_enough(version: (u32, u32, u32)) -> bool {
-    (version.0, version.1) >= MIN_NATS_SERVER_VERSION
+/// Returns the version in output such as `nats-server: v2.15.1`.
+fn version_in(text: &str) -> Option<&str> {
+    text.trim().rsplit_once(['v', ' ']).map(|(_, version)| version)
 }
 
 #[cfg(test)]
@@ -54,14 +44,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_parsed_and_compared() {
-        assert_eq!(parse_version("nats-server: v2.15.1\n"), Some((2, 15, 1)));
-        assert_eq!(parse_version("nats-server: v2.12.0-RC.1"), Some((2, 12, 0)));
-        assert_eq!(parse_version("nats-server 2.9"), Some((2, 9, 0)));
-        assert_eq!(parse_version("something else"), None);
-        assert_eq!(parse_version(""), None);
-        assert!(is_recent_enough((2, 11, 0)) && is_recent_enough((3, 0, 0)));
-        assert!(!is_recent_enough((2, 10, 29)) && !is_recent_enough((1, 99, 0)));
+    fn the_version_is_the_last_word() {
+        assert_eq!(version_in("nats-server: v2.15.1\n"), Some("2.15.1"));
+        assert_eq!(version_in("nats-server: v2.12.0-RC.1"), Some("2.12.0-RC.1"));
+        assert_eq!(version_in("nats-server 2.9"), Some("2.9"));
+        assert_eq!(version_in(""), None);
     }
 
     #[test]

@@ -4,9 +4,6 @@
 
 use std::fmt;
 
-/// The oldest nats-server with all features that Precis uses.
-pub(crate) const MIN_NATS_SERVER_VERSION: (u32, u32) = (2, 11);
-
 /// A platform that artifacts are built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Platform {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind};
 use async_nats::jetstream::{self, context::PublishErrorKind};
 use async_nats::{Client, ConnectOptions, Event};
+use precis_schemas::nats_version::{self, UnsupportedServer};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
@@ -26,6 +27,14 @@ pub enum ConnectError {
         url: String,
         /// The last error.
         source: async_nats::ConnectError,
+    },
+    /// The server has a version that Precis refuses to work with.
+    #[error("NATS at {url}: {source}")]
+    Unsupported {
+        /// The URL, without credentials.
+        url: String,
+        /// What is wrong with the version.
+        source: UnsupportedServer,
     },
     /// The credentials file can't be read.
     #[error("nats.credentials_file {path}: {source}")]
@@ -76,14 +85,22 @@ async fn options(settings: &NatsConfig, name: &str) -> Result<ConnectOptions, Co
 /// Connects, retrying for `nats.connect_timeout_seconds`.
 ///
 /// # Errors
-/// If the server can't be reached in that time, or rejects the credentials.
+/// If the server can't be reached in that time, rejects the credentials, or has an unsupported version.
 pub async fn connect(settings: &NatsConfig, name: &str) -> Result<Client, ConnectError> {
     let deadline = Instant::now() + Duration::from_secs(settings.connect_timeout_seconds);
     let addresses: Vec<&str> = settings.url.expose().split(',').map(str::trim).collect();
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     loop {
         match options(settings, name).await?.connect(&addresses[..]).await {
-            Ok(client) => return Ok(client),
+            Ok(client) => {
+                return match nats_version::check(&client.server_info().version) {
+                    Ok(()) => Ok(client),
+                    Err(source) => Err(ConnectError::Unsupported {
+                        url: settings.url.shown(),
+                        source,
+                    }),
+                };
+            }
             Err(source) => {
                 let refused = matches!(
                     source.kind(),
@@ -160,4 +177,56 @@ pub fn classify(error: &jetstream::context::PublishError) -> PublishFailure {
         source = cause.source();
     }
     PublishFailure::Other
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::ServerUrl;
+
+    /// A server that greets clients as a nats-server of this version. Returns its URL.
+    async fn server_of(version: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("nats://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (lines, mut answers) = stream.into_split();
+                let info = format!(
+                    "INFO {{\"server_id\":\"A\",\"version\":\"{version}\",\"max_payload\":1048576,\"headers\":true}}\r\n"
+                );
+                answers.write_all(info.as_bytes()).await.unwrap();
+                let mut lines = BufReader::new(lines).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    if line == "PING" {
+                        answers.write_all(b"PONG\r\n").await.unwrap();
+                    }
+                }
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_too_old_or_loses_jobs_is_refused() {
+        for (version, refused) in [
+            ("2.10.26", true),
+            ("2.12.3", true),
+            ("2.12.5", false),
+            ("2.15.1", false),
+        ] {
+            let settings = NatsConfig {
+                url: ServerUrl::new(&server_of(version).await),
+                ..NatsConfig::default()
+            };
+            let connected = connect(&settings, "test").await;
+            assert_eq!(connected.is_err(), refused, "{version}");
+            if let Err(error) = connected {
+                let text = error.to_string();
+                assert!(text.contains(version) && text.contains("upgrade"), "{text}");
+            }
+        }
+    }
 }

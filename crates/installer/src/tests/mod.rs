@@ -346,5 +346,5 @@ async fn pinned_nats_server_runs() {
     installer.path = Some(std::env::join_paths(std::iter::once(tools).chain(rest)).unwrap());
     installer.progress = Progress::silent();
     let program = installer.ensure_nats_server().await.unwrap();
-    assert_eq!(lookup::nats_version(&program).await, Some((2, 15, 1)));
+    assert_eq!(lookup::nats_version(&program).await, Some("2.15.1".to_owned()));
 }
