@@ -34,6 +34,10 @@ impl Config {
             Some(path) => (path.as_path(), true),
             None => (Path::new("precis.toml"), false),
         };
+        // A missing or unreadable file is reported below.
+        if let Ok(text) = std::fs::read_to_string(path) {
+            check_syntax(&path.display().to_string(), &text)?;
+        }
         layers = layers
             .add_source(File::from(path).format(FileFormat::Toml).required(required))
             .add_source(
@@ -57,6 +61,7 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        check_syntax("the text", text)?;
         let layers = Layers::builder()
             .add_source(File::from_str(text, FileFormat::Toml))
             .build()?;
@@ -71,5 +76,47 @@ impl Config {
     /// If TOML can't represent a value.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         Ok(toml::to_string_pretty(self)?)
+    }
+}
+
+/// Fails if `text` is not TOML, with an error that quotes no line of it.
+fn check_syntax(file: &str, text: &str) -> Result<(), ConfigError> {
+    let Err(error) = toml::from_str::<toml::Table>(text) else {
+        return Ok(());
+    };
+    let start = error.span().map_or(0, |span| span.start);
+    let before = text.get(..start).unwrap_or(text);
+    Err(ConfigError::Syntax {
+        file: file.to_owned(),
+        line: before.matches('\n').count() + 1,
+        problem: error.message().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syntax_errors_name_the_line_without_its_text() {
+        for text in [
+            "[nats]\npassword = \"hunter2",
+            "[nats]\npassword = hunter2",
+            "[nats]\npassword = 'a' hunter2",
+        ] {
+            let problem = Config::from_toml(text).unwrap_err().to_string();
+            assert!(problem.contains("line 2"), "{problem}");
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("precis.toml");
+        std::fs::write(&file, "[nats]\npassword = hunter2").unwrap();
+        let args = ConfigArgs {
+            config: Some(file),
+            ..ConfigArgs::default()
+        };
+        let problem = Config::load(&args).unwrap_err().to_string();
+        assert!(problem.contains("precis.toml, line 2"), "{problem}");
+        assert!(!problem.contains("hunter2"), "{problem}");
     }
 }

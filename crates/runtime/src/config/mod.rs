@@ -116,6 +116,16 @@ pub enum ConfigError {
     /// A source can't be read, or has an unknown key or a value of the wrong type.
     #[error("configuration: {0}")]
     Read(#[from] config::ConfigError),
+    /// The file is not TOML. Its text is not shown, because the line may hold a secret.
+    #[error("configuration: {file}, line {line}: {problem}")]
+    Syntax {
+        /// The file.
+        file: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// What the parser expected.
+        problem: String,
+    },
     /// `--set` without an equals sign.
     #[error("configuration: --set takes key=value, such as nats.url=nats://host:4222, and not {0:?}")]
     BadOverride(String),

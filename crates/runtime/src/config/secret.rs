@@ -40,7 +40,7 @@ impl Serialize for Secret {
     }
 }
 
-/// A URL that is shown without its user and password.
+/// A URL that is shown without its user, password and query.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct ServerUrl(String);
@@ -56,19 +56,22 @@ impl ServerUrl {
         &self.0
     }
 
-    /// Returns the URL, or the comma-separated URLs, without user information.
+    /// Returns the URL, or the comma-separated URLs, without user information, query and fragment.
     ///
     /// Passwords may contain any character, so everything before the last `@` of a server is left out, even if the `@`
-    /// belongs to a path.
+    /// belongs to a path. A server is redacted if a `?` before its first `@` may begin either a query or the rest of a
+    /// password.
     pub fn shown(&self) -> String {
-        if !self.0.contains('@') {
+        if !self.0.contains(['@', '?', '#']) {
             return self.0.clone();
         }
         let mut servers: Vec<String> = Vec::new();
         for piece in self.0.split(',') {
             match servers.last_mut() {
-                // A comma inside a password: the rest of the same server.
-                Some(server) if !piece.contains("://") && !server.contains('@') => {
+                // A comma inside a password or query: the rest of the same server.
+                Some(server)
+                    if !piece.contains("://") && (!server.contains('@') || server.contains(['?', '#'])) =>
+                {
                     server.push(',');
                     server.push_str(piece);
                 }
@@ -77,7 +80,12 @@ impl ServerUrl {
         }
         let one = |server: &String| {
             let (scheme, rest) = server.split_once("://").unwrap_or(("", server));
-            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            let (before_query, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+            let host = match before_query.rsplit_once('@') {
+                Some((_, host)) => host,
+                None if query.contains('@') => "<redacted>",
+                None => before_query,
+            };
             if scheme.is_empty() {
                 host.to_owned()
             } else {
@@ -134,6 +142,11 @@ mod tests {
                 "nats://host:4222,nats://other:4222",
             ),
             ("me:pw@host:4222", "host:4222"),
+            ("http://host:8123/?password=hunter2", "http://host:8123/"),
+            ("http://me:pw@host:8123/?password=a@b,c#d", "http://host:8123/"),
+            ("http://host:8123/?password=a@b", "http://<redacted>"),
+            ("nats://me:p?w@host:4222", "nats://<redacted>"),
+            ("http://host/?a=x,y,http://other/#z", "http://host/,http://other/"),
         ] {
             assert_eq!(ServerUrl::new(url).to_string(), shown);
         }
