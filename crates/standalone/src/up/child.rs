@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -27,6 +28,8 @@ const MIN_RESTART_DELAY: Duration = Duration::from_millis(400);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(6);
 /// Size beyond which a log is rotated to `<name>.log.1`.
 const MAX_LOG_BYTES: u64 = 16 << 20;
+/// Access to a log: its owner writes it, and its group reads it.
+const LOG_MODE: u32 = 0o640;
 /// Interval between checks of a log's size.
 const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -77,7 +80,7 @@ impl ChildSpec {
         if let Some(folder) = self.log.parent() {
             fs::create_dir_all(folder)?;
         }
-        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let log = open_log(&self.log)?;
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
@@ -92,6 +95,15 @@ impl ChildSpec {
             .kill_on_drop(false);
         Ok(command)
     }
+}
+
+/// Opens a log for appending. Other users can't read it, because it may quote texts.
+fn open_log(path: &Path) -> io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    let log = options.create(true).append(true).mode(LOG_MODE).open(path)?;
+    // The mode above has no effect on an existing file.
+    log.set_permissions(fs::Permissions::from_mode(LOG_MODE))?;
+    Ok(log)
 }
 
 /// A process and the pipe to its standard input. The process stops when the pipe closes.
@@ -285,6 +297,20 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         child.stop().await;
+    }
+
+    #[test]
+    fn other_users_cannot_read_new_existing_or_rotated_logs() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("child.log");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        open_log(&log).unwrap().write_all(b"a text\n").unwrap();
+        assert_eq!(mode(&log), 0o640);
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o644)).unwrap();
+        open_log(&log).unwrap();
+        assert_eq!(mode(&log), 0o640);
+        rotate(&log, 1).unwrap();
+        assert_eq!(mode(&log.with_extension("log.1")), 0o640);
     }
 
     #[test]
