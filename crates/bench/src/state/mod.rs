@@ -36,6 +36,8 @@ use crate::product::{Product, run_with_product};
 
 /// Measurements while a stream is filled, besides the one of the empty stream.
 const STEPS: u64 = 5;
+/// The newest messages, which clients read most: they poll for a result soon after it is stored.
+const RECENT: u64 = 50_000;
 /// Maximum wait for the server after it was killed.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -66,7 +68,7 @@ pub struct StateBench {
 
 impl StateBench {
     pub(crate) fn run<P: Product>(self) -> ExitCode {
-        let room = |count: u64| 2 * count + 20 * self.samples;
+        let room = |count: u64| count + 20 * self.samples;
         // A stored message takes its body, its subject and headers.
         let room_bytes = |count: u64| room(count) * (self.bytes as u64 + 500);
         let defaults = vec![
@@ -103,11 +105,19 @@ impl StateBench {
             let publish = run(&messages, Messages::publish_job, next..next + self.samples).await?;
             next += self.samples;
             let sequences = messages.sequences(JOBS).await?;
-            let lookup = run(&messages, Messages::read_job, spread(sequences, self.samples)).await?;
+            let lookup = run(
+                &messages,
+                Messages::read_job,
+                spread(sequences.clone(), self.samples),
+            )
+            .await?;
+            let recent = sequences.end.saturating_sub(RECENT)..sequences.end;
+            let recent_lookup = run(&messages, Messages::read_job, spread(recent, self.samples)).await?;
             report.jobs.push(Step {
                 stored: next,
                 publish,
                 lookup,
+                recent_lookup,
                 server_megabytes: server_megabytes(),
             });
         }
@@ -124,10 +134,13 @@ impl StateBench {
             next += self.samples;
             let known = self.samples..next;
             let lookup = run(&messages, Messages::read_result, spread(known, self.samples)).await?;
+            let recent = next.saturating_sub(RECENT).max(self.samples)..next;
+            let recent_lookup = run(&messages, Messages::read_result, spread(recent, self.samples)).await?;
             report.results.push(Step {
                 stored: next,
                 publish,
                 lookup,
+                recent_lookup,
                 server_megabytes: server_megabytes(),
             });
         }
@@ -189,7 +202,7 @@ async fn create_consumer(jetstream: &jetstream::Context, messages: &Messages) ->
 
 /// Ends the server with a signal and returns the seconds until both streams answer again. The supervisor starts it.
 async fn restart(jetstream: &jetstream::Context, signal: Signal) -> anyhow::Result<f64> {
-    eprintln!("restart: sending {signal:?} to the server");
+    eprintln!("restart: signal {} to the server", signal.as_raw());
     let id = nats_server().context("the benchmark's nats-server isn't running")?;
     let pid = i32::try_from(id)
         .ok()
