@@ -1,16 +1,18 @@
 //! CSV (RFC 4180) with a header. Reads the column `article` and, if there is one, `summ`.
+//!
+//! A line ends with LF, CR or both. A record with malformed quotes is refused, and reading continues on the line after
+//! the one on which the record starts. Until a record follows RFC 4180 strictly, a quote in an unquoted field is refused
+//! too: it may be the end of the malformed record.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use csv_core::{ReadRecordResult, Reader};
 use precis_schemas::error_code::{ErrorCode, Refusal};
 
 use super::rows::{InputRow, RowContent, RowParser, too_long};
 
-/// Initial size of the record buffer, in bytes. It grows up to the longest record that is allowed.
-const INITIAL_BUFFER: usize = 4 << 10;
-/// Most columns of a record.
-const MAX_COLUMNS: usize = 256;
+/// A record buffer that grew beyond this many bytes is freed after its record.
+const KEPT_BUFFER: usize = 64 << 10;
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[derive(Debug, Clone, Copy)]
 struct Columns {
@@ -19,186 +21,268 @@ struct Columns {
     count: usize,
 }
 
+/// The position of the parser in a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Between two records.
+    Between,
+    /// Before the first byte of a field.
+    FieldStart,
+    /// In a field without quotes.
+    Unquoted,
+    /// Between the quotes of a field.
+    Quoted,
+    /// After a quote in a quoted field: it ends the field, or is the first of two.
+    AfterQuote,
+    /// In a line that is refused.
+    Skipped,
+}
+
 /// A parser of CSV files.
 pub(super) struct CsvParser {
-    reader: Reader,
     max_row_bytes: usize,
+    /// Bytes of the byte order mark at the start of the file. `None` after the start.
+    mark: Option<usize>,
     /// Known once the header is parsed.
     columns: Option<Columns>,
-    /// The fields of the current record, one after another.
-    fields: Vec<u8>,
-    field_bytes: usize,
-    /// Where each field ends in `fields`.
-    ends: Vec<usize>,
-    field_count: usize,
+    state: State,
+    /// The bytes of the current record.
+    record: Vec<u8>,
     /// The line on which the current record starts.
+    record_line: u64,
+    /// The current line.
     line: u64,
-    is_too_long: bool,
-    /// Whether the current position is between two records.
-    is_between: bool,
-    newlines: u64,
-    last_byte: u8,
+    /// Whether the last byte was a carriage return: a line feed then belongs to the same line end.
+    is_after_return: bool,
+    /// Whether the record before was malformed.
+    is_recovering: bool,
 }
 
 impl CsvParser {
     /// Creates a parser of records with at most `max_row_bytes` bytes.
     pub(super) fn new(max_row_bytes: usize) -> Self {
         Self {
-            reader: Reader::new(),
             max_row_bytes,
+            mark: Some(0),
             columns: None,
-            fields: vec![0; INITIAL_BUFFER.min(max_row_bytes)],
-            field_bytes: 0,
-            ends: vec![0; MAX_COLUMNS],
-            field_count: 0,
+            state: State::Between,
+            record: Vec::new(),
+            record_line: 1,
             line: 1,
-            is_too_long: false,
-            is_between: true,
-            newlines: 0,
-            last_byte: 0,
+            is_after_return: false,
+            is_recovering: false,
         }
     }
 
-    /// Parses the next chunk. An empty chunk ends the file.
-    fn read(&mut self, mut chunk: &[u8], rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
-        loop {
-            if self.is_between && !chunk.is_empty() {
-                chunk = self.skip_blank(chunk);
-                if chunk.is_empty() {
-                    return Ok(());
-                }
-                self.is_between = false;
-            }
-            let (result, read, written, ended) = self.reader.read_record(
-                chunk,
-                &mut self.fields[self.field_bytes..],
-                &mut self.ends[self.field_count..],
-            );
-            let (parsed, rest) = chunk.split_at(read);
-            chunk = rest;
-            self.newlines += parsed.iter().filter(|byte| **byte == b'\n').count() as u64;
-            self.last_byte = parsed.last().copied().unwrap_or(self.last_byte);
-            self.field_bytes += written;
-            self.field_count += ended;
-            match result {
-                ReadRecordResult::InputEmpty => return Ok(()),
-                ReadRecordResult::OutputFull => self.grow_buffer(),
-                ReadRecordResult::OutputEndsFull => {
-                    // With this many columns the file is not CSV, or a quote is missing.
-                    self.is_too_long = true;
-                    self.field_count = 0;
-                }
-                ReadRecordResult::Record => {
-                    self.end_record(rows)?;
-                    if chunk.is_empty() {
-                        return Ok(());
-                    }
-                }
-                ReadRecordResult::End => return Ok(()),
-            }
-        }
-    }
-
-    /// Skips blank lines, as the reader does, so that `line` is the line on which the record starts.
-    fn skip_blank<'a>(&mut self, chunk: &'a [u8]) -> &'a [u8] {
-        let is_line_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
-        let blank = chunk.iter().take_while(|byte| is_line_end(byte)).count();
-        let (blank, rest) = chunk.split_at(blank);
-        if let Some(last) = blank.last() {
-            self.newlines += blank.iter().filter(|byte| **byte == b'\n').count() as u64;
-            self.last_byte = *last;
-            self.line = 1 + self.newlines;
-        }
-        rest
-    }
-
-    fn grow_buffer(&mut self) {
-        if self.fields.len() >= self.max_row_bytes {
-            // Discard the record, up to its end.
-            self.is_too_long = true;
-            self.field_bytes = 0;
-        } else {
-            let larger = (self.fields.len() * 2).min(self.max_row_bytes);
-            self.fields.resize(larger, 0);
-        }
-    }
-
-    fn end_record(&mut self, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
-        let line = self.line;
-        self.is_between = true;
-        // The reader ends a record at its carriage return and leaves the line feed to the next one.
-        self.line = 1 + self.newlines + u64::from(self.last_byte == b'\r');
-        let is_too_long = std::mem::take(&mut self.is_too_long);
-        let field_count = std::mem::take(&mut self.field_count);
-        let field_bytes = std::mem::take(&mut self.field_bytes);
-        let row = match self.columns {
-            _ if is_too_long => too_long(line, self.max_row_bytes),
-            Some(columns) => InputRow {
-                line,
-                content: self.content(columns, field_count),
-            },
-            None => {
-                self.columns = Some(self.header(field_count)?);
-                return Ok(());
-            }
-        };
-        if self.columns.is_none() {
-            return Err(no_header("the first line is too long"));
-        }
-        rows.push_back(row);
-        // Free the memory of a single long record.
-        if field_bytes < INITIAL_BUFFER && self.fields.len() > 16 * INITIAL_BUFFER {
-            self.fields.truncate(INITIAL_BUFFER);
-            self.fields.shrink_to_fit();
+    fn read(&mut self, bytes: &[u8], rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+        for byte in bytes {
+            self.read_byte(*byte, rows)?;
         }
         Ok(())
     }
 
-    fn field(&self, index: usize) -> &[u8] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        &self.fields[start..self.ends[index]]
-    }
-
-    fn header(&self, field_count: usize) -> Result<Columns, Refusal> {
-        let names: Vec<String> = (0..field_count)
-            .map(|index| {
-                let name = String::from_utf8_lossy(self.field(index));
-                // The file may start with a byte order mark.
-                name.trim_start_matches('\u{feff}').trim().to_lowercase()
-            })
-            .collect();
-        let named = |aliases: &[&str]| names.iter().position(|name| aliases.contains(&name.as_str()));
-        let Some(article) = named(&["article", "text"]) else {
-            let shown: String = names.join(", ").chars().take(200).collect();
-            return Err(no_header(&format!("it names: {shown}")));
-        };
-        Ok(Columns {
-            article,
-            summ: named(&["summ", "reference"]),
-            count: field_count,
-        })
-    }
-
-    fn content(&self, columns: Columns, field_count: usize) -> Result<RowContent, Refusal> {
-        if field_count != columns.count {
-            let expected = columns.count;
-            return Err(Refusal::new(
-                ErrorCode::InvalidRequest,
-                format!("the row has {field_count} fields, but the header has {expected}"),
-            ));
+    fn read_byte(&mut self, byte: u8, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+        let is_line_end = matches!(byte, b'\n' | b'\r');
+        if is_line_end && !(byte == b'\n' && self.is_after_return) {
+            self.line += 1;
         }
-        let text = |index: usize| {
-            std::str::from_utf8(self.field(index))
-                .map(str::to_owned)
-                .map_err(|_| Refusal::new(ErrorCode::InvalidRequest, "the row is not UTF-8"))
+        self.is_after_return = byte == b'\r';
+        let next = match (self.state, byte) {
+            (State::Between, _) if is_line_end => return Ok(()),
+            (State::Skipped, _) if is_line_end => State::Between,
+            (State::Skipped, _) => return Ok(()),
+            (State::Quoted, b'"') => State::AfterQuote,
+            (State::Quoted, _) => State::Quoted,
+            (State::FieldStart | State::Unquoted | State::AfterQuote, _) if is_line_end => {
+                return self.end_record(rows);
+            }
+            (State::FieldStart | State::Unquoted | State::AfterQuote, b',') => State::FieldStart,
+            (State::AfterQuote, b'"') => State::Quoted,
+            (State::AfterQuote, _) => {
+                return self.refuse("a quoted field continues after its last quote", Some(byte), rows);
+            }
+            (State::Between, _) => {
+                self.record_line = self.line;
+                match byte {
+                    b'"' => State::Quoted,
+                    b',' => State::FieldStart,
+                    _ => State::Unquoted,
+                }
+            }
+            (State::FieldStart, b'"') => State::Quoted,
+            (State::Unquoted, b'"') if self.is_recovering => {
+                return self.refuse("a quote stands in an unquoted field", Some(byte), rows);
+            }
+            (State::FieldStart | State::Unquoted, _) => State::Unquoted,
         };
-        let summ = columns.summ.map(text).transpose()?;
-        Ok(RowContent {
-            article: text(columns.article)?,
-            summ: summ.filter(|summ| !summ.trim().is_empty()),
-            metadata: BTreeMap::new(),
-        })
+        self.state = next;
+        if next == State::Between {
+            return Ok(());
+        }
+        if self.record.len() >= self.max_row_bytes {
+            return self.refuse_too_long(byte, rows);
+        }
+        self.record.push(byte);
+        Ok(())
     }
+
+    /// Refuses the current record because of its quotes, which `next` shows: the byte after it, or none at the end.
+    fn refuse(
+        &mut self,
+        problem: &str,
+        next: Option<u8>,
+        rows: &mut VecDeque<InputRow>,
+    ) -> Result<(), Refusal> {
+        if self.columns.is_none() {
+            return Err(no_header(problem));
+        }
+        let refusal = Refusal::new(ErrorCode::InvalidRequest, format!("malformed quotes: {problem}"));
+        self.refuse_with(Err(refusal), next, rows)
+    }
+
+    fn refuse_too_long(&mut self, next: u8, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+        if self.columns.is_none() {
+            return Err(no_header("the first line is too long"));
+        }
+        let row = too_long(self.record_line, self.max_row_bytes);
+        self.refuse_with(row.content, Some(next), rows)
+    }
+
+    /// Refuses the current record. Reads what follows its first line again, and then `next`.
+    fn refuse_with(
+        &mut self,
+        content: Result<RowContent, Refusal>,
+        next: Option<u8>,
+        rows: &mut VecDeque<InputRow>,
+    ) -> Result<(), Refusal> {
+        rows.push_back(InputRow {
+            line: self.record_line,
+            content,
+        });
+        self.is_recovering = true;
+        let record = std::mem::take(&mut self.record);
+        match record.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+            // The record has one line so far. The rest of the line belongs to it.
+            None => {
+                self.state = State::Skipped;
+                self.line = self.record_line;
+                self.is_after_return = false;
+            }
+            Some(end) => {
+                let end = end + if record[end..].starts_with(b"\r\n") { 2 } else { 1 };
+                self.state = State::Between;
+                self.line = self.record_line + 1;
+                self.is_after_return = record[end - 1] == b'\r';
+                self.read(&record[end..], rows)?;
+            }
+        }
+        next.map_or(Ok(()), |byte| self.read_byte(byte, rows))
+    }
+
+    fn end_record(&mut self, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+        let record = std::mem::take(&mut self.record);
+        self.state = State::Between;
+        self.is_recovering = false;
+        let fields = fields_of(&record);
+        match self.columns {
+            Some(columns) => rows.push_back(InputRow {
+                line: self.record_line,
+                content: content(columns, &fields),
+            }),
+            None => self.columns = Some(columns_of(&fields)?),
+        }
+        if record.capacity() <= KEPT_BUFFER {
+            self.record = record;
+            self.record.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Splits a well-formed record into its fields.
+fn fields_of(record: &[u8]) -> Vec<Vec<u8>> {
+    let mut fields = vec![Vec::new()];
+    let (mut is_quoted, mut is_start) = (false, true);
+    let mut bytes = record.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' if is_quoted && bytes.peek() == Some(&b'"') => {
+                bytes.next();
+            }
+            b'"' if is_quoted => {
+                is_quoted = false;
+                continue;
+            }
+            b'"' if is_start => {
+                (is_quoted, is_start) = (true, false);
+                continue;
+            }
+            b',' if !is_quoted => {
+                fields.push(Vec::new());
+                is_start = true;
+                continue;
+            }
+            _ => {}
+        }
+        is_start = false;
+        if let Some(field) = fields.last_mut() {
+            field.push(byte);
+        }
+    }
+    fields
+}
+
+fn columns_of(fields: &[Vec<u8>]) -> Result<Columns, Refusal> {
+    let names: Vec<String> = fields
+        .iter()
+        .map(|field| String::from_utf8_lossy(field).trim().to_lowercase())
+        .collect();
+    let named = |aliases: &[&str]| {
+        let mut found = (0..names.len()).filter(|index| aliases.contains(&names[*index].as_str()));
+        match (found.next(), found.next()) {
+            (Some(first), Some(second)) => Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                format!(
+                    "columns {} (`{}`) and {} (`{}`) of the CSV file mean the same; keep one",
+                    first + 1,
+                    names[first],
+                    second + 1,
+                    names[second]
+                ),
+            )),
+            (first, _) => Ok(first),
+        }
+    };
+    let Some(article) = named(&["article", "text"])? else {
+        let shown: String = names.join(", ").chars().take(200).collect();
+        return Err(no_header(&format!("it names: {shown}")));
+    };
+    Ok(Columns {
+        article,
+        summ: named(&["summ", "reference"])?,
+        count: names.len(),
+    })
+}
+
+fn content(columns: Columns, fields: &[Vec<u8>]) -> Result<RowContent, Refusal> {
+    if fields.len() != columns.count {
+        let (given, expected) = (fields.len(), columns.count);
+        return Err(Refusal::new(
+            ErrorCode::InvalidRequest,
+            format!("the row has {given} fields, but the header has {expected}"),
+        ));
+    }
+    let text = |index: usize| {
+        std::str::from_utf8(&fields[index])
+            .map(str::to_owned)
+            .map_err(|_| Refusal::new(ErrorCode::InvalidRequest, "the row is not UTF-8"))
+    };
+    let summ = columns.summ.map(text).transpose()?;
+    Ok(RowContent {
+        article: text(columns.article)?,
+        summ: summ.filter(|summ| !summ.trim().is_empty()),
+        metadata: BTreeMap::new(),
+    })
 }
 
 fn no_header(problem: &str) -> Refusal {
@@ -210,14 +294,28 @@ fn no_header(problem: &str) -> Refusal {
 
 impl RowParser for CsvParser {
     fn push(&mut self, chunk: &[u8], rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
-        if chunk.is_empty() {
-            return Ok(());
+        let mut rest = chunk;
+        while let (Some(matched), Some((byte, after))) = (self.mark, rest.split_first()) {
+            if BYTE_ORDER_MARK.get(matched) == Some(byte) {
+                self.mark = Some(matched + 1);
+                rest = after;
+            } else {
+                self.mark = None;
+                if matched < BYTE_ORDER_MARK.len() {
+                    self.read(&BYTE_ORDER_MARK[..matched], rows)?;
+                }
+            }
         }
-        self.read(chunk, rows)
+        self.read(rest, rows)
     }
 
     fn finish(&mut self, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
-        self.read(&[], rows)?;
+        while self.state == State::Quoted {
+            self.refuse("the quote at the start of a field is never closed", None, rows)?;
+        }
+        if !matches!(self.state, State::Between | State::Skipped) {
+            self.end_record(rows)?;
+        }
         if self.columns.is_none() {
             return Err(no_header("the file is empty"));
         }
@@ -301,5 +399,100 @@ mod tests {
         }
         // A byte order mark is not part of the first name.
         assert_eq!(read(b"\xef\xbb\xbfarticle\na\n", 100, 100).unwrap().len(), 1);
+    }
+
+    /// What a file's rows are: the line with the text, or `None` for a refused row.
+    fn outline(file: &[u8]) -> Vec<(u64, Option<String>)> {
+        let whole = read(file, file.len().max(1), 1_000).unwrap();
+        for size in 1..=file.len().min(40) {
+            assert_eq!(read(file, size, 1_000).unwrap(), whole, "chunks of {size}");
+        }
+        let text = |row: InputRow| (row.line, row.content.ok().map(|content| content.article));
+        whole.into_iter().map(text).collect()
+    }
+
+    fn good(line: u64, text: &str) -> (u64, Option<String>) {
+        (line, Some(text.to_owned()))
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_refuses_only_its_row() {
+        let file = b"article\r\n\"Rain.\r\nSnow.\r\nWind.\r\n";
+        assert_eq!(outline(file), [(2, None), good(3, "Snow."), good(4, "Wind.")]);
+        let file = b"article\n\"Rain.\n\"Snow, again.\"\nWind.";
+        assert_eq!(
+            outline(file),
+            [(2, None), good(3, "Snow, again."), good(4, "Wind.")]
+        );
+        let file = b"article\nRain.\n\"Snow";
+        assert_eq!(outline(file), [good(2, "Rain."), (3, None)]);
+    }
+
+    #[test]
+    fn text_after_a_closing_quote_refuses_the_record_with_all_its_lines() {
+        // The second line may belong to the malformed record: its quote stands in an unquoted field.
+        let file = b"article\n\"He said \"no\", then\nleft.\"\nWind.\nA 5\" pipe.\n";
+        assert_eq!(
+            outline(file),
+            [(2, None), (3, None), good(4, "Wind."), good(5, "A 5\" pipe.")]
+        );
+    }
+
+    #[test]
+    fn a_quote_that_swallows_too_much_is_closed_after_its_line() {
+        let file = format!("article\n\"Rain.\nSnow.\n{}\nWind.\n", "x".repeat(3_000));
+        let rows = read(file.as_bytes(), 7, 2_000).unwrap();
+        assert_eq!(
+            parsed(&rows),
+            [
+                (2, Err(ErrorCode::TextTooLong)),
+                (3, Ok(("Snow.", None))),
+                (4, Err(ErrorCode::TextTooLong)),
+                (5, Ok(("Wind.", None))),
+            ]
+        );
+        assert_eq!(read(file.as_bytes(), 100_000, 2_000).unwrap(), rows);
+    }
+
+    #[test]
+    fn every_kind_of_line_end_counts() {
+        for end in ["\n", "\r", "\r\n"] {
+            let file = ["article", "a", "\"b", "c\"", "d", "", "e"].join(end);
+            let lines: Vec<u64> = outline(file.as_bytes()).iter().map(|(line, _)| *line).collect();
+            assert_eq!(lines, [2, 3, 5, 7], "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_a_quoted_header_is_skipped_however_it_is_cut() {
+        assert_eq!(outline(b"\xef\xbb\xbf\"article\"\na\n"), [good(2, "a")]);
+        // Part of a mark is text.
+        assert!(read(b"\xef\xbbarticle\na\n", 1, 100).is_err());
+    }
+
+    #[test]
+    fn two_columns_with_one_meaning_are_refused_by_name() {
+        for (header, names) in [
+            ("id,text,article,summ", ["`text`", "`article`"]),
+            ("article,reference,summ", ["`reference`", "`summ`"]),
+            ("article,article", ["`article`", "`article`"]),
+        ] {
+            let refusal = read(format!("{header}\n").as_bytes(), 100, 100).unwrap_err();
+            assert!(
+                names.iter().all(|name| refusal.message.contains(name)),
+                "{refusal}"
+            );
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn rows_are_the_same_however_the_bytes_are_cut(
+            body in "[a\"\",\r\n\u{feff}]{0,60}", size in 1_usize..9, max in 4_usize..40,
+        ) {
+            let file = format!("article\n{body}");
+            let whole = read(file.as_bytes(), usize::MAX, max.max(7));
+            proptest::prop_assert_eq!(read(file.as_bytes(), size, max.max(7)), whole);
+        }
     }
 }
