@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use precis_schemas::error_code::{ErrorCode, Refusal};
 
-use super::rows::{InputRow, RowParser, content_of, shortened, too_long};
+use super::rows::{InputRow, RowParser, UniqueValue, content_of, shortened, too_long};
 
 /// A parser of JSON Lines files.
 pub(super) struct JsonLinesParser {
@@ -46,7 +46,7 @@ impl JsonLinesParser {
             };
             let bytes = start.trim_ascii();
             if !bytes.is_empty() {
-                let content = serde_json::from_slice(bytes)
+                let content = serde_json::from_slice::<UniqueValue>(bytes)
                     .map_err(|error| {
                         let message = format!("the line is not JSON: {}", shortened(&error.to_string()));
                         Refusal::new(ErrorCode::InvalidRequest, message)

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, de};
+use serde_json::{Map, Value};
 
 use crate::http::problem::ApiError;
 
@@ -76,7 +77,7 @@ pub(super) fn rows_of_file<'a>(
 /// # Errors
 /// If the body is not a list.
 pub(super) fn rows_of_list(body: &[u8]) -> Result<Vec<InputRow>, ApiError> {
-    let list: Vec<Value> = serde_json::from_slice(body).map_err(|error| {
+    let list: Vec<UniqueValue> = serde_json::from_slice(body).map_err(|error| {
         ApiError::new(
             ErrorCode::InvalidRequest,
             format!("the body is not a JSON list of texts or objects: {error}"),
@@ -89,8 +90,101 @@ pub(super) fn rows_of_list(body: &[u8]) -> Result<Vec<InputRow>, ApiError> {
     Ok(list.into_iter().enumerate().map(row).collect())
 }
 
+/// A JSON value, and the first key that one of its objects has twice.
+#[derive(Debug, PartialEq)]
+pub(super) struct UniqueValue {
+    value: Value,
+    repeated: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for UniqueValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyValue;
+
+        fn plain(value: impl Into<Value>) -> UniqueValue {
+            UniqueValue {
+                value: value.into(),
+                repeated: None,
+            }
+        }
+
+        impl<'de> Visitor<'de> for AnyValue {
+            type Value = UniqueValue;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<UniqueValue, E> {
+                Ok(plain(Value::Null))
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<UniqueValue, E> {
+                Ok(plain(value))
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<UniqueValue, E> {
+                Ok(plain(value))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<UniqueValue, E> {
+                Ok(plain(value))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<UniqueValue, E> {
+                Ok(plain(value))
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<UniqueValue, E> {
+                Ok(plain(value))
+            }
+
+            fn visit_string<E: de::Error>(self, value: String) -> Result<UniqueValue, E> {
+                Ok(plain(value))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<UniqueValue, A::Error> {
+                let (mut values, mut repeated) = (Vec::new(), None);
+                while let Some(item) = items.next_element::<UniqueValue>()? {
+                    repeated = repeated.or(item.repeated);
+                    values.push(item.value);
+                }
+                Ok(UniqueValue {
+                    value: values.into(),
+                    repeated,
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<UniqueValue, A::Error> {
+                let (mut values, mut repeated) = (Map::new(), None);
+                while let Some(name) = fields.next_key::<String>()? {
+                    let field = fields.next_value::<UniqueValue>()?;
+                    repeated = repeated.or(field.repeated);
+                    if values.insert(name.clone(), field.value).is_some() {
+                        repeated = repeated.or(Some(name));
+                    }
+                }
+                Ok(UniqueValue {
+                    value: values.into(),
+                    repeated,
+                })
+            }
+        }
+
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
 /// Parses a JSON value into the fields of a row: a string is the text, an object has all fields.
-pub(super) fn content_of(value: Value) -> Result<RowContent, Refusal> {
+///
+/// # Errors
+/// [`ErrorCode::InvalidRequest`] for another kind of value, an unknown field, or a key that occurs twice.
+pub(super) fn content_of(read: UniqueValue) -> Result<RowContent, Refusal> {
+    if let Some(name) = &read.repeated {
+        let message = format!("the row: duplicate field `{}`", shortened(name));
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
+    let value = read.value;
     match value {
         Value::String(article) => Ok(RowContent {
             article,
@@ -129,6 +223,17 @@ pub(super) fn too_long(line: u64, max_row_bytes: usize) -> InputRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_occurs_twice_refuses_its_row() {
+        let body = br#"[{"article":"A","article":"B"}, {"article":"A","metadata":{"k":"1","k":"2"}}, {"article":"C"}]"#;
+        let rows = rows_of_list(body).unwrap();
+        for (row, name) in rows.iter().zip(["article", "k"]) {
+            let refusal = row.content.as_ref().unwrap_err();
+            assert_eq!(refusal.message, format!("the row: duplicate field `{name}`"));
+        }
+        assert_eq!(rows[2].content.as_ref().unwrap().article, "C");
+    }
 
     #[test]
     fn a_list_has_texts_and_objects_and_keeps_its_bad_rows() {
