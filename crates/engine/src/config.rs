@@ -29,6 +29,23 @@ impl Architecture {
             Self::Umt5 => "umt5",
         }
     }
+
+    /// Sizes that `config.json` may omit, with the defaults of transformers.
+    fn default_sizes(self) -> [(&'static str, usize); 7] {
+        let [vocab_size, d_ff, num_layers, num_heads] = match self {
+            Self::T5 => [32_128, 2_048, 6, 8],
+            Self::Mt5 | Self::Umt5 => [250_112, 1_024, 8, 6],
+        };
+        [
+            ("vocab_size", vocab_size),
+            ("d_model", 512),
+            ("d_kv", 64),
+            ("d_ff", d_ff),
+            ("num_layers", num_layers),
+            ("num_heads", num_heads),
+            ("relative_attention_num_buckets", 32),
+        ]
+    }
 }
 
 /// Shape of a T5 model.
@@ -137,7 +154,7 @@ impl T5Config {
             file: "config.json",
             reason,
         };
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
+        let mut value: Value = serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
         let model_type = value
             .get("model_type")
             .and_then(Value::as_str)
@@ -153,6 +170,11 @@ impl T5Config {
             return Err(LoadError::Architecture {
                 found: format!("{model_type} without a decoder"),
             });
+        }
+        if let Value::Object(fields) = &mut value {
+            for (name, default) in architecture.default_sizes() {
+                fields.entry(name).or_insert_with(|| default.into());
+            }
         }
         let raw: RawConfig = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
         let (activation, gated) =
@@ -309,6 +331,25 @@ mod tests {
             (config.decoder_start_token_id, config.eos_token_ids),
             (0, vec![1])
         );
+    }
+
+    #[test]
+    fn omitted_sizes_take_the_defaults_of_the_model_type() {
+        let sizes = |model_type: &str| {
+            let json = format!(r#"{{"model_type":"{model_type}"}}"#);
+            let config = T5Config::from_json(json.as_bytes()).unwrap();
+            assert_eq!((config.d_model, config.d_kv), (512, 64));
+            assert_eq!(config.relative_attention_num_buckets, 32);
+            [
+                config.vocab_size,
+                config.d_ff,
+                config.num_layers,
+                config.num_heads,
+            ]
+        };
+        assert_eq!(sizes("t5"), [32_128, 2_048, 6, 8]);
+        assert_eq!(sizes("mt5"), [250_112, 1_024, 8, 6]);
+        assert_eq!(sizes("umt5"), [250_112, 1_024, 8, 6]);
     }
 
     #[test]

@@ -72,18 +72,27 @@ impl GenerationDefaults {
                 .whole("min_length")?
                 .map_or(0, |length| length.saturating_sub(1)),
         };
+        let num_beams = fields.whole("num_beams")?.unwrap_or(fallback.num_beams);
+        let do_sample = fields.flag("do_sample")?.unwrap_or(fallback.do_sample);
+        let samples = |name| fields.used_if(do_sample, name);
+        let searches = |name| fields.used_if(num_beams > 1, name);
         let params = GenerationParams {
-            num_beams: fields.whole("num_beams")?.unwrap_or(fallback.num_beams),
-            do_sample: fields.flag("do_sample")?.unwrap_or(fallback.do_sample),
-            temperature: fields.number("temperature")?.unwrap_or(fallback.temperature),
-            top_k: fields.whole("top_k")?.unwrap_or(fallback.top_k),
-            top_p: fields.number("top_p")?.unwrap_or(fallback.top_p),
-            length_penalty: fields
+            num_beams,
+            do_sample,
+            temperature: samples("temperature")
+                .number("temperature")?
+                .unwrap_or(fallback.temperature),
+            top_k: samples("top_k").whole("top_k")?.unwrap_or(fallback.top_k),
+            top_p: samples("top_p").number("top_p")?.unwrap_or(fallback.top_p),
+            length_penalty: searches("length_penalty")
                 .number("length_penalty")?
                 .unwrap_or(fallback.length_penalty),
             early_stopping: match fields.get("early_stopping") {
                 Some(Value::String(never)) if never == "never" => EarlyStopping::Never,
-                _ => fields.flag("early_stopping")?.unwrap_or(false).into(),
+                _ => searches("early_stopping")
+                    .flag("early_stopping")?
+                    .unwrap_or(false)
+                    .into(),
             },
             no_repeat_ngram_size: fields
                 .whole("no_repeat_ngram_size")?
@@ -133,6 +142,7 @@ fn wrong(reason: String) -> LoadError {
 }
 
 /// Reads a setting from `generation_config.json`, then from the summarization task. `null` counts as absent.
+#[derive(Clone, Copy)]
 struct Fields<'a> {
     file: &'a Map<String, Value>,
     task: &'a Map<String, Value>,
@@ -145,6 +155,37 @@ impl Fields<'_> {
             self.file.get(name)
         } else {
             self.task.get(name).filter(|value| !value.is_null())
+        }
+    }
+
+    /// Returns these settings, or none if the model's default search ignores `name` and its value is out of bounds. Files
+    /// written by other tools have such values, for example `"temperature": 0.0` beside `"do_sample": false`.
+    fn used_if(self, is_used: bool, name: &'static str) -> Self {
+        static NONE: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
+        let valid = match (name, self.get(name)) {
+            (_, None) => true,
+            ("early_stopping", Some(value)) => value.is_boolean(),
+            ("top_k", Some(value)) => value.as_u64().is_some(),
+            (_, Some(value)) => value.as_f64().is_some_and(|value| {
+                let mut params = GenerationParams::default();
+                match name {
+                    "temperature" => params.temperature = value,
+                    "top_p" => params.top_p = value,
+                    _ => params.length_penalty = value,
+                }
+                params.validate().is_ok()
+            }),
+        };
+        if is_used || valid {
+            return self;
+        }
+        tracing::warn!(
+            setting = name,
+            "ignoring a setting that the default search does not use"
+        );
+        Self {
+            file: &NONE,
+            task: &NONE,
         }
     }
 
@@ -201,13 +242,32 @@ mod tests {
     }
 
     #[test]
+    fn invalid_settings_that_the_default_search_ignores_are_ignored() {
+        for file in [
+            r#"{"temperature":0.0,"do_sample":false}"#,
+            r#"{"top_k":-1}"#,
+            r#"{"top_p":2}"#,
+            r#"{"length_penalty":"none","early_stopping":1,"num_beams":1}"#,
+        ] {
+            let defaults = GenerationDefaults::from_json(Some(file.as_bytes()), &config("{}")).unwrap();
+            assert_eq!(defaults.params, GenerationParams::default(), "{file}");
+        }
+        // A valid one is the default of requests that sample.
+        let file = br#"{"temperature":0.5,"do_sample":false}"#;
+        let defaults = GenerationDefaults::from_json(Some(file), &config("{}")).unwrap();
+        assert_eq!(defaults.params.temperature, 0.5);
+    }
+
+    #[test]
     fn invalid_generation_configs_are_refused() {
         for file in [
             r#"{"num_beams":"four"}"#,
             r#"{"num_beams":1000}"#,
             r#"{"eos_token_id":100}"#,
             "[]",
-            r#"{"top_p":2}"#,
+            r#"{"do_sample":true,"top_p":2}"#,
+            r#"{"do_sample":true,"temperature":0.0}"#,
+            r#"{"num_beams":2,"length_penalty":11}"#,
         ] {
             let error = GenerationDefaults::from_json(Some(file.as_bytes()), &config("{}")).unwrap_err();
             assert!(error.to_string().contains("generation_config.json"), "{error}");
