@@ -111,7 +111,7 @@ impl StateBench {
                 spread(sequences.clone(), self.samples),
             )
             .await?;
-            let recent = sequences.end.saturating_sub(RECENT)..sequences.end;
+            let recent = sequences.end.saturating_sub(RECENT).max(sequences.start)..sequences.end;
             let recent_lookup = run(&messages, Messages::read_job, spread(recent, self.samples)).await?;
             report.jobs.push(Step {
                 stored: next,
