@@ -51,7 +51,7 @@ generate:
 openapi URL="http://127.0.0.1:8000":
     tests/openapi/check.sh {{ URL }}
 
-# Measure: engine, quality, api or monitor
+# Measure: engine, quality, api, monitor or state
 bench PART *ARGS:
     cargo run --release -- bench {{ PART }} {{ ARGS }}
 
