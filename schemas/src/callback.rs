@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
-use crate::subject::Token;
+use crate::subject::{self, Token};
 
 /// The receiver of a job's webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -49,7 +49,7 @@ pub enum WebhookSubject {
     },
 }
 
-/// A message on `webhooks.v1.<kind>` in the stream `WEBHOOKS`: a webhook is due.
+/// A message on `webhooks.v2.<tenant>.<kind>` in the stream `WEBHOOKS`: a webhook is due.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announcement {
     /// The job or batch.
@@ -64,11 +64,12 @@ pub struct Announcement {
 
 impl Announcement {
     /// Returns the subject to publish it on.
-    pub fn subject(&self) -> &'static str {
-        match self.ended {
-            WebhookSubject::Job { .. } => "webhooks.v1.job",
-            WebhookSubject::Batch { .. } => "webhooks.v1.batch",
-        }
+    pub fn subject(&self) -> String {
+        let kind = match self.ended {
+            WebhookSubject::Job { .. } => "job",
+            WebhookSubject::Batch { .. } => "batch",
+        };
+        subject::webhook_of(&self.tenant, kind)
     }
 
     /// Returns the webhook's id: the same for every attempt, so that receivers can drop duplicates.

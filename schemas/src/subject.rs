@@ -8,7 +8,7 @@
 //! | `references.v1.<job_id>` | `REFERENCES` | a late reference |
 //! | `calls.v1.<name>` | `CALLS` | the record of a request |
 //! | `batches.v1.<tenant>.<batch_id>.<part>` | `BATCHES` | a part of a batch's manifest |
-//! | `webhooks.v1.<kind>` | `WEBHOOKS` | an announcement of a webhook |
+//! | `webhooks.v2.<tenant>.<kind>` | `WEBHOOKS` | an announcement of a webhook |
 //! | `dead.v1.<task>` | `DEAD` | a dead letter |
 //! | `progress.v1.<job_id>` | none | progress |
 //! | `cancels.v1.<job_id>` | none | a cancellation |
@@ -37,8 +37,10 @@ pub const ALL_REFERENCES: &str = "references.v1.*";
 pub const ALL_CALLS: &str = "calls.v1.*";
 /// Filter for all batch manifests of version 1.
 pub const ALL_BATCHES: &str = "batches.v1.>";
-/// Filter for all announcements of webhooks of version 1.
-pub const ALL_WEBHOOKS: &str = "webhooks.v1.*";
+/// Filter for all announcements of webhooks of version 1, which older processes publish.
+pub const ALL_WEBHOOKS_V1: &str = "webhooks.v1.*";
+/// Filter for all announcements of webhooks.
+pub const ALL_WEBHOOKS: &str = "webhooks.v2.*.*";
 /// Filter for all dead letters of version 1.
 pub const ALL_DEAD: &str = "dead.v1.*";
 /// Filter for all progress events of version 1.
@@ -296,6 +298,11 @@ pub fn cancel_of(id: &JobId) -> String {
 /// Returns the subject of dead letters of a kind: a task, or another token for messages that are no jobs.
 pub fn dead_of(task: &Token) -> String {
     format!("dead.v1.{task}")
+}
+
+/// Returns the subject of a tenant's announcements of a kind: `job` or `batch`.
+pub(crate) fn webhook_of(tenant: &Token, kind: &str) -> String {
+    format!("webhooks.v2.{tenant}.{kind}")
 }
 
 /// Returns the subject of a request's record.

@@ -61,13 +61,16 @@ pub struct StreamSpec {
     pub max_bytes: Option<u64>,
     /// Maximum age of a message; `None`: no limit.
     pub max_age: Option<Duration>,
-    /// Maximum number of messages per subject; `None`: no limit.
+    /// Maximum number of messages per subject, handled as `on_full` says; `None`: no limit.
     pub max_messages_per_subject: Option<u64>,
     /// How long the stream deduplicates message ids.
     pub duplicate_window: Duration,
     /// Source and destination subjects: the server republishes a message once the stream has stored it.
     pub republish: Option<(&'static str, &'static str)>,
 }
+
+/// Tenants whose webhooks of one kind may all be undelivered before `WEBHOOKS` is full.
+const WEBHOOK_TENANTS: u64 = 10;
 
 /// Retention of late references.
 pub const REFERENCE_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -164,13 +167,14 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
         StreamSpec {
             name: WEBHOOKS,
             description: "Jobs and batches whose end is to be posted",
-            subjects: vec![subject::ALL_WEBHOOKS.into()],
+            subjects: vec![subject::ALL_WEBHOOKS_V1.into(), subject::ALL_WEBHOOKS.into()],
             retention: Retention::WorkQueue,
             on_full: OnFull::Reject,
             max_messages: Some(limits.max_queued_jobs),
             max_bytes: None,
             max_age: Some(limits.result_ttl * 2),
-            max_messages_per_subject: None,
+            // One tenant's receivers must not use up the room of the others.
+            max_messages_per_subject: Some((limits.max_queued_jobs / WEBHOOK_TENANTS).max(1)),
             duplicate_window: two_minutes,
             republish: None,
         },
@@ -355,6 +359,14 @@ mod tests {
         assert_eq!(spec.name, "worker-flan-t5-high-bulk");
         assert_eq!(model_of_worker_consumer(&spec.name), Some(model));
         assert_eq!(model_of_worker_consumer("monitor-clickhouse"), None);
+    }
+
+    #[test]
+    fn a_tenant_can_not_fill_the_stream_of_webhooks() {
+        let specs = streams(&TopologyLimits::default());
+        let webhooks = specs.iter().find(|spec| spec.name == WEBHOOKS).unwrap();
+        assert_eq!(webhooks.on_full, OnFull::Reject);
+        assert!(webhooks.max_messages_per_subject < webhooks.max_messages);
     }
 
     #[test]

@@ -69,6 +69,8 @@ fn stream_config(spec: &StreamSpec, replicas: usize) -> StreamConfig {
             OnFull::Reject => DiscardPolicy::New,
             OnFull::DropOldest => DiscardPolicy::Old,
         },
+        // Without this, the server drops a subject's oldest message.
+        discard_new_per_subject: spec.on_full == OnFull::Reject && spec.max_messages_per_subject.is_some(),
         max_messages: or_unlimited(spec.max_messages),
         max_bytes: or_unlimited(spec.max_bytes),
         max_age: spec.max_age.unwrap_or_default(),
@@ -139,11 +141,18 @@ async fn apply_stream(
             })
         }
     };
-    differs(
-        "subjects",
-        format!("{:?}", found.subjects),
-        format!("{:?}", wanted.subjects),
-    )?;
+    // A later version adds subjects. A stream with others belongs to another program.
+    let is_extended = found
+        .subjects
+        .iter()
+        .all(|subject| wanted.subjects.contains(subject));
+    if !manage || !is_extended {
+        differs(
+            "subjects",
+            format!("{:?}", found.subjects),
+            format!("{:?}", wanted.subjects),
+        )?;
+    }
     differs(
         "retention",
         format!("{:?}", found.retention),
@@ -154,7 +163,9 @@ async fn apply_stream(
         format!("{:?}", found.storage),
         format!("{:?}", wanted.storage),
     )?;
-    let same = found.discard == wanted.discard
+    let same = found.subjects == wanted.subjects
+        && found.discard == wanted.discard
+        && found.discard_new_per_subject == wanted.discard_new_per_subject
         && found.max_messages == wanted.max_messages
         && found.max_bytes == wanted.max_bytes
         && found.max_age == wanted.max_age
@@ -176,7 +187,9 @@ async fn apply_stream(
     tracing::info!(stream = spec.name, "changing the stream");
     // Keep an administrator's other settings (placement, compression). Replicas are added but never removed.
     let update = StreamConfig {
+        subjects: wanted.subjects,
         discard: wanted.discard,
+        discard_new_per_subject: wanted.discard_new_per_subject,
         max_messages: wanted.max_messages,
         max_bytes: wanted.max_bytes,
         max_age: wanted.max_age,

@@ -6,7 +6,9 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::{self, message::PublishMessage};
 use precis_schemas::callback::Announcement;
-use precis_schemas::{JobResult, headers};
+use precis_schemas::dead::DeadLetter;
+use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::{JobResult, Token, headers, subject};
 
 use crate::backoff::Backoff;
 use crate::clock;
@@ -21,7 +23,8 @@ const MAX_DELAY: Duration = Duration::from_millis(800);
 /// Announces the webhook of a result, if its job has a callback.
 ///
 /// Call it before storing the result, so that no crash loses the webhook. The stream deduplicates announcements for two
-/// minutes. A full stream is only logged: a missing webhook must not keep a job from ending.
+/// minutes. If the tenant has too many undelivered webhooks, the announcement becomes a dead letter: a missing webhook
+/// must not keep a job from ending.
 ///
 /// # Errors
 /// If the stream is unreachable. Calling it again is safe.
@@ -31,11 +34,45 @@ pub async fn announce_end(jetstream: &jetstream::Context, result: &JobResult) ->
     };
     match announce(jetstream, &announcement).await {
         Err(error) if classify(&error) == PublishFailure::Full => {
-            tracing::error!(job = %result.id, "the stream WEBHOOKS is full; the webhook of a job is lost");
-            Ok(())
+            tracing::error!(
+                job = %result.id,
+                tenant = %result.tenant,
+                "too many undelivered webhooks; storing a dead letter"
+            );
+            dead_letter(jetstream, result.job_sequence, &announcement).await
         }
         sent => sent,
     }
+}
+
+/// Stores an announcement that `WEBHOOKS` rejected. Repeating the call stores no second letter.
+async fn dead_letter(
+    jetstream: &jetstream::Context,
+    job_sequence: u64,
+    announcement: &Announcement,
+) -> Result<(), PublishError> {
+    let reason = Refusal::new(
+        ErrorCode::CallbackFailed,
+        "too many webhooks of the tenant wait for their receivers",
+    );
+    let letter = DeadLetter::new(
+        job_sequence,
+        announcement.subject(),
+        // Strings and times always serialize.
+        &serde_json::to_vec(announcement).unwrap_or_default(),
+        reason,
+        0,
+        announcement.announced_at,
+        clock::now(),
+    );
+    let message = PublishMessage::build()
+        .message_id(format!("dead-{}", announcement.webhook_id()))
+        .header(headers::ORIGINAL_SUBJECT, letter.subject.as_str())
+        .header(headers::DEAD_REASON, letter.reason.code.as_str())
+        .payload(serde_json::to_vec(&letter).unwrap_or_default().into());
+    let subject = subject::dead_of(&Token::sanitized("webhook"));
+    jetstream.send_publish(subject, message).await?.await?;
+    Ok(())
 }
 
 /// Publishes an announcement.

@@ -50,7 +50,9 @@ async fn buried(product: &Product, after: u64, id: JobId) -> (String, String, St
     let letter = product
         .dead_letter(after, |letter| {
             let body = letter.body.as_deref().unwrap_or_default();
-            letter.subject == "webhooks.v1.job" && body.contains(id.as_str())
+            letter.subject.starts_with("webhooks.v2.")
+                && letter.subject.ends_with(".job")
+                && body.contains(id.as_str())
         })
         .await;
     let announcement: Announcement = serde_json::from_str(&letter.body.unwrap()).unwrap();
