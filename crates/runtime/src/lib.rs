@@ -10,6 +10,8 @@ pub mod boot;
 pub mod clock;
 pub mod config;
 pub mod expiring_map;
+#[cfg(any(test, feature = "fake-nats"))]
+pub mod fake_nats;
 pub mod json;
 mod json_log;
 pub mod keys;

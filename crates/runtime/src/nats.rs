@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind};
-use async_nats::jetstream::{self, context::PublishErrorKind};
+use async_nats::jetstream::{self, ErrorCode, context::PublishErrorKind};
 use async_nats::{Client, ConnectOptions, Event};
 use precis_schemas::nats_version::{self, UnsupportedServer};
 use tokio::time::Instant;
@@ -128,19 +128,22 @@ pub enum PublishFailure {
     Full,
     /// The subject's last message has another sequence than expected: another publisher was first.
     Conflict,
-    /// The server or the stream is unreachable.
+    /// The server or the stream is unreachable, or gave no answer: the message may be stored.
     Unavailable,
+    /// Another publish with the same message id or to the same subject is in process. A repeat shows how it ended.
+    InProcess,
     /// The message exceeds the server's maximum size.
     TooLarge,
     /// Anything else.
     Other,
 }
 
-// JetStream's error codes: a stream reached a limit (10077), or the server ran out of storage (10023, 10047).
-const STREAM_STORE_FAILED: u64 = 10_077;
-const INSUFFICIENT_RESOURCES: u64 = 10_023;
-const STORAGE_RESOURCES_EXCEEDED: u64 = 10_047;
-const WRONG_LAST_SEQUENCE: u64 = 10_071;
+impl PublishFailure {
+    /// Reports whether the same publish may succeed a moment later.
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::Unavailable | Self::InProcess)
+    }
+}
 
 /// Reports whether a read failed because the stream has no such message.
 pub fn is_missing(error: &RawMessageError) -> bool {
@@ -156,20 +159,25 @@ pub fn classify(error: &jetstream::context::PublishError) -> PublishFailure {
     use std::error::Error as _;
     match error.kind() {
         PublishErrorKind::WrongLastSequence => return PublishFailure::Conflict,
-        PublishErrorKind::StreamNotFound | PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
-            return PublishFailure::Unavailable;
-        }
+        PublishErrorKind::StreamNotFound
+        | PublishErrorKind::TimedOut
+        | PublishErrorKind::BrokenPipe
+        | PublishErrorKind::MaxAckPending => return PublishFailure::Unavailable,
         PublishErrorKind::MaxPayloadExceeded => return PublishFailure::TooLarge,
         _ => {}
     }
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(server) = cause.downcast_ref::<jetstream::Error>() {
-            return match server.error_code().0 {
-                STREAM_STORE_FAILED | INSUFFICIENT_RESOURCES | STORAGE_RESOURCES_EXCEEDED => {
-                    PublishFailure::Full
-                }
-                WRONG_LAST_SEQUENCE => PublishFailure::Conflict,
+            return match server.error_code() {
+                // The stream reached a limit, or the server ran out of storage.
+                ErrorCode::STREAM_STORE_FAILED
+                | ErrorCode::INSUFFICIENT_RESOURCES
+                | ErrorCode::STORAGE_RESOURCES_EXCEEDED => PublishFailure::Full,
+                ErrorCode::STREAM_WRONG_LAST_SEQUENCE => PublishFailure::Conflict,
+                // A cluster compares with publishes that its members have not confirmed yet.
+                ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT
+                | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => PublishFailure::InProcess,
                 _ if server.code() == 503 => PublishFailure::Unavailable,
                 _ => PublishFailure::Other,
             };
@@ -181,33 +189,11 @@ pub fn classify(error: &jetstream::context::PublishError) -> PublishFailure {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-    use tokio::net::TcpListener;
+    use async_nats::jetstream::message::PublishMessage;
 
     use super::*;
     use crate::config::ServerUrl;
-
-    /// A server that greets clients as a nats-server of this version. Returns its URL.
-    async fn server_of(version: &'static str) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("nats://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (lines, mut answers) = stream.into_split();
-                let info = format!(
-                    "INFO {{\"server_id\":\"A\",\"version\":\"{version}\",\"max_payload\":1048576,\"headers\":true}}\r\n"
-                );
-                answers.write_all(info.as_bytes()).await.unwrap();
-                let mut lines = BufReader::new(lines).lines();
-                while let Ok(Some(line)) = lines.next_line().await {
-                    if line == "PING" {
-                        answers.write_all(b"PONG\r\n").await.unwrap();
-                    }
-                }
-            }
-        });
-        url
-    }
+    use crate::fake_nats::FakeNats;
 
     #[tokio::test]
     async fn a_server_that_is_too_old_or_loses_jobs_is_refused() {
@@ -217,8 +203,9 @@ mod tests {
             ("2.12.5", false),
             ("2.15.1", false),
         ] {
+            let server = FakeNats::start(version, |_| None).await;
             let settings = NatsConfig {
-                url: ServerUrl::new(&server_of(version).await),
+                url: ServerUrl::new(server.url()),
                 ..NatsConfig::default()
             };
             let connected = connect(&settings, "test").await;
@@ -227,6 +214,34 @@ mod tests {
                 let text = error.to_string();
                 assert!(text.contains(version) && text.contains("upgrade"), "{text}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn publish_errors_are_classified_by_their_code() {
+        // The subject names the code that the server answers with.
+        let server = FakeNats::start("2.15.1", |message| {
+            let (_, code) = message.subject.split_once('.')?;
+            let error = format!(r#"{{"error":{{"code":400,"err_code":{code},"description":"refused"}}}}"#);
+            Some(error.into_bytes())
+        })
+        .await;
+        let jetstream = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+        for (code, failure) in [
+            (10_071, PublishFailure::Conflict),
+            (10_164, PublishFailure::InProcess),
+            (10_158, PublishFailure::InProcess),
+            (10_077, PublishFailure::Full),
+            (10_023, PublishFailure::Full),
+            (10_047, PublishFailure::Full),
+            (10_060, PublishFailure::Other),
+        ] {
+            let publish = PublishMessage::build();
+            let ack = jetstream
+                .send_publish(format!("code.{code}"), publish)
+                .await
+                .unwrap();
+            assert_eq!(classify(&ack.await.unwrap_err()), failure, "{code}");
         }
     }
 }

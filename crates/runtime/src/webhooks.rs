@@ -99,7 +99,7 @@ pub async fn announce(
         };
         match sent {
             Ok(()) => return Ok(()),
-            Err(error) if classify(&error) == PublishFailure::Unavailable && attempt < ATTEMPTS => {
+            Err(error) if classify(&error).is_transient() && attempt < ATTEMPTS => {
                 attempt += 1;
                 backoff.sleep().await;
             }

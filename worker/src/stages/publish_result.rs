@@ -166,7 +166,7 @@ impl Publisher {
             match classify(&error) {
                 PublishFailure::Conflict => return PublishOutcome::AlreadyAnswered,
                 PublishFailure::TooLarge => return PublishOutcome::TooLarge,
-                PublishFailure::Full | PublishFailure::Unavailable => {}
+                PublishFailure::Full | PublishFailure::Unavailable | PublishFailure::InProcess => {}
                 // A permanent error must not block the worker.
                 PublishFailure::Other if other_errors == MAX_OTHER_ERRORS => {
                     return PublishOutcome::NotStored;

@@ -1,5 +1,7 @@
 //! Records of calls in the stream `CALLS`: one message per name, written with compare-and-set.
 
+use std::time::Duration;
+
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
@@ -9,6 +11,10 @@ use precis_schemas::{Token, subject};
 
 use super::connectivity::unavailable;
 use super::{CreateOutcome, NatsQueue, Record, request_failed};
+
+/// Most attempts to write a record while another write of it is in process, and the delay between them.
+const WRITE_ATTEMPTS: u32 = 10;
+const WRITE_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 impl NatsQueue {
     pub(super) async fn create_call(&self, name: &Token, body: Bytes) -> Result<CreateOutcome, Refusal> {
@@ -32,18 +38,29 @@ impl NatsQueue {
         revision: u64,
         body: Bytes,
     ) -> Result<Option<u64>, Refusal> {
-        let publish = PublishMessage::build()
-            .payload(body)
-            .expected_last_subject_sequence(revision);
         let jetstream = &self.connection.jetstream;
-        let sent = match jetstream.send_publish(subject::call_of(name), publish).await {
-            Ok(ack) => ack.await,
-            Err(error) => Err(error),
-        };
-        match sent {
-            Ok(ack) => Ok(Some(ack.sequence)),
-            Err(error) if classify(&error) == PublishFailure::Conflict => Ok(None),
-            Err(error) => Err(request_failed("writing a call record", &error)),
+        let mut attempt = 1;
+        loop {
+            let publish = PublishMessage::build()
+                .payload(body.clone())
+                .expected_last_subject_sequence(revision);
+            let sent = match jetstream.send_publish(subject::call_of(name), publish).await {
+                Ok(ack) => ack.await,
+                Err(error) => Err(error),
+            };
+            let error = match sent {
+                Ok(ack) => return Ok(Some(ack.sequence)),
+                Err(error) => error,
+            };
+            match classify(&error) {
+                PublishFailure::Conflict => return Ok(None),
+                // Another request with the same key is writing the record.
+                PublishFailure::InProcess if attempt < WRITE_ATTEMPTS => {
+                    attempt += 1;
+                    tokio::time::sleep(WRITE_RETRY_DELAY).await;
+                }
+                _ => return Err(request_failed("writing a call record", &error)),
+            }
         }
     }
 
