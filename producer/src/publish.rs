@@ -67,7 +67,7 @@ pub enum PublishError {
     /// The queue is full.
     #[error("the queue is full")]
     Full(#[source] NatsPublishError),
-    /// The server or the stream is unreachable.
+    /// The server or the stream is unreachable, or an attempt ended without an answer. The job may be in the queue.
     #[error("the queue can't be reached: {0}")]
     Unavailable(#[source] NatsPublishError),
     /// The message exceeds the server's maximum size.
@@ -172,15 +172,21 @@ impl Producer {
     ) -> Result<jetstream::publish::PublishAck, PublishError> {
         let mut attempt = 1;
         let mut backoff = Backoff::new(MIN_DELAY, MAX_DELAY);
+        // Whether an earlier attempt may have stored the message. No later error then means that it is not stored.
+        let mut is_uncertain = false;
         loop {
             match self.publish_once(subject, headers.clone(), body.clone()).await {
                 Ok(ack) => return Ok(ack),
                 Err(error) => match classify(&error) {
-                    PublishFailure::Unavailable if attempt < ATTEMPTS => {
+                    failure if failure.is_transient() && attempt < ATTEMPTS => {
+                        is_uncertain = true;
                         attempt += 1;
                         backoff.sleep().await;
                     }
-                    PublishFailure::Unavailable => return Err(PublishError::Unavailable(error)),
+                    _ if is_uncertain => return Err(PublishError::Unavailable(error)),
+                    PublishFailure::Unavailable | PublishFailure::InProcess => {
+                        return Err(PublishError::Unavailable(error));
+                    }
                     PublishFailure::Full => return Err(PublishError::Full(error)),
                     PublishFailure::TooLarge => return Err(PublishError::TooLarge(error)),
                     PublishFailure::Conflict | PublishFailure::Other => {
@@ -202,5 +208,83 @@ impl Producer {
             .send_publish(subject.to_owned(), message)
             .await?
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use precis_runtime::fake_nats::FakeNats;
+
+    use super::*;
+
+    /// An answer of the stream.
+    #[derive(Debug, Clone, Copy)]
+    enum Answer {
+        /// None at all.
+        Nothing,
+        /// An error with this code.
+        Error(u32),
+        /// The acknowledgement of a message that is stored already.
+        Duplicate,
+    }
+
+    /// Publishes a job to a stream that gives these answers, the last one again and again.
+    async fn published(answers: &'static [Answer]) -> Result<Accepted, ErrorCode> {
+        let count = AtomicUsize::new(0);
+        let server = FakeNats::start("2.15.1", move |_| {
+            let attempt = count.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1);
+            let answer = match answers[attempt] {
+                Answer::Nothing => return None,
+                Answer::Error(code) => format!(r#"{{"error":{{"code":400,"err_code":{code}}}}}"#),
+                Answer::Duplicate => r#"{"stream":"JOBS","seq":7,"duplicate":true}"#.to_owned(),
+            };
+            Some(answer.into_bytes())
+        })
+        .await;
+        let mut jetstream = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+        jetstream.set_timeout(Duration::from_secs(1));
+        let submission = Submission {
+            subject: "jobs.v1.default.normal.summarize.public".parse().unwrap(),
+            job: Job::from_json(br#"{"id":"a","text":"x"}"#).unwrap(),
+            trace: TraceContext::begin(),
+        };
+        let published = Producer::new(jetstream).publish(&submission).await;
+        published.map_err(|error| Refusal::from(&error).code)
+    }
+
+    #[tokio::test]
+    async fn an_error_after_an_unanswered_attempt_does_not_count_as_a_refusal() {
+        for answers in [
+            // The first attempt is still in process.
+            &[Answer::Nothing, Answer::Error(10_158)][..],
+            &[Answer::Nothing, Answer::Error(10_164)],
+            // The queue became full meanwhile, perhaps with this job.
+            &[Answer::Nothing, Answer::Error(10_077)],
+            &[Answer::Nothing, Answer::Error(10_060)],
+            &[Answer::Nothing],
+        ] {
+            let answers: &'static [Answer] = answers;
+            assert_eq!(
+                published(answers).await,
+                Err(ErrorCode::QueueUnavailable),
+                "{answers:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answered_attempt_is_refused_for_its_reason() {
+        assert_eq!(
+            published(&[Answer::Error(10_077)]).await,
+            Err(ErrorCode::QueueFull)
+        );
+        assert_eq!(
+            published(&[Answer::Error(10_060)]).await,
+            Err(ErrorCode::Internal)
+        );
+        let accepted = published(&[Answer::Nothing, Answer::Error(10_158), Answer::Duplicate]).await;
+        assert_eq!(accepted.unwrap().handle.to_string(), "a.7");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use precis_schemas::rest::{JobView, Status};
-use precis_tests::{Options, Product, eventually, id_of, samples};
+use precis_tests::{Options, Product, eventually, id_of, processes, samples};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -129,4 +129,44 @@ async fn a_job_past_its_deadline_leaves_the_decoding_batch() {
     // A job that expires before decoding has a batch size of 0.
     let in_a_batch = |view: &JobView| view.sizes.as_ref().is_some_and(|s| s.batch_size > 0);
     assert!(ended.iter().any(in_a_batch), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_retry_after_an_unanswered_submission_finds_its_job() {
+    let product = without_workers(30).await;
+    let _worker = product.worker("only", &[]);
+    worker_is_known(&product).await;
+    let submit = async || {
+        let request = product.http.post(format!("{}/v1/summaries", product.api));
+        let request = request.header("idempotency-key", "order-17").json(&request_of(5));
+        let response = request.send().await.expect("the gateway answers");
+        (
+            response.status().as_u16(),
+            response.json::<Value>().await.unwrap(),
+        )
+    };
+    let mut all = processes::mentioning(&product.data());
+    all.retain(|process| process.program() == "nats-server");
+    let [nats] = &all[..] else { panic!("{all:?}") };
+    // The server receives the publish, but answers only after the gateway has given up.
+    nats.signal(Signal::STOP);
+    let (status, problem) = submit().await;
+    nats.signal(Signal::CONT);
+    assert_eq!(
+        (status, problem["code"].as_str()),
+        (503, Some("queue_unavailable"))
+    );
+    let job = eventually(Duration::from_secs(60), "the retry is accepted", async || {
+        let (status, view) = submit().await;
+        (status == 202).then(|| view["id"].as_str().unwrap().to_owned())
+    })
+    .await;
+    assert_eq!(product.finished(&job).await.status, Status::Succeeded);
+    let (_, again) = submit().await;
+    assert_eq!(id_of(again["id"].as_str().unwrap()), id_of(&job));
+    assert_eq!(product.stored_rows(&id_of(&job)).await.len(), 1);
+    let stored = product
+        .query("SELECT count() AS rows FROM prediction_versions")
+        .await;
+    assert_eq!(stored[0]["rows"].to_string().trim_matches('"'), "1");
 }

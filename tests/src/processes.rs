@@ -17,7 +17,12 @@ pub struct Other {
 impl Other {
     /// Kills it with SIGKILL.
     pub fn kill(&self) {
-        send(self.id, Signal::KILL);
+        self.signal(Signal::KILL);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        send(self.id, signal);
     }
 
     /// Returns the file name of its program.

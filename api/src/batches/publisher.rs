@@ -125,6 +125,8 @@ impl Publisher {
             ErrorCode::QueueUnavailable => RECONNECT_TIMEOUT,
             _ => Duration::ZERO,
         };
+        // Once an attempt ended without an answer, no later refusal means that the job is not in the queue.
+        let mut uncertain = None;
         loop {
             let published = match self.caller.reserve(self.state.queue(), 1).await {
                 Ok(()) => submit::publish(&self.state, submission).await,
@@ -132,12 +134,16 @@ impl Publisher {
             };
             match published {
                 Err(refusal) if started.elapsed() < max_wait(refusal.code) => {
+                    if refusal.code == ErrorCode::QueueUnavailable {
+                        uncertain = Some(refusal.clone());
+                    }
                     tokio::select! {
                         () = tokio::time::sleep(RETRY_DELAY) => {}
-                        () = self.state.stop().cancelled() => return Err(refusal),
+                        () = self.state.stop().cancelled() => return Err(uncertain.unwrap_or(refusal)),
                     }
                 }
-                published => return published,
+                Err(refusal) => return Err(uncertain.unwrap_or(refusal)),
+                Ok(handle) => return Ok(handle),
             }
         }
     }
