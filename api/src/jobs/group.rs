@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use precis_producer::Submission;
+use precis_producer::{Accepted, Submission};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::rest::JobView;
@@ -60,6 +60,8 @@ pub(crate) async fn prepare(
 #[derive(Debug)]
 pub(crate) struct JobGroup {
     jobs: Vec<PendingJob>,
+    /// Whether another request may submit jobs with the same ids.
+    shares_ids: bool,
 }
 
 #[derive(Debug)]
@@ -99,15 +101,19 @@ impl JobGroup {
             result: None,
             replaces: None,
         });
-        Self { jobs: jobs.collect() }
+        Self {
+            jobs: jobs.collect(),
+            shares_ids: false,
+        }
     }
 
-    /// Looks up results under the ids of the group. [`submit`](Self::submit) doesn't publish a job that has one, unless
-    /// it was cancelled: the new job then replaces it.
+    /// Looks up results under the ids of the group, which a repeated request has too. [`submit`](Self::submit) doesn't
+    /// publish a job that has one, unless it was cancelled: the new job then replaces it.
     ///
     /// # Errors
     /// If the queue can't be reached.
     pub(crate) async fn find_results(&mut self, state: &AppState) -> Result<(), GroupRefusal> {
+        self.shares_ids = true;
         let ids = self.jobs.iter().map(|job| &job.submission.job.id);
         let results = join_all(ids.map(|id| state.queue().result(id, ReadConsistency::Any))).await;
         for (index, (job, result)) in self.jobs.iter_mut().zip(results).enumerate() {
@@ -122,8 +128,8 @@ impl JobGroup {
         Ok(())
     }
 
-    /// Publishes every job. If the queue refuses one, cancels those that it accepted. Runs to completion even if the
-    /// caller's future is dropped.
+    /// Publishes every job. If the queue refuses one, cancels those that it accepted, but not those of another request
+    /// with the same ids. Runs to completion even if the caller's future is dropped.
     ///
     /// # Errors
     /// If the queue refuses a job or can't be reached.
@@ -161,7 +167,10 @@ impl JobGroup {
         message_id: impl Fn(&JobId) -> String,
     ) -> Result<SubmittedGroup, PartialGroup> {
         let publish = async |job: &PendingJob| match &job.result {
-            Some(result) => Ok(view::handle_of(result)),
+            Some(result) => Ok(Accepted {
+                handle: view::handle_of(result),
+                duplicate: true,
+            }),
             None => {
                 let id = &job.submission.job.id;
                 let message_id = match job.replaces {
@@ -178,8 +187,8 @@ impl JobGroup {
         let mut refused: Option<GroupRefusal> = None;
         for (index, (job, outcome)) in self.jobs.iter().zip(published).enumerate() {
             match outcome {
-                Ok(handle) => {
-                    if job.result.is_none() {
+                Ok(Accepted { handle, duplicate }) => {
+                    if job.result.is_none() && !(self.shares_ids && duplicate) {
                         accepted.push(handle.clone());
                     }
                     handles.push(handle);
@@ -351,6 +360,23 @@ mod tests {
         assert_eq!(*queue.done.lock().unwrap(), [1, 2]);
         assert_eq!(queue.sent_cancels.lock().unwrap().len(), 2);
         assert_eq!(state.waiters().count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_request_does_not_cancel_a_job_of_the_request_that_it_repeats() {
+        let queue = Arc::new(FakeQueue::default());
+        let state = state_of(queue.clone());
+        let submit = async |texts: &[&str]| {
+            let mut group = group(&state, texts).await;
+            group.find_results(&state).await.unwrap();
+            group.submit(&state).await
+        };
+        let first = submit(&["a"]).await.unwrap();
+        *queue.refuses_text.lock().unwrap() = Some((ErrorCode::QueueFull, "c".to_owned()));
+        let refused = submit(&["a", "b", "c"]).await.unwrap_err();
+        assert_eq!(refused.refusal.code, ErrorCode::QueueFull);
+        assert_eq!(first.handles()[0].sequence, Some(1));
+        assert_eq!(*queue.done.lock().unwrap(), [2], "only `b` is cancelled");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! Submitting jobs to the queue, and terminating them.
 
 use jiff::{SignedDuration, Timestamp};
-use precis_producer::Submission;
+use precis_producer::{Accepted, Submission};
 use precis_runtime::clock;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::batch::BatchRef;
@@ -124,7 +124,8 @@ pub(crate) async fn prepare(
 /// # Errors
 /// If the queue is full or can't be reached.
 pub(crate) async fn publish(state: &AppState, submission: &Submission) -> Result<JobHandle, Refusal> {
-    publish_as(state, submission, submission.job.id.as_str()).await
+    let accepted = publish_as(state, submission, submission.job.id.as_str()).await?;
+    Ok(accepted.handle)
 }
 
 /// Publishes a job under `message_id`.
@@ -135,12 +136,13 @@ pub(super) async fn publish_as(
     state: &AppState,
     submission: &Submission,
     message_id: &str,
-) -> Result<JobHandle, Refusal> {
-    let handle = state.queue().publish_as(submission, message_id).await?;
+) -> Result<Accepted, Refusal> {
+    let accepted = state.queue().publish_as(submission, message_id).await?;
     let subject = &submission.subject;
     metrics::submitted(submission.job.channel, &subject.model, subject.lane);
+    let handle = &accepted.handle;
     tracing::debug!(job = %handle, %subject, trace_id = submission.trace.trace_id(), "job accepted");
-    Ok(handle)
+    Ok(accepted)
 }
 
 /// Terminates a job, see [`QueueBackend::terminate`](crate::queue::QueueBackend::terminate). If that cancels it,

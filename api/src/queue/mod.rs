@@ -11,7 +11,7 @@ pub(crate) mod retention;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use precis_producer::Submission;
+use precis_producer::{Accepted, Submission};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::Announcement;
 use precis_schemas::error_code::Refusal;
@@ -86,12 +86,15 @@ pub enum CreateOutcome {
 
 /// The operations that the gateway needs from a queue. Every error may be shown to a client.
 pub trait QueueBackend: Send + Sync {
-    /// Publishes a job. Repeating a message id within two minutes publishes nothing new.
+    /// Publishes a job. Repeating a message id within two minutes publishes nothing new, and says so.
+    ///
+    /// With [`ErrorCode::QueueUnavailable`](precis_schemas::ErrorCode) it is uncertain whether the job is in the queue. Any
+    /// other refusal means that it is not.
     fn publish_as<'a>(
         &'a self,
         submission: &'a Submission,
         message_id: &'a str,
-    ) -> BoxFuture<'a, Result<JobHandle, Refusal>>;
+    ) -> BoxFuture<'a, Result<Accepted, Refusal>>;
 
     /// Publishes a late reference.
     fn publish_reference<'a>(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use precis_producer::Submission;
+use precis_producer::{Accepted, Submission};
 use precis_runtime::clock;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::Announcement;
@@ -110,7 +110,7 @@ impl QueueBackend for FakeQueue {
         &'a self,
         submission: &'a Submission,
         message_id: &'a str,
-    ) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
+    ) -> BoxFuture<'a, Result<Accepted, Refusal>> {
         async move {
             self.refusal()?;
             let job = &submission.job;
@@ -124,11 +124,15 @@ impl QueueBackend for FakeQueue {
                 return Err(Refusal::new(*code, "refused by the test"));
             }
             let known = self.messages.lock().unwrap().get(message_id).copied();
-            if known.is_some() {
-                return Ok(JobHandle {
+            let accepted = |sequence, duplicate| Accepted {
+                handle: JobHandle {
                     id: job.id.clone(),
-                    sequence: known,
-                });
+                    sequence: Some(sequence),
+                },
+                duplicate,
+            };
+            if let Some(sequence) = known {
+                return Ok(accepted(sequence, true));
             }
             let sequence = {
                 let mut jobs = self.jobs.lock().unwrap();
@@ -162,10 +166,7 @@ impl QueueBackend for FakeQueue {
                     ..result(job.id.as_str(), sequence)
                 });
             }
-            Ok(JobHandle {
-                id: job.id.clone(),
-                sequence: Some(sequence),
-            })
+            Ok(accepted(sequence, false))
         }
         .boxed()
     }

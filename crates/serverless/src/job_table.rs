@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use precis_api::queue::{LaneDepth, QueueDepth, QueuedJob, TerminationOutcome};
-use precis_producer::Submission;
+use precis_producer::{Accepted, Submission};
 use precis_runtime::clock;
 use precis_runtime::config::LocalConfig;
 use precis_runtime::expiring_map::ExpiringMap;
@@ -64,19 +64,26 @@ impl JobTable {
         }
     }
 
-    /// Accepts a job and returns its sequence. A known id is the same job, unless that job was cancelled.
+    /// Accepts a job. A known id is the same job, unless that job was cancelled.
     ///
     /// # Errors
     /// Returns [`ErrorCode::QueueFull`] when the maximum number of jobs waits.
-    pub(crate) fn accept(&mut self, submission: &Submission) -> Result<u64, Refusal> {
+    pub(crate) fn accept(&mut self, submission: &Submission) -> Result<Accepted, Refusal> {
         let id = &submission.job.id;
+        let accepted = |sequence, duplicate| Accepted {
+            handle: JobHandle {
+                id: id.clone(),
+                sequence: Some(sequence),
+            },
+            duplicate,
+        };
         if let Some(sequence) = self.sequences.get(id) {
-            return Ok(*sequence);
+            return Ok(accepted(*sequence, true));
         }
         if let Some(result) = self.result(id)
             && result.outcome != Outcome::Cancelled
         {
-            return Ok(result.job_sequence);
+            return Ok(accepted(result.job_sequence, true));
         }
         let waiting: usize = self.waiting.values().map(BTreeSet::len).sum();
         if waiting >= self.max_waiting {
@@ -96,7 +103,7 @@ impl JobTable {
         lane.insert(sequence);
         self.sequences.insert(id.clone(), sequence);
         self.unfinished.insert(sequence, job);
-        Ok(sequence)
+        Ok(accepted(sequence, false))
     }
 
     /// Delivers the next job: lanes by weight, each in order.

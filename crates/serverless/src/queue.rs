@@ -10,7 +10,7 @@ use precis_api::JobEvents;
 use precis_api::queue::{
     CreateOutcome, JobEnd, QueueBackend, QueueDepth, QueuedJob, ReadConsistency, Record, TerminationOutcome,
 };
-use precis_producer::Submission;
+use precis_producer::{Accepted, Submission};
 use precis_runtime::config::LocalConfig;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::Announcement;
@@ -118,14 +118,10 @@ impl QueueBackend for MemoryQueue {
         &'a self,
         submission: &'a Submission,
         _: &'a str,
-    ) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
+    ) -> BoxFuture<'a, Result<Accepted, Refusal>> {
         let accepted = self.0.jobs.lock().accept(submission);
         self.0.published.notify_one();
-        let handle = accepted.map(|sequence| JobHandle {
-            id: submission.job.id.clone(),
-            sequence: Some(sequence),
-        });
-        future::ready(handle).boxed()
+        future::ready(accepted).boxed()
     }
 
     fn publish_reference<'a>(
@@ -246,7 +242,8 @@ mod tests {
 
     impl MemoryQueue {
         async fn publish(&self, submission: &Submission) -> Result<JobHandle, Refusal> {
-            self.publish_as(submission, submission.job.id.as_str()).await
+            let accepted = self.publish_as(submission, submission.job.id.as_str()).await?;
+            Ok(accepted.handle)
         }
     }
 

@@ -13,7 +13,7 @@ use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
-use precis_producer::{Producer, PublishError, ResultError, Results, Submission};
+use precis_producer::{Accepted, Producer, PublishError, ResultError, Results, Submission};
 use precis_runtime::boot;
 use precis_runtime::topology;
 use precis_runtime::trace_context::TraceContext;
@@ -119,13 +119,11 @@ impl QueueBackend for NatsQueue {
         &'a self,
         submission: &'a Submission,
         message_id: &'a str,
-    ) -> BoxFuture<'a, Result<JobHandle, Refusal>> {
+    ) -> BoxFuture<'a, Result<Accepted, Refusal>> {
         async move {
             self.connectivity.check()?;
-            match self.producer.publish_as(submission, message_id).await {
-                Ok(accepted) => Ok(accepted.handle),
-                Err(error) => Err(publish_failed("job", &error)),
-            }
+            let published = self.producer.publish_as(submission, message_id).await;
+            published.map_err(|error| publish_failed("job", &error))
         }
         .boxed()
     }
