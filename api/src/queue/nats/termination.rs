@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use async_nats::client::RequestErrorKind;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::{Client, Request};
+use async_nats::{Client, Subscriber};
 use bytes::Bytes;
+use futures::StreamExt;
 use precis_producer::ResultError;
 use precis_runtime::clock;
 use precis_runtime::nats::{PublishFailure, classify, is_missing};
@@ -20,15 +20,16 @@ use super::{NatsQueue, TerminationOutcome, internal, request_failed, unreadable_
 
 /// Most attempts to store a record while other writers conflict.
 const STORE_ATTEMPTS: u32 = 4;
-/// Delays before each cancel message. The first ones may miss a worker that is fetching the job or reconnecting.
-const CANCEL_DELAYS: &[Duration] = &[
-    Duration::ZERO,
+/// Delay before a record is stored again while another writer's record is in process.
+const STORE_RETRY_DELAY: Duration = Duration::from_millis(50);
+/// How long to wait for a reply to each cancel message. The first ones may miss a worker that is fetching the job or
+/// reconnecting.
+const REPLY_TIMEOUTS: &[Duration] = &[
     Duration::from_millis(250),
     Duration::from_secs(1),
     Duration::from_secs(4),
+    Duration::from_millis(500),
 ];
-/// How long the worker that runs the job may take to reply.
-const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl NatsQueue {
     /// See [`QueueBackend::terminate`](super::QueueBackend::terminate).
@@ -98,6 +99,7 @@ impl NatsQueue {
                     Err(ResultError::Decode { id, source }) => return Err(unreadable_result(&id, &source)),
                     Err(error) => return Err(request_failed("reading a result", &error)),
                 },
+                PublishFailure::InProcess => tokio::time::sleep(STORE_RETRY_DELAY).await,
                 PublishFailure::TooLarge => record.remove_publisher_fields(),
                 PublishFailure::Full | PublishFailure::Unavailable | PublishFailure::Other => {
                     return Err(request_failed("storing the record of a termination", &error));
@@ -121,17 +123,73 @@ impl NatsQueue {
 }
 
 /// Sends a cancel message, and repeats it until the worker that runs the job replies.
+///
+/// No worker may ever reply. The client would remember a request without a reply for ever, so the reply comes to a
+/// subscription, which ends with this call.
 pub(super) async fn send_cancel(client: Client, cancel: Cancel) {
     // An id and a number always serialize.
     let body: Bytes = serde_json::to_vec(&cancel).unwrap_or_default().into();
     let subject = subject::cancel_of(&cancel.id);
-    for delay in CANCEL_DELAYS {
-        tokio::time::sleep(*delay).await;
-        let request = Request::new().payload(body.clone()).timeout(Some(REPLY_TIMEOUT));
-        match client.send_request(subject.clone(), request).await {
-            Ok(_) => return,
-            Err(error) if error.kind() == RequestErrorKind::TimedOut => {}
-            Err(error) => tracing::debug!(job = %cancel.id, %error, "cancel message reached no worker"),
+    let inbox = client.new_inbox();
+    let mut replies = match client.subscribe(inbox.clone()).await {
+        Ok(replies) => replies,
+        Err(error) => return tracing::debug!(job = %cancel.id, %error, "cancel message not sent"),
+    };
+    for timeout in REPLY_TIMEOUTS {
+        let sent = client.publish_with_reply(subject.clone(), inbox.clone(), body.clone());
+        if let Err(error) = sent.await {
+            tracing::debug!(job = %cancel.id, %error, "cancel message reached no worker");
         }
+        if tokio::time::timeout(*timeout, reply_of_worker(&mut replies))
+            .await
+            .is_ok()
+        {
+            return;
+        }
+    }
+}
+
+/// Waits for a worker's reply. The server's own reply says that no worker listens, and is ignored: one may start.
+async fn reply_of_worker(replies: &mut Subscriber) {
+    while let Some(reply) = replies.next().await {
+        if reply.status.is_none() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+    use precis_runtime::fake_nats::FakeNats;
+    use precis_schemas::JobId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn cancel_messages_without_a_reply_leave_nothing_behind() {
+        let server = FakeNats::start("2.15.1", |_| None).await;
+        let client = async_nats::connect(server.url()).await.unwrap();
+        // Sends all repeats at once.
+        tokio::time::pause();
+        join_all((0..10_000).map(|job_sequence| {
+            let id = JobId::generate();
+            tokio::spawn(send_cancel(client.clone(), Cancel { id, job_sequence }))
+        }))
+        .await;
+        tokio::time::resume();
+        let sent = 10_000 * REPLY_TIMEOUTS.len();
+        while server.published().len() < sent || !server.subscriptions().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reply_ends_the_repeats() {
+        let server = FakeNats::start("2.15.1", |_| Some(Vec::new())).await;
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let id = JobId::generate();
+        send_cancel(client, Cancel { id, job_sequence: 7 }).await;
+        assert_eq!(server.published().len(), 1);
     }
 }
