@@ -27,7 +27,6 @@ use super::upload::{self, Upload, UploadLimits};
 use super::upload_key::{self, KeyHolder, UploadClaim, UploadDigest};
 use crate::access::Caller;
 use crate::gateway::state::AppState;
-use crate::http::extract;
 use crate::http::problem::ApiError;
 use crate::jobs::idempotency::{self, IdempotencyKey};
 use crate::jobs::model;
@@ -36,8 +35,6 @@ use crate::jobs::model;
 const MAX_IN_FLIGHT: usize = 64;
 /// How often to write the head of an upload in progress, so that the batch doesn't count as abandoned.
 const HEAD_INTERVAL: Duration = Duration::from_secs(15);
-/// How long to read and discard the rest of a broken upload.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The options of all rows of a batch.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -109,10 +106,7 @@ pub(super) async fn ingest(
                 false => Err(idempotency::reused()),
             };
         }
-        Err(error) => {
-            extract::discard_body(request).await;
-            return Err(error);
-        }
+        Err(error) => return Err(error),
     };
     // In its own task: the batch must be finished or marked as broken even if the client disconnects.
     let task = tokio::spawn(async move {
@@ -122,7 +116,6 @@ pub(super) async fn ingest(
                 if let Some(claim) = claim {
                     claim.release(&state, &refusal).await;
                 }
-                extract::discard_body(request).await;
                 return Err(refusal.into());
             }
         };
@@ -236,11 +229,6 @@ impl IncomingBatch {
             }
             Err(refusal) => Err(refusal.into()),
         };
-        if outcome.is_err() {
-            // A client that is cut off while it sends sees a broken connection instead of the error.
-            let rest = async { while let Some(Ok(_)) = rows.next().await {} };
-            let _within_time = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
-        }
         self.end(outcome).await
     }
 

@@ -18,7 +18,7 @@ use super::csv::CsvParser;
 use super::json_lines::JsonLinesParser;
 use super::rows::RowParser;
 use crate::gateway::state::AppState;
-use crate::http::extract::{self, discard, discard_body};
+use crate::http::extract;
 use crate::http::media_type::{MediaType, announced_length, check_coding};
 use crate::http::problem::ApiError;
 
@@ -127,7 +127,6 @@ pub(super) async fn of_request(request: Request, limits: &BatchesConfig) -> Resu
     if let Some(length) = announced_length(request.headers())
         && length > limits.max_upload_bytes
     {
-        discard_body(request).await;
         return Err(too_large(limits.max_upload_bytes));
     }
     if essence == "multipart/form-data" {
@@ -241,12 +240,7 @@ pub(super) fn body_chunks(
         let (mut chunks, mut limits) = state?;
         match limits.chunk(chunks.next()).await? {
             Ok(chunk) => Some((Ok(chunk), Some((chunks, limits)))),
-            Err(error) => {
-                if error.is_too_large() {
-                    discard(chunks).await;
-                }
-                Some((Err(error), None))
-            }
+            Err(error) => Some((Err(error), None)),
         }
     })
 }

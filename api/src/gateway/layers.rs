@@ -21,6 +21,7 @@ use tracing::Instrument as _;
 
 use crate::access::{self, Caller, Gate};
 use crate::http::problem::{self, ApiError, ErrorFormat};
+use crate::http::unread_body::UnreadBody;
 use crate::metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -80,6 +81,7 @@ pub(crate) fn wrap(
     let state = Guard {
         gate,
         max_uri_bytes: http.max_uri_bytes,
+        body_timeout: http.body_timeout(),
         error_formats,
     };
     let guarded = routes.layer(middleware::from_fn_with_state(state, guard));
@@ -98,6 +100,8 @@ struct Guard {
     gate: Arc<Gate>,
     /// Longest path and query, in bytes.
     max_uri_bytes: usize,
+    /// How long to read the body of a refused request.
+    body_timeout: Duration,
     /// Paths whose errors have another service's format.
     error_formats: &'static [ErrorFormat],
 }
@@ -109,7 +113,9 @@ async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Resp
         .error_formats
         .iter()
         .find(|format| path.starts_with(format.path_prefix));
+    let (request, unread) = UnreadBody::track(request);
     let response = guarded(&guard, request, next).await;
+    unread.discard(guard.body_timeout);
     match format {
         Some(format) => format.apply(response),
         None => response,

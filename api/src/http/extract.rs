@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream};
+use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use http::HeaderMap;
 use http::request::Parts;
-use http::{HeaderMap, header};
 use precis_schemas::error_code::ErrorCode;
 use serde::de::DeserializeOwned;
 
@@ -54,7 +54,6 @@ pub(crate) async fn read_body(
 ) -> Result<Bytes, ApiError> {
     check_coding(request.headers())?;
     if announced_length(request.headers()).is_some_and(|length| length > limit as u64) {
-        discard_body(request).await;
         return Err(too_large(limit));
     }
     tokio::time::timeout(time_limit, collect(request.into_body(), limit))
@@ -97,34 +96,6 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Limits on reading a body that is then discarded.
-const MAX_DISCARDED_BYTES: usize = 16 << 20;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Discards the body of a rejected request, see [`discard`].
-pub(crate) async fn discard_body(request: Request) {
-    // With `Expect: 100-continue` the client has not sent the body yet.
-    if !request.headers().contains_key(header::EXPECT) {
-        discard(request.into_body().into_data_stream()).await;
-    }
-}
-
-/// Reads and discards the rest of a body, up to a limit. A client that is cut off while it still writes sees a broken
-/// connection instead of the error response (RFC 9112, 9.6).
-pub(crate) async fn discard(mut chunks: BodyDataStream) {
-    let read = async {
-        let mut bytes = 0;
-        while let Some(Ok(chunk)) = chunks.next().await {
-            bytes += chunk.len();
-            if bytes > MAX_DISCARDED_BYTES {
-                return;
-            }
-        }
-    };
-    // After the timeout, the error response is sent anyway.
-    let _timed_out = tokio::time::timeout(DISCARD_TIMEOUT, read).await;
-}
-
 async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let mut chunks = body.into_data_stream();
     let mut first = Bytes::new();
@@ -132,7 +103,6 @@ async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| invalid(format!("the body is incomplete: {error}")))?;
         if first.len() + all.len() + chunk.len() > limit {
-            discard(chunks).await;
             return Err(too_large(limit));
         }
         // Avoids a copy of a body that arrives in one chunk, as most do.
@@ -209,6 +179,7 @@ impl<T: DeserializeOwned + Send, S: Sync> FromRequestParts<S> for Query<T> {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
     use precis_schemas::rest::SubmitSummary;
 
     use super::*;

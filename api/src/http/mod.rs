@@ -8,4 +8,5 @@ pub(crate) mod media_type;
 pub(crate) mod prefer;
 pub(crate) mod problem;
 pub(crate) mod serve;
+pub(crate) mod unread_body;
 mod write_timeout;

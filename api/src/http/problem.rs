@@ -100,11 +100,6 @@ impl ApiError {
         Refusal::new(self.0.code, self.0.detail.clone())
     }
 
-    /// Whether the request body was too large.
-    pub(crate) fn is_too_large(&self) -> bool {
-        self.0.code == ErrorCode::BodyTooLarge
-    }
-
     /// The error code.
     #[cfg(test)]
     pub(crate) fn code(&self) -> ErrorCode {
