@@ -3,6 +3,7 @@
 //! [`NatsQueue`] implements it on NATS JetStream. The crate `precis-serverless` implements it in memory, and tests use
 //! a fake.
 
+pub(crate) mod counted;
 pub(crate) mod depth;
 pub(crate) mod depth_cache;
 pub(crate) mod eta;

@@ -1,0 +1,224 @@
+//! A number that the queue counts, plus what this gateway has admitted since.
+//!
+//! The count includes other gateways and direct publishers. Between two counts a gateway adds the jobs that it admits
+//! itself, and learns of others at the next count.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use precis_schemas::error_code::Refusal;
+use tokio::time::Instant;
+
+/// How long a count stays valid.
+const MAX_AGE: Duration = Duration::from_millis(500);
+/// Age from which a count is repeated before a request is refused because of it.
+const MIN_RECOUNT_AGE: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Clone)]
+struct Count<T> {
+    /// What the queue said, or why it did not.
+    counted: Result<T, Refusal>,
+    /// When it said so.
+    taken_at: Instant,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    last: Option<Count<T>>,
+    /// Jobs that this gateway has admitted since the last count began. Some of them are part of it.
+    admitted: u64,
+    /// Jobs that this gateway has admitted since the count in progress began.
+    admitted_meanwhile: u64,
+}
+
+/// A number that is counted at most twice a second while it leaves room, and less than 20 times a second otherwise.
+#[derive(Debug)]
+pub(crate) struct Counted<T> {
+    state: Mutex<State<T>>,
+    /// Held by the request that counts. Requests that need the same count wait for it and share its outcome. Those for
+    /// which the last count is good enough don't.
+    counting: tokio::sync::Mutex<()>,
+}
+
+impl<T> Default for Counted<T> {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(State {
+                last: None,
+                admitted: 0,
+                admitted_meanwhile: 0,
+            }),
+            counting: tokio::sync::Mutex::default(),
+        }
+    }
+}
+
+impl<T: Clone> Counted<T> {
+    /// Admits `jobs` if they fit: `fits` gets the last count and the jobs admitted since. Otherwise returns both.
+    ///
+    /// # Errors
+    /// If `count` fails.
+    pub(crate) async fn reserve<Counting>(
+        &self,
+        jobs: u64,
+        fits: impl Fn(&T, u64) -> bool,
+        count: impl FnOnce() -> Counting,
+    ) -> Result<Result<(), (T, u64)>, Refusal>
+    where
+        Counting: Future<Output = Result<T, Refusal>>,
+    {
+        let arrived_at = Instant::now();
+        if let Some(outcome) = self.reserve_by(&fits, jobs, |taken_at, has_room| {
+            let age = taken_at.elapsed();
+            age < MIN_RECOUNT_AGE || (age < MAX_AGE && has_room)
+        }) {
+            return outcome;
+        }
+        let _counting = self.counting.lock().await;
+        // Another request may have counted since this one arrived.
+        if let Some(outcome) = self.reserve_by(&fits, jobs, |taken_at, _| taken_at >= arrived_at) {
+            return outcome;
+        }
+        self.state.lock().admitted_meanwhile = 0;
+        let counted = count().await;
+        let mut state = self.state.lock();
+        state.last = Some(Count {
+            counted,
+            taken_at: Instant::now(),
+        });
+        state.admitted = state.admitted_meanwhile;
+        drop(state);
+        // The count has just been stored, so it is used.
+        let outcome = self.reserve_by(&fits, jobs, |_, _| true);
+        outcome.unwrap_or(Ok(Ok(())))
+    }
+
+    /// Decides by the last count if `is_usable`, which gets its time and whether it leaves room for the jobs.
+    fn reserve_by(
+        &self,
+        fits: &impl Fn(&T, u64) -> bool,
+        jobs: u64,
+        is_usable: impl Fn(Instant, bool) -> bool,
+    ) -> Option<Result<Result<(), (T, u64)>, Refusal>> {
+        let mut state = self.state.lock();
+        let Count { counted, taken_at } = state.last.as_ref()?;
+        match counted {
+            Ok(counted) => {
+                let has_room = fits(counted, state.admitted);
+                if !is_usable(*taken_at, has_room) {
+                    return None;
+                }
+                if !has_room {
+                    return Some(Ok(Err((counted.clone(), state.admitted))));
+                }
+                state.admitted += jobs;
+                state.admitted_meanwhile += jobs;
+                Some(Ok(Ok(())))
+            }
+            Err(refusal) => is_usable(*taken_at, false).then(|| Err(refusal.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use precis_schemas::ErrorCode;
+
+    use super::*;
+
+    const MAX: u64 = 3;
+
+    /// A queue that takes `delay` to count its jobs.
+    #[derive(Default)]
+    struct SlowQueue {
+        jobs: AtomicU64,
+        counts: AtomicU64,
+        delay: Duration,
+        fails: bool,
+    }
+
+    impl SlowQueue {
+        async fn count(&self) -> Result<u64, Refusal> {
+            self.counts.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(self.delay).await;
+            match self.fails {
+                true => Err(Refusal::new(ErrorCode::QueueUnavailable, "no answer")),
+                false => Ok(self.jobs.load(Ordering::Relaxed)),
+            }
+        }
+    }
+
+    async fn reserve(counted: &Counted<u64>, queue: &SlowQueue, jobs: u64) -> Result<bool, Refusal> {
+        let fits = |queued: &u64, admitted: u64| queued + admitted + jobs <= MAX;
+        let outcome = counted.reserve(jobs, fits, || queue.count()).await?;
+        Ok(outcome.is_ok())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn admitted_jobs_count_until_the_queue_is_counted_again() {
+        let (counted, queue) = (Counted::default(), SlowQueue::default());
+        let reserve = async |jobs| reserve(&counted, &queue, jobs).await.unwrap();
+        assert!(reserve(2).await);
+        assert!(!reserve(2).await);
+        assert!(reserve(1).await);
+        assert!(!reserve(1).await);
+        // The queue is empty by now.
+        tokio::time::sleep(MIN_RECOUNT_AGE).await;
+        assert!(reserve(3).await);
+        assert_eq!(queue.counts.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_share_one_slow_count_and_its_error() {
+        for fails in [false, true] {
+            let counted = Arc::new(Counted::default());
+            let queue = Arc::new(SlowQueue {
+                delay: Duration::from_secs(5),
+                fails,
+                ..SlowQueue::default()
+            });
+            let began = Instant::now();
+            let requests: Vec<_> = (0..100)
+                .map(|_| {
+                    let (counted, queue) = (counted.clone(), queue.clone());
+                    tokio::spawn(async move { reserve(&counted, &queue, 1).await })
+                })
+                .collect();
+            let mut admitted = 0;
+            for request in requests {
+                match request.await.unwrap() {
+                    Ok(is_admitted) => admitted += u64::from(is_admitted),
+                    Err(_) => assert!(fails),
+                }
+            }
+            assert_eq!(admitted, if fails { 0 } else { MAX });
+            assert_eq!(queue.counts.load(Ordering::Relaxed), 1);
+            assert_eq!(began.elapsed(), Duration::from_secs(5));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_fits_does_not_wait_for_another_ones_recount() {
+        let counted = Arc::new(Counted::default());
+        let queue = Arc::new(SlowQueue {
+            delay: Duration::from_secs(5),
+            ..SlowQueue::default()
+        });
+        assert!(reserve(&counted, &queue, 1).await.unwrap());
+        assert!(reserve(&counted, &queue, 1).await.unwrap());
+        tokio::time::sleep(MIN_RECOUNT_AGE).await;
+        let large = {
+            let (counted, queue) = (counted.clone(), queue.clone());
+            tokio::spawn(async move { reserve(&counted, &queue, 3).await })
+        };
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let began = Instant::now();
+        assert!(reserve(&counted, &queue, 1).await.unwrap());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        // The job that was admitted during the recount still counts after it.
+        assert_eq!(large.await.unwrap(), Ok(false));
+    }
+}
