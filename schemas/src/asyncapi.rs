@@ -15,8 +15,9 @@ use crate::headers;
 use crate::reference::LateReference;
 use crate::topology::{
     ConsumerSpec, DEAD, JOBS, OnFull, REFERENCES, RESULTS, Retention, StreamSpec, TopologyLimits,
-    clickhouse_references_consumer, clickhouse_sink_consumer, streams, worker_consumer,
+    clickhouse_references_consumer, clickhouse_sink_consumer, streams,
 };
+use crate::worker_consumers::{TenantLane, lane_marker};
 use crate::{Job, JobResult, Lane, Token};
 
 /// One subject of the contract.
@@ -257,18 +258,28 @@ fn stream_facts(spec: &StreamSpec) -> Value {
         "max_bytes": spec.max_bytes,
         "max_age_seconds": spec.max_age.map(seconds),
         "max_msgs_per_subject": spec.max_messages_per_subject,
+        "max_consumers": spec.max_consumers,
         "duplicate_window_seconds": seconds(spec.duplicate_window),
-        "republish": spec.republish.map(|(source, destination)| json!({"src": source, "dest": destination})),
+        "republish": spec.republish.map(|republish| json!({
+            "src": republish.source,
+            "dest": republish.destination,
+            "headers_only": republish.headers_only,
+        })),
     })
 }
 
-/// Returns the consumers of a stream. Workers' consumers are shown for the model `default`.
+/// Returns the consumers of a stream. Workers' consumers are shown for the model `default` and the tenant `public`.
 fn consumers(stream: &str) -> Value {
-    let model = Token::sanitized("default");
-    let mut specs: Vec<ConsumerSpec> = Lane::ALL
-        .iter()
-        .map(|lane| worker_consumer(&model, *lane, Duration::from_secs(30)))
-        .collect();
+    let mut specs = Vec::new();
+    for lane in Lane::ALL.iter().copied() {
+        let jobs = TenantLane {
+            model: Token::sanitized("default"),
+            lane,
+            tenant: Token::sanitized("public"),
+        };
+        specs.push(lane_marker(&jobs.model, lane));
+        specs.push(jobs.consumer(Duration::from_secs(30)));
+    }
     specs.extend([clickhouse_sink_consumer(), clickhouse_references_consumer()]);
     let facts = |spec: &ConsumerSpec| {
         json!({
@@ -279,6 +290,8 @@ fn consumers(stream: &str) -> Value {
             "ack_wait_seconds": seconds(spec.ack_wait),
             "max_deliver": spec.max_deliver,
             "max_ack_pending": spec.max_ack_pending,
+            "max_waiting": spec.max_waiting,
+            "inactive_threshold_seconds": spec.inactive_threshold.map(seconds),
         })
     };
     specs

@@ -9,7 +9,7 @@
 //! | [`termination`] | the result of a job that ended without a worker |
 //! | [`batch_view`], [`manifest`] | batches, over HTTP and in the stream `BATCHES` |
 //! | [`callback`] | webhooks |
-//! | [`subject`], [`topology`] | subjects, streams and consumers |
+//! | [`subject`], [`topology`], [`worker_consumers`] | subjects, streams and consumers |
 //! | [`nats_version`] | the versions of nats-server that Precis works with |
 //! | [`error_code`] | every reason why a request is refused or a job fails |
 //! | [`migrations`], [`queries`] | the tables that the monitor writes, and the named queries over them |
@@ -46,6 +46,7 @@ pub mod subject;
 pub mod termination;
 pub mod time;
 pub mod topology;
+pub mod worker_consumers;
 
 pub use error_code::ErrorCode;
 pub use ids::{JobHandle, JobId};

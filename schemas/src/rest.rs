@@ -142,7 +142,7 @@ pub struct JobView {
     /// The batch of the job. Present once the job has ended, and in the response to its submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchRef>,
-    /// While queued: upper bound on the number of jobs ahead (0: it is next).
+    /// While queued: upper bound on the number of the tenant's jobs ahead in the same lane (0: it is next).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
     /// While queued: estimated seconds until it ends, from the measured pace of live workers. Absent if no worker is

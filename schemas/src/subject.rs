@@ -3,6 +3,7 @@
 //! | subject | stream | what |
 //! | --- | --- | --- |
 //! | `jobs.v1.<model>.<lane>.<task>.<tenant>` | `JOBS` | a job |
+//! | `queued.v1.<model>.<lane>.<task>.<tenant>` | none | its headers, republished once `JOBS` has stored it |
 //! | `results.v1.<job_id>` | `RESULTS` | its result |
 //! | `done.v1.<job_id>` | none | the result, republished once `RESULTS` has stored it |
 //! | `references.v1.<job_id>` | `REFERENCES` | a late reference |
@@ -24,6 +25,10 @@ use crate::ids::{JobId, is_token};
 
 /// Filter for all jobs of version 1.
 pub const ALL_JOBS: &str = "jobs.v1.>";
+/// Filter for jobs of every version.
+pub const JOBS_OF_EVERY_VERSION: &str = "jobs.>";
+/// Destination of the notes about stored jobs, in NATS' subject mapping syntax: the server republishes their headers.
+pub const QUEUED_OF_JOBS: &str = "queued.>";
 /// Filter for all results of version 1, including rejected ones.
 pub const ALL_RESULTS: &str = "results.v1.*";
 /// Filter for all results of version 1 that `RESULTS` has stored: the server republishes them. On `results.v1.*` a
@@ -179,8 +184,7 @@ macro_rules! named {
 pub(crate) use named;
 
 named! {
-    /// Priority of a job. Each lane has its own consumer. Workers pull lanes by weight, so that bulk jobs neither block
-    /// interactive ones nor starve.
+    /// Priority of a job. Workers serve lanes by weight, so that bulk jobs neither block interactive ones nor starve.
     Lane {
         /// Interactive requests.
         High = "high",
@@ -192,7 +196,7 @@ named! {
 }
 
 impl Lane {
-    /// Returns the lane's share of a worker's pulls while other lanes have jobs too.
+    /// Returns the lane's share of a worker's jobs while other lanes have jobs too.
     pub fn weight(self) -> u32 {
         match self {
             Self::High => 8,
@@ -263,11 +267,6 @@ impl FromStr for JobSubject {
             tenant: Token::new("the tenant", tenant)?,
         })
     }
-}
-
-/// Returns the filter for jobs of a model and lane.
-pub fn jobs_of(model: &Token, lane: Lane) -> String {
-    format!("jobs.v1.{model}.{lane}.>")
 }
 
 /// Returns the filter for jobs of a tenant.

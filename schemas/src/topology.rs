@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::subject::{self, Lane, Token};
+use crate::{subject, worker_consumers};
 
 /// Name of the work queue.
 pub const JOBS: &str = "JOBS";
@@ -42,6 +42,17 @@ pub enum OnFull {
     DropOldest,
 }
 
+/// How the server republishes stored messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepublishSpec {
+    /// Filter for the messages.
+    pub source: &'static str,
+    /// Their new subject, in NATS' subject mapping syntax.
+    pub destination: &'static str,
+    /// Whether the bodies are left out.
+    pub headers_only: bool,
+}
+
 /// A stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamSpec {
@@ -63,10 +74,12 @@ pub struct StreamSpec {
     pub max_age: Option<Duration>,
     /// Maximum number of messages per subject, handled as `on_full` says; `None`: no limit.
     pub max_messages_per_subject: Option<u64>,
+    /// Maximum number of consumers; `None`: the server's default, which is 1,000 in recent versions.
+    pub max_consumers: Option<u64>,
     /// How long the stream deduplicates message ids.
     pub duplicate_window: Duration,
-    /// Source and destination subjects: the server republishes a message once the stream has stored it.
-    pub republish: Option<(&'static str, &'static str)>,
+    /// What the server republishes once the stream has stored it.
+    pub republish: Option<RepublishSpec>,
 }
 
 /// Tenants whose webhooks of one kind may all be undelivered before `WEBHOOKS` is full.
@@ -119,8 +132,15 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_bytes: Some(limits.max_queue_bytes),
             max_age: None,
             max_messages_per_subject: None,
+            // Each tenant has one per lane.
+            max_consumers: Some(worker_consumers::MAX_CONSUMERS),
             duplicate_window: two_minutes,
-            republish: None,
+            // Tells workers at once which tenant has a new job.
+            republish: Some(RepublishSpec {
+                source: subject::JOBS_OF_EVERY_VERSION,
+                destination: subject::QUEUED_OF_JOBS,
+                headers_only: true,
+            }),
         },
         StreamSpec {
             name: RESULTS,
@@ -132,8 +152,13 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_bytes: Some(limits.max_result_bytes),
             max_age: Some(limits.result_ttl),
             max_messages_per_subject: Some(1),
+            max_consumers: None,
             duplicate_window: two_minutes,
-            republish: Some((subject::ALL_RESULTS, subject::DONE_OF_RESULTS)),
+            republish: Some(RepublishSpec {
+                source: subject::ALL_RESULTS,
+                destination: subject::DONE_OF_RESULTS,
+                headers_only: false,
+            }),
         },
         StreamSpec {
             name: REFERENCES,
@@ -146,6 +171,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_bytes: Some(limits.max_queue_bytes),
             max_age: Some(REFERENCE_TTL),
             max_messages_per_subject: None,
+            max_consumers: None,
             duplicate_window: two_minutes,
             republish: None,
         },
@@ -161,6 +187,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             // A row ends within the retention of results, and its result is then kept for as long again.
             max_age: Some(limits.result_ttl * 2),
             max_messages_per_subject: Some(1),
+            max_consumers: None,
             duplicate_window: two_minutes,
             republish: None,
         },
@@ -175,6 +202,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_age: Some(limits.result_ttl * 2),
             // One tenant's receivers must not use up the room of the others.
             max_messages_per_subject: Some((limits.max_queued_jobs / WEBHOOK_TENANTS).max(1)),
+            max_consumers: None,
             duplicate_window: two_minutes,
             republish: None,
         },
@@ -188,6 +216,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_bytes: Some(limits.max_queue_bytes),
             max_age: Some(limits.dead_letter_ttl),
             max_messages_per_subject: None,
+            max_consumers: None,
             duplicate_window: two_minutes,
             republish: None,
         },
@@ -201,6 +230,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_bytes: Some(limits.max_call_bytes),
             max_age: Some(CALL_TTL),
             max_messages_per_subject: Some(1),
+            max_consumers: None,
             duplicate_window: two_minutes,
             republish: None,
         },
@@ -214,6 +244,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_bytes: None,
             max_age: Some(limits.dead_letter_ttl),
             max_messages_per_subject: None,
+            max_consumers: None,
             duplicate_window: two_minutes,
             republish: None,
         },
@@ -237,39 +268,10 @@ pub struct ConsumerSpec {
     pub max_deliver: Option<u64>,
     /// Maximum number of unacknowledged messages over all clients.
     pub max_ack_pending: u64,
-}
-
-/// Maximum number of deliveries of a job before it goes to `DEAD`, including those to workers that died or handed it
-/// back while stopping.
-pub const MAX_DELIVERIES: u64 = 10;
-/// The delivery from which a failure of the model is final: the job then ends as `failed`.
-pub const MAX_FAILED_ATTEMPTS: u64 = 5;
-
-/// Returns the consumer that all workers of a model share for a lane. A job without progress for `ack_wait` is
-/// redelivered.
-pub fn worker_consumer(model: &Token, lane: Lane, ack_wait: Duration) -> ConsumerSpec {
-    ConsumerSpec {
-        stream: JOBS,
-        name: worker_consumer_name(model, lane),
-        description: format!("Workers of {model}, lane {lane}"),
-        filter: Some(subject::jobs_of(model, lane)),
-        ack_wait,
-        max_deliver: Some(MAX_DELIVERIES),
-        max_ack_pending: 4_096,
-    }
-}
-
-/// Returns the durable name of [`worker_consumer`].
-pub fn worker_consumer_name(model: &Token, lane: Lane) -> String {
-    format!("worker-{model}-{lane}")
-}
-
-/// Returns the model of a worker consumer's name; `None` for other names.
-pub fn model_of_worker_consumer(name: &str) -> Option<Token> {
-    let rest = name.strip_prefix("worker-")?;
-    let (model, lane) = rest.rsplit_once('-')?;
-    lane.parse::<Lane>().ok()?;
-    Token::new("the model", model).ok()
+    /// Maximum number of open pulls over all clients; `None`: the server's default of 512.
+    pub max_waiting: Option<u64>,
+    /// Time without a pull after which the server removes the consumer; `None`: never.
+    pub inactive_threshold: Option<Duration>,
 }
 
 /// Returns the monitor's consumer of results for ClickHouse.
@@ -282,6 +284,8 @@ pub fn clickhouse_sink_consumer() -> ConsumerSpec {
         ack_wait: Duration::from_secs(60),
         max_deliver: None,
         max_ack_pending: 20_000,
+        max_waiting: None,
+        inactive_threshold: None,
     }
 }
 
@@ -295,6 +299,8 @@ pub fn forward_consumer(sink: &str) -> ConsumerSpec {
         ack_wait: Duration::from_secs(60),
         max_deliver: None,
         max_ack_pending: 2_000,
+        max_waiting: None,
+        inactive_threshold: None,
     }
 }
 
@@ -318,6 +324,8 @@ pub fn clickhouse_references_consumer() -> ConsumerSpec {
         ack_wait: Duration::from_secs(60),
         max_deliver: None,
         max_ack_pending: 20_000,
+        max_waiting: None,
+        inactive_threshold: None,
     }
 }
 
@@ -332,6 +340,8 @@ pub fn webhook_consumer() -> ConsumerSpec {
         ack_wait: Duration::from_secs(60),
         max_deliver: None,
         max_ack_pending: 100_000,
+        max_waiting: None,
+        inactive_threshold: None,
     }
 }
 
@@ -345,21 +355,14 @@ pub fn dead_letter_consumer() -> ConsumerSpec {
         ack_wait: Duration::from_secs(30),
         max_deliver: None,
         max_ack_pending: 1_024,
+        max_waiting: None,
+        inactive_threshold: None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn consumer_names_contain_their_model() {
-        let model = Token::new("the model", "flan-t5-high").unwrap();
-        let spec = worker_consumer(&model, Lane::Bulk, Duration::from_secs(30));
-        assert_eq!(spec.name, "worker-flan-t5-high-bulk");
-        assert_eq!(model_of_worker_consumer(&spec.name), Some(model));
-        assert_eq!(model_of_worker_consumer("monitor-clickhouse"), None);
-    }
 
     #[test]
     fn a_tenant_can_not_fill_the_stream_of_webhooks() {

@@ -11,6 +11,7 @@ mod compat_routes;
 mod contracts;
 mod crashes;
 mod drift;
+mod fairness;
 mod faults;
 mod grafana;
 mod guarded;

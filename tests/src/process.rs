@@ -77,6 +77,11 @@ impl Process {
         kib.expect("its memory is known") * 1_024
     }
 
+    /// Returns whether the process has ended.
+    pub fn has_exited(&mut self) -> bool {
+        self.child.try_wait().expect("it can be waited for").is_some()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         processes::send(self.child.id(), signal);

@@ -8,7 +8,7 @@ use precis_runtime::config::EmbeddingTexts;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Progress;
-use precis_schemas::topology::MAX_FAILED_ATTEMPTS;
+use precis_schemas::worker_consumers::MAX_FAILED_ATTEMPTS;
 use precis_schemas::{JobResult, Outcome, Token};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 

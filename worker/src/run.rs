@@ -22,7 +22,7 @@ use crate::model::{ReloadTriggers, ServedModel, reload_on_trigger};
 use crate::pace::PaceMeter;
 use crate::pipeline::Pipeline;
 use crate::progress::NatsProgress;
-use crate::stages::fetch::{Fetcher, LaneQueue};
+use crate::stages::fetch::{Fetcher, QueueSettings};
 use crate::stages::publish_result::Publisher;
 use crate::{heartbeat, metrics};
 
@@ -61,16 +61,16 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
 
     let leases = Leases::default();
     let ack_wait = Duration::from_secs(config.worker.ack_wait_seconds);
-    let lane_queue = LaneQueue {
+    let settings = QueueSettings {
         client: queue.client.clone(),
         jetstream: queue.jetstream.clone(),
         model: identity.model.borrow().signature.model.served_as.clone(),
         ack_wait,
         limits: config.queue.topology_limits(),
-        settings: config.nats.clone(),
+        nats: config.nats.clone(),
     };
     let lanes = &config.worker.lanes;
-    let fetcher = Fetcher::start(&lane_queue, lanes, &leases, MAX_LEASE, stop.clone()).await?;
+    let fetcher = Fetcher::start(settings, lanes, &leases, MAX_LEASE, stop.clone()).await?;
 
     let drain_deadline = CancellationToken::new();
     let meter = PaceMeter::default();

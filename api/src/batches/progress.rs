@@ -12,11 +12,11 @@ use precis_schemas::batch_view::{BatchCounts, BatchLinks, BatchStatus, BatchView
 use precis_schemas::error_code::Refusal;
 use precis_schemas::manifest::{self, BatchHead, IntakeState};
 use precis_schemas::rest::Status;
-use precis_schemas::{JobId, JobSubject, Token, time};
+use precis_schemas::{JobId, Token, time};
 use tokio::time::Instant;
 
 use super::store;
-use crate::queue::{QueueBackend, QueueDepth, ReadConsistency};
+use crate::queue::{QueueBackend, ReadConsistency, TenantDepth};
 use crate::watch::progress::Running;
 
 /// Batches to cache. The least recently requested one is dropped first.
@@ -135,7 +135,7 @@ impl BatchProgress {
     pub(super) async fn refresh_if_due(
         &mut self,
         queue: &dyn QueueBackend,
-        depth: impl Future<Output = Result<QueueDepth, Refusal>>,
+        depth: impl Future<Output = Result<Option<TenantDepth>, Refusal>>,
         head: &BatchHead,
     ) -> Result<(), Refusal> {
         if self
@@ -153,17 +153,15 @@ impl BatchProgress {
     async fn refresh(
         &mut self,
         queue: &dyn QueueBackend,
-        depth: impl Future<Output = Result<QueueDepth, Refusal>>,
+        depth: impl Future<Output = Result<Option<TenantDepth>, Refusal>>,
         head: &BatchHead,
     ) -> Result<(), Refusal> {
         if self.rows.iter().all(|(_, status)| *status != RowStatus::Open) {
             return Ok(());
         }
-        let depth = depth.await?;
-        let subject: Option<JobSubject> = head.subject.parse().ok();
         // Until the deadline, a row that was never delivered is still queued, so it needs no lookup.
-        let delivered = match subject.and_then(|subject| depth.delivered(&subject)) {
-            Some(delivered) if clock::now() < head.deadline => delivered,
+        let delivered = match depth.await? {
+            Some(depth) if clock::now() < head.deadline => depth.delivered,
             _ => u64::MAX,
         };
         let open: Vec<(usize, u64)> = self

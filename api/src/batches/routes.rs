@@ -105,7 +105,13 @@ pub(crate) async fn view(state: &AppState, caller: &Caller, head: &BatchHead) ->
     let mut progress = progress.lock().await;
     let queue = state.queue();
     progress.read_rows(queue, caller.tenant(), head).await?;
-    progress.refresh_if_due(queue, state.depth(), head).await?;
+    let depth = async {
+        match head.subject.parse() {
+            Ok(subject) => state.tenant_depth(&subject).await,
+            Err(_) => Ok(None),
+        }
+    };
+    progress.refresh_if_due(queue, depth, head).await?;
     Ok(progress.view(state.batches(), state.running(), head))
 }
 

@@ -7,6 +7,7 @@ use axum::extract::FromRef;
 use precis_runtime::Config;
 use precis_runtime::config::{ApiConfig, BatchesConfig, HttpConfig, LimitsConfig};
 use precis_runtime::liveness::LiveWorkers;
+use precis_schemas::JobSubject;
 use precis_schemas::error_code::Refusal;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ use crate::batches::progress::ProgressCache;
 use crate::http::extract::BodyLimits;
 use crate::queue::depth_cache::DepthCache;
 use crate::queue::retention::Retention;
-use crate::queue::{QueueBackend, QueueDepth};
+use crate::queue::{QueueBackend, QueueDepth, TenantDepth};
 use crate::watch::job_events::JobEvents;
 use crate::watch::progress::Running;
 use crate::watch::wait::Waiters;
@@ -163,6 +164,11 @@ impl AppState {
     /// Returns the queue depth, at most a second old.
     pub(crate) async fn depth(&self) -> Result<QueueDepth, Refusal> {
         self.0.depth.get(self.queue()).await
+    }
+
+    /// Returns the queue depth of the subject's tenant in its lane, at most a second old.
+    pub(crate) async fn tenant_depth(&self, subject: &JobSubject) -> Result<Option<TenantDepth>, Refusal> {
+        self.0.depth.of_tenant(self.queue(), subject).await
     }
 }
 

@@ -187,12 +187,15 @@ pub(super) async fn waiting(
     sequence: u64,
     subject: &JobSubject,
 ) -> JobView {
-    let Ok(depth) = state.depth().await else {
+    let (Ok(depth), Ok(Some(own))) = tokio::join!(state.depth(), state.tenant_depth(subject)) else {
         return view::queued(handle, None, None);
     };
-    let position = depth.position(subject, sequence);
-    let eta = position.and_then(|position| eta::seconds(&depth, &state.workers().live(), subject, position));
-    view::queued(handle, position, eta)
+    if !depth.serves(subject) {
+        return view::queued(handle, None, None);
+    }
+    let position = own.position(sequence);
+    let eta = eta::seconds(&depth, &state.workers().live(), subject, position);
+    view::queued(handle, Some(position), eta)
 }
 
 /// The refusal of a job that doesn't exist or belongs to another tenant.

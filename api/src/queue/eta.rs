@@ -7,6 +7,7 @@
 //!   one.
 //! * The first jobs fill the workers' free capacity at once. Each further job waits until another one ends.
 //! * Lanes share the pace by their weights. The share of an empty lane goes to the others.
+//! * Tenants of a lane take turns: for each job ahead of this one, every other tenant gets a turn while it has jobs.
 //!
 //! A pace that was measured with single jobs is lower than that of full batches. The first estimates for a long queue
 //! are then too high, and improve as it drains.
@@ -70,8 +71,22 @@ fn drain_seconds(mut jobs: f64, lane: Lane, mut others: Vec<(Lane, f64)>, pace: 
     }
 }
 
-/// Returns the seconds until a job with `position` jobs ahead of it ends, or `None` if no live worker has measured a
-/// pace.
+/// Returns the number of jobs of other tenants in the subject's lane that are served before a job with `position` jobs
+/// of its own tenant ahead of it.
+fn turns_of_others(depth: &QueueDepth, subject: &JobSubject, position: u64) -> u64 {
+    let lane = depth
+        .lanes
+        .iter()
+        .find(|lane| lane.model == subject.model && lane.lane == subject.lane);
+    let tenants = lane.into_iter().flat_map(|lane| &lane.tenants);
+    tenants
+        .filter(|(tenant, _)| **tenant != subject.tenant)
+        .map(|(_, jobs)| (*jobs).min(position + 1))
+        .sum()
+}
+
+/// Returns the seconds until a job with `position` jobs of its tenant ahead of it ends, or `None` if no live worker has
+/// measured a pace.
 pub(crate) fn seconds(
     depth: &QueueDepth,
     live: &[Heartbeat],
@@ -83,16 +98,17 @@ pub(crate) fn seconds(
         seconds_per_job,
         free,
     } = workforce(live, subject)?;
-    let wait = if position < free {
+    let ahead = position + turns_of_others(depth, subject, position);
+    let wait = if ahead < free {
         0.0
     } else {
         let others = depth
             .lanes
             .iter()
             .filter(|other| other.model == subject.model && other.lane != subject.lane)
-            .map(|other| (other.lane, other.pending as f64))
+            .map(|other| (other.lane, other.jobs as f64))
             .collect();
-        drain_seconds((position - free + 1) as f64, subject.lane, others, pace)
+        drain_seconds((ahead - free + 1) as f64, subject.lane, others, pace)
     };
     // The estimate is not more precise than a tenth of a second.
     Some(((wait + seconds_per_job) * 10.0).ceil() / 10.0)
@@ -100,6 +116,8 @@ pub(crate) fn seconds(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use precis_runtime::clock;
     use precis_schemas::Token;
     use precis_schemas::event::Pace;
@@ -133,8 +151,8 @@ mod tests {
             lanes: vec![LaneDepth {
                 model: subject().model,
                 lane,
-                delivered: 0,
-                pending,
+                jobs: pending,
+                tenants: HashMap::new(),
             }],
         }
     }
@@ -170,5 +188,17 @@ mod tests {
         assert!((eta - (10.0 + 20.0 / 12.0 + 2.0)).abs() < 0.11, "{eta}");
         let alone = seconds(&waiting(Lane::Normal, 80), &live, &subject(), 59).unwrap();
         assert!((alone - 7.0).abs() < 0.11, "{alone}");
+    }
+
+    #[test]
+    fn tenants_of_a_lane_take_turns() {
+        let live = [worker("a", Some(4.0), 4)];
+        let mut depth = waiting(Lane::Normal, 1_010);
+        let tenants = [("public", 10), ("large", 1_000), ("small", 2)];
+        depth.lanes[0].tenants = tenants
+            .map(|(name, jobs)| (Token::new("the tenant", name).unwrap(), jobs))
+            .into();
+        // Nine jobs of its own tenant, ten of the large tenant and two of the small one are ahead: 22 jobs, 4 a second.
+        assert_eq!(seconds(&depth, &live, &subject(), 9), Some(7.5));
     }
 }

@@ -19,10 +19,11 @@ use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
 use precis_schemas::termination::Termination;
+use precis_schemas::worker_consumers::TenantLane;
 use precis_schemas::{JobHandle, JobId, JobResult, JobSubject, Outcome, Token};
 use serde::Deserialize;
 
-pub use depth::{LaneDepth, QueueDepth};
+pub use depth::{LaneDepth, QueueDepth, TenantDepth};
 pub(crate) use nats::NatsQueue;
 
 /// A job in the queue that has not ended.
@@ -135,6 +136,12 @@ pub trait QueueBackend: Send + Sync {
 
     /// Returns the queue depth of every lane.
     fn depth(&self) -> BoxFuture<'_, Result<QueueDepth, Refusal>>;
+
+    /// Returns the queue depth of one tenant's jobs in a lane, or `None` if no worker reads them.
+    fn tenant_depth<'a>(
+        &'a self,
+        jobs: &'a TenantLane,
+    ) -> BoxFuture<'a, Result<Option<TenantDepth>, Refusal>>;
 
     /// Terminates the job that the handle names: stores its record, unless it has one, and removes it from the queue.
     /// Returns `None` if the queue has no such job.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
 use precis_producer::{Accepted, Submission};
 use precis_runtime::clock;
 use precis_runtime::trace_context::TraceContext;
@@ -17,12 +17,13 @@ use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
 use precis_schemas::scores::Scores;
 use precis_schemas::termination::Termination;
+use precis_schemas::worker_consumers::TenantLane;
 use precis_schemas::{JobHandle, JobId, JobResult, Lane, Outcome, Task, Token};
 
 use crate::queue::{
     CreateOutcome, JobEnd, QueueBackend, QueuedJob, ReadConsistency, Record, TerminationOutcome,
 };
-use crate::queue::{LaneDepth, QueueDepth};
+use crate::queue::{LaneDepth, QueueDepth, TenantDepth};
 use crate::testing::result;
 use crate::watch::job_events::JobEvents;
 
@@ -382,8 +383,8 @@ impl QueueBackend for FakeQueue {
             let lane = |lane| LaneDepth {
                 model: Token::new("a model", "default").unwrap(),
                 lane,
-                delivered: 0,
-                pending: jobs,
+                jobs,
+                tenants: HashMap::new(),
             };
             // The worker that answers at once does not read the lane of batch rows.
             let has_worker = self.has_worker.load(Ordering::Relaxed);
@@ -397,5 +398,20 @@ impl QueueBackend for FakeQueue {
             })
         }
         .boxed()
+    }
+
+    fn tenant_depth<'a>(
+        &'a self,
+        jobs: &'a TenantLane,
+    ) -> BoxFuture<'a, Result<Option<TenantDepth>, Refusal>> {
+        let of_lane = |depth: QueueDepth| {
+            let lane = depth.lanes.into_iter().find(|lane| lane.lane == jobs.lane)?;
+            Some(TenantDepth {
+                last_sequence: depth.last_sequence,
+                delivered: 0,
+                pending: lane.jobs,
+            })
+        };
+        self.depth().map_ok(of_lane).boxed()
     }
 }

@@ -75,14 +75,17 @@ fn stream_config(spec: &StreamSpec, replicas: usize) -> StreamConfig {
         max_bytes: or_unlimited(spec.max_bytes),
         max_age: spec.max_age.unwrap_or_default(),
         max_messages_per_subject: or_unlimited(spec.max_messages_per_subject),
+        max_consumers: spec
+            .max_consumers
+            .map_or(-1, |limit| i32::try_from(limit).unwrap_or(i32::MAX)),
         duplicate_window: spec.duplicate_window,
         storage: StorageType::File,
         num_replicas: replicas,
         allow_direct: true,
-        republish: spec.republish.map(|(source, destination)| Republish {
-            source: source.into(),
-            destination: destination.into(),
-            headers_only: false,
+        republish: spec.republish.map(|republish| Republish {
+            source: republish.source.into(),
+            destination: republish.destination.into(),
+            headers_only: republish.headers_only,
         }),
         ..StreamConfig::default()
     }
@@ -170,6 +173,7 @@ async fn apply_stream(
         && found.max_bytes == wanted.max_bytes
         && found.max_age == wanted.max_age
         && found.max_messages_per_subject == wanted.max_messages_per_subject
+        && found.max_consumers == wanted.max_consumers
         && found.duplicate_window == wanted.duplicate_window
         && found.allow_direct == wanted.allow_direct
         && found.republish == wanted.republish
@@ -186,7 +190,8 @@ async fn apply_stream(
     }
     tracing::info!(stream = spec.name, "changing the stream");
     // Keep an administrator's other settings (placement, compression). Replicas are added but never removed.
-    let update = StreamConfig {
+    let max_consumers = found.max_consumers;
+    let mut update = StreamConfig {
         subjects: wanted.subjects,
         discard: wanted.discard,
         discard_new_per_subject: wanted.discard_new_per_subject,
@@ -194,16 +199,20 @@ async fn apply_stream(
         max_bytes: wanted.max_bytes,
         max_age: wanted.max_age,
         max_messages_per_subject: wanted.max_messages_per_subject,
+        max_consumers: wanted.max_consumers,
         duplicate_window: wanted.duplicate_window,
         allow_direct: wanted.allow_direct,
         republish: wanted.republish,
         num_replicas: found.num_replicas.max(wanted.num_replicas),
         ..found
     };
-    jetstream
-        .update_stream(update)
-        .await
-        .map_err(failed(format!("change stream {}", spec.name)))?;
+    let mut changed = jetstream.update_stream(update.clone()).await;
+    if changed.is_err() && update.max_consumers != max_consumers {
+        // nats-server 2.11 does not change this limit; it has none by default.
+        update.max_consumers = max_consumers;
+        changed = jetstream.update_stream(update).await;
+    }
+    changed.map_err(failed(format!("change stream {}", spec.name)))?;
     Ok(())
 }
 
@@ -241,6 +250,11 @@ pub async fn consumer(
         ack_wait: spec.ack_wait,
         max_deliver: or_unlimited(spec.max_deliver),
         max_ack_pending: or_unlimited(Some(spec.max_ack_pending)),
+        // 0 leaves the choice to the server.
+        max_waiting: spec
+            .max_waiting
+            .map_or(0, |limit| i64::try_from(limit).unwrap_or(i64::MAX)),
+        inactive_threshold: spec.inactive_threshold.unwrap_or_default(),
         num_replicas: replicas,
         ..pull::Config::default()
     };

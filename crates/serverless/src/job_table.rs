@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use precis_api::queue::{LaneDepth, QueueDepth, QueuedJob, TerminationOutcome};
+use precis_api::queue::{LaneDepth, QueueDepth, QueuedJob, TenantDepth, TerminationOutcome};
 use precis_producer::{Accepted, Submission};
 use precis_runtime::clock;
 use precis_runtime::config::LocalConfig;
@@ -218,20 +218,28 @@ impl JobTable {
 
     /// Returns the queue depth of the one model's lanes.
     pub(crate) fn depth(&self, model: &Token) -> QueueDepth {
-        let lane = |lane: Lane| {
-            let waiting = self.waiting.get(&lane);
-            LaneDepth {
-                model: model.clone(),
-                lane,
-                delivered: waiting
-                    .and_then(BTreeSet::first)
-                    .map_or(self.last_sequence, |first| first - 1),
-                pending: waiting.map_or(0, |waiting| waiting.len() as u64),
-            }
+        let lane = |lane: Lane| LaneDepth {
+            model: model.clone(),
+            lane,
+            jobs: self.waiting.get(&lane).map_or(0, |waiting| waiting.len() as u64),
+            // Jobs of a lane are served in their order.
+            tenants: HashMap::new(),
         };
         QueueDepth {
             last_sequence: self.last_sequence,
             lanes: Lane::ALL.iter().copied().map(lane).collect(),
+        }
+    }
+
+    /// Returns the queue depth of a lane as every tenant sees it: jobs of a lane are served in their order.
+    pub(crate) fn lane_depth(&self, lane: Lane) -> TenantDepth {
+        let waiting = self.waiting.get(&lane);
+        TenantDepth {
+            last_sequence: self.last_sequence,
+            delivered: waiting
+                .and_then(BTreeSet::first)
+                .map_or(self.last_sequence, |first| first - 1),
+            pending: waiting.map_or(0, |waiting| waiting.len() as u64),
         }
     }
 }

@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_server_advisory_becomes_a_termination() {
         let body = r#"{"type":"io.nats.jetstream.advisory.v1.max_deliver","id":"x","timestamp":"2026-11-23T13:00:00Z",
-            "stream":"JOBS","consumer":"worker-default-normal","stream_seq":12,"deliveries":5}"#;
+            "stream":"JOBS","consumer":"worker~default~normal~public","stream_seq":12,"deliveries":5}"#;
         let advisory: Advisory = serde_json::from_str(body).unwrap();
         assert_eq!((advisory.stream.as_str(), advisory.stream_seq), (JOBS, 12));
         let termination = termination(advisory.deliveries);

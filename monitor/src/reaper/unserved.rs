@@ -2,7 +2,7 @@
 //!
 //! A model is served on a lane while a live worker announces it. Otherwise a job past its deadline ends as `expired`,
 //! and any other job ends as `failed` after a grace period: `monitor.absent_grace_seconds` if a worker's durable
-//! consumer exists (it outlives the worker, which may return), else `monitor.unserved_grace_seconds`. The grace period
+//! marker exists (a consumer that outlives the worker, which may return), else `monitor.unserved_grace_seconds`. The grace period
 //! also runs from when this process first saw the model unserved, so that workers that start with the monitor have time
 //! to load their model.
 
@@ -18,7 +18,7 @@ use precis_runtime::nats::is_missing;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Heartbeat;
 use precis_schemas::termination::Termination;
-use precis_schemas::topology::worker_consumer_name;
+use precis_schemas::worker_consumers::{TenantLane, lane_marker_name};
 use precis_schemas::{ErrorCode, Job, JobSubject, Lane, Outcome, Token, subject};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -83,20 +83,13 @@ impl ServingWorkers {
 
     /// Whether a worker serves the model on the lane, or did and may return.
     fn serves(&self, model: &Token, lane: Lane) -> bool {
-        self.consumers.contains(&worker_consumer_name(model, lane)) || self.is_live(model, lane)
+        self.consumers.contains(&lane_marker_name(model, lane)) || self.is_live(model, lane)
     }
 
-    /// Whether an invalid subject reaches a worker. A consumer takes every subject of its model and lane, and the
-    /// worker rejects invalid ones.
+    /// Whether an invalid subject reaches a worker. A tenant's consumer takes every task, and the worker rejects invalid
+    /// ones.
     fn delivers(&self, subject: &str) -> bool {
-        let mut tokens = subject.split('.').skip(2);
-        let (Some(model), Some(lane), Some(_)) = (tokens.next(), tokens.next(), tokens.next()) else {
-            return false;
-        };
-        match (Token::new("the model", model), lane.parse::<Lane>()) {
-            (Ok(model), Ok(lane)) => self.serves(&model, lane),
-            _ => false,
-        }
+        TenantLane::of_subject(subject).is_some_and(|jobs| self.serves(&jobs.model, jobs.lane))
     }
 }
 
@@ -313,7 +306,7 @@ mod tests {
         let mut live: Heartbeat = serde_json::from_str(heartbeat).unwrap();
         live.lanes = vec![Lane::High];
         let serving = ServingWorkers {
-            consumers: HashSet::from(["worker-once-bulk".to_owned()]),
+            consumers: HashSet::from(["worker~once~bulk".to_owned()]),
             live: vec![live],
         };
         let model = |name| Token::new("the model", name).unwrap();
@@ -326,12 +319,12 @@ mod tests {
     #[test]
     fn invalid_subjects_within_a_consumers_filter_are_left_to_the_worker() {
         let serving = ServingWorkers {
-            consumers: HashSet::from(["worker-m-bulk".to_owned()]),
+            consumers: HashSet::from(["worker~m~bulk".to_owned()]),
             live: vec![],
         };
         assert!(serving.delivers("jobs.v1.m.bulk.translate.acme"));
-        assert!(serving.delivers("jobs.v1.m.bulk.summarize.acme.more"));
         for subject in [
+            "jobs.v1.m.bulk.summarize.acme.more",
             "jobs.v1.m",
             "jobs.v1.m.bulk",
             "jobs.v1.m.urgent.summarize.acme",

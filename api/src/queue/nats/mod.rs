@@ -24,13 +24,15 @@ use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
 use precis_schemas::termination::Termination;
 use precis_schemas::topology::{BATCHES, CALLS, JOBS, RESULTS};
+use precis_schemas::worker_consumers::TenantLane;
 use precis_schemas::{Job, JobHandle, JobId, JobResult, Token, time};
 use serde::Deserialize;
 
 use self::connectivity::{Connectivity, unavailable};
 pub(crate) use self::readiness::watch_readiness;
 use super::{
-    CreateOutcome, JobEnd, QueueBackend, QueueDepth, QueuedJob, ReadConsistency, Record, TerminationOutcome,
+    CreateOutcome, JobEnd, QueueBackend, QueueDepth, QueuedJob, ReadConsistency, Record, TenantDepth,
+    TerminationOutcome,
 };
 
 /// How long a request to NATS may take.
@@ -191,6 +193,13 @@ impl QueueBackend for NatsQueue {
 
     fn depth(&self) -> BoxFuture<'_, Result<QueueDepth, Refusal>> {
         self.if_connected(self.read_depth()).boxed()
+    }
+
+    fn tenant_depth<'a>(
+        &'a self,
+        jobs: &'a TenantLane,
+    ) -> BoxFuture<'a, Result<Option<TenantDepth>, Refusal>> {
+        self.if_connected(self.read_tenant_depth(jobs)).boxed()
     }
 
     fn terminate<'a>(
