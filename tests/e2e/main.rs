@@ -9,6 +9,7 @@ mod arize;
 mod batches;
 mod compat_routes;
 mod contracts;
+mod crash_isolation;
 mod crashes;
 mod drift;
 mod fairness;

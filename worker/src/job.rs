@@ -6,7 +6,7 @@ use precis_engine::Engine;
 use precis_runtime::clock;
 use precis_runtime::config::EmbeddingTexts;
 use precis_schemas::dead::DeadLetter;
-use precis_schemas::error_code::Refusal;
+use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Progress;
 use precis_schemas::worker_consumers::MAX_FAILED_ATTEMPTS;
 use precis_schemas::{JobResult, Outcome, Token};
@@ -92,7 +92,9 @@ impl JobRunner {
         drop(context.permit);
         match &inference.outcome {
             InferenceOutcome::Interrupted(_) if self.redelivers => return Settlement::HandBack,
-            InferenceOutcome::Failed(reason) if self.redelivers && delivery.attempt < MAX_FAILED_ATTEMPTS => {
+            InferenceOutcome::Failed(reason)
+                if self.redelivers && delivery.counted_attempt() < MAX_FAILED_ATTEMPTS =>
+            {
                 return Settlement::Retry(reason.clone());
             }
             _ => {}
@@ -157,6 +159,17 @@ fn finish(
         result: Some(Box::new(result)),
         dead_letter,
     }
+}
+
+/// Settles a job that was delivered too often: it may have ended the process of every worker that ran it.
+pub fn give_up(accepted: &AcceptedJob, delivery: &Delivery, signature: &Signature) -> Settlement {
+    let deliveries = delivery.counted_attempt() - 1;
+    let reason = Refusal::new(
+        ErrorCode::TooManyAttempts,
+        format!("delivered {deliveries} times, finished by no worker"),
+    );
+    let result = ResultBuilder { delivery, signature }.refused(accepted, Outcome::Failed, reason.clone());
+    finish(accepted, delivery, result, InferenceOutcome::Failed(reason))
 }
 
 /// Settles a message that was rejected. One that is no job gets a dead letter.

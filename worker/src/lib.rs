@@ -6,6 +6,7 @@
 mod args;
 pub mod cancel;
 pub mod delivery;
+pub mod hand_backs;
 pub mod heartbeat;
 pub mod identity;
 pub mod job;

@@ -103,6 +103,7 @@ impl LocalWorker {
         let delivery = Delivery {
             sequence,
             attempt: 1,
+            hand_backs: 0,
             submitted_at,
             received_at: clock::now(),
             trace: Some(trace),

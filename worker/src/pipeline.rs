@@ -15,6 +15,7 @@ use precis_runtime::clock;
 use precis_runtime::config::Config;
 use precis_runtime::results::Results;
 use precis_schemas::Job;
+use precis_schemas::worker_consumers::{ALONE_FROM_ATTEMPT, MAX_DELIVERIES};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -22,10 +23,12 @@ use tracing::{Instrument as _, Span};
 
 use crate::cancel::Cancellations;
 use crate::delivery::{Delivery, Fetched};
+use crate::hand_backs::HandBacks;
 use crate::job::{self, JobRunner, RunContext};
 use crate::lease::Lease;
 use crate::model::CurrentModel;
 use crate::progress::NatsProgress;
+use crate::settlement::Settlement;
 use crate::stages::decode::{AcceptedJob, RejectedMessage, decode};
 use crate::stages::fetch::Fetcher;
 use crate::stages::infer::StopSignals;
@@ -46,6 +49,7 @@ pub(crate) struct Pipeline {
     pub(crate) progress: NatsProgress,
     pub(crate) results: Results,
     pub(crate) publisher: Publisher,
+    pub(crate) hand_backs: HandBacks,
     pub(crate) drain_deadline: CancellationToken,
 }
 
@@ -68,8 +72,16 @@ impl Pipeline {
                 break;
             };
             trace::link_fetch(&mut fetched);
-            for fetched in fetched {
-                pipeline.start(fetched, &permits, &mut tasks).await;
+            let mut suspects = Vec::new();
+            for mut job in fetched {
+                if pipeline.is_suspect(&mut job.delivery).await {
+                    suspects.push(job);
+                } else {
+                    pipeline.start(job, &permits, &mut tasks).await;
+                }
+            }
+            if !suspects.is_empty() {
+                pipeline.run_alone(suspects, &mut fetcher, &permits, &mut tasks).await;
             }
             while tasks.len() > UNSETTLED_PER_PERMIT * max_batch {
                 tasks.join_next().await.into_iter().for_each(log_panic);
@@ -78,9 +90,37 @@ impl Pipeline {
                 log_panic(task);
             }
         }
-        while let Some(task) = tasks.join_next().await {
-            log_panic(task);
+        join_all(&mut tasks).await;
+    }
+
+    /// Returns whether earlier deliveries of a job may have ended the process, and counts its hand-backs.
+    async fn is_suspect(&self, delivery: &mut Delivery) -> bool {
+        if delivery.attempt < ALONE_FROM_ATTEMPT {
+            return false;
         }
+        delivery.hand_backs = self.hand_backs.count(delivery).await;
+        delivery.counted_attempt() >= ALONE_FROM_ATTEMPT
+    }
+
+    /// Runs the first of these jobs while this process holds no other one, so that it takes none along if it ends the
+    /// process. Hands the rest back, also what the fetcher holds: they would be delivered once more for nothing.
+    async fn run_alone(
+        self: &Arc<Self>,
+        suspects: Vec<Fetched>,
+        fetcher: &mut Fetcher,
+        permits: &Arc<Semaphore>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let mut suspects = suspects.into_iter();
+        let Some(alone) = suspects.next() else {
+            return;
+        };
+        fetcher.hand_back(suspects.collect()).await;
+        join_all(tasks).await;
+        let (sequence, attempt) = (alone.delivery.sequence, alone.delivery.attempt);
+        tracing::warn!(sequence, attempt, "job was delivered repeatedly; running it alone");
+        self.start(alone, permits, tasks).await;
+        join_all(tasks).await;
     }
 
     /// Decodes a message, and starts its task when there is a permit.
@@ -123,9 +163,14 @@ impl Pipeline {
     ) {
         if delivery.attempt > 1 {
             metrics::job_redelivered();
-            if self.has_result(&accepted.job, &delivery).await {
-                return acknowledge(&delivery, lease).await;
-            }
+        }
+        if delivery.may_have_result(&accepted.job.id) && self.has_result(&accepted.job, &delivery).await {
+            return acknowledge(&delivery, lease).await;
+        }
+        if delivery.counted_attempt() > MAX_DELIVERIES {
+            let signature = self.model.borrow().signature.clone();
+            let settlement = job::give_up(&accepted, &delivery, &signature);
+            return self.settle(settlement, &delivery, lease).await;
         }
         let watcher = self.cancellations.watch(&accepted.job.id, delivery.sequence);
         let context = RunContext {
@@ -142,16 +187,20 @@ impl Pipeline {
             .run(&accepted, &delivery, context, &self.progress)
             .await;
         drop(watcher);
-        settle(settlement, &delivery, lease, &self.publisher).await;
+        self.settle(settlement, &delivery, lease).await;
     }
 
     async fn reject(self: Arc<Self>, rejected: RejectedMessage, delivery: Delivery, lease: Lease) {
         let signature = self.model.borrow().signature.clone();
         let settlement = job::reject(rejected, &delivery, &signature);
-        settle(settlement, &delivery, lease, &self.publisher).await;
+        self.settle(settlement, &delivery, lease).await;
     }
 
-    /// Reports whether an earlier delivery of the job stored a final result.
+    async fn settle(&self, settlement: Settlement, delivery: &Delivery, lease: Lease) {
+        settle(settlement, delivery, lease, &self.publisher, &self.hand_backs).await;
+    }
+
+    /// Reports whether the job has a final result, of an earlier delivery or of a job with the same id.
     async fn has_result(&self, job: &Job, delivery: &Delivery) -> bool {
         match self.results.get(&job.id).await {
             Ok(found) => found.is_some_and(|found| !found.result.is_superseded_by(delivery.sequence)),
@@ -167,6 +216,12 @@ impl Pipeline {
 fn job_span(job: &Job, delivery: &Delivery) -> Span {
     let trace_id = delivery.trace.as_ref().map_or("", |trace| trace.trace_id());
     tracing::info_span!("job", job = %job.id, trace_id)
+}
+
+async fn join_all(tasks: &mut JoinSet<()>) {
+    while let Some(task) = tasks.join_next().await {
+        log_panic(task);
+    }
 }
 
 fn log_panic(task: Result<(), JoinError>) {

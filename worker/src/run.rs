@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::Cancellations;
+use crate::hand_backs::HandBacks;
 use crate::identity::{WorkerIdentity, worker_id};
 use crate::job::JobRunner;
 use crate::lease::Leases;
@@ -70,7 +71,16 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
         nats: config.nats.clone(),
     };
     let lanes = &config.worker.lanes;
-    let fetcher = Fetcher::start(settings, lanes, &leases, MAX_LEASE, stop.clone()).await?;
+    let hand_backs = HandBacks::open(&queue.jetstream).await?;
+    let fetcher = Fetcher::start(
+        settings,
+        lanes,
+        &leases,
+        MAX_LEASE,
+        hand_backs.clone(),
+        stop.clone(),
+    )
+    .await?;
 
     let drain_deadline = CancellationToken::new();
     let meter = PaceMeter::default();
@@ -114,6 +124,7 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
         progress: NatsProgress(queue.client.clone()),
         publisher: Publisher::new(queue.jetstream.clone(), results.clone(), drain_deadline.clone()),
         results,
+        hand_backs,
         drain_deadline: drain_deadline.clone(),
     };
     readiness.set(true);

@@ -6,12 +6,16 @@ use precis_runtime::backoff::Backoff;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::{JobResult, time};
 
+use super::fetch::PULL_WAIT;
 use super::publish_result::{NotStored, Publisher};
 use crate::delivery::Delivery;
+use crate::hand_backs::HandBacks;
 use crate::lease::Lease;
 use crate::settlement::Settlement;
 use crate::trace::JobSpan;
 
+/// Delay before a handed-back job is delivered again. This worker's last pulls have ended by then, and don't get it.
+const HAND_BACK_DELAY: Duration = PULL_WAIT;
 /// Shortest and longest delay before a failed job is delivered again.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
@@ -22,13 +26,19 @@ fn retry_delay(attempt: u64) -> Duration {
 }
 
 /// Stores what the settlement has to store, and then acknowledges, retries or hands back the delivery.
-pub async fn settle(settlement: Settlement, delivery: &Delivery, lease: Lease, publisher: &Publisher) {
+pub async fn settle(
+    settlement: Settlement,
+    delivery: &Delivery,
+    lease: Lease,
+    publisher: &Publisher,
+    hand_backs: &HandBacks,
+) {
     match settlement {
-        Settlement::HandBack => lease.hand_back(Duration::ZERO).await,
+        Settlement::HandBack => hand_backs.hand_back(delivery, lease, HAND_BACK_DELAY).await,
         Settlement::Retry(reason) => {
             JobSpan::start(delivery).handed_back(&reason.message);
             tracing::warn!(attempt = delivery.attempt, %reason, "job failed; retrying");
-            lease.hand_back(retry_delay(delivery.attempt)).await;
+            lease.hand_back(retry_delay(delivery.counted_attempt())).await;
         }
         Settlement::Finish { result, dead_letter } => {
             let stored = store(
@@ -39,7 +49,7 @@ pub async fn settle(settlement: Settlement, delivery: &Delivery, lease: Lease, p
             );
             match stored.await {
                 Ok(()) => acknowledge(delivery, lease).await,
-                Err(NotStored) => lease.hand_back(retry_delay(delivery.attempt)).await,
+                Err(NotStored) => lease.hand_back(retry_delay(delivery.counted_attempt())).await,
             }
         }
     }

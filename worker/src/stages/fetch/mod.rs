@@ -21,11 +21,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::announcements::Announcements;
-use self::pull::{Event, PULL_WAIT, PullContext};
+pub(in crate::stages) use self::pull::PULL_WAIT;
+use self::pull::{Event, PullContext};
 use self::queue::JobQueue;
 pub use self::queue::QueueSettings;
 use self::scheduler::{PullOrder, Scheduler};
 use crate::delivery::Fetched;
+use crate::hand_backs::HandBacks;
 use crate::lease::Leases;
 
 /// Events that pulls may have ready for the pipeline.
@@ -36,6 +38,7 @@ pub struct Fetcher {
     scheduler: Scheduler<Fetched>,
     announcements: Announcements,
     pulls: Arc<PullContext>,
+    hand_backs: HandBacks,
     events: mpsc::Receiver<Event>,
     stop: CancellationToken,
 }
@@ -50,6 +53,7 @@ impl Fetcher {
         lanes: &[Lane],
         leases: &Leases,
         max_lease: Duration,
+        hand_backs: HandBacks,
         stop: CancellationToken,
     ) -> Result<Self, TopologyError> {
         let queue = JobQueue::open(settings, lanes).await?;
@@ -67,6 +71,7 @@ impl Fetcher {
             scheduler: Scheduler::new(lanes),
             announcements,
             pulls: Arc::new(pulls),
+            hand_backs,
             events,
             stop,
         })
@@ -148,19 +153,30 @@ impl Fetcher {
         }
     }
 
-    /// Hands back `fetched` and every job that open pulls still deliver.
-    async fn hand_back(&mut self, mut fetched: Vec<Fetched>) {
+    /// Hands back `fetched`, and every job that has arrived or that open pulls still deliver.
+    pub async fn hand_back(&mut self, mut fetched: Vec<Fetched>) {
         let give_up = Instant::now() + PULL_WAIT * 3;
-        loop {
-            fetched.extend(self.scheduler.take_all());
-            join_all(fetched.drain(..).map(|job| job.lease.hand_back(Duration::ZERO))).await;
-            if !self.scheduler.has_open_pulls() {
-                return;
-            }
+        // A job that is handed back while a pull is open would come back through it.
+        while self.scheduler.has_open_pulls() {
             match tokio::time::timeout_at(give_up, self.events.recv()).await {
                 Ok(Some(event)) => self.apply(event),
-                Ok(None) | Err(_) => return,
+                Ok(None) | Err(_) => break,
             }
         }
+        fetched.extend(self.scheduler.take_all());
+        let handed_back = fetched.into_iter().map(|job| self.hand_back_one(job));
+        for TenantLane { lane, tenant, .. } in join_all(handed_back).await.into_iter().flatten() {
+            self.scheduler.announce(lane, &tenant, 1);
+        }
+    }
+
+    async fn hand_back_one(&self, job: Fetched) -> Option<TenantLane> {
+        let Fetched {
+            message,
+            delivery,
+            lease,
+        } = job;
+        self.hand_backs.hand_back(&delivery, lease, Duration::ZERO).await;
+        TenantLane::of_subject(&message.subject)
     }
 }

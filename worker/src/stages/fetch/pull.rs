@@ -21,7 +21,7 @@ use crate::lease::{Acker, Leases};
 use crate::metrics;
 
 /// How long a pull waits for new jobs.
-pub(super) const PULL_WAIT: Duration = Duration::from_secs(1);
+pub(in crate::stages) const PULL_WAIT: Duration = Duration::from_secs(1);
 /// Delays after failed pulls. While a cluster elects a leader, pulls fail at once.
 const MIN_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(3);
@@ -116,6 +116,8 @@ impl PullContext {
         let delivery = Delivery {
             sequence: info.stream_sequence,
             attempt: u64::try_from(info.delivered).unwrap_or(1).max(1),
+            // Read once it matters.
+            hand_backs: 0,
             submitted_at: time::to_millis(submitted_at),
             received_at: clock::now(),
             trace: TraceContext::from_message(message.headers.as_ref()),
