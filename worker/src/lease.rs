@@ -43,8 +43,11 @@ impl Acker {
 
 struct ActiveLease {
     acker: Acker,
+    /// Longest time without progress.
+    limit: Duration,
     /// No progress is sent from this moment on, so that a stuck job goes to another worker.
     expires: Instant,
+    lapsed: CancellationToken,
 }
 
 /// A hold on one delivered job. Dropping it stops the progress acknowledgements; the job is then delivered again after
@@ -53,21 +56,42 @@ pub struct Lease {
     leases: Leases,
     key: u64,
     acker: Acker,
+    lapsed: CancellationToken,
+}
+
+/// Renews a lease while its job makes progress.
+#[derive(Clone)]
+pub struct LeaseRenewer {
+    leases: Leases,
+    key: u64,
+}
+
+impl LeaseRenewer {
+    /// Notes that the job made progress.
+    pub fn renew(&self) {
+        if let Some(lease) = self.leases.active.lock().get_mut(&self.key) {
+            lease.expires = Instant::now() + lease.limit;
+        }
+    }
 }
 
 impl Leases {
-    /// Leases a job for at most `limit`.
+    /// Leases a job until it makes no progress for `limit`.
     pub fn acquire(&self, acker: Acker, limit: Duration) -> Lease {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
+        let lapsed = CancellationToken::new();
         let lease = ActiveLease {
             acker: acker.clone(),
+            limit,
             expires: Instant::now() + limit,
+            lapsed: lapsed.clone(),
         };
         self.with(|active| active.insert(key, lease));
         Lease {
             leases: self.clone(),
             key,
             acker,
+            lapsed,
         }
     }
 
@@ -88,6 +112,17 @@ impl Leases {
         value
     }
 
+    /// Returns the ackers of the leases that have not expired, and lapses the others.
+    fn unexpired(&self) -> Vec<Acker> {
+        let now = Instant::now();
+        self.with(|active| {
+            let (unexpired, expired): (Vec<_>, Vec<_>) =
+                active.values().partition(|lease| now < lease.expires);
+            expired.iter().for_each(|lease| lease.lapsed.cancel());
+            unexpired.iter().map(|lease| lease.acker.clone()).collect()
+        })
+    }
+
     /// Acknowledges progress on every leased job each `period`, until `stop`.
     pub async fn send_progress(self, period: Duration, stop: CancellationToken) {
         let mut tick = tokio::time::interval_at(Instant::now() + period, period);
@@ -97,15 +132,7 @@ impl Leases {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            let now = Instant::now();
-            let ackers: Vec<Acker> = self.with(|active| {
-                active
-                    .values()
-                    .filter(|lease| now < lease.expires)
-                    .map(|lease| lease.acker.clone())
-                    .collect()
-            });
-            for acker in ackers {
+            for acker in self.unexpired() {
                 if let Err(error) = acker.send(AckKind::Progress).await {
                     tracing::debug!(%error, "progress acknowledgement not sent");
                 }
@@ -115,6 +142,19 @@ impl Leases {
 }
 
 impl Lease {
+    /// Returns a token that is cancelled when the lease expires. Another worker may then get the job, so this one stops.
+    pub fn lapsed(&self) -> &CancellationToken {
+        &self.lapsed
+    }
+
+    /// Returns what renews the lease.
+    pub fn renewer(&self) -> LeaseRenewer {
+        LeaseRenewer {
+            leases: self.leases.clone(),
+            key: self.key,
+        }
+    }
+
     /// Takes the job off the queue, without waiting for the server.
     ///
     /// The result is stored by now. If the acknowledgement is lost with its connection, the job is delivered again, and
@@ -138,5 +178,36 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.leases.with(|active| active.remove(&self.key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::ConnectOptions;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(600);
+
+    async fn acker() -> Acker {
+        // Nothing listens on this port; nothing is sent.
+        let options = ConnectOptions::new().retry_on_initial_connect();
+        let client = options.connect("nats://127.0.0.1:1").await.unwrap();
+        Acker::new(client, "reply".into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_makes_progress_keeps_its_lease_and_a_stuck_one_loses_it() {
+        let leases = Leases::default();
+        let acker = acker().await;
+        let (running, stuck) = (leases.acquire(acker.clone(), LIMIT), leases.acquire(acker, LIMIT));
+        for _ in 0..4 {
+            tokio::time::advance(LIMIT / 2).await;
+            running.renewer().renew();
+            leases.unexpired();
+        }
+        assert!(!running.lapsed().is_cancelled());
+        assert!(stuck.lapsed().is_cancelled());
+        assert_eq!((leases.unexpired().len(), leases.len()), (1, 2));
     }
 }

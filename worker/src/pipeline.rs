@@ -27,7 +27,7 @@ use crate::hand_backs::HandBacks;
 use crate::job::{self, JobRunner, RunContext};
 use crate::lease::Lease;
 use crate::model::CurrentModel;
-use crate::progress::NatsProgress;
+use crate::progress::{LeasedProgress, NatsProgress};
 use crate::settlement::Settlement;
 use crate::stages::decode::{AcceptedJob, RejectedMessage, decode};
 use crate::stages::fetch::Fetcher;
@@ -81,7 +81,9 @@ impl Pipeline {
                 }
             }
             if !suspects.is_empty() {
-                pipeline.run_alone(suspects, &mut fetcher, &permits, &mut tasks).await;
+                pipeline
+                    .run_alone(suspects, &mut fetcher, &permits, &mut tasks)
+                    .await;
             }
             while tasks.len() > UNSETTLED_PER_PERMIT * max_batch {
                 tasks.join_next().await.into_iter().for_each(log_panic);
@@ -118,7 +120,11 @@ impl Pipeline {
         fetcher.hand_back(suspects.collect()).await;
         join_all(tasks).await;
         let (sequence, attempt) = (alone.delivery.sequence, alone.delivery.attempt);
-        tracing::warn!(sequence, attempt, "job was delivered repeatedly; running it alone");
+        tracing::warn!(
+            sequence,
+            attempt,
+            "job was delivered repeatedly; running it alone"
+        );
         self.start(alone, permits, tasks).await;
         join_all(tasks).await;
     }
@@ -178,14 +184,16 @@ impl Pipeline {
             stop: StopSignals {
                 drain_deadline: self.drain_deadline.clone(),
                 cancelled: watcher.token().clone(),
+                lapsed: lease.lapsed().clone(),
             },
             in_flight,
             permit: Some(permit),
         };
-        let settlement = self
-            .runner
-            .run(&accepted, &delivery, context, &self.progress)
-            .await;
+        let progress = LeasedProgress {
+            sink: &self.progress,
+            lease: lease.renewer(),
+        };
+        let settlement = self.runner.run(&accepted, &delivery, context, &progress).await;
         drop(watcher);
         self.settle(settlement, &delivery, lease).await;
     }

@@ -9,6 +9,8 @@ use precis_schemas::event::Progress;
 use precis_schemas::subject;
 use tokio::sync::mpsc;
 
+use crate::lease::LeaseRenewer;
+
 /// A job is reported as running after this time. The result of a faster job says more.
 const REPORT_AFTER: Duration = Duration::from_millis(10);
 
@@ -16,6 +18,9 @@ const REPORT_AFTER: Duration = Duration::from_millis(10);
 pub trait ProgressSink: Sync {
     /// Sends one event.
     fn send(&self, progress: Progress) -> impl Future<Output = ()> + Send;
+
+    /// Notes that the model works on the job.
+    fn note_progress(&self) {}
 }
 
 /// Publishes progress on `progress.v1.<job_id>`.
@@ -38,7 +43,26 @@ impl ProgressSink for NatsProgress {
     }
 }
 
-/// Sends `started`, and then one event for each sequence of tokens, until `tokens` is closed.
+/// Publishes the progress of a job and renews its lease.
+pub struct LeasedProgress<'a> {
+    /// Publishes.
+    pub sink: &'a NatsProgress,
+    /// Renews.
+    pub lease: LeaseRenewer,
+}
+
+impl ProgressSink for LeasedProgress<'_> {
+    async fn send(&self, progress: Progress) {
+        self.sink.send(progress).await;
+    }
+
+    fn note_progress(&self) {
+        self.lease.renew();
+    }
+}
+
+/// Sends `started`, and then one event for each sequence of tokens, until `tokens` is closed. An empty
+/// sequence is progress without a text.
 pub async fn report(
     sink: &impl ProgressSink,
     engine: &Engine,
@@ -55,7 +79,10 @@ pub async fn report(
     };
     let mut number = 0;
     while let Some(ids) = next {
-        if let Ok(text) = engine.decode(&ids) {
+        sink.note_progress();
+        if !ids.is_empty()
+            && let Ok(text) = engine.decode(&ids)
+        {
             number += 1;
             sink.send(Progress {
                 part: Some(number),

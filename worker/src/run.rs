@@ -27,7 +27,7 @@ use crate::stages::fetch::{Fetcher, QueueSettings};
 use crate::stages::publish_result::Publisher;
 use crate::{heartbeat, metrics};
 
-/// Longest lease. After it, a job that is stuck goes to another worker.
+/// Longest time without progress for which a job is leased. After it, the job goes to another worker.
 const MAX_LEASE: Duration = Duration::from_secs(600);
 /// Longest wait for the server to receive the last messages.
 const MAX_FLUSH: Duration = Duration::from_secs(5);

@@ -107,6 +107,7 @@ impl Dispatcher {
         let stop = StopSignals {
             drain_deadline: self.stop.clone(),
             cancelled: delivered.cancelled.clone(),
+            ..StopSignals::default()
         };
         let report = |progress| {
             // A cancelled job has ended, even while the model still writes.

@@ -55,6 +55,8 @@ pub struct StopSignals {
     pub drain_deadline: CancellationToken,
     /// Cancelled when the client cancels the job.
     pub cancelled: CancellationToken,
+    /// Cancelled when the job has made no progress for so long that another worker may get it.
+    pub lapsed: CancellationToken,
 }
 
 /// Runs the model on a request. `progress` receives the tokens so far.
@@ -122,6 +124,10 @@ async fn until_stopped(
         },
         () = stop.cancelled.cancelled() => cancelled(),
         () = stop.drain_deadline.cancelled() => interrupted(),
+        () = stop.lapsed.cancelled() => InferenceOutcome::Failed(Refusal::new(
+            ErrorCode::InferenceFailed,
+            "the model made no progress on the job",
+        )),
         () = deadline => match decode::expired(job, clock::now().max(job.deadline.unwrap_or_default())) {
             Some(refusal) => InferenceOutcome::Expired(refusal),
             None => interrupted(),

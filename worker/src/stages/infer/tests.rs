@@ -68,6 +68,14 @@ async fn a_job_leaves_the_batch_at_the_drain_deadline() {
 }
 
 #[tokio::test]
+async fn a_job_whose_lease_lapsed_leaves_the_batch_and_is_retried() {
+    let outcome = outcome_when_stopped_midway(|stop| stop.lapsed.cancel()).await;
+    assert!(
+        matches!(&outcome, InferenceOutcome::Failed(refusal) if refusal.code == ErrorCode::InferenceFailed)
+    );
+}
+
+#[tokio::test]
 async fn a_job_that_was_cancelled_before_it_started_is_not_run() {
     let stop = StopSignals::default();
     stop.cancelled.cancel();

@@ -95,6 +95,8 @@ pub async fn map_reduce(
         let requests: Vec<_> = requests.collect();
         let summaries: Vec<Generated> = stream::iter(requests)
             .buffered(MAX_PARALLEL_CHUNKS)
+            // A receiver that is still busy has other progress to report.
+            .inspect_ok(|_| drop(progress.try_send(Arc::from([]))))
             .try_collect()
             .await?;
         stats.chunks += chunks.len();
