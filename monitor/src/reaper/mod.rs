@@ -3,5 +3,6 @@
 pub(crate) mod max_deliveries;
 mod termination;
 pub(crate) mod unserved;
+mod waiting;
 
 pub(crate) use termination::Reaper;

@@ -9,7 +9,6 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use async_nats::jetstream::message::StreamMessage;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use precis_runtime::clock;
@@ -19,14 +18,14 @@ use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Heartbeat;
 use precis_schemas::termination::Termination;
 use precis_schemas::worker_consumers::{TenantLane, lane_marker_name};
-use precis_schemas::{ErrorCode, Job, JobSubject, Lane, Outcome, Token, subject};
+use precis_schemas::{ErrorCode, JobSubject, Lane, Outcome, Token, subject};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::termination::{ReapError, Reaper, jetstream_error};
-use crate::consumer::timestamp;
+use super::waiting::{WaitingJob, WaitingJobs};
 
-/// Most messages of one subject per sweep.
+/// Most messages that one sweep reads, and most jobs of one subject that it terminates.
 const MAX_SWEEP: usize = 1_000;
 
 /// Sweeps the queue until shutdown.
@@ -38,14 +37,22 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let every = (grace / 4).clamp(Duration::from_millis(500), Duration::from_secs(5));
-    let mut unserved_since = UnservedSince::default();
+    let mut sweeper = Sweeper {
+        reaper,
+        workers,
+        grace,
+        absent_grace,
+        stop,
+        unserved_since: UnservedSince::default(),
+        waiting: HashMap::new(),
+    };
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = sweeper.stop.cancelled() => return,
             () = tokio::time::sleep(every) => {}
         }
         // Shutdown ends a sweep after the current job. The next sweep, in any process, continues.
-        if let Err(error) = sweep(&reaper, &workers, grace, absent_grace, &mut unserved_since, &stop).await {
+        if let Err(error) = sweeper.sweep().await {
             tracing::warn!(%error, "sweep of the queue failed; retrying");
         }
     }
@@ -93,57 +100,130 @@ impl ServingWorkers {
     }
 }
 
-async fn sweep(
-    reaper: &Reaper,
-    workers: &LiveWorkers,
+struct Sweeper {
+    reaper: Reaper,
+    workers: LiveWorkers,
     grace: Duration,
     absent_grace: Duration,
-    unserved_since: &mut UnservedSince,
-    stop: &CancellationToken,
-) -> Result<(), ReapError> {
-    let subjects: Vec<(String, usize)> = reaper
-        .jobs
-        .info_with_subjects(subject::ALL_JOBS)
-        .await
-        .map_err(jetstream_error("list the queue's subjects"))?
-        .try_collect()
-        .await
-        .map_err(jetstream_error("list the queue's subjects"))?;
-    let mut unserved = HashSet::new();
-    if !subjects.is_empty() {
-        let serving = ServingWorkers {
-            consumers: consumers(reaper).await?,
-            live: workers.live(),
-        };
-        for (subject, _) in &subjects {
-            let outcome = match subject.parse::<JobSubject>() {
-                Err(_) if serving.delivers(subject) => Ok(()),
-                Err(reason) => {
-                    let invalid = invalid(reason.to_string());
-                    terminate_each(reaper, subject, stop, |_| Some(invalid.clone())).await
-                }
-                Ok(job) if serving.is_live(&job.model, job.lane) => Ok(()),
-                Ok(job) => {
-                    let may_return = serving.serves(&job.model, job.lane);
-                    let grace = if may_return { absent_grace } else { grace };
-                    let unserved_time = unserved_since.unserved_for(&job.model, job.lane, Instant::now());
-                    unserved.insert((job.model.clone(), job.lane));
-                    let now = clock::now();
-                    let elapsed_grace = (unserved_time >= grace).then_some(grace);
-                    terminate_each(reaper, subject, stop, |message| {
-                        termination(&job, message, now, elapsed_grace)
-                    })
-                    .await
-                }
-            };
-            // A failure with one subject must not delay the others.
-            if let Err(error) = outcome {
-                tracing::warn!(%error, subject, "job not terminated; retrying");
-            }
+    stop: CancellationToken,
+    unserved_since: UnservedSince,
+    /// The waiting jobs of unserved subjects.
+    waiting: HashMap<String, WaitingJobs>,
+}
+
+/// When the jobs of a subject end.
+enum Fate<'a> {
+    /// At once: no worker can take jobs from this subject.
+    Invalid(Termination),
+    /// At its deadline, or after the grace period if it has elapsed.
+    Unserved {
+        subject: &'a JobSubject,
+        elapsed_grace: Option<Duration>,
+    },
+}
+
+impl Fate<'_> {
+    fn termination(&self, job: &WaitingJob, now: Timestamp) -> Option<Termination> {
+        match self {
+            Self::Invalid(termination) => Some(termination.clone()),
+            Self::Unserved {
+                subject,
+                elapsed_grace,
+            } => termination(subject, job, now, *elapsed_grace),
         }
     }
-    unserved_since.retain(&unserved);
-    Ok(())
+}
+
+impl Sweeper {
+    async fn sweep(&mut self) -> Result<(), ReapError> {
+        let subjects: Vec<(String, usize)> = self
+            .reaper
+            .jobs
+            .info_with_subjects(subject::ALL_JOBS)
+            .await
+            .map_err(jetstream_error("list the queue's subjects"))?
+            .try_collect()
+            .await
+            .map_err(jetstream_error("list the queue's subjects"))?;
+        let mut unserved = HashSet::new();
+        let mut swept = HashSet::new();
+        if !subjects.is_empty() {
+            let serving = ServingWorkers {
+                consumers: consumers(&self.reaper).await?,
+                live: self.workers.live(),
+            };
+            let mut reads = MAX_SWEEP;
+            for (subject, _) in subjects {
+                let parsed = subject.parse::<JobSubject>();
+                let fate = match &parsed {
+                    Err(_) if serving.delivers(&subject) => continue,
+                    Err(reason) => Fate::Invalid(invalid(reason.to_string())),
+                    Ok(job) if serving.is_live(&job.model, job.lane) => continue,
+                    Ok(job) => {
+                        let may_return = serving.serves(&job.model, job.lane);
+                        let grace = if may_return { self.absent_grace } else { self.grace };
+                        let unserved_time =
+                            self.unserved_since
+                                .unserved_for(&job.model, job.lane, Instant::now());
+                        unserved.insert((job.model.clone(), job.lane));
+                        Fate::Unserved {
+                            subject: job,
+                            elapsed_grace: (unserved_time >= grace).then_some(grace),
+                        }
+                    }
+                };
+                // A failure with one subject must not delay the others.
+                if let Err(error) = self.end_due_jobs(&subject, &fate, &mut reads).await {
+                    tracing::warn!(%error, subject, "job not terminated; retrying");
+                }
+                swept.insert(subject);
+            }
+        }
+        self.unserved_since.retain(&unserved);
+        self.waiting.retain(|subject, _| swept.contains(subject));
+        Ok(())
+    }
+
+    /// Reads the jobs of a subject that were not read yet, at most `reads`, and terminates those that are due, oldest
+    /// first.
+    async fn end_due_jobs(
+        &mut self,
+        subject: &str,
+        fate: &Fate<'_>,
+        reads: &mut usize,
+    ) -> Result<(), ReapError> {
+        let waiting = self.waiting.entry(subject.to_owned()).or_default();
+        let jobs = &self.reaper.jobs;
+        while *reads > 0 && !self.stop.is_cancelled() {
+            *reads -= 1;
+            match jobs
+                .get_first_raw_message_by_subject(subject, waiting.next())
+                .await
+            {
+                Ok(message) => waiting.add(message.sequence, WaitingJob::of(&message)),
+                Err(error) if is_missing(&error) => break,
+                Err(error) => return Err(jetstream_error("read a job")(error)),
+            }
+        }
+        let now = clock::now();
+        let due = waiting.due(|job| fate.termination(job, now).is_some());
+        for sequence in due.into_iter().take(MAX_SWEEP) {
+            if self.stop.is_cancelled() {
+                break;
+            }
+            match jobs.get_raw_message(sequence).await {
+                Ok(message) => {
+                    if let Some(termination) = fate.termination(&WaitingJob::of(&message), now) {
+                        self.reaper.terminate(&message, &termination).await?;
+                    }
+                }
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(jetstream_error("read a job")(error)),
+            }
+            waiting.remove(sequence);
+        }
+        Ok(())
+    }
 }
 
 async fn consumers(reaper: &Reaper) -> Result<HashSet<String>, ReapError> {
@@ -155,35 +235,10 @@ async fn consumers(reaper: &Reaper) -> Result<HashSet<String>, ReapError> {
     Ok(found)
 }
 
-/// Terminates the messages of `subject` for which `due` returns a termination, oldest first.
-async fn terminate_each(
-    reaper: &Reaper,
-    subject: &str,
-    stop: &CancellationToken,
-    due: impl Fn(&StreamMessage) -> Option<Termination>,
-) -> Result<(), ReapError> {
-    let mut next = 1;
-    for _ in 0..MAX_SWEEP {
-        if stop.is_cancelled() {
-            break;
-        }
-        let message = match reaper.jobs.get_first_raw_message_by_subject(subject, next).await {
-            Ok(message) => message,
-            Err(error) if is_missing(&error) => break,
-            Err(error) => return Err(jetstream_error("read a job")(error)),
-        };
-        next = message.sequence + 1;
-        if let Some(termination) = due(&message) {
-            reaper.terminate(&message, &termination).await?;
-        }
-    }
-    Ok(())
-}
-
 /// Returns how an unserved job ends now, if it does. `grace` is set once the model has been unserved that long.
 fn termination(
     job: &JobSubject,
-    message: &StreamMessage,
+    waiting: &WaitingJob,
     now: Timestamp,
     grace: Option<Duration>,
 ) -> Option<Termination> {
@@ -194,13 +249,12 @@ fn termination(
             attempts: 0,
         })
     };
-    let deadline = Job::from_json(&message.payload).ok().and_then(|job| job.deadline);
-    if let Some(deadline) = deadline.filter(|deadline| *deadline <= now) {
+    if let Some(deadline) = waiting.deadline.filter(|deadline| *deadline <= now) {
         let text = format!("the deadline {deadline} passed before a worker took the job");
         return ends(Outcome::Expired, ErrorCode::DeadlineExceeded, text);
     }
     let grace = grace?;
-    let age = Duration::try_from(now.duration_since(timestamp(message.time))).unwrap_or_default();
+    let age = Duration::try_from(now.duration_since(waiting.queued_at)).unwrap_or_default();
     if age < grace {
         return None;
     }
@@ -223,6 +277,8 @@ fn invalid(reason: String) -> Termination {
 
 #[cfg(test)]
 mod tests {
+    use async_nats::jetstream::message::StreamMessage;
+
     use super::*;
 
     const SUBJECT: &str = "jobs.v1.nope.bulk.summarize.acme";
@@ -244,7 +300,8 @@ mod tests {
     fn code(body: &str, now: &str, grace: Option<u64>) -> Option<ErrorCode> {
         let job = SUBJECT.parse().unwrap();
         let grace = grace.map(Duration::from_secs);
-        termination(&job, &message(body), at(now), grace).map(|termination| termination.reason.code)
+        termination(&job, &WaitingJob::of(&message(body)), at(now), grace)
+            .map(|termination| termination.reason.code)
     }
 
     #[test]
