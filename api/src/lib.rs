@@ -136,7 +136,7 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
     });
     let state = gateway.state().clone();
     let webhooks = state.webhooks().clone();
-    webhooks::sender::start(webhooks, state, connection, &config.nats, stop.clone()).await?;
+    webhooks::sender::start(webhooks, state, connection, config.into(), stop.clone()).await?;
     gateway.serve(listener, &readiness, stop).await;
     Ok(())
 }

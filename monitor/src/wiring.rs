@@ -72,8 +72,7 @@ async fn work(
     let grace = Duration::from_secs(config.monitor.unserved_grace_seconds);
     let absent_grace = Duration::from_secs(config.monitor.absent_grace_seconds);
     let unserved = unserved::run(reaper.clone(), workers, grace, absent_grace, context.stop.clone());
-    let max_deliveries =
-        max_deliveries::run(reaper, queue.clone(), config.nats.clone(), context.stop.clone());
+    let max_deliveries = max_deliveries::run(reaper, queue.clone(), config.into(), context.stop.clone());
     let storing = store_predictions(context, queue.clone(), readiness.clone());
     let forwarding = sinks::forward_all(config, &queue, &context.stop)?;
     // Every part ends on shutdown. If one fails, the others are dropped: unacknowledged messages are
@@ -107,7 +106,7 @@ async fn store_predictions(
     let ack_wait = Duration::from_secs(config.monitor.ack_wait_seconds);
     let sink = SinkContext {
         queue,
-        nats: config.nats.clone(),
+        topology: config.into(),
         settings: config.monitor.clone(),
         table: PredictionTable::new(database.clone(), ack_wait),
         readiness,

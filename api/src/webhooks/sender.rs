@@ -11,9 +11,10 @@ use async_nats::jetstream::{AckKind, Message};
 use bytes::Bytes;
 use futures::StreamExt;
 use jiff::Timestamp;
+use precis_runtime::backoff::Backoff;
 use precis_runtime::boot::NatsConnection;
-use precis_runtime::config::NatsConfig;
-use precis_runtime::{clock, topology};
+use precis_runtime::clock;
+use precis_runtime::durable::{DurableConsumer, TopologySettings};
 use precis_schemas::callback::Announcement;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::error_code::{ErrorCode, Refusal};
@@ -30,7 +31,10 @@ use crate::metrics;
 
 /// How long a pull waits for an announcement.
 const PULL_TIMEOUT: Duration = Duration::from_secs(5);
-/// The delay after the stream or the payload could not be read.
+/// Shortest and longest delay after a failed pull.
+const MIN_PULL_DELAY: Duration = Duration::from_millis(200);
+const MAX_PULL_DELAY: Duration = Duration::from_secs(10);
+/// The delay after the payload could not be read.
 const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Shortest and longest delay of an announcement whose receiver has no free slot.
 const MIN_BUSY_DELAY: Duration = Duration::from_secs(1);
@@ -81,12 +85,15 @@ pub(crate) async fn start(
     webhooks: Arc<Webhooks>,
     payloads: impl PayloadSource,
     connection: NatsConnection,
-    nats: &NatsConfig,
+    topology: TopologySettings,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let spec = webhook_consumer();
-    let jetstream = &connection.jetstream;
-    let consumer = topology::consumer(jetstream, &spec, nats.replicas, nats.manage_topology).await?;
+    let durable = DurableConsumer {
+        queue: connection.clone(),
+        settings: topology,
+        spec: webhook_consumer(),
+    };
+    let consumer = durable.open().await?;
     let settings = &webhooks.settings;
     let permits = Arc::new(Semaphore::new(settings.concurrency));
     let poster = Poster::new(
@@ -102,13 +109,14 @@ pub(crate) async fn start(
         receivers: Receivers::default(),
         stop,
     };
-    tokio::spawn(async move { sender.run(consumer, permits).await });
+    tokio::spawn(async move { sender.run(durable, consumer, permits).await });
     Ok(())
 }
 
 impl<Source: PayloadSource> Sender<Source> {
-    async fn run(self, consumer: PullConsumer, permits: Arc<Semaphore>) {
+    async fn run(self, durable: DurableConsumer, mut consumer: PullConsumer, permits: Arc<Semaphore>) {
         let stop = self.stop.clone();
+        let mut backoff = Backoff::new(MIN_PULL_DELAY, MAX_PULL_DELAY);
         while !stop.is_cancelled() {
             let round = async {
                 // Pull nothing while every permit is taken.
@@ -118,10 +126,17 @@ impl<Source: PayloadSource> Sender<Source> {
             let Some(outcome) = stop.run_until_cancelled(round).await else {
                 return;
             };
-            if let Err(error) = outcome {
-                tracing::warn!(%error, "announcements could not be read");
-                let delay = tokio::time::sleep(READ_RETRY_DELAY);
-                stop.run_until_cancelled(delay).await;
+            let Err(error) = outcome else {
+                backoff.reset();
+                continue;
+            };
+            tracing::warn!(%error, "announcements could not be read; retrying");
+            if !backoff.wait(&stop).await {
+                return;
+            }
+            match durable.restore().await {
+                Ok(restored) => consumer = restored,
+                Err(error) => tracing::warn!(%error, "the consumer of announcements can't be restored"),
             }
         }
     }

@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod boot;
 pub mod clock;
 pub mod config;
+pub mod durable;
 pub mod expiring_map;
 #[cfg(any(test, feature = "fake-nats"))]
 pub mod fake_nats;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
+use precis_runtime::durable::DurableConsumer;
 use precis_runtime::topology::{self, TopologyError};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::durable::DurableConsumer;
 use crate::metrics;
 
 /// Time between two measurements.

@@ -2,7 +2,6 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `durable` | a durable consumer and its connection |
 //! | `pull` | the pull loop, with backoff and shutdown |
 //! | `delivery` | one delivery, and how to settle it |
 //! | `in_flight` | deliveries whose ack wait is extended until they are settled |
@@ -10,14 +9,12 @@
 //! | `position` | sequence and time of a message in its stream |
 
 mod delivery;
-mod durable;
 mod in_flight;
 pub(crate) mod lag;
 mod position;
 mod pull;
 
 pub(crate) use delivery::{Delivery, acknowledge};
-pub(crate) use durable::DurableConsumer;
 pub(crate) use in_flight::InFlight;
 pub use position::StreamPosition;
 pub(crate) use position::timestamp;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::PullConsumer;
 use futures::StreamExt;
 use precis_runtime::backoff::Backoff;
+use precis_runtime::durable::DurableConsumer;
 use precis_runtime::topology::TopologyError;
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Delivery;
-use super::durable::DurableConsumer;
 use super::in_flight::InFlight;
 
 /// Most bytes of one pull, unless the NATS server accepts messages nearly that large.
@@ -70,10 +70,9 @@ impl PullLoop {
             if !self.backoff.wait(&self.stop).await {
                 return None;
             }
-            // Someone may have deleted the consumer or its stream.
-            match self.durable.open().await {
+            match self.durable.restore().await {
                 Ok(consumer) => self.consumer = consumer,
-                Err(error) => tracing::warn!(stream, consumer, %error, "consumer can't be created"),
+                Err(error) => tracing::warn!(stream, consumer, %error, "consumer can't be restored"),
             }
         }
         None

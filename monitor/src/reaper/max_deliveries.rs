@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use precis_runtime::boot::NatsConnection;
-use precis_runtime::config::NatsConfig;
+use precis_runtime::durable::{DurableConsumer, TopologySettings};
 use precis_runtime::nats::is_missing;
 use precis_runtime::topology::TopologyError;
 use precis_schemas::error_code::Refusal;
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::termination::{ReapError, Reaper, jetstream_error};
-use crate::consumer::{Delivery, DurableConsumer, PullLoop, acknowledge};
+use crate::consumer::{Delivery, PullLoop, acknowledge};
 
 /// Advisories in one pull. A larger pull would wait for more advisories before it returns the first.
 const MAX_ADVISORIES: usize = 1;
@@ -41,12 +41,12 @@ struct Advisory {
 pub(crate) async fn run(
     reaper: Reaper,
     queue: NatsConnection,
-    nats: NatsConfig,
+    settings: TopologySettings,
     stop: CancellationToken,
 ) -> Result<(), TopologyError> {
     let consumer = DurableConsumer {
         queue,
-        nats,
+        settings,
         spec: dead_letter_consumer(),
     };
     let mut pull = PullLoop::open(consumer, MAX_ADVISORIES, PULL_WAIT, stop).await?;

@@ -5,13 +5,14 @@ use std::time::Duration;
 use async_nats::jetstream;
 use precis_runtime::clock;
 use precis_runtime::config::TextPolicy;
+use precis_runtime::durable::DurableConsumer;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::topology::REFERENCES;
 use precis_schemas::{ErrorCode, Token};
 
-use crate::consumer::{Delivery, DurableConsumer};
+use crate::consumer::Delivery;
 use crate::dead_letter;
 
 /// Delay before redelivery if the dead letter could not be stored.

@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use precis_runtime::Config;
 use precis_runtime::boot::NatsConnection;
 use precis_runtime::config::{self, TextPolicy};
+use precis_runtime::durable::DurableConsumer;
 use precis_runtime::topology::TopologyError;
 use precis_schemas::topology::{ConsumerSpec, forward_consumer, forward_references_consumer};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,6 @@ use super::forward::source::{Predictions, Source};
 use super::forward::target::Target;
 use super::forward::{Forwarder, http};
 use super::phoenix::Phoenix;
-use crate::consumer::DurableConsumer;
 
 type RunningForwarder = Pin<Box<dyn Future<Output = Result<(), TopologyError>> + Send>>;
 
@@ -123,7 +123,7 @@ impl ForwardSettings<'_> {
     ) -> RunningForwarder {
         let consumer = DurableConsumer {
             queue: self.queue.clone(),
-            nats: self.config.nats.clone(),
+            settings: self.config.into(),
             spec,
         };
         let forwarder = Forwarder {

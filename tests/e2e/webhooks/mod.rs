@@ -90,8 +90,8 @@ async fn a_recovering_receiver_gets_one_signed_webhook() {
     assert_eq!(receiver.calls("/failing").len(), 3);
 }
 
-#[tokio::test]
-async fn a_killed_gateway_loses_no_webhook() {
+/// A product of its own, without keys.
+async fn unguarded() -> Product {
     let options = Options {
         config: format!(
             "[webhooks]\nsecret = \"{SECRET_OF_ALL}\"\nallow_http = true\nports = []\n\
@@ -99,7 +99,12 @@ async fn a_killed_gateway_loses_no_webhook() {
         ),
         ..Options::default()
     };
-    let product = Product::start(PROGRAM, options).await;
+    Product::start(PROGRAM, options).await
+}
+
+#[tokio::test]
+async fn a_killed_gateway_loses_no_webhook() {
+    let product = unguarded().await;
     let receiver = Receiver::start().await;
     let (status, job) = product
         .post("/v1/summaries", &rain(&receiver.url("/waking")))
@@ -136,6 +141,35 @@ async fn a_killed_gateway_loses_no_webhook() {
         (webhooks.info().await.unwrap().state.messages == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn deleted_consumers_are_set_up_again() {
+    let product = unguarded().await;
+    let receiver = Receiver::start().await;
+    let context = product.nats().await;
+    let delete = async |stream: &str, consumer: &str| {
+        let stream = context.get_stream(stream).await.unwrap();
+        stream.delete_consumer(consumer).await.unwrap();
+    };
+    delete("WEBHOOKS", "gateway-webhooks").await;
+    delete("RESULTS", "monitor-clickhouse").await;
+    let (status, job) = product.post("/v1/summaries", &rain(&receiver.url("/fine"))).await;
+    assert_eq!(status, 202, "{job}");
+    receiver.called("/fine", 1).await;
+    assert_eq!(
+        product.rows_of(&id_of(job["id"].as_str().unwrap())).await.len(),
+        1
+    );
+    // The server may lose a stream too. A delivered webhook needs it, and its consumer.
+    context.delete_stream("WEBHOOKS").await.unwrap();
+    eventually(Duration::from_secs(60), "the stream is back", async || {
+        context.get_stream("WEBHOOKS").await.ok()
+    })
+    .await;
+    let (status, job) = product.post("/v1/summaries", &rain(&receiver.url("/fine"))).await;
+    assert_eq!(status, 202, "{job}");
+    receiver.called("/fine", 2).await;
 }
 
 #[tokio::test]

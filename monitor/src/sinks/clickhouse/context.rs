@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use precis_runtime::admin::Readiness;
 use precis_runtime::boot::NatsConnection;
-use precis_runtime::config::{MonitorConfig, NatsConfig};
+use precis_runtime::config::MonitorConfig;
+use precis_runtime::durable::{DurableConsumer, TopologySettings};
 use precis_runtime::topology::TopologyError;
 use precis_schemas::topology::ConsumerSpec;
 use tokio_util::sync::CancellationToken;
 
 use super::table::PredictionTable;
-use crate::consumer::{DurableConsumer, PullLoop};
+use crate::consumer::PullLoop;
 use crate::database::backoff;
 use crate::metrics;
 
@@ -22,7 +23,7 @@ const MIN_PULL_WAIT: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub(crate) struct SinkContext {
     pub(crate) queue: NatsConnection,
-    pub(crate) nats: NatsConfig,
+    pub(crate) topology: TopologySettings,
     pub(crate) settings: MonitorConfig,
     pub(crate) table: PredictionTable,
     pub(crate) readiness: Readiness,
@@ -34,7 +35,7 @@ impl SinkContext {
     pub(super) fn consumer(&self, spec: ConsumerSpec) -> DurableConsumer {
         DurableConsumer {
             queue: self.queue.clone(),
-            nats: self.nats.clone(),
+            settings: self.topology.clone(),
             spec: ConsumerSpec {
                 ack_wait: Duration::from_secs(self.settings.ack_wait_seconds),
                 ..spec

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use precis_runtime::clock;
+use precis_runtime::durable::DurableConsumer;
 use precis_runtime::topology::TopologyError;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ use super::metrics;
 use super::payload::{ItemOutcome, Payload};
 use super::source::{Source, SourceItem};
 use super::target::Target;
-use crate::consumer::{Delivery, DurableConsumer, InFlight, PullLoop, acknowledge, lag};
+use crate::consumer::{Delivery, InFlight, PullLoop, acknowledge, lag};
 use crate::sinks::dead_letters::SinkDeadLetters;
 
 /// How long open requests may take after shutdown began.
