@@ -1,13 +1,15 @@
 //! A queue in memory for tests.
 
+mod depth;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{FutureExt, TryFutureExt};
+use futures::FutureExt;
+use futures::future::{self, BoxFuture};
 use precis_producer::{Accepted, Submission};
 use precis_runtime::clock;
 use precis_runtime::trace_context::TraceContext;
@@ -18,12 +20,12 @@ use precis_schemas::reference::LateReference;
 use precis_schemas::scores::Scores;
 use precis_schemas::termination::Termination;
 use precis_schemas::worker_consumers::TenantLane;
-use precis_schemas::{JobHandle, JobId, JobResult, Lane, Outcome, Task, Token};
+use precis_schemas::{JobHandle, JobId, JobResult, Outcome, Task, Token};
 
 use crate::queue::{
     CreateOutcome, JobEnd, QueueBackend, QueuedJob, ReadConsistency, Record, TerminationOutcome,
 };
-use crate::queue::{LaneDepth, QueueDepth, TenantDepth};
+use crate::queue::{QueueDepth, TenantDepth};
 use crate::testing::result;
 use crate::watch::job_events::JobEvents;
 
@@ -377,41 +379,13 @@ impl QueueBackend for FakeQueue {
     }
 
     fn depth(&self) -> BoxFuture<'_, Result<QueueDepth, Refusal>> {
-        async move {
-            self.refusal()?;
-            let jobs = self.jobs.lock().unwrap().len() as u64;
-            let lane = |lane| LaneDepth {
-                model: Token::new("a model", "default").unwrap(),
-                lane,
-                jobs,
-                tenants: HashMap::new(),
-            };
-            // The worker that answers at once does not read the lane of batch rows.
-            let has_worker = self.has_worker.load(Ordering::Relaxed);
-            let lanes = [lane(Lane::Normal), lane(Lane::Bulk)];
-            Ok(QueueDepth {
-                last_sequence: jobs,
-                lanes: lanes
-                    .into_iter()
-                    .filter(|lane| lane.lane != Lane::Bulk || !has_worker)
-                    .collect(),
-            })
-        }
-        .boxed()
+        future::ready(self.read_depth()).boxed()
     }
 
     fn tenant_depth<'a>(
         &'a self,
         jobs: &'a TenantLane,
     ) -> BoxFuture<'a, Result<Option<TenantDepth>, Refusal>> {
-        let of_lane = |depth: QueueDepth| {
-            let lane = depth.lanes.into_iter().find(|lane| lane.lane == jobs.lane)?;
-            Some(TenantDepth {
-                last_sequence: depth.last_sequence,
-                delivered: 0,
-                pending: lane.jobs,
-            })
-        };
-        self.depth().map_ok(of_lane).boxed()
+        future::ready(self.read_tenant_depth(jobs)).boxed()
     }
 }
