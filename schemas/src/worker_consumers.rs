@@ -182,7 +182,7 @@ mod tests {
     fn other_names_and_subjects_are_told_apart() {
         let model = Token::new("the model", "m-high").unwrap();
         let marker = lane_marker_name(&model, Lane::Bulk);
-        assert_eq!(lane_of_marker(&marker), Some((model.clone(), Lane::Bulk)));
+        assert_eq!(lane_of_marker(&marker), Some((model, Lane::Bulk)));
         assert_eq!(TenantLane::of_consumer(&marker), None);
         for name in [
             "monitor-clickhouse",

@@ -119,7 +119,7 @@ pub(crate) mod tests {
         late.received_at = late.submitted_at + Duration::from_secs(61);
         assert!(late.may_have_result(&new));
         // Submitted again, long after its id was generated.
-        let mut again = late.clone();
+        let mut again = late;
         again.submitted_at = again.received_at;
         assert!(again.may_have_result(&new));
     }

@@ -141,7 +141,7 @@ impl PullContext {
             match self.queue.consumer(key).await {
                 Ok(_) => return,
                 Err(error) => {
-                    tracing::warn!(lane = %key.lane, tenant = %key.tenant, %error, "consumer unavailable")
+                    tracing::warn!(lane = %key.lane, tenant = %key.tenant, %error, "consumer unavailable");
                 }
             }
         }
