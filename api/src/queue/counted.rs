@@ -14,6 +14,10 @@ const MAX_AGE: Duration = Duration::from_millis(500);
 /// Age from which a count is repeated before a request is refused because of it.
 const MIN_RECOUNT_AGE: Duration = Duration::from_millis(50);
 
+/// Whether jobs were admitted. The inner error holds the count that left no room and the jobs admitted since; the outer
+/// one says why the queue was not counted.
+type Reservation<T> = Result<Result<(), (T, u64)>, Refusal>;
+
 #[derive(Debug, Clone)]
 struct Count<T> {
     /// What the queue said, or why it did not.
@@ -63,7 +67,7 @@ impl<T: Clone> Counted<T> {
         jobs: u64,
         fits: impl Fn(&T, u64) -> bool,
         count: impl FnOnce() -> Counting,
-    ) -> Result<Result<(), (T, u64)>, Refusal>
+    ) -> Reservation<T>
     where
         Counting: Future<Output = Result<T, Refusal>>,
     {
@@ -99,7 +103,7 @@ impl<T: Clone> Counted<T> {
         fits: &impl Fn(&T, u64) -> bool,
         jobs: u64,
         is_usable: impl Fn(Instant, bool) -> bool,
-    ) -> Option<Result<Result<(), (T, u64)>, Refusal>> {
+    ) -> Option<Reservation<T>> {
         let mut state = self.state.lock();
         let Count { counted, taken_at } = state.last.as_ref()?;
         match counted {
