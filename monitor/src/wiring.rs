@@ -72,7 +72,13 @@ async fn work(
     let grace = Duration::from_secs(config.monitor.unserved_grace_seconds);
     let absent_grace = Duration::from_secs(config.monitor.absent_grace_seconds);
     let unserved = unserved::run(reaper.clone(), workers, grace, absent_grace, context.stop.clone());
-    let max_deliveries = max_deliveries::run(reaper, queue.clone(), config.into(), context.stop.clone());
+    // Boxed, because a future that contains it would be large.
+    let max_deliveries = Box::pin(max_deliveries::run(
+        reaper,
+        queue.clone(),
+        config.into(),
+        context.stop.clone(),
+    ));
     let storing = store_predictions(context, queue.clone(), readiness.clone());
     let forwarding = sinks::forward_all(config, &queue, &context.stop)?;
     // Every part ends on shutdown. If one fails, the others are dropped: unacknowledged messages are
