@@ -4,13 +4,13 @@ use precis_schemas::Token;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 
 use crate::queue::QueueBackend;
-use crate::queue::counted::Counted;
+use crate::queue::counted::{Counted, Reservation};
 
 /// A key's limit on queued jobs.
 #[derive(Debug)]
 pub(super) struct Quota {
     max_jobs: u64,
-    jobs: Counted<u64>,
+    jobs: Counted,
 }
 
 impl Quota {
@@ -33,15 +33,17 @@ impl Quota {
         jobs: u64,
     ) -> Result<(), Refusal> {
         let max_jobs = self.max_jobs;
-        let fits = |queued: &u64, admitted: u64| queued + admitted + jobs <= max_jobs;
-        let outcome = self.jobs.reserve(jobs, fits, || queue.count_jobs(tenant)).await?;
-        outcome.map_err(|(queued, admitted)| {
-            let now = queued + admitted;
-            Refusal::new(
+        let outcome = self
+            .jobs
+            .reserve(jobs, max_jobs, || queue.count_jobs(tenant))
+            .await?;
+        match outcome {
+            Reservation::Admitted => Ok(()),
+            Reservation::NoRoom(present) => Err(Refusal::new(
                 ErrorCode::QuotaExceeded,
-                format!("{now} jobs of `{tenant}` are in the queue; this key may have {max_jobs}"),
-            )
-        })
+                format!("{present} jobs of `{tenant}` are in the queue; this key may have {max_jobs}"),
+            )),
+        }
     }
 }
 

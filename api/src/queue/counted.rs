@@ -1,4 +1,4 @@
-//! A number that the queue counts, plus what this gateway has admitted since.
+//! A number of jobs that the queue counts, plus those that this gateway has admitted since.
 //!
 //! The count includes other gateways and direct publishers. Between two counts a gateway adds the jobs that it admits
 //! itself, and learns of others at the next count.
@@ -14,65 +14,57 @@ const MAX_AGE: Duration = Duration::from_millis(500);
 /// Age from which a count is repeated before a request is refused because of it.
 const MIN_RECOUNT_AGE: Duration = Duration::from_millis(50);
 
-/// Whether jobs were admitted. The inner error holds the count that left no room and the jobs admitted since; the outer
-/// one says why the queue was not counted.
-type Reservation<T> = Result<Result<(), (T, u64)>, Refusal>;
-
-#[derive(Debug, Clone)]
-struct Count<T> {
-    /// What the queue said, or why it did not.
-    counted: Result<T, Refusal>,
-    /// When it said so.
-    taken_at: Instant,
+/// How a reservation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reservation {
+    /// The jobs fit.
+    Admitted,
+    /// They do not fit beside this number of jobs.
+    NoRoom(u64),
 }
 
 #[derive(Debug)]
-struct State<T> {
-    last: Option<Count<T>>,
+struct Count {
+    /// The number of jobs, or why the queue could not be asked.
+    jobs: Result<u64, Refusal>,
+    taken_at: Instant,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last: Option<Count>,
     /// Jobs that this gateway has admitted since the last count began. Some of them are part of it.
     admitted: u64,
     /// Jobs that this gateway has admitted since the count in progress began.
     admitted_meanwhile: u64,
 }
 
-/// A number that is counted at most twice a second while it leaves room, and less than 20 times a second otherwise.
-#[derive(Debug)]
-pub(crate) struct Counted<T> {
-    state: Mutex<State<T>>,
+/// A number of jobs. It is counted at most twice a second while it leaves room, and less than 20 times a second
+/// otherwise.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    state: Mutex<State>,
     /// Held by the request that counts. Requests that need the same count wait for it and share its outcome. Those for
     /// which the last count is good enough don't.
     counting: tokio::sync::Mutex<()>,
 }
 
-impl<T> Default for Counted<T> {
-    fn default() -> Self {
-        Self {
-            state: Mutex::new(State {
-                last: None,
-                admitted: 0,
-                admitted_meanwhile: 0,
-            }),
-            counting: tokio::sync::Mutex::default(),
-        }
-    }
-}
-
-impl<T: Clone> Counted<T> {
-    /// Admits `jobs` if they fit: `fits` gets the last count and the jobs admitted since. Otherwise returns both.
+impl Counted {
+    /// Admits `jobs` if there are at most `max` with them.
     ///
     /// # Errors
     /// If `count` fails.
     pub(crate) async fn reserve<Counting>(
         &self,
         jobs: u64,
-        fits: impl Fn(&T, u64) -> bool,
+        max: u64,
         count: impl FnOnce() -> Counting,
-    ) -> Reservation<T>
+    ) -> Result<Reservation, Refusal>
     where
-        Counting: Future<Output = Result<T, Refusal>>,
+        Counting: Future<Output = Result<u64, Refusal>>,
     {
         let arrived_at = Instant::now();
-        if let Some(outcome) = self.reserve_by(&fits, jobs, |taken_at, has_room| {
+        if let Some(outcome) = self.reserve_by(jobs, max, |taken_at, has_room| {
             let age = taken_at.elapsed();
             age < MIN_RECOUNT_AGE || (age < MAX_AGE && has_room)
         }) {
@@ -80,46 +72,45 @@ impl<T: Clone> Counted<T> {
         }
         let _counting = self.counting.lock().await;
         // Another request may have counted since this one arrived.
-        if let Some(outcome) = self.reserve_by(&fits, jobs, |taken_at, _| taken_at >= arrived_at) {
+        if let Some(outcome) = self.reserve_by(jobs, max, |taken_at, _| taken_at >= arrived_at) {
             return outcome;
         }
         self.state.lock().admitted_meanwhile = 0;
         let counted = count().await;
         let mut state = self.state.lock();
         state.last = Some(Count {
-            counted,
+            jobs: counted,
             taken_at: Instant::now(),
         });
         state.admitted = state.admitted_meanwhile;
         drop(state);
         // The count has just been stored, so it is used.
-        let outcome = self.reserve_by(&fits, jobs, |_, _| true);
-        outcome.unwrap_or(Ok(Ok(())))
+        let outcome = self.reserve_by(jobs, max, |_, _| true);
+        outcome.unwrap_or(Ok(Reservation::Admitted))
     }
 
     /// Decides by the last count if `is_usable`, which gets its time and whether it leaves room for the jobs.
     fn reserve_by(
         &self,
-        fits: &impl Fn(&T, u64) -> bool,
         jobs: u64,
+        max: u64,
         is_usable: impl Fn(Instant, bool) -> bool,
-    ) -> Option<Reservation<T>> {
+    ) -> Option<Result<Reservation, Refusal>> {
         let mut state = self.state.lock();
-        let Count { counted, taken_at } = state.last.as_ref()?;
-        match counted {
-            Ok(counted) => {
-                let has_room = fits(counted, state.admitted);
-                if !is_usable(*taken_at, has_room) {
-                    return None;
-                }
-                if !has_room {
-                    return Some(Ok(Err((counted.clone(), state.admitted))));
-                }
+        let count = state.last.as_ref()?;
+        let present = count.jobs.as_ref().map(|counted| counted + state.admitted);
+        let has_room = present.as_ref().is_ok_and(|present| present + jobs <= max);
+        if !is_usable(count.taken_at, has_room) {
+            return None;
+        }
+        match present {
+            Err(refusal) => Some(Err(refusal.clone())),
+            Ok(present) if !has_room => Some(Ok(Reservation::NoRoom(present))),
+            Ok(_) => {
                 state.admitted += jobs;
                 state.admitted_meanwhile += jobs;
-                Some(Ok(Ok(())))
+                Some(Ok(Reservation::Admitted))
             }
-            Err(refusal) => is_usable(*taken_at, false).then(|| Err(refusal.clone())),
         }
     }
 }
@@ -155,10 +146,9 @@ mod tests {
         }
     }
 
-    async fn reserve(counted: &Counted<u64>, queue: &SlowQueue, jobs: u64) -> Result<bool, Refusal> {
-        let fits = |queued: &u64, admitted: u64| queued + admitted + jobs <= MAX;
-        let outcome = counted.reserve(jobs, fits, || queue.count()).await?;
-        Ok(outcome.is_ok())
+    async fn reserve(counted: &Counted, queue: &SlowQueue, jobs: u64) -> Result<bool, Refusal> {
+        let outcome = counted.reserve(jobs, MAX, || queue.count()).await?;
+        Ok(outcome == Reservation::Admitted)
     }
 
     #[tokio::test(start_paused = true)]
