@@ -162,7 +162,7 @@ impl AppState {
     }
 
     /// Returns the queue depth, at most a second old.
-    pub(crate) async fn depth(&self) -> Result<QueueDepth, Refusal> {
+    pub(crate) async fn depth(&self) -> Result<Arc<QueueDepth>, Refusal> {
         self.0.depth.get(self.queue()).await
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryFutureExt;
 use precis_runtime::expiring_map::ExpiringMap;
 use precis_schemas::JobSubject;
 use precis_schemas::error_code::Refusal;
@@ -50,7 +51,8 @@ impl<T: Clone> Snapshot<T> {
 /// The latest snapshots of the queue depth, shared by all requests.
 #[derive(Debug)]
 pub(crate) struct DepthCache {
-    all: Snapshot<QueueDepth>,
+    /// Shared, because it lists every tenant with jobs.
+    all: Snapshot<Arc<QueueDepth>>,
     tenants: ExpiringMap<TenantLane, Arc<Snapshot<Option<TenantDepth>>>>,
 }
 
@@ -65,8 +67,8 @@ impl Default for DepthCache {
 
 impl DepthCache {
     /// Returns the depth of every lane, at most a second old.
-    pub(crate) async fn get(&self, queue: &dyn QueueBackend) -> Result<QueueDepth, Refusal> {
-        self.all.get(queue.depth()).await
+    pub(crate) async fn get(&self, queue: &dyn QueueBackend) -> Result<Arc<QueueDepth>, Refusal> {
+        self.all.get(queue.depth().map_ok(Arc::new)).await
     }
 
     /// Returns the depth of the subject's tenant in its lane, at most a second old.
