@@ -90,8 +90,8 @@ pub enum CreateOutcome {
 pub trait QueueBackend: Send + Sync {
     /// Publishes a job. Repeating a message id within two minutes publishes nothing new, and says so.
     ///
-    /// With [`ErrorCode::QueueUnavailable`](precis_schemas::ErrorCode) it is uncertain whether the job is in the queue. Any
-    /// other refusal means that it is not.
+    /// With [`ErrorCode::QueueUnavailable`](precis_schemas::ErrorCode) it is uncertain whether the job is in the queue.
+    /// Any other refusal means that it is not.
     fn publish_as<'a>(
         &'a self,
         submission: &'a Submission,
