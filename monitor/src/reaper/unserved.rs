@@ -1,10 +1,10 @@
 //! Terminates jobs that no worker serves: their model has no worker, or their subject is invalid.
 //!
 //! A model is served on a lane while a live worker announces it. Otherwise a job past its deadline ends as `expired`,
-//! and any other job ends as `failed` after a grace period: `monitor.absent_grace_seconds` if a worker's durable
-//! marker exists (a consumer that outlives the worker, which may return), else `monitor.unserved_grace_seconds`. The grace period
-//! also runs from when this process first saw the model unserved, so that workers that start with the monitor have time
-//! to load their model.
+//! and any other job ends as `failed` after a grace period. That is `monitor.absent_grace_seconds` if the lane's marker
+//! exists (a consumer that outlives its workers, which may return), and `monitor.unserved_grace_seconds` otherwise. The
+//! grace period also runs from when this process first saw the model unserved, so that workers that start with the
+//! monitor have time to load their model.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::termination::{ReapError, Reaper, jetstream_error};
-use super::waiting::{WaitingJob, WaitingJobs};
+use super::waiting::{WaitingJob, WaitingSubjects};
 
 /// Most messages that one sweep reads, and most jobs of one subject that it terminates.
 const MAX_SWEEP: usize = 1_000;
@@ -44,7 +44,7 @@ pub(crate) async fn run(
         absent_grace,
         stop,
         unserved_since: UnservedSince::default(),
-        waiting: HashMap::new(),
+        waiting: WaitingSubjects::default(),
     };
     loop {
         tokio::select! {
@@ -108,11 +108,11 @@ struct Sweeper {
     stop: CancellationToken,
     unserved_since: UnservedSince,
     /// The waiting jobs of unserved subjects.
-    waiting: HashMap<String, WaitingJobs>,
+    waiting: WaitingSubjects,
 }
 
 /// When the jobs of a subject end.
-enum Fate<'a> {
+enum EndRule<'a> {
     /// At once: no worker can take jobs from this subject.
     Invalid(Termination),
     /// At its deadline, or after the grace period if it has elapsed.
@@ -122,7 +122,7 @@ enum Fate<'a> {
     },
 }
 
-impl Fate<'_> {
+impl EndRule<'_> {
     fn termination(&self, job: &WaitingJob, now: Timestamp) -> Option<Termination> {
         match self {
             Self::Invalid(termination) => Some(termination.clone()),
@@ -136,12 +136,14 @@ impl Fate<'_> {
 
 impl Sweeper {
     async fn sweep(&mut self) -> Result<(), ReapError> {
-        let subjects: Vec<(String, usize)> = self
+        let listed = self
             .reaper
             .jobs
             .info_with_subjects(subject::ALL_JOBS)
             .await
-            .map_err(jetstream_error("list the queue's subjects"))?
+            .map_err(jetstream_error("list the queue's subjects"))?;
+        self.waiting.begin_sweep(listed.info.state.last_sequence);
+        let subjects: Vec<(String, usize)> = listed
             .try_collect()
             .await
             .map_err(jetstream_error("list the queue's subjects"))?;
@@ -155,9 +157,9 @@ impl Sweeper {
             let mut reads = MAX_SWEEP;
             for (subject, _) in subjects {
                 let parsed = subject.parse::<JobSubject>();
-                let fate = match &parsed {
+                let rule = match &parsed {
                     Err(_) if serving.delivers(&subject) => continue,
-                    Err(reason) => Fate::Invalid(invalid(reason.to_string())),
+                    Err(reason) => EndRule::Invalid(invalid(reason.to_string())),
                     Ok(job) if serving.is_live(&job.model, job.lane) => continue,
                     Ok(job) => {
                         let may_return = serving.serves(&job.model, job.lane);
@@ -166,21 +168,21 @@ impl Sweeper {
                             self.unserved_since
                                 .unserved_for(&job.model, job.lane, Instant::now());
                         unserved.insert((job.model.clone(), job.lane));
-                        Fate::Unserved {
+                        EndRule::Unserved {
                             subject: job,
                             elapsed_grace: (unserved_time >= grace).then_some(grace),
                         }
                     }
                 };
                 // A failure with one subject must not delay the others.
-                if let Err(error) = self.end_due_jobs(&subject, &fate, &mut reads).await {
+                if let Err(error) = self.end_due_jobs(&subject, &rule, &mut reads).await {
                     tracing::warn!(%error, subject, "job not terminated; retrying");
                 }
                 swept.insert(subject);
             }
         }
         self.unserved_since.retain(&unserved);
-        self.waiting.retain(|subject, _| swept.contains(subject));
+        self.waiting.retain(&swept);
         Ok(())
     }
 
@@ -189,10 +191,10 @@ impl Sweeper {
     async fn end_due_jobs(
         &mut self,
         subject: &str,
-        fate: &Fate<'_>,
+        rule: &EndRule<'_>,
         reads: &mut usize,
     ) -> Result<(), ReapError> {
-        let waiting = self.waiting.entry(subject.to_owned()).or_default();
+        let waiting = self.waiting.of_subject(subject);
         let jobs = &self.reaper.jobs;
         while *reads > 0 && !self.stop.is_cancelled() {
             *reads -= 1;
@@ -206,14 +208,14 @@ impl Sweeper {
             }
         }
         let now = clock::now();
-        let due = waiting.due(|job| fate.termination(job, now).is_some());
+        let due = waiting.due(|job| rule.termination(job, now).is_some());
         for sequence in due.into_iter().take(MAX_SWEEP) {
             if self.stop.is_cancelled() {
                 break;
             }
             match jobs.get_raw_message(sequence).await {
                 Ok(message) => {
-                    if let Some(termination) = fate.termination(&WaitingJob::of(&message), now) {
+                    if let Some(termination) = rule.termination(&WaitingJob::of(&message), now) {
                         self.reaper.terminate(&message, &termination).await?;
                     }
                 }

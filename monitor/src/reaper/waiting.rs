@@ -1,6 +1,6 @@
 //! What the reaper knows about the waiting jobs of a subject. It reads each of them once, however often it sweeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_nats::jetstream::message::StreamMessage;
 use jiff::Timestamp;
@@ -67,9 +67,53 @@ impl WaitingJobs {
     }
 }
 
+/// The waiting jobs of several subjects.
+#[derive(Debug, Default)]
+pub(super) struct WaitingSubjects {
+    subjects: HashMap<String, WaitingJobs>,
+    /// The stream's last sequence at the latest sweep.
+    last_sequence: u64,
+}
+
+impl WaitingSubjects {
+    /// Begins a sweep of a stream with this last sequence. Forgets every job if the stream was created anew, because it
+    /// then numbers other jobs from 1.
+    pub(super) fn begin_sweep(&mut self, last_sequence: u64) {
+        if last_sequence < self.last_sequence {
+            self.subjects.clear();
+        }
+        self.last_sequence = last_sequence;
+    }
+
+    /// Returns the jobs of a subject.
+    pub(super) fn of_subject(&mut self, subject: &str) -> &mut WaitingJobs {
+        self.subjects.entry(subject.to_owned()).or_default()
+    }
+
+    /// Forgets the jobs of all other subjects.
+    pub(super) fn retain(&mut self, subjects: &HashSet<String>) {
+        self.subjects.retain(|subject, _| subjects.contains(subject));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_that_was_created_anew_is_read_from_its_start() {
+        let job = WaitingJob {
+            queued_at: Timestamp::UNIX_EPOCH,
+            deadline: None,
+        };
+        let mut waiting = WaitingSubjects::default();
+        waiting.begin_sweep(9);
+        waiting.of_subject("a").add(9, job);
+        waiting.begin_sweep(9);
+        assert_eq!(waiting.of_subject("a").next(), 10);
+        waiting.begin_sweep(2);
+        assert_eq!(waiting.of_subject("a").next(), 1);
+    }
 
     #[test]
     fn each_job_is_read_once_and_due_jobs_are_found_again() {
