@@ -1,4 +1,7 @@
 //! A NATS server for tests: it speaks the protocol, records what its clients do, and replies as the test says.
+//!
+//! It is only for replies that a real server cannot be made to give: those of a cluster, of an old version, and none at
+//! all.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -78,7 +78,8 @@ async fn dead_letter(
 /// Publishes an announcement.
 ///
 /// # Errors
-/// If the stream is unreachable or full.
+/// If the stream is unreachable or full. If an attempt ended without an answer, the error is that of the attempt, whatever
+/// the later ones got: the announcement may be stored.
 pub async fn announce(
     jetstream: &jetstream::Context,
     announcement: &Announcement,
@@ -89,6 +90,7 @@ pub async fn announce(
     let body = serde_json::to_vec(announcement).unwrap_or_default();
     let mut attempt = 1;
     let mut backoff = Backoff::new(MIN_DELAY, MAX_DELAY);
+    let mut uncertain = None;
     loop {
         let message = PublishMessage::build()
             .headers(headers.clone())
@@ -100,10 +102,46 @@ pub async fn announce(
         match sent {
             Ok(()) => return Ok(()),
             Err(error) if classify(&error).is_transient() && attempt < ATTEMPTS => {
+                uncertain.get_or_insert(error);
                 attempt += 1;
                 backoff.sleep().await;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(uncertain.unwrap_or(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use precis_schemas::callback::{Callback, WebhookSubject};
+
+    use super::*;
+    use crate::fake_nats::FakeNats;
+
+    #[tokio::test]
+    async fn a_full_stream_after_an_unanswered_attempt_leaves_the_outcome_open() {
+        let attempts = std::sync::atomic::AtomicUsize::new(0);
+        let server = FakeNats::start("2.15.1", move |_| {
+            let is_first = attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            let full = br#"{"error":{"code":400,"err_code":10077}}"#;
+            (!is_first).then(|| full.to_vec())
+        })
+        .await;
+        let mut jetstream = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+        jetstream.set_timeout(Duration::from_secs(1));
+        let announcement = Announcement {
+            ended: WebhookSubject::Job {
+                id: "a".parse().unwrap(),
+                job_sequence: 7,
+            },
+            tenant: Token::sanitized("acme"),
+            callback: Callback {
+                url: "https://example.org/".to_owned(),
+                key: None,
+            },
+            announced_at: clock::now(),
+        };
+        let error = announce(&jetstream, &announcement).await.unwrap_err();
+        assert_eq!(classify(&error), PublishFailure::Unavailable);
     }
 }
