@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::PROGRAM;
 
-const NO_MODEL: &str = "worker.model=benchmark:faulty";
+const FAULTY: &str = "worker.model=benchmark:faulty";
 /// Publishes whose acknowledgements are awaited together.
 const BLOCK: usize = 500;
 
@@ -83,7 +83,7 @@ async fn a_busy_worker_serves_lanes_by_weight() {
         let jobs = std::iter::repeat_n(job_subject(*lane, "acme"), 400);
         queue(&product, jobs, "[[sleep 1]] Rain fell.").await;
     }
-    let _worker = product.worker("only", &[NO_MODEL]);
+    let _worker = product.worker("only", &[FAULTY]);
     // The high lane is empty after about 650 jobs.
     let first = next(&mut results, 520).await;
     let served = |lane| first.iter().filter(|result| result.lane == lane).count() as f64;
@@ -104,7 +104,7 @@ async fn a_tenant_with_many_jobs_does_not_hold_up_another() {
     let mut results = results(&product).await;
     let many = std::iter::repeat_n(job_subject(Lane::Normal, "many"), 20_000);
     queue(&product, many, "[[sleep 20]] Rain fell.").await;
-    let _worker = product.worker("only", &[NO_MODEL, "worker.max_batch=4"]);
+    let _worker = product.worker("only", &[FAULTY, "worker.max_batch=4"]);
     next(&mut results, 50).await;
     let few = std::iter::repeat_n(job_subject(Lane::Normal, "few"), 10);
     queue(&product, few, "[[sleep 20]] Rain fell.").await;
@@ -127,7 +127,7 @@ async fn a_thousand_tenants_are_all_served() {
     let tenants: Vec<String> = (0..1_000).map(|number| format!("tenant-{number}")).collect();
     let jobs = || tenants.iter().map(|tenant| job_subject(Lane::Normal, tenant));
     queue(&product, jobs(), "Rain fell.").await;
-    let _worker = product.worker("only", &[NO_MODEL]);
+    let _worker = product.worker("only", &[FAULTY]);
     let served = |results: Vec<JobResult>| -> HashSet<Token> {
         results.into_iter().map(|result| result.tenant).collect()
     };
@@ -155,7 +155,7 @@ async fn the_consumer_of_an_earlier_release_is_replaced() {
     let mut held = earlier.fetch().max_messages(1).messages().await.unwrap();
     held.try_next().await.unwrap().unwrap();
     let mut results = results(&product).await;
-    let _worker = product.worker("only", &[NO_MODEL]);
+    let _worker = product.worker("only", &[FAULTY]);
     next(&mut results, 3).await;
     let names: Vec<String> = jobs.consumer_names().try_collect().await.unwrap();
     assert!(!names.contains(&legacy), "{names:?}");

@@ -1,5 +1,6 @@
 //! Webhooks to a receiver on this machine.
 
+mod faults;
 mod guards;
 mod receiver;
 
@@ -92,7 +93,12 @@ async fn a_recovering_receiver_gets_one_signed_webhook() {
 
 /// A product of its own, without keys.
 async fn unguarded() -> Product {
+    unguarded_with(Vec::new()).await
+}
+
+async fn unguarded_with(settings: Vec<String>) -> Product {
     let options = Options {
+        settings,
         config: format!(
             "[webhooks]\nsecret = \"{SECRET_OF_ALL}\"\nallow_http = true\nports = []\n\
              allow_networks = [\"127.0.0.2/32\"]\nfirst_retry_seconds = 1\n"
@@ -141,35 +147,6 @@ async fn a_killed_gateway_loses_no_webhook() {
         (webhooks.info().await.unwrap().state.messages == 0).then_some(())
     })
     .await;
-}
-
-#[tokio::test]
-async fn deleted_consumers_are_set_up_again() {
-    let product = unguarded().await;
-    let receiver = Receiver::start().await;
-    let context = product.nats().await;
-    let delete = async |stream: &str, consumer: &str| {
-        let stream = context.get_stream(stream).await.unwrap();
-        stream.delete_consumer(consumer).await.unwrap();
-    };
-    delete("WEBHOOKS", "gateway-webhooks").await;
-    delete("RESULTS", "monitor-clickhouse").await;
-    let (status, job) = product.post("/v1/summaries", &rain(&receiver.url("/fine"))).await;
-    assert_eq!(status, 202, "{job}");
-    receiver.called("/fine", 1).await;
-    assert_eq!(
-        product.rows_of(&id_of(job["id"].as_str().unwrap())).await.len(),
-        1
-    );
-    // The server may lose a stream too. A delivered webhook needs it, and its consumer.
-    context.delete_stream("WEBHOOKS").await.unwrap();
-    eventually(Duration::from_secs(60), "the stream is back", async || {
-        context.get_stream("WEBHOOKS").await.ok()
-    })
-    .await;
-    let (status, job) = product.post("/v1/summaries", &rain(&receiver.url("/fine"))).await;
-    assert_eq!(status, 202, "{job}");
-    receiver.called("/fine", 2).await;
 }
 
 #[tokio::test]
