@@ -17,9 +17,11 @@ mod state;
 mod stats;
 mod stopwatch;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use serde::Serialize;
 
 pub use product::Product;
 
@@ -58,4 +60,13 @@ impl Bench {
             }
         }
     }
+}
+
+/// Prints a report as a table, and as one line of JSON if `json` is set.
+fn print_report(report: &(impl Display + Serialize), json: bool) -> anyhow::Result<()> {
+    print!("{report}");
+    if json {
+        println!("{}", serde_json::to_string(report)?);
+    }
+    Ok(())
 }

@@ -36,6 +36,7 @@ use self::ceiling::{BareQueue, Echo};
 use self::http::{HttpClient, Mode, RequestBodies};
 use self::load::{Caller, run_closed, run_open};
 use self::report::{Report, Round};
+use crate::print_report;
 use crate::processes::{difference, processor_seconds};
 use crate::product::{Product, run_with_product};
 use crate::samples::articles;
@@ -88,7 +89,7 @@ impl ApiBench {
             &self.config,
             defaults,
             async |context| self.measure(context).await,
-            |report| self.print(report),
+            |report| print_report(&report.summary(), self.json),
         )
     }
 
@@ -119,15 +120,6 @@ impl ApiBench {
             report.add(Box::pin(setup.run_round()).await?);
         }
         Ok(report)
-    }
-
-    fn print(&self, report: &Report) -> anyhow::Result<()> {
-        let summary = report.summary();
-        print!("{summary}");
-        if self.json {
-            println!("{}", serde_json::to_string(&summary)?);
-        }
-        Ok(())
     }
 }
 

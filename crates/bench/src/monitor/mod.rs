@@ -25,6 +25,7 @@ use precis_runtime::boot::RoleContext;
 use precis_runtime::config::ConfigArgs;
 
 use self::report::Report;
+use crate::print_report;
 use crate::product::{Product, run_with_product};
 
 /// Arguments of `precis bench monitor`.
@@ -60,7 +61,7 @@ impl MonitorBench {
             &self.config,
             defaults,
             async |context| self.measure(context).await,
-            |report| self.print(report),
+            |report| print_report(&report.summary(), self.json),
         )
     }
 
@@ -86,15 +87,6 @@ impl MonitorBench {
         eprintln!("queries: running each {} times", self.repeats);
         report.queries = queries::measure(&client, self.repeats).await?;
         Ok(report)
-    }
-
-    fn print(&self, report: &Report) -> anyhow::Result<()> {
-        let summary = report.summary();
-        print!("{summary}");
-        if self.json {
-            println!("{}", serde_json::to_string(&summary)?);
-        }
-        Ok(())
     }
 }
 

@@ -1,7 +1,5 @@
 //! Runs many operations at once.
 
-use std::sync::Arc;
-
 use futures::{StreamExt, TryStreamExt};
 use precis_runtime::clock::Instant;
 
@@ -27,7 +25,7 @@ pub(super) struct Cost {
 
 /// Runs `operation` on every number and measures it.
 pub(super) async fn run(
-    messages: &Arc<Messages>,
+    messages: &Messages,
     operation: impl AsyncFn(&Messages, u64) -> anyhow::Result<()>,
     numbers: impl Iterator<Item = u64>,
 ) -> anyhow::Result<Cost> {
@@ -53,7 +51,7 @@ pub(super) async fn run(
 
 /// Runs `operation` on every number as fast as the server allows.
 pub(super) async fn run_unmeasured(
-    messages: &Arc<Messages>,
+    messages: &Messages,
     operation: impl AsyncFn(&Messages, u64) -> anyhow::Result<()>,
     numbers: impl Iterator<Item = u64>,
 ) -> anyhow::Result<()> {

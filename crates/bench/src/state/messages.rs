@@ -46,13 +46,6 @@ impl Messages {
         Ok(subject::result_of(&id))
     }
 
-    /// Returns the sequences of the messages in a stream.
-    pub(super) async fn sequences(&self, stream: &'static str) -> anyhow::Result<std::ops::Range<u64>> {
-        let stream = self.jetstream.get_stream(stream).await?;
-        let state = &stream.cached_info().state;
-        Ok(state.first_sequence..state.last_sequence + 1)
-    }
-
     pub(super) async fn publish_job(&self, number: u64) -> anyhow::Result<()> {
         let mut headers = HeaderMap::new();
         headers.insert(headers::MESSAGE_ID, format!("{number:032x}"));

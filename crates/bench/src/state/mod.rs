@@ -1,7 +1,6 @@
 //! `precis bench state`: the cost of a job when millions of others are stored.
 //!
-//! It starts NATS and a gateway of its own, but no workers, and fills the streams `JOBS` and `RESULTS` through bare NATS
-//! clients. Before the fill and at each fifth of it, it measures publishes, look-ups, the processor time of the server
+//! It starts NATS and a gateway of its own, but no workers. Bare NATS clients fill the streams `JOBS` and `RESULTS`. Before the fill and at each fifth of it, it measures publishes, look-ups, the processor time of the server
 //! for each, and the server's memory. At the end it kills the server and measures how long the restart takes.
 //!
 //! | file | what |
@@ -15,7 +14,6 @@ mod messages;
 mod report;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -30,7 +28,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use self::load::{run, run_unmeasured};
 use self::messages::Messages;
-use self::report::{Report, Step};
+use self::report::{Report, Step, ratios};
+use crate::print_report;
 use crate::processes::{nats_server, resident_megabytes};
 use crate::product::{Product, run_with_product};
 
@@ -83,93 +82,77 @@ impl StateBench {
             &self.config,
             defaults,
             async |context| self.measure(context).await,
-            |report| self.print(report),
+            |report| print_report(report, self.json),
         )
     }
 
     async fn measure(&self, context: &RoleContext) -> anyhow::Result<Report> {
         let queue = context.queue("precis-bench").await?;
-        let messages = Arc::new(Messages::new(queue.jetstream.clone(), self.bytes, self.tenants)?);
-        // The first operations of a connection and of a stream are slower.
-        run_unmeasured(&messages, Messages::publish_job, 0..self.samples / 10).await?;
-        run_unmeasured(&messages, Messages::publish_result, 0..self.samples / 10).await?;
-        let mut report = Report::default();
-        let mut next = self.samples;
-        for step in 0..=STEPS {
-            if step > 0 {
-                let end = next + (self.jobs / STEPS).saturating_sub(self.samples);
-                run_unmeasured(&messages, Messages::publish_job, next..end).await?;
-                next = end;
-            }
-            eprintln!("jobs: {next} queued");
-            let publish = run(&messages, Messages::publish_job, next..next + self.samples).await?;
-            next += self.samples;
-            let sequences = messages.sequences(JOBS).await?;
-            let lookup = run(
-                &messages,
-                Messages::read_job,
-                spread(sequences.clone(), self.samples),
-            )
+        let messages = Messages::new(queue.jetstream.clone(), self.bytes, self.tenants)?;
+        let jobs = self.fill(
+            &messages,
+            "jobs",
+            self.jobs,
+            Messages::publish_job,
+            Messages::read_job,
+        );
+        let jobs = jobs.await?;
+        let consumer_ms = create_consumer(&queue.jetstream, &messages).await?;
+        let (publish, read) = (Messages::publish_result, Messages::read_result);
+        let results = self
+            .fill(&messages, "results", self.results, publish, read)
             .await?;
-            let recent = sequences.end.saturating_sub(RECENT).max(sequences.start)..sequences.end;
-            let recent_lookup = run(&messages, Messages::read_job, spread(recent, self.samples)).await?;
-            report.jobs.push(Step {
-                stored: next,
-                publish,
-                lookup,
-                recent_lookup,
-                server_megabytes: server_megabytes(),
-            });
-        }
-        report.consumer_ms = create_consumer(&queue.jetstream, &messages).await?;
-        let mut next = self.samples;
-        for step in 0..=STEPS {
-            if step > 0 {
-                let end = next + (self.results / STEPS).saturating_sub(self.samples);
-                run_unmeasured(&messages, Messages::publish_result, next..end).await?;
-                next = end;
-            }
-            eprintln!("results: {next} stored");
-            let publish = run(&messages, Messages::publish_result, next..next + self.samples).await?;
-            next += self.samples;
-            let known = self.samples..next;
-            let lookup = run(&messages, Messages::read_result, spread(known, self.samples)).await?;
-            let recent = next.saturating_sub(RECENT).max(self.samples)..next;
-            let recent_lookup = run(&messages, Messages::read_result, spread(recent, self.samples)).await?;
-            report.results.push(Step {
-                stored: next,
-                publish,
-                lookup,
-                recent_lookup,
-                server_megabytes: server_megabytes(),
-            });
-        }
+        let mut disk_megabytes = 0.0;
         for stream in [JOBS, RESULTS] {
-            report.disk_megabytes += queue
-                .jetstream
-                .get_stream(stream)
-                .await?
-                .cached_info()
-                .state
-                .bytes as f64
-                / 1e6;
+            let stream = queue.jetstream.get_stream(stream).await?;
+            disk_megabytes += stream.cached_info().state.bytes as f64 / 1e6;
         }
-        for signal in [Signal::TERM, Signal::KILL] {
-            report
-                .restart_seconds
-                .push(restart(&queue.jetstream, signal).await?);
-        }
-        report.server_megabytes_after_restart = server_megabytes();
-        Ok(report)
+        let restart_seconds_after_sigterm = restart(&queue.jetstream, Signal::TERM).await?;
+        let restart_seconds_after_sigkill = restart(&queue.jetstream, Signal::KILL).await?;
+        Ok(Report {
+            ratios: ratios(&jobs, &results),
+            jobs,
+            results,
+            consumer_ms,
+            disk_megabytes,
+            restart_seconds_after_sigterm,
+            restart_seconds_after_sigkill,
+            server_megabytes_after_restart: server_megabytes(),
+        })
     }
 
-    fn print(&self, report: &Report) -> anyhow::Result<()> {
-        let summary = report.summary();
-        print!("{summary}");
-        if self.json {
-            println!("{}", serde_json::to_string(&summary)?);
+    /// Fills an empty stream with `count` messages, numbered from 0, and measures at each step.
+    async fn fill(
+        &self,
+        messages: &Messages,
+        name: &str,
+        count: u64,
+        publish: impl AsyncFn(&Messages, u64) -> anyhow::Result<()>,
+        read: impl AsyncFn(&Messages, u64) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Vec<Step>> {
+        // The first operations of a connection and of a stream are slower.
+        let mut stored = self.samples / 10;
+        run_unmeasured(messages, &publish, 0..stored).await?;
+        let mut steps = Vec::new();
+        for step in 0..=STEPS {
+            let target = count * step / STEPS;
+            let before = stored.max(target.saturating_sub(self.samples));
+            run_unmeasured(messages, &publish, stored..before).await?;
+            stored = before + self.samples;
+            let cost = run(messages, &publish, before..stored).await?;
+            let lookup = run(messages, &read, spread(0..stored, self.samples)).await?;
+            let recent = stored.saturating_sub(RECENT)..stored;
+            let recent_lookup = run(messages, &read, spread(recent, self.samples)).await?;
+            eprintln!("{name}: {stored} stored");
+            steps.push(Step {
+                stored,
+                publish: cost,
+                lookup,
+                recent_lookup,
+                server_megabytes: server_megabytes(),
+            });
         }
-        Ok(())
+        Ok(steps)
     }
 }
 
@@ -185,7 +168,8 @@ fn server_megabytes() -> Option<f64> {
     resident_megabytes(nats_server()?)
 }
 
-/// Creates a consumer for one tenant's jobs, as a worker does, and removes it. Returns the milliseconds of the creation.
+/// Creates a consumer for one tenant's jobs, as a worker does, and removes it. Returns the milliseconds that the creation
+/// took.
 async fn create_consumer(jetstream: &jetstream::Context, messages: &Messages) -> anyhow::Result<f64> {
     let config = pull::Config {
         durable_name: Some("bench-state".to_owned()),

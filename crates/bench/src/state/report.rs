@@ -20,79 +20,44 @@ pub(super) struct Step {
 }
 
 /// All measurements.
-#[derive(Debug, Default)]
+#[derive(Debug, serde::Serialize)]
 pub(super) struct Report {
     pub(super) jobs: Vec<Step>,
     pub(super) results: Vec<Step>,
+    /// Cost at the last step divided by that at the first.
+    pub(super) ratios: Vec<(String, f64)>,
+    /// Creating the consumer of one tenant beside all queued jobs, in milliseconds.
     pub(super) consumer_ms: f64,
     pub(super) disk_megabytes: f64,
-    /// After SIGTERM and after SIGKILL.
-    pub(super) restart_seconds: Vec<f64>,
+    pub(super) restart_seconds_after_sigterm: f64,
+    pub(super) restart_seconds_after_sigkill: f64,
     pub(super) server_megabytes_after_restart: Option<f64>,
 }
 
-/// What is printed.
-#[derive(Debug, serde::Serialize)]
-pub(super) struct Summary {
-    jobs: Vec<Step>,
-    results: Vec<Step>,
-    /// Cost at the last level divided by that of the empty stream.
-    ratios: Vec<(&'static str, f64)>,
-    /// Creating the consumer of one tenant beside all queued jobs, in milliseconds.
-    consumer_ms: f64,
-    disk_megabytes: f64,
-    restart_seconds_after_sigterm: f64,
-    restart_seconds_after_sigkill: f64,
-    server_megabytes_after_restart: Option<f64>,
-}
-
-impl Report {
-    pub(super) fn summary(&self) -> Summary {
-        let ratio = |steps: &[Step], value: fn(&Step) -> f64| match (steps.first(), steps.last()) {
-            (Some(first), Some(last)) => value(last) / value(first),
-            _ => f64::NAN,
+/// Returns the cost at the last step divided by that at the first.
+pub(super) fn ratios(jobs: &[Step], results: &[Step]) -> Vec<(String, f64)> {
+    let mut ratios = Vec::new();
+    for (name, steps) in [("job", jobs), ("result", results)] {
+        let (Some(first), Some(last)) = (steps.first(), steps.last()) else {
+            continue;
         };
-        let restart = |index: usize| self.restart_seconds.get(index).copied().unwrap_or(f64::NAN);
-        Summary {
-            ratios: vec![
-                (
-                    "publish a job, p50",
-                    ratio(&self.jobs, |step| step.publish.p50_ms),
-                ),
-                (
-                    "publish a job, server CPU",
-                    ratio(&self.jobs, |step| step.publish.server_cpu_us),
-                ),
-                (
-                    "look up any job, p50",
-                    ratio(&self.jobs, |step| step.lookup.p50_ms),
-                ),
-                (
-                    "look up a recent job, p50",
-                    ratio(&self.jobs, |step| step.recent_lookup.p50_ms),
-                ),
-                (
-                    "publish a result, p50",
-                    ratio(&self.results, |step| step.publish.p50_ms),
-                ),
-                (
-                    "publish a result, server CPU",
-                    ratio(&self.results, |step| step.publish.server_cpu_us),
-                ),
-                (
-                    "look up a result, p50",
-                    ratio(&self.results, |step| step.lookup.p50_ms),
-                ),
-            ],
-            jobs: self.jobs.clone(),
-            results: self.results.clone(),
-            consumer_ms: self.consumer_ms,
-            disk_megabytes: self.disk_megabytes,
-            restart_seconds_after_sigterm: restart(0),
-            restart_seconds_after_sigkill: restart(1),
-            server_megabytes_after_restart: self.server_megabytes_after_restart,
+        for (operation, first, last) in [
+            (format!("publish a {name}"), first.publish, last.publish),
+            (format!("look up any {name}"), first.lookup, last.lookup),
+            (
+                format!("look up a recent {name}"),
+                first.recent_lookup,
+                last.recent_lookup,
+            ),
+        ] {
+            ratios.push((format!("{operation}, p50"), last.p50_ms / first.p50_ms));
+            ratios.push((
+                format!("{operation}, server CPU"),
+                last.server_cpu_us / first.server_cpu_us,
+            ));
         }
     }
+    ratios
 }
 
 fn write_steps(f: &mut fmt::Formatter<'_>, name: &str, steps: &[Step]) -> fmt::Result {
@@ -116,14 +81,14 @@ fn write_steps(f: &mut fmt::Formatter<'_>, name: &str, steps: &[Step]) -> fmt::R
     Ok(())
 }
 
-impl fmt::Display for Summary {
+impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_steps(f, "jobs", &self.jobs)?;
         writeln!(f)?;
         write_steps(f, "results", &self.results)?;
-        writeln!(f, "\nlast level compared with the empty stream")?;
+        writeln!(f, "\nlast step compared with the first")?;
         for (name, ratio) in &self.ratios {
-            writeln!(f, "  {name:<30} {ratio:>6.2} ×")?;
+            writeln!(f, "  {name:<36} {ratio:>6.2} ×")?;
         }
         writeln!(f, "creating a tenant's consumer: {:.1} ms", self.consumer_ms)?;
         writeln!(f, "stored: {:.0} MB", self.disk_megabytes)?;
