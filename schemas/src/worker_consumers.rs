@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_and_subjects_are_told_apart() {
+    fn other_names_and_subjects_are_not_parsed() {
         let model = Token::new("the model", "m-high").unwrap();
         let marker = lane_marker_name(&model, Lane::Bulk);
         assert_eq!(lane_of_marker(&marker), Some((model, Lane::Bulk)));

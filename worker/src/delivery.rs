@@ -106,7 +106,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_a_new_job_is_spared_the_look_for_a_result() {
+    fn only_a_new_job_needs_no_lookup_of_its_result() {
         let new = JobId::generate();
         assert!(!delivery(1, 0).may_have_result(&new));
         assert!(delivery(2, 0).may_have_result(&new));

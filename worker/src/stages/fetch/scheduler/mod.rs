@@ -212,7 +212,7 @@ impl<M> Scheduler<M> {
             // A pull that waited would have got the announced jobs. They went to another worker.
             PullEnd::Empty if pull.waits => 0,
             PullEnd::Empty => announced,
-            // The next pull tells.
+            // The next pull shows how many wait.
             PullEnd::Failed => tenant.backlog.max(1),
         };
         state.enqueue(name);
