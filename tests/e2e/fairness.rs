@@ -103,11 +103,11 @@ async fn a_tenant_with_many_jobs_does_not_hold_up_another() {
     let product = without_workers().await;
     let mut results = results(&product).await;
     let many = std::iter::repeat_n(job_subject(Lane::Normal, "many"), 20_000);
-    queue(&product, many, "[[sleep 20]] Rain fell.").await;
+    queue(&product, many, "[[sleep 100]] Rain fell.").await;
     let _worker = product.worker("only", &[FAULTY, "worker.max_batch=4"]);
     next(&mut results, 50).await;
     let few = std::iter::repeat_n(job_subject(Lane::Normal, "few"), 10);
-    queue(&product, few, "[[sleep 20]] Rain fell.").await;
+    queue(&product, few, "[[sleep 100]] Rain fell.").await;
     let (mut of_few, mut of_many) = (0, 0);
     while of_few < 10 {
         let result = &next(&mut results, 1).await[0];
@@ -116,8 +116,9 @@ async fn a_tenant_with_many_jobs_does_not_hold_up_another() {
             _ => of_many += 1,
         }
     }
-    // Alone, they take the time of 10 jobs. Some of the others were read late.
-    assert!(of_many <= 20, "{of_many} jobs of the other tenant came first");
+    // The tenants take turns: about 10. The others are those that end while the
+    // worker learns of the new tenant, and those whose results were read late.
+    assert!(of_many <= 40, "{of_many} jobs of the other tenant came first");
 }
 
 #[tokio::test]
