@@ -9,6 +9,10 @@ use crate::subject::named;
 
 /// Maximum number of beams.
 pub const MAX_BEAMS: u32 = 64;
+/// Minimum temperature. Dividing by a much smaller one overflows.
+pub const MIN_TEMPERATURE: f64 = 0.001;
+/// Minimum repetition penalty. Dividing by a much smaller one overflows.
+pub const MIN_REPETITION_PENALTY: f64 = 0.01;
 /// Maximum number of tokens in a summary.
 pub const MAX_NEW_TOKENS: u32 = 512;
 
@@ -54,9 +58,9 @@ pub struct GenerationParams {
     /// Sample tokens by their probability instead of taking the most probable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub do_sample: Option<bool>,
-    /// Divisor of the logits before sampling: below 1 is sharper, above 1 flatter. Above 0, at most 100.
+    /// Divisor of the logits before sampling: below 1 is sharper, above 1 flatter. 0.001 to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = 100.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(min = MIN_TEMPERATURE, max = 100.0))]
     pub temperature: Option<f64>,
     /// Sample only from this many most probable tokens; 0: from all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,9 +81,9 @@ pub struct GenerationParams {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 64))]
     pub no_repeat_ngram_size: Option<u32>,
-    /// Penalty for tokens that already occurred; 1: none. Above 0, at most 10.
+    /// Penalty for tokens that already occurred; 1: none. 0.01 to 10.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = 10.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(min = MIN_REPETITION_PENALTY, max = 10.0))]
     pub repetition_penalty: Option<f64>,
     /// Minimum number of tokens in the summary.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,7 +143,7 @@ impl GenerationParams {
         };
         let int = |value: Option<u32>| value.map(f64::from);
         within("num_beams", int(self.num_beams), 1.0, f64::from(MAX_BEAMS), false)?;
-        within("temperature", self.temperature, 0.0, 100.0, true)?;
+        within("temperature", self.temperature, MIN_TEMPERATURE, 100.0, false)?;
         within("top_k", int(self.top_k), 0.0, 1_000_000.0, false)?;
         within("top_p", self.top_p, 0.0, 1.0, true)?;
         within("length_penalty", self.length_penalty, -10.0, 10.0, false)?;
@@ -150,7 +154,13 @@ impl GenerationParams {
             64.0,
             false,
         )?;
-        within("repetition_penalty", self.repetition_penalty, 0.0, 10.0, true)?;
+        within(
+            "repetition_penalty",
+            self.repetition_penalty,
+            MIN_REPETITION_PENALTY,
+            10.0,
+            false,
+        )?;
         within(
             "min_new_tokens",
             int(self.min_new_tokens),
@@ -229,7 +239,13 @@ mod tests {
             refused(r#"{"num_beams":65}"#),
             "params.num_beams must be at least 1 and at most 64, and is 65"
         );
-        assert!(refused(r#"{"temperature":0}"#).contains("temperature must be above 0"));
+        assert!(refused(r#"{"temperature":0}"#).contains("temperature must be at least 0.001"));
+        // As f32, this divides logits into infinities.
+        assert!(refused(r#"{"temperature":1e-39}"#).contains("temperature must be at least 0.001"));
+        assert!(
+            refused(r#"{"repetition_penalty":1e-39}"#).contains("repetition_penalty must be at least 0.01")
+        );
+        assert!(refused(r#"{"top_p":0}"#).contains("top_p must be above 0"));
         assert!(refused(r#"{"top_p":1.5}"#).contains("top_p"));
         assert!(refused(r#"{"min_new_tokens":20,"max_new_tokens":10}"#).contains("must not exceed"));
         assert!(GenerationParams::default().validate().is_ok());

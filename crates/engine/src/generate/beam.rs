@@ -5,8 +5,9 @@ use super::params::{EarlyStopping, GenerationParams};
 use super::random::RowRng;
 use super::scores::Processors;
 
-/// Score of an impossible candidate. Finite, so that impossible candidates still have an order.
-const IMPOSSIBLE: f32 = -1e9;
+/// Score of an impossible candidate. transformers uses -1e9, which real scores can fall below: a length penalty of -10
+/// multiplies a sum of log-probabilities by length^10.
+const IMPOSSIBLE: f32 = f32::NEG_INFINITY;
 
 /// A finished hypothesis.
 #[derive(Debug, Clone)]
@@ -103,7 +104,7 @@ impl BeamSearch {
 
         let mut order: Vec<Candidate> = candidates.clone();
         for candidate in order.iter_mut().filter(|candidate| candidate.ends) {
-            candidate.score += IMPOSSIBLE;
+            candidate.score = IMPOSSIBLE;
         }
         order.sort_by(|a, b| b.score.total_cmp(&a.score));
         order.truncate(self.beams);
@@ -161,7 +162,7 @@ impl BeamSearch {
             .filter(|candidate| candidate.ends)
         {
             let score = candidate.score / length;
-            // transformers adds its penalties up the same way: an impossible candidate never becomes a result.
+            // An impossible candidate never becomes a result.
             if score > IMPOSSIBLE {
                 let tokens = self.sequence(candidate);
                 let place = self.best.partition_point(|other| other.score >= score);
@@ -209,5 +210,43 @@ impl BeamSearch {
     /// Returns a running sequence including the start token. Sequence 0 is the best.
     pub(crate) fn running(&self, beam: usize) -> &[u32] {
         &self.running[beam].0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Isa;
+
+    #[test]
+    fn a_real_score_always_beats_the_placeholder() {
+        let params = GenerationParams {
+            num_beams: 2,
+            length_penalty: -10.0,
+            max_new_tokens: 40,
+            ..Default::default()
+        };
+        let logits = [0.0, 0.1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0];
+        let mut search = BeamSearch::new(&params, 0, &[1], None);
+        loop {
+            let rows: Vec<RowLogits> = (0..search.rows(logits.len()))
+                .map(|row| {
+                    let mut read = RowLogits::new(Isa::detect());
+                    let (wanted, banned) = search.wanted(row, logits.len());
+                    read.begin(wanted, banned);
+                    read.feed(0, &logits);
+                    read
+                })
+                .collect();
+            // No end token is among the best, so only the maximum length ends a sequence.
+            if search.advance(&rows).is_none() {
+                break;
+            }
+        }
+        let results: Vec<(&[u32], f32)> = search.results(2).collect();
+        for (tokens, score) in results {
+            assert_eq!(tokens.len(), 41);
+            assert!(score.is_finite() && score < -1e9, "{score}");
+        }
     }
 }

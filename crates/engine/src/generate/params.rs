@@ -6,6 +6,10 @@ use crate::error::ParamError;
 pub const MAX_BEAMS: usize = 64;
 /// Maximum new tokens per request.
 pub const MAX_NEW_TOKENS: usize = 512;
+/// Minimum temperature. Dividing logits by a much smaller one overflows.
+const MIN_TEMPERATURE: f64 = 0.001;
+/// Minimum repetition penalty. Dividing logits by a much smaller one overflows.
+const MIN_REPETITION_PENALTY: f64 = 0.01;
 /// transformers' default `top_k`, which applies to sampling only.
 const DEFAULT_TOP_K: usize = 50;
 /// Maximum new tokens if neither the model nor the request sets it.
@@ -39,7 +43,7 @@ pub struct GenerationParams {
     pub num_beams: usize,
     /// Sample tokens by their probability instead of taking the most probable one.
     pub do_sample: bool,
-    /// Divides the scores before sampling. Above 0, at most 100.
+    /// Divides the scores before sampling. 0.001 to 100.
     pub temperature: f64,
     /// Sample from this many most probable tokens only. 0 means all.
     pub top_k: usize,
@@ -51,7 +55,7 @@ pub struct GenerationParams {
     pub early_stopping: EarlyStopping,
     /// Length of token sequences that may not occur twice. 0 allows repetition. At most 64.
     pub no_repeat_ngram_size: usize,
-    /// Divides positive and multiplies negative scores of tokens that already occur. 1 has no effect. Above 0, at most
+    /// Divides positive and multiplies negative scores of tokens that already occur. 1 has no effect. 0.01 to
     /// 10.
     pub repetition_penalty: f64,
     /// New tokens before which the end token is banned. At most `max_new_tokens`.
@@ -108,11 +112,11 @@ impl GenerationParams {
             }),
         };
         // NaN fails every comparison.
-        let above = |field, value: f64, high: f64| match value > 0.0 && value <= high {
+        let within = |field, value: f64, low: f64, high: f64| match (low..=high).contains(&value) {
             true => Ok(()),
             false => Err(ParamError {
                 field,
-                bounds: format!("above 0 and at most {high}"),
+                bounds: format!("at least {low} and at most {high}"),
                 value: value.to_string(),
             }),
         };
@@ -123,17 +127,22 @@ impl GenerationParams {
             1,
             self.num_beams,
         )?;
-        above("temperature", self.temperature, 100.0)?;
-        above("top_p", self.top_p, 1.0)?;
-        if !(-10.0..=10.0).contains(&self.length_penalty) {
+        within("temperature", self.temperature, MIN_TEMPERATURE, 100.0)?;
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return Err(ParamError {
-                field: "length_penalty",
-                bounds: "at least -10 and at most 10".to_owned(),
-                value: self.length_penalty.to_string(),
+                field: "top_p",
+                bounds: "above 0 and at most 1".to_owned(),
+                value: self.top_p.to_string(),
             });
         }
+        within("length_penalty", self.length_penalty, -10.0, 10.0)?;
         whole("no_repeat_ngram_size", self.no_repeat_ngram_size, 0, 64)?;
-        above("repetition_penalty", self.repetition_penalty, 10.0)?;
+        within(
+            "repetition_penalty",
+            self.repetition_penalty,
+            MIN_REPETITION_PENALTY,
+            10.0,
+        )?;
         whole("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS)?;
         whole("min_new_tokens", self.min_new_tokens, 0, self.max_new_tokens)
     }
@@ -157,7 +166,7 @@ mod tests {
         );
         assert_eq!(
             message(|p| p.temperature = 0.0),
-            "temperature must be above 0 and at most 100, and is 0"
+            "temperature must be at least 0.001 and at most 100, and is 0"
         );
         assert_eq!(
             message(|p| p.top_p = f64::NAN),
@@ -169,8 +178,12 @@ mod tests {
         );
         assert_eq!(
             message(|p| p.repetition_penalty = -1.0),
-            "repetition_penalty must be above 0 and at most 10, and is -1"
+            "repetition_penalty must be at least 0.01 and at most 10, and is -1"
         );
+        for tiny in [1e-39, 1e-4] {
+            assert!(message(|p| p.temperature = tiny).contains("at least 0.001"));
+            assert!(message(|p| p.repetition_penalty = tiny).contains("at least 0.01"));
+        }
         assert_eq!(
             message(|p| p.max_new_tokens = 0),
             "max_new_tokens must be at least 1 and at most 512, and is 0"
