@@ -13,6 +13,8 @@ pub const MAX_BEAMS: u32 = 64;
 pub const MIN_TEMPERATURE: f64 = 0.001;
 /// Minimum repetition penalty. Dividing by a much smaller one overflows.
 pub const MIN_REPETITION_PENALTY: f64 = 0.01;
+/// Maximum `top_k`.
+pub const MAX_TOP_K: u32 = 1_000_000;
 /// Maximum number of tokens in a summary.
 pub const MAX_NEW_TOKENS: u32 = 512;
 
@@ -62,8 +64,9 @@ pub struct GenerationParams {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = MIN_TEMPERATURE, max = 100.0))]
     pub temperature: Option<f64>,
-    /// Sample only from this many most probable tokens; 0: from all.
+    /// Sample only from this many most probable tokens, at most 1000000; 0: from all.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = MAX_TOP_K))]
     pub top_k: Option<u32>,
     /// Sample only from the most probable tokens that together have this probability. Above 0, at most 1.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,7 +147,7 @@ impl GenerationParams {
         let int = |value: Option<u32>| value.map(f64::from);
         within("num_beams", int(self.num_beams), 1.0, f64::from(MAX_BEAMS), false)?;
         within("temperature", self.temperature, MIN_TEMPERATURE, 100.0, false)?;
-        within("top_k", int(self.top_k), 0.0, 1_000_000.0, false)?;
+        within("top_k", int(self.top_k), 0.0, f64::from(MAX_TOP_K), false)?;
         within("top_p", self.top_p, 0.0, 1.0, true)?;
         within("length_penalty", self.length_penalty, -10.0, 10.0, false)?;
         within(
@@ -249,6 +252,41 @@ mod tests {
         assert!(refused(r#"{"top_p":1.5}"#).contains("top_p"));
         assert!(refused(r#"{"min_new_tokens":20,"max_new_tokens":10}"#).contains("must not exceed"));
         assert!(GenerationParams::default().validate().is_ok());
+    }
+
+    #[test]
+    fn bounds_in_the_schema_are_those_of_the_code() {
+        let schema = serde_json::to_value(schemars::schema_for!(GenerationParams)).unwrap();
+        let valid = |name: &str, value: serde_json::Value| {
+            let params = serde_json::json!({ name: value });
+            serde_json::from_value::<GenerationParams>(params).is_ok_and(|params| params.validate().is_ok())
+        };
+        let mut checked = 0;
+        for (name, property) in schema["properties"].as_object().unwrap() {
+            // Any seed of 64 bits is valid, and the format says so.
+            let numeric = property["type"].as_array().and_then(|types| types[0].as_str());
+            let (Some(kind @ ("integer" | "number")), false) = (numeric, name == "seed") else {
+                continue;
+            };
+            let step = if kind == "integer" { 1.0 } else { 1e-6 };
+            let sent = |value: f64| match kind {
+                "integer" => serde_json::json!(value as i64),
+                _ => serde_json::json!(value),
+            };
+            let maximum = property["maximum"].as_f64().unwrap_or_else(|| panic!("{name}"));
+            assert!(valid(name, sent(maximum)), "{name}");
+            assert!(!valid(name, sent(maximum + step)), "{name}");
+            if let Some(minimum) = property["minimum"].as_f64() {
+                assert!(valid(name, sent(minimum)), "{name}");
+                assert!(!valid(name, sent(minimum - step)), "{name}");
+            } else {
+                let minimum = property["exclusiveMinimum"].as_f64().unwrap();
+                assert!(!valid(name, sent(minimum)), "{name}");
+                assert!(valid(name, sent(minimum + step)), "{name}");
+            }
+            checked += 1;
+        }
+        assert_eq!(checked, 9);
     }
 
     #[test]
