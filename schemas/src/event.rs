@@ -56,6 +56,9 @@ pub struct Heartbeat {
     pub max_batch: u64,
     /// Maximum input of the model, in tokens.
     pub max_input_tokens: u64,
+    /// Maximum number of tokens in a summary if a job sets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_max_new_tokens: Option<u64>,
     /// Number of jobs it holds.
     pub in_flight: u64,
     /// Precision of the model: `f32`, `bf16`, `f16` or `int8`.

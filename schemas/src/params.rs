@@ -189,7 +189,8 @@ impl GenerationParams {
         Ok(())
     }
 
-    /// Returns `self` with missing parameters taken from `defaults`.
+    /// Returns `self` with missing parameters taken from `defaults`. A default minimum length never exceeds the maximum
+    /// that `self` sets.
     #[must_use]
     pub fn or(&self, defaults: &Self) -> Self {
         Self {
@@ -202,7 +203,10 @@ impl GenerationParams {
             early_stopping: self.early_stopping.or(defaults.early_stopping),
             no_repeat_ngram_size: self.no_repeat_ngram_size.or(defaults.no_repeat_ngram_size),
             repetition_penalty: self.repetition_penalty.or(defaults.repetition_penalty),
-            min_new_tokens: self.min_new_tokens.or(defaults.min_new_tokens),
+            min_new_tokens: self.min_new_tokens.or_else(|| {
+                let most = self.max_new_tokens.unwrap_or(u32::MAX);
+                defaults.min_new_tokens.map(|least| least.min(most))
+            }),
             max_new_tokens: self.max_new_tokens.or(defaults.max_new_tokens),
             seed: self.seed.or(defaults.seed),
             first_sentence: self.first_sentence.or(defaults.first_sentence),
@@ -333,5 +337,28 @@ mod tests {
             (merged.num_beams, merged.seed, merged.top_k),
             (Some(2), Some(1), None)
         );
+    }
+
+    #[test]
+    fn a_default_minimum_never_contradicts_the_given_maximum() {
+        let defaults = GenerationParams {
+            min_new_tokens: Some(9),
+            max_new_tokens: Some(63),
+            ..Default::default()
+        };
+        let lengths = |min_new_tokens, max_new_tokens| {
+            let own = GenerationParams {
+                min_new_tokens,
+                max_new_tokens,
+                ..Default::default()
+            };
+            let merged = own.or(&defaults);
+            (merged.min_new_tokens, merged.max_new_tokens)
+        };
+        assert_eq!(lengths(None, Some(5)), (Some(5), Some(5)));
+        assert_eq!(lengths(None, Some(80)), (Some(9), Some(80)));
+        assert_eq!(lengths(None, None), (Some(9), Some(63)));
+        // What the request says stays.
+        assert_eq!(lengths(Some(7), Some(5)), (Some(7), Some(5)));
     }
 }

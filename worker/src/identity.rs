@@ -34,6 +34,7 @@ impl WorkerIdentity {
             device: info.device.to_owned(),
             max_batch: self.max_batch as u64,
             max_input_tokens: info.max_input_tokens as u64,
+            default_max_new_tokens: Some(model.default_max_new_tokens()),
             precision: Some(info.precision.to_owned()),
             load_ms: Some(info.load_time.as_secs_f64() * 1e3),
             first_token_ms: Some(model.first_token.as_secs_f64() * 1e3),

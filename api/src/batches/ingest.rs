@@ -147,6 +147,7 @@ impl IncomingBatch {
             tenant: caller.tenant().clone(),
         };
         caller.may_submit(subject.lane, &subject.model)?;
+        model::check_length(&state, &subject.model, &options.params)?;
         let callback = state
             .webhooks()
             .callback(options.callback_url, &caller, state.queue())?;

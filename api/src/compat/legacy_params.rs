@@ -39,6 +39,15 @@ pub(crate) fn defaults() -> GenerationParams {
     }
 }
 
+/// Returns `wanted` with missing parameters taken from [`defaults`], which never contradict it.
+pub(crate) fn with_defaults(wanted: &GenerationParams) -> GenerationParams {
+    let least = wanted.min_new_tokens.unwrap_or(0);
+    wanted.or(&GenerationParams {
+        max_new_tokens: Some(MAX_NEW_TOKENS.max(least)),
+        ..defaults()
+    })
+}
+
 /// Converts legacy parameters. With them, the model samples with beams; without, the deployment's defaults apply.
 pub(crate) fn generation_params(legacy: Option<LegacyParams>) -> GenerationParams {
     match legacy {

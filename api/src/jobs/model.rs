@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use precis_runtime::config::LimitsConfig;
-use precis_schemas::Token;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat};
 use precis_schemas::params::{MAX_BEAMS, MAX_NEW_TOKENS};
 use precis_schemas::rest::{ModelLimits, ModelList, ModelView};
+use precis_schemas::{GenerationParams, Token};
 
 use crate::gateway::state::AppState;
 
@@ -93,6 +93,35 @@ pub(crate) async fn resolve(state: &AppState, requested: Option<&str>) -> Result
     ))
 }
 
+/// Checks a minimum length that comes without a maximum against the default maximum of the workers that serve the model.
+///
+/// # Errors
+/// [`ErrorCode::InvalidParameter`]: at least one of the workers would fail the job.
+pub(crate) fn check_length(
+    state: &AppState,
+    served_as: &Token,
+    params: &GenerationParams,
+) -> Result<(), Refusal> {
+    let (Some(least), None) = (params.min_new_tokens, params.max_new_tokens) else {
+        return Ok(());
+    };
+    let defaults = state.workers().live().into_iter();
+    let most = defaults
+        .filter(|heartbeat| heartbeat.model.served_as == *served_as)
+        .filter_map(|heartbeat| heartbeat.default_max_new_tokens)
+        .min();
+    match most {
+        Some(most) if u64::from(least) > most => Err(Refusal::new(
+            ErrorCode::InvalidParameter,
+            format!(
+                "params.min_new_tokens ({least}) must not exceed the default of params.max_new_tokens ({most}) of the \
+                 model `{served_as}`; set params.max_new_tokens too"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn unknown(name: &str, is_default: bool, live: &[Heartbeat], limits: &LimitsConfig) -> Refusal {
     let served: Vec<String> = list(live, "", limits)
         .models
@@ -136,6 +165,7 @@ mod tests {
             device: device.into(),
             max_batch: 8,
             max_input_tokens: 512,
+            default_max_new_tokens: None,
             in_flight: 1,
             precision: None,
             load_ms: None,

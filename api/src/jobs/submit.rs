@@ -111,6 +111,7 @@ pub(crate) async fn prepare(
         tenant: caller.tenant().clone(),
     };
     caller.may_submit(subject.lane, &subject.model)?;
+    model::check_length(state, &subject.model, &job.params)?;
     caller.reserve(state.queue(), 1).await?;
     Ok(Submission {
         subject,

@@ -50,6 +50,12 @@ pub struct ServedModel {
 pub type CurrentModel = watch::Receiver<Arc<ServedModel>>;
 
 impl ServedModel {
+    /// Returns the maximum number of tokens in a summary if a job sets none.
+    pub(crate) fn default_max_new_tokens(&self) -> u64 {
+        let of_model = self.engine.default_params().max_new_tokens as u64;
+        self.defaults.max_new_tokens.map_or(of_model, u64::from)
+    }
+
     /// Loads the configured model and generates one token with it. Blocks.
     ///
     /// `newest` asks the hub for the newest commit of a branch, even if an older one is cached.

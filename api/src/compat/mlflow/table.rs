@@ -207,7 +207,7 @@ fn params(given: Option<Value>) -> Result<GenerationParams, MlflowError> {
     given.retain(|name, value| GenerationParams::NAMES.contains(&name.as_str()) && !value.is_null());
     let wanted: GenerationParams = serde_json::from_value(Value::Object(given))
         .map_err(|error| MlflowError::bad_request(format!("Invalid params: {error}")))?;
-    Ok(wanted.or(&legacy_params::defaults()))
+    Ok(legacy_params::with_defaults(&wanted))
 }
 
 /// The name of the Python type of a JSON value.
@@ -283,6 +283,15 @@ mod tests {
         );
         let longer = with(json!({"max_new_tokens": 100})).unwrap().params;
         assert_eq!(longer.max_new_tokens, Some(100));
+        for (given, lengths) in [
+            (json!({"max_new_tokens": 5}), (Some(5), Some(5))),
+            (json!({"min_new_tokens": 120}), (Some(120), Some(120))),
+            (json!({"min_new_tokens": 2}), (Some(2), Some(63))),
+        ] {
+            let params = with(given).unwrap().params;
+            assert_eq!((params.min_new_tokens, params.max_new_tokens), lengths);
+            assert!(params.validate().is_ok());
+        }
         assert!(message(with(json!({"num_beams": "four"}))).starts_with("Invalid params: "));
         assert!(message(with(json!([4]))).contains("<class 'list'>"));
     }

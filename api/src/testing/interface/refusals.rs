@@ -1,5 +1,7 @@
 //! Tests of rejected requests.
 
+use precis_schemas::event::Heartbeat;
+
 use super::*;
 
 #[tokio::test]
@@ -85,6 +87,47 @@ async fn invalid_requests_are_rejected_before_queueing() {
     form.headers_mut().remove(header::CONTENT_TYPE);
     api.refused(form, 415, "unsupported_media_type").await;
     assert!(api.queue.jobs.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_minimum_above_the_models_default_maximum_is_rejected_before_queueing() {
+    let api = api();
+    let heartbeat = include_str!("../../../../schemas/wire/v1/heartbeat.json");
+    let announce = |worker: &str, default_max_new_tokens| {
+        api.state.workers().note(Heartbeat {
+            worker: Token::new("a worker", worker).unwrap(),
+            default_max_new_tokens,
+            sent_at: clock::now(),
+            ..serde_json::from_str(heartbeat).unwrap()
+        });
+    };
+    let body = |params: Value| submit(&json!({"text": "rain", "params": params}));
+    // Workers of earlier versions do not state their default.
+    announce("old", None);
+    assert_eq!(api.call(body(json!({"min_new_tokens": 120}))).await.status, 202);
+    announce("new", Some(63));
+    let refused = api
+        .refused(body(json!({"min_new_tokens": 64})), 422, "invalid_parameter")
+        .await;
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("max_new_tokens (63) of the model `default`"),
+        "{detail}"
+    );
+    let several = json!({"texts": ["rain"], "params": {"min_new_tokens": 64}});
+    api.refused(submit(&several), 422, "invalid_parameter").await;
+    let batch = Request::post("/v1/batches?params=%7B%22min_new_tokens%22:64%7D")
+        .header(header::CONTENT_TYPE, "application/x-ndjson")
+        .body(Body::from("\"rain\"\n"))
+        .unwrap();
+    api.refused(batch, 422, "invalid_parameter").await;
+    assert_eq!(api.queue.jobs.lock().unwrap().len(), 1);
+    for params in [
+        json!({"min_new_tokens": 63}),
+        json!({"min_new_tokens": 120, "max_new_tokens": 120}),
+    ] {
+        assert_eq!(api.call(body(params)).await.status, 202);
+    }
 }
 
 #[tokio::test(start_paused = true)]
