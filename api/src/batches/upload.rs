@@ -158,7 +158,7 @@ pub(super) async fn of_request(request: Request, limits: &BatchesConfig) -> Resu
 /// If it is larger than `limits.max_body_bytes`, is cut off, or does not arrive in time.
 pub(super) async fn list(state: &AppState, request: Request) -> Result<Bytes, ApiError> {
     let timeout = state.http().body_timeout();
-    extract::read_body(request, state.limits().max_body_bytes, timeout).await
+    extract::read_body(request, state.limits().body_bytes(), timeout).await
 }
 
 fn invalid(message: impl Into<String>) -> ApiError {

@@ -75,13 +75,9 @@ pub(crate) async fn invoke(
 ) -> Result<Response, InvocationError> {
     let headers = request.headers().clone();
     check_media_type(&headers).map_err(InvocationError::Mlflow)?;
-    let body = read_body(
-        request,
-        state.limits().max_body_bytes,
-        state.http().body_timeout(),
-    )
-    .await
-    .map_err(|error| InvocationError::Mlflow(error.into()))?;
+    let body = read_body(request, state.limits().body_bytes(), state.http().body_timeout())
+        .await
+        .map_err(|error| InvocationError::Mlflow(error.into()))?;
     let invocation = parse(&headers, &body)?;
     let channel = match invocation.format {
         BodyFormat::List => Channel::Sagemaker,

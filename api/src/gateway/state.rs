@@ -175,7 +175,7 @@ impl AppState {
 impl FromRef<AppState> for BodyLimits {
     fn from_ref(state: &AppState) -> Self {
         Self {
-            max_bytes: state.limits().max_body_bytes,
+            max_bytes: state.limits().body_bytes(),
             timeout: state.http().body_timeout(),
         }
     }

@@ -46,19 +46,30 @@ pub(crate) fn state_of(queue: Arc<FakeQueue>) -> AppState {
 
 /// Returns a state on `queue`, with API keys and small limits.
 pub(crate) fn guarded_state_of(queue: Arc<FakeQueue>, access: &AccessConfig, http: HttpConfig) -> AppState {
+    let limits = LimitsConfig {
+        max_text_chars: 1_000,
+        max_body_bytes: Some(4_096),
+        max_wait_seconds: 30,
+        max_batch_texts: 3,
+        ..LimitsConfig::default()
+    };
+    limited_state_of(queue, access, http, limits)
+}
+
+/// Returns a state on `queue`, with API keys and these limits.
+pub(crate) fn limited_state_of(
+    queue: Arc<FakeQueue>,
+    access: &AccessConfig,
+    http: HttpConfig,
+    limits: LimitsConfig,
+) -> AppState {
     let events = JobEvents::default();
     assert!(
         queue.events.set(events.clone()).is_ok(),
         "a queue serves one state"
     );
     let config = Config {
-        limits: LimitsConfig {
-            max_text_chars: 1_000,
-            max_body_bytes: 4_096,
-            max_wait_seconds: 30,
-            max_batch_texts: 3,
-            ..LimitsConfig::default()
-        },
+        limits,
         api: ApiConfig {
             sync_wait_seconds: 2,
             ..ApiConfig::default()

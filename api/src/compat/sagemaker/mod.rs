@@ -120,12 +120,7 @@ async fn read(
 ) -> Result<(SyncCall, Invocation), SageMakerError> {
     let model = model_of(&state, name)?;
     let headers = request.headers().clone();
-    let body = read_body(
-        request,
-        state.limits().max_body_bytes,
-        state.http().body_timeout(),
-    )
-    .await?;
+    let body = read_body(request, state.limits().body_bytes(), state.http().body_timeout()).await?;
     let invocation = invocation::parse(&headers, &body)?;
     let metadata = metadata(name, &headers, state.limits());
     let call = SyncCall::new(state, caller, trace, Channel::Sagemaker)

@@ -316,3 +316,32 @@ async fn a_disconnected_event_stream_leaves_no_watcher() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_text_within_its_limit_is_accepted_however_it_is_escaped() {
+    let queue = Arc::new(FakeQueue::default());
+    let limits = LimitsConfig::default();
+    let chars = limits.max_text_chars;
+    let state = limited_state_of(
+        queue.clone(),
+        &AccessConfig::default(),
+        HttpConfig::default(),
+        limits,
+    );
+    let api = api_of(queue, state);
+    api.queue.has_worker.store(true, Ordering::Relaxed);
+    for (escaped, text) in [("\\u96e8", "雨"), ("\\ud83c\\udf27", "🌧"), ("\\u0041", "A")] {
+        let escaped = escaped.repeat(chars);
+        let accepted = api
+            .call(post("/v1/summaries", format!(r#"{{"text":"{escaped}"}}"#)))
+            .await;
+        assert_eq!(accepted.status, 202);
+        let queued = api.queue.jobs.lock().unwrap().pop().unwrap();
+        assert!(queued.job.text == text.repeat(chars));
+        let articles = post("/invocations", format!(r#"{{"articles":["{escaped}"]}}"#));
+        assert_eq!(api.call(articles).await.status, 200);
+    }
+    let longer = format!(r#"{{"text":"{}"}}"#, "\\u96e8".repeat(chars + 1));
+    api.refused(post("/v1/summaries", longer), 422, "text_too_long")
+        .await;
+}

@@ -15,13 +15,13 @@ use tower::ServiceExt;
 
 use axum::Router;
 use precis_runtime::admin::Readiness;
-use precis_runtime::config::HttpConfig;
+use precis_runtime::config::{AccessConfig, HttpConfig, LimitsConfig};
 use precis_schemas::ErrorCode;
 
 use crate::gateway::layers;
 use crate::gateway::router::router;
 use crate::gateway::state::AppState;
-use crate::testing::{FakeQueue, guarded_state_of, state_of};
+use crate::testing::{FakeQueue, guarded_state_of, limited_state_of, state_of};
 
 mod access;
 mod batches;

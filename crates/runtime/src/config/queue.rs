@@ -114,6 +114,15 @@ impl Section for QueueConfig {
     }
 }
 
+/// Most bytes of a character as JSON: two escapes `\uXXXX` if it is outside the Basic Multilingual Plane.
+const MAX_CHAR_BYTES: usize = 12;
+/// Most bytes of one byte of UTF-8 as JSON: ASCII may be escaped as `\uXXXX`.
+const MAX_BYTE_BYTES: usize = 6;
+/// Bytes for the rest of a job: field names, parameters, a callback and white space.
+const OVERHEAD_BYTES: usize = 64 << 10;
+/// Least default of [`LimitsConfig::max_body_bytes`], for requests with several texts.
+const MIN_BODY_BYTES: usize = 1 << 20;
+
 /// Limits of one request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
@@ -123,8 +132,9 @@ pub struct LimitsConfig {
     pub max_text_chars: usize,
     /// Maximum length of a reference.
     pub max_reference_chars: usize,
-    /// Maximum size of an HTTP body.
-    pub max_body_bytes: usize,
+    /// Maximum size of an HTTP body. Unset: enough for the longest allowed text, reference and metadata, however JSON
+    /// escapes them, and at least 1 MiB.
+    pub max_body_bytes: Option<usize>,
     /// Maximum time that a client may wait for a result in one request, at most 600.
     pub max_wait_seconds: u64,
     /// Maximum number of articles in one call of `/article/summarize_batch`.
@@ -141,7 +151,7 @@ impl Default for LimitsConfig {
         Self {
             max_text_chars: job.max_text_chars,
             max_reference_chars: job.max_reference_chars,
-            max_body_bytes: 1 << 20,
+            max_body_bytes: None,
             max_wait_seconds: 120,
             max_batch_texts: 64,
             max_metadata_entries: job.max_metadata_entries,
@@ -151,10 +161,27 @@ impl Default for LimitsConfig {
 }
 
 impl LimitsConfig {
-    /// Returns an upper bound on the bytes of a valid batch row: six for each character of its texts (JSON escapes one
-    /// as `\uXXXX`), plus 64 KiB for the rest.
+    /// Returns an upper bound on the bytes of a valid job as JSON, which is also that of a batch row.
     pub fn max_row_bytes(&self) -> usize {
-        6 * (self.max_text_chars + self.max_reference_chars) + (64 << 10)
+        // A job has two short texts, its reference and a summary to score.
+        let texts = self
+            .max_reference_chars
+            .saturating_mul(2)
+            .saturating_add(self.max_text_chars);
+        let metadata = self
+            .max_metadata_bytes
+            .saturating_mul(2)
+            .saturating_mul(self.max_metadata_entries);
+        texts
+            .saturating_mul(MAX_CHAR_BYTES)
+            .saturating_add(metadata.saturating_mul(MAX_BYTE_BYTES))
+            .saturating_add(OVERHEAD_BYTES)
+    }
+
+    /// Returns the maximum size of an HTTP body, in bytes. Unless configured, it follows from the other limits.
+    pub fn body_bytes(&self) -> usize {
+        self.max_body_bytes
+            .unwrap_or_else(|| self.max_row_bytes().max(MIN_BODY_BYTES))
     }
 
     /// Returns the limits of a job.
@@ -172,5 +199,60 @@ impl Section for LimitsConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         check::at_most("limits.max_wait_seconds", self.max_wait_seconds, 600)?;
         check::positive("limits.max_text_chars", self.max_text_chars)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_body_limit_follows_from_the_text_limits_unless_configured() {
+        let limits = LimitsConfig::default();
+        let job = limits.job();
+        // Python's json.dumps escapes everything outside ASCII.
+        let escaped = |chars: usize| "\\ud83d\\ude00".repeat(chars);
+        let metadata: BTreeMap<String, String> = (0..job.max_metadata_entries)
+            .map(|entry| {
+                let text = "\u{1}".repeat(job.max_metadata_bytes - 4);
+                (format!("{entry:04}{text}"), format!("{text}0000"))
+            })
+            .collect();
+        let body = format!(
+            r#"{{"text":"{}","reference":"{}","metadata":{}}}"#,
+            escaped(job.max_text_chars),
+            escaped(job.max_reference_chars),
+            serde_json::to_string(&metadata).unwrap(),
+        );
+        let read: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(read["text"].as_str().unwrap().chars().count(), job.max_text_chars);
+        assert!(body.len() > MIN_BODY_BYTES);
+        assert!(body.len() <= limits.body_bytes());
+
+        let longer = LimitsConfig {
+            max_text_chars: 10 * limits.max_text_chars,
+            ..limits
+        };
+        assert!(longer.body_bytes() > 10 * escaped(limits.max_text_chars).len());
+        let shorter = LimitsConfig {
+            max_text_chars: 10,
+            max_reference_chars: 10,
+            ..limits
+        };
+        assert_eq!(shorter.body_bytes(), MIN_BODY_BYTES);
+        let configured = LimitsConfig {
+            max_body_bytes: Some(4_096),
+            ..limits
+        };
+        assert_eq!(configured.body_bytes(), 4_096);
+        let endless = LimitsConfig {
+            max_text_chars: usize::MAX,
+            ..limits
+        };
+        assert_eq!(endless.body_bytes(), usize::MAX);
     }
 }

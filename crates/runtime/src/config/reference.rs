@@ -52,6 +52,7 @@ fn sample(section: &str, key: &str) -> &'static str {
         ("nats", "user") => r#""precis""#,
         ("nats", "token") => r#""s3cr3t""#,
         ("nats", "credentials_file") => r#""/etc/precis/nats.creds""#,
+        ("limits", "max_body_bytes") => "1048576",
         (_, "password") => r#""s3cr3t""#,
         ("webhooks", "secret") | ("access.keys", "webhook_secret") => {
             r#""whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA""#
