@@ -2,7 +2,7 @@
 
 mod common;
 
-use precis_scoring::sentence::{Rules, first_sentence_by};
+use precis_scoring::sentence::{Rules, first_sentence_by, sentence_ranges};
 use precis_scoring::{first_sentence, sentences};
 use serde::Deserialize;
 
@@ -80,4 +80,49 @@ fn extended_rules_keep_abbreviations_that_nltk_splits() {
         first_sentence_by("He said no. Then he left.", Rules::Extended),
         "He said no."
     );
+}
+
+#[derive(Deserialize)]
+struct Ends {
+    text: String,
+    /// Positions of NLTK's sentence ends, in bytes.
+    ends: Vec<usize>,
+    /// For each sentence, whether NLTK recognizes its beginning after an abbreviation.
+    starts: Vec<bool>,
+}
+
+#[test]
+fn ordinary_texts_end_their_sentences_like_nltk() {
+    let texts: Vec<Ends> = common::read_lines("ends.jsonl");
+    let (mut total, mut different, mut same_starts) = (0, 0, 0);
+    for Ends { text, ends, starts } in &texts {
+        let ours: Vec<usize> = sentence_ranges(text, Rules::Nltk)
+            .iter()
+            .map(|range| range.end)
+            .collect();
+        let missing = ends.iter().filter(|end| !ours.contains(end)).count();
+        different += missing + ours.iter().filter(|end| !ends.contains(end)).count();
+        total += ends.len();
+        let mut begin = 0;
+        for (&end, &is_start) in ends.iter().zip(starts) {
+            let sentence = text[begin..end].trim();
+            begin = end;
+            let joined = format!("Prices rose at Hill Inc. {sentence}");
+            same_starts += usize::from((first_sentence(&joined) == "Prices rose at Hill Inc.") == is_start);
+        }
+    }
+    println!(
+        "of {total} ends {different} differ, and {same_starts} sentences start alike after an abbreviation"
+    );
+    assert!(total >= 5_000);
+    // The assertions hold what is reached.
+    assert!(different <= 14, "{different}");
+    assert!(same_starts >= 4_680, "{same_starts}");
+}
+
+#[test]
+fn a_sentence_may_begin_after_an_abbreviation() {
+    let text = "The plant is run by Hill Inc. Sales of ships rose by a third. Nobody minded.";
+    assert_eq!(sentences(text).len(), 3);
+    assert_eq!(first_sentence(text), "The plant is run by Hill Inc.");
 }

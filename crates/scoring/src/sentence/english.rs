@@ -1,7 +1,7 @@
-//! Small hand-written lists of English words.
+//! Lists of English words: hand-written ones, and one that was counted in a corpus (`words/make.py`).
 //!
 //! None is taken from a trained model. Abbreviations at which NLTK splits sample sentences belong to the extended rules
-//! only.
+//! only, and so do sentence starters at which it doesn't.
 
 use super::Rules;
 use super::token::NUMBER;
@@ -35,16 +35,22 @@ const MORE_LETTERS: [&str; 2] = ["e.g", "i.e"];
 /// Words that often start a sentence. A capitalized one after an abbreviation ends the sentence.
 static STARTERS: Words = LazyLock::new(|| {
     set("
-        a after also although among an and as at because before but by despite during each even for from he her
-        his how however i if in it its many meanwhile most nearly no of on once one only our since so some
-        such that the their there these they this those though thus to under until we what when where
-        whether while who why with yet you
+        although among but despite even he her however i if in it many meanwhile most sales since so some such
+        the there these they this though thus under when whether while yet
+    ")
+});
+
+/// Sentence starters that NLTK's English model doesn't know.
+static MORE_STARTERS: Words = LazyLock::new(|| {
+    set("
+        a after also an and as at because before by during each for from his how its nearly no of on once one
+        only our that their those to until we what where who why with you
     ")
 });
 
 /// Common words that are hardly ever capitalized inside a sentence.
 static LOWER_ONLY: Words = LazyLock::new(|| {
-    set("
+    let mut words = set("
         according additionally afterwards again almost already altogether anybody anyone anything
         apparently basically besides certainly clearly consequently critics doors earlier either
         else elsewhere especially eventually everybody everyone everything evidently finally fortunately
@@ -56,7 +62,10 @@ static LOWER_ONLY: Words = LazyLock::new(|| {
         sometimes somebody someone somehow soon specifically subsequently suddenly surely surprisingly
         thereafter therefore thousands together typically ultimately undoubtedly unfortunately unless unlike
         usually virtually whatever whenever whereas wherever whoever witnesses worse
-    ")
+    ");
+    let counted = include_str!("../../words/lower_only.txt");
+    words.extend(counted.split_ascii_whitespace());
+    words
 });
 
 /// Common words that are also capitalized inside sentences, in titles and names.
@@ -106,10 +115,11 @@ impl Evidence {
 
 /// Returns what is known about a word in lower case.
 pub(super) fn evidence(word: &str) -> Evidence {
-    if LOWER_ONLY.contains(word) {
-        Evidence::LowerOnly
-    } else if STARTERS.contains(word) || BOTH_CASES.contains(word) {
+    // What was written by hand comes before what was counted.
+    if is_starter(word, Rules::Extended) || BOTH_CASES.contains(word) {
         Evidence::Both
+    } else if LOWER_ONLY.contains(word) {
+        Evidence::LowerOnly
     } else {
         Evidence::Unknown
     }
@@ -136,8 +146,8 @@ fn is_letters(word: &str) -> bool {
 }
 
 /// Returns whether a word often starts a sentence.
-pub(super) fn is_starter(word: &str) -> bool {
-    STARTERS.contains(word)
+pub(super) fn is_starter(word: &str, rules: Rules) -> bool {
+    STARTERS.contains(word) || rules == Rules::Extended && MORE_STARTERS.contains(word)
 }
 
 /// Returns whether two words belong together across a period: `No. 5`, `Mr. Still`.

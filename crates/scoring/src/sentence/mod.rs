@@ -3,8 +3,9 @@
 //! Follows Punkt (Kiss and Strunk 2006, *Unsupervised Multilingual Sentence Boundary Detection*) as NLTK 3.10
 //! implements it: a period ends a sentence unless its word is an abbreviation, an initial or an ordinal. The case of
 //! the next word, and what is known about that word, may overrule either way. Punkt learns its word lists from a
-//! corpus. The lists here are hand-written and much smaller, so agreement is close but not complete;
-//! `tests/sentences.rs` measures it on a shared set of hard cases.
+//! corpus. The lists here are hand-written or counted in a smaller corpus, so agreement is close but not complete:
+//! `tests/sentences.rs` measures it on a shared set of hard cases and on 5,200 sentence ends of ordinary texts, of which
+//! 14 differ.
 //!
 //! [`Rules::Nltk`], the default, also lacks the abbreviations that NLTK's English model lacks: it splits `Gov. Brown`,
 //! `Sgt. Hill` and `No. 5` after the period. [`Rules::Extended`] knows those.

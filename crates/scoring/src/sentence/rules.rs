@@ -49,7 +49,7 @@ fn judge_with_next(token: &mut Token<'_>, next: &Token<'_>, rules: Rules) {
     }
     let initial = token.is_initial();
     if (token.abbreviation || token.ellipsis) && !initial {
-        let starter = next.starts_upper() && english::is_starter(&next_word);
+        let starter = next.starts_upper() && english::is_starter(&next_word, rules);
         if starts_sentence(next, &next_word) == Some(true) || starter {
             token.sentence_break = true;
             return;
