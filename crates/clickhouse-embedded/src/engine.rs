@@ -1,8 +1,8 @@
 //! The engine and its connections.
 //!
-//! Every request opens a connection and closes it afterwards, which takes 0.2 ms. Settings, current database and temporary
-//! tables end with the connection, so nothing has to be reset. The number of connections is limited: further requests
-//! wait for a while and then fail.
+//! A request opens a connection and closes it afterwards, which takes 0.2 ms. Settings, current database and temporary tables
+//! end with the connection, so nothing has to be reset. The number of running requests is limited: further ones wait for a
+//! while and then fail. A request that names a session uses the connection of that session instead.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -16,6 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::errors::{EngineError, code};
 use crate::ffi::{self, Connection, Library};
 use crate::lock::DataLock;
+use crate::query_ids::{self, QueryIds, RegisteredId};
+use crate::sessions::{SessionName, Sessions, Undo};
 use crate::task::{EngineTask, FinishedOnDrop, TaskState};
 use crate::{ServerError, ServerOptions};
 
@@ -49,6 +51,8 @@ pub(crate) struct Engine {
     closed: AtomicBool,
     opened: AtomicU64,
     permits: Arc<Semaphore>,
+    query_ids: Arc<QueryIds>,
+    sessions: Arc<Sessions>,
     connections: u32,
     queue_wait: Duration,
     identity: Identity,
@@ -64,6 +68,12 @@ pub(crate) struct SessionOptions {
     pub(crate) settings: Vec<(String, String)>,
     /// Forbids writes. The statement may still change settings.
     pub(crate) readonly: bool,
+    /// The client's query id. No other running query may have it.
+    pub(crate) query_id: Option<String>,
+    /// The user, who owns the session.
+    pub(crate) user: String,
+    /// The session, if the request names one.
+    pub(crate) session: Option<SessionName>,
 }
 
 impl Engine {
@@ -103,6 +113,7 @@ impl Engine {
                     )
                 })?;
             let mut root = library.connect(&arguments)?;
+            root.query(query_ids::table_definition().as_bytes(), "Null", &[])?;
             let identity = identify(&mut root)?;
             Ok((arguments, root, identity))
         };
@@ -121,6 +132,8 @@ impl Engine {
             closed: AtomicBool::new(false),
             opened: AtomicU64::new(0),
             permits: Arc::new(Semaphore::new(options.connections)),
+            query_ids: Arc::default(),
+            sessions: Arc::default(),
             connections,
             queue_wait: options.queue_wait,
             identity,
@@ -134,6 +147,11 @@ impl Engine {
     /// Returns facts about the engine.
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Returns the named sessions.
+    pub(crate) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
     }
 
     /// Opens a connection. Fails after [`Engine::close`].
@@ -160,19 +178,46 @@ impl Engine {
         work: impl FnOnce(&mut Connection) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<EngineTask<T>, EngineError> {
         let permit = self.acquire_permit().await?;
-        let state = TaskState::new();
+        let id = session.query_id.clone();
+        let state = TaskState::new(id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()));
         let (engine, shared) = (Arc::clone(self), Arc::clone(&state));
         let handle = tokio::task::spawn_blocking(move || {
             let _permit: OwnedSemaphorePermit = permit;
             let _finished = FinishedOnDrop(Arc::clone(&shared));
-            let mut connection = engine.connect()?;
-            prepare(&mut connection, &session, &shared.tag)?;
-            shared.check()?;
-            work(&mut connection)
+            let _id = engine.register(&session)?;
+            let run = |connection: &mut Connection| {
+                prepare(connection, &session, &shared.tag)?;
+                shared.check()?;
+                work(connection)
+            };
+            let Some(name) = &session.session else {
+                return run(&mut engine.connect()?);
+            };
+            let open = || engine.connect();
+            let (mut connection, lease) = engine.sessions.lease(&session.user, name, open)?;
+            let undo = Undo::record(&mut connection, &session)?;
+            let outcome = run(&mut connection);
+            undo.run(&mut connection);
+            lease.give_back(connection);
+            outcome
         });
         let engine = Arc::clone(self);
         let kill = Arc::new(move |tag: &str| engine.kill(Some(tag)));
         Ok(EngineTask::new(kill, &state, handle))
+    }
+
+    /// Registers the query id of a request, if it has one.
+    fn register(&self, session: &SessionOptions) -> Result<Option<RegisteredId>, EngineError> {
+        let Some(id) = &session.query_id else {
+            return Ok(None);
+        };
+        let replaces = |(name, value): &(String, String)| {
+            name == "replace_running_query" && ["1", "true"].contains(&value.as_str())
+        };
+        let kill = || self.kill(Some(id));
+        let replace = session.settings.iter().any(replaces);
+        let replace: Option<&dyn Fn() -> Result<(), EngineError>> = replace.then_some(&kill as _);
+        self.query_ids.register(id, replace).map(Some)
     }
 
     /// Waits for a free connection.
@@ -192,7 +237,7 @@ impl Engine {
     /// Asks the query with this tag to stop, or every query if `tag` is `None`.
     pub(crate) fn kill(&self, tag: Option<&str>) -> Result<(), EngineError> {
         let filter = match tag {
-            Some(tag) => format!("Settings['log_comment'] = {}", quoted(tag)),
+            Some(tag) => format!("Settings['{}'] = {}", query_ids::SETTING, quoted(tag)),
             None => "query_id != queryID()".to_owned(),
         };
         let sql = format!("KILL QUERY WHERE {filter} ASYNC");
@@ -221,6 +266,7 @@ impl Engine {
         self.permits.close();
         let flushed = tokio::task::spawn_blocking(move || {
             self.closed.store(true, Ordering::SeqCst);
+            self.sessions.close_all();
             let mut root = self.root.lock();
             // An exit discards running merges. They start again with the engine.
             for sql in ["SYSTEM FLUSH ASYNC INSERT QUEUE", "SYSTEM STOP MERGES"] {
@@ -260,10 +306,6 @@ fn prepare(connection: &mut Connection, session: &SessionOptions, tag: &str) -> 
         run(format!("USE {}", quoted_name(database)))?;
     }
     let mut assignments: Vec<String> = Vec::with_capacity(session.settings.len() + 1);
-    // `kill` finds the query by this tag.
-    if !session.settings.iter().any(|(name, _)| name == "log_comment") {
-        assignments.push(format!("log_comment = {}", quoted(tag)));
-    }
     // `readonly` comes last, because no setting can change after it.
     let (readonly, others): (Vec<_>, Vec<_>) =
         session.settings.iter().partition(|(name, _)| name == "readonly");
@@ -272,9 +314,9 @@ fn prepare(connection: &mut Connection, session: &SessionOptions, tag: &str) -> 
             .iter()
             .map(|(name, value)| format!("{name} = {}", quoted(value))),
     );
-    if !assignments.is_empty() {
-        run(format!("SET {}", assignments.join(", ")))?;
-    }
+    // `kill` finds the query by this tag.
+    assignments.push(format!("{} = {}", query_ids::SETTING, quoted(tag)));
+    run(format!("SET {}", assignments.join(", ")))?;
     match readonly.last() {
         Some((_, value)) if value != "0" || !session.readonly => {
             run(format!("SET readonly = {}", quoted(value)))
@@ -285,12 +327,12 @@ fn prepare(connection: &mut Connection, session: &SessionOptions, tag: &str) -> 
 }
 
 /// Quotes a string literal.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// Quotes an identifier.
-fn quoted_name(text: &str) -> String {
+pub(crate) fn quoted_name(text: &str) -> String {
     format!("`{}`", text.replace('\\', "\\\\").replace('`', "\\`"))
 }
 

@@ -4,26 +4,45 @@ use std::fmt;
 
 use http::StatusCode;
 
-/// The ClickHouse error codes that this crate raises itself.
-pub(crate) mod code {
-    pub(crate) const CANNOT_READ_ALL_DATA: u32 = 33;
-    pub(crate) const BAD_ARGUMENTS: u32 = 36;
-    pub(crate) const CHECKSUM_DOESNT_MATCH: u32 = 40;
-    pub(crate) const NOT_IMPLEMENTED: u32 = 48;
-    pub(crate) const LOGICAL_ERROR: u32 = 49;
-    pub(crate) const SYNTAX_ERROR: u32 = 62;
-    pub(crate) const UNKNOWN_COMPRESSION_METHOD: u32 = 89;
-    pub(crate) const UNKNOWN_SETTING: u32 = 115;
-    pub(crate) const TOO_LARGE_SIZE_COMPRESSED: u32 = 131;
-    pub(crate) const AUTHENTICATION_FAILED: u32 = 516;
-    pub(crate) const TOO_MANY_SIMULTANEOUS_QUERIES: u32 = 202;
-    pub(crate) const SOCKET_TIMEOUT: u32 = 209;
-    pub(crate) const NETWORK_ERROR: u32 = 210;
-    pub(crate) const CANNOT_DECOMPRESS: u32 = 271;
-    pub(crate) const TOO_MANY_BYTES: u32 = 307;
-    pub(crate) const INTO_OUTFILE_NOT_ALLOWED: u32 = 358;
-    pub(crate) const QUERY_WAS_CANCELLED: u32 = 394;
-    pub(crate) const UNKNOWN_EXCEPTION: u32 = 1002;
+/// Declares the ClickHouse error codes that this crate raises itself. ClickHouse's names are those of the constants.
+macro_rules! codes {
+    ($($name:ident = $code:literal;)*) => {
+        pub(crate) mod code {
+            $(pub(crate) const $name: u32 = $code;)*
+        }
+
+        fn name(code: u32) -> Option<&'static str> {
+            match code {
+                $(code::$name => Some(stringify!($name)),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+codes! {
+    CANNOT_READ_ALL_DATA = 33;
+    BAD_ARGUMENTS = 36;
+    CHECKSUM_DOESNT_MATCH = 40;
+    NOT_IMPLEMENTED = 48;
+    LOGICAL_ERROR = 49;
+    SYNTAX_ERROR = 62;
+    UNKNOWN_COMPRESSION_METHOD = 89;
+    UNKNOWN_SETTING = 115;
+    TOO_LARGE_SIZE_COMPRESSED = 131;
+    TOO_MANY_SIMULTANEOUS_QUERIES = 202;
+    SOCKET_TIMEOUT = 209;
+    NETWORK_ERROR = 210;
+    QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING = 216;
+    CANNOT_DECOMPRESS = 271;
+    TOO_MANY_BYTES = 307;
+    INTO_OUTFILE_NOT_ALLOWED = 358;
+    SESSION_NOT_FOUND = 372;
+    SESSION_IS_LOCKED = 373;
+    INVALID_SESSION_TIMEOUT = 374;
+    QUERY_WAS_CANCELLED = 394;
+    AUTHENTICATION_FAILED = 516;
+    UNKNOWN_EXCEPTION = 1002;
 }
 
 /// An error of the engine, or of this crate in the engine's format.
@@ -95,31 +114,6 @@ fn parse_code(text: &str) -> Option<(usize, u32)> {
         .find(|character: char| !character.is_ascii_digit())
         .unwrap_or(digits.len());
     Some((start, digits[..end].parse().ok()?))
-}
-
-/// Returns the symbolic name of a code that this crate raises.
-fn name(code: u32) -> Option<&'static str> {
-    Some(match code {
-        code::CANNOT_READ_ALL_DATA => "CANNOT_READ_ALL_DATA",
-        code::BAD_ARGUMENTS => "BAD_ARGUMENTS",
-        code::CHECKSUM_DOESNT_MATCH => "CHECKSUM_DOESNT_MATCH",
-        code::NOT_IMPLEMENTED => "NOT_IMPLEMENTED",
-        code::LOGICAL_ERROR => "LOGICAL_ERROR",
-        code::SYNTAX_ERROR => "SYNTAX_ERROR",
-        code::UNKNOWN_COMPRESSION_METHOD => "UNKNOWN_COMPRESSION_METHOD",
-        code::UNKNOWN_SETTING => "UNKNOWN_SETTING",
-        code::TOO_LARGE_SIZE_COMPRESSED => "TOO_LARGE_SIZE_COMPRESSED",
-        code::AUTHENTICATION_FAILED => "AUTHENTICATION_FAILED",
-        code::TOO_MANY_SIMULTANEOUS_QUERIES => "TOO_MANY_SIMULTANEOUS_QUERIES",
-        code::SOCKET_TIMEOUT => "SOCKET_TIMEOUT",
-        code::NETWORK_ERROR => "NETWORK_ERROR",
-        code::CANNOT_DECOMPRESS => "CANNOT_DECOMPRESS",
-        code::TOO_MANY_BYTES => "TOO_MANY_BYTES",
-        code::INTO_OUTFILE_NOT_ALLOWED => "INTO_OUTFILE_NOT_ALLOWED",
-        code::QUERY_WAS_CANCELLED => "QUERY_WAS_CANCELLED",
-        code::UNKNOWN_EXCEPTION => "UNKNOWN_EXCEPTION",
-        _ => return None,
-    })
 }
 
 /// Maps error codes to HTTP statuses as ClickHouse does.

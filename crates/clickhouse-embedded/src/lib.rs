@@ -14,7 +14,9 @@
 //!
 //! * It listens on loopback only, because queries can read every file of the user it runs as.
 //! * It has one user.
-//! * It rejects sessions, roles and external tables.
+//! * It rejects roles and external tables.
+//! * Query ids are those of clients in `KILL QUERY`, `system.processes` and `queryID()`, but not in the rows that `KILL
+//!   QUERY` returns.
 //! * It doesn't compress responses, except for `compress=1` frames.
 //! * It has no `system.query_log`.
 
@@ -37,13 +39,17 @@ mod insert;
 mod lock;
 mod multipart;
 mod native_frame;
+mod query_ids;
 mod request;
 mod respond;
 mod select;
 mod server;
+mod sessions;
 mod sql;
 mod task;
 
+/// Interval between checks for sessions whose lifetime has passed.
+const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Time after which the engine and the first statements of the product have started.
 const STARTUP: Duration = Duration::from_secs(20);
 
@@ -215,6 +221,17 @@ pub async fn run(
         tokio::time::sleep(STARTUP).await;
         let bytes = ffi::page_out(&library);
         tracing::debug!(bytes, "paged out the engine's startup code");
+    });
+
+    let sessions = Arc::clone(engine.sessions());
+    // Detached, like the task above.
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SESSION_CHECK_INTERVAL).await;
+            let sessions = Arc::clone(&sessions);
+            // A panic there was reported, and closing sessions can wait.
+            let _ = tokio::task::spawn_blocking(move || sessions.close_expired()).await;
+        }
     });
 
     let router = server::router(Arc::new(server::ServerState {

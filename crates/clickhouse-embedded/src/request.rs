@@ -1,10 +1,13 @@
 //! Parses a ClickHouse HTTP request: URL and headers, then form fields.
 
+use std::time::Duration;
+
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 
 use crate::auth::Credentials;
 use crate::errors::{EngineError, code};
+use crate::sessions::{self, SessionName};
 
 /// URL parameters of the HTTP interface that are not settings of the engine and have no effect here.
 const IGNORED: &[&str] = &[
@@ -13,8 +16,6 @@ const IGNORED: &[&str] = &[
     "enable_http_compression",
     "http_zlib_compression_level",
     "quota_key",
-    "session_check",
-    "session_timeout",
     "stacktrace",
 ];
 
@@ -46,6 +47,10 @@ pub(crate) struct RequestHead {
     pub(crate) settings: Vec<(String, String)>,
     /// Whether the method forbids writes.
     pub(crate) readonly: bool,
+    /// The session, if the request names one.
+    session_id: Option<String>,
+    session_timeout: Duration,
+    session_check: bool,
     /// Query id of the client, or a new one.
     pub(crate) query_id: String,
     /// Whether the body consists of native compressed frames.
@@ -73,6 +78,9 @@ impl RequestHead {
             parameters: Vec::new(),
             settings: Vec::new(),
             readonly: parts.method != Method::POST,
+            session_id: None,
+            session_timeout: sessions::DEFAULT_TIMEOUT,
+            session_check: false,
             query_id: String::new(),
             decompress: false,
             compress: false,
@@ -103,7 +111,10 @@ impl RequestHead {
             "decompress" => self.decompress = flag(&value),
             "compress" => self.compress = flag(&value),
             "wait_end_of_query" => self.wait_end_of_query = flag(&value),
-            "session_id" | "role" => {
+            "session_id" => self.session_id = Some(printable(name, value)?).filter(|id| !id.is_empty()),
+            "session_timeout" => self.session_timeout = session_timeout(&value)?,
+            "session_check" => self.session_check = flag(&value),
+            "role" => {
                 return Err(EngineError::new(
                     code::NOT_IMPLEMENTED,
                     format!("'{name}' is not available in the embedded engine: use a ClickHouse server"),
@@ -126,6 +137,15 @@ impl RequestHead {
         Ok(())
     }
 
+    /// Returns the session, if the request names one.
+    pub(crate) fn session(&self) -> Option<SessionName> {
+        self.session_id.clone().map(|id| SessionName {
+            id,
+            timeout: self.session_timeout,
+            must_exist: self.session_check,
+        })
+    }
+
     /// Returns the value of a setting, the last one if there are several.
     pub(crate) fn setting(&self, name: &str) -> Option<&str> {
         self.settings
@@ -142,6 +162,24 @@ fn is_setting_name(name: &str) -> bool {
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Parses the lifetime of an idle session, in seconds.
+fn session_timeout(value: &str) -> Result<Duration, EngineError> {
+    let invalid = |text: String| EngineError::new(code::INVALID_SESSION_TIMEOUT, text);
+    let seconds = value
+        .parse()
+        .map_err(|_| invalid(format!("Invalid session timeout: '{value}'")))?;
+    let timeout = Duration::from_secs(seconds);
+    let max = sessions::MAX_TIMEOUT;
+    if timeout > max {
+        return Err(invalid(format!(
+            "Session timeout '{value}' is larger than max_session_timeout: {}. Maximum session timeout could be modified in \
+             configuration file",
+            max.as_secs()
+        )));
+    }
+    Ok(timeout)
 }
 
 fn flag(value: &str) -> bool {
@@ -239,6 +277,20 @@ mod tests {
     }
 
     #[test]
+    fn a_session_is_named_by_its_id() {
+        let session = |uri: &str| parse("POST", uri, &[]).unwrap().session();
+        assert_eq!(session("/?session_timeout=5"), None);
+        assert_eq!(
+            session("/?session_id=a&session_timeout=5&session_check=1"),
+            Some(SessionName {
+                id: "a".to_owned(),
+                timeout: Duration::from_secs(5),
+                must_exist: true,
+            })
+        );
+    }
+
+    #[test]
     fn headers_set_format_and_database() {
         let head = parse(
             "GET",
@@ -256,7 +308,12 @@ mod tests {
     #[test]
     fn unsupported_requests_are_rejected() {
         let code_of = |uri: &str, headers: &[(&str, &str)]| parse("POST", uri, headers).unwrap_err().code;
-        assert_eq!(code_of("/?session_id=1", &[]), code::NOT_IMPLEMENTED);
+        assert_eq!(code_of("/?role=r", &[]), code::NOT_IMPLEMENTED);
+        assert_eq!(code_of("/?session_timeout=x", &[]), code::INVALID_SESSION_TIMEOUT);
+        assert_eq!(
+            code_of("/?session_timeout=3601", &[]),
+            code::INVALID_SESSION_TIMEOUT
+        );
         assert_eq!(code_of("/?a%3D1%2Cb=2", &[]), code::UNKNOWN_SETTING);
         assert_eq!(code_of("/?1a=2", &[]), code::UNKNOWN_SETTING);
         assert_eq!(code_of("/?query_id=a%0d%0ab", &[]), code::BAD_ARGUMENTS);

@@ -17,7 +17,7 @@ use crate::errors::{EngineError, code, exception_block};
 use crate::ffi::{Connection, Output};
 use crate::native_frame;
 use crate::request::RequestHead;
-use crate::sql::StatementInfo;
+use crate::sql::{self, StatementInfo};
 use crate::task::CancelGuard;
 
 /// Maximum chunks between the engine and a slow client.
@@ -69,9 +69,23 @@ struct Statement {
     streamed: bool,
 }
 
-/// Returns the output format of a statement.
-pub(crate) fn effective_format(head: &RequestHead, info: &StatementInfo) -> String {
-    info.format.clone().unwrap_or_else(|| head.default_format.clone())
+/// Asks the engine's parser for the `FORMAT` of a statement. Returns `None` if it has none or doesn't parse.
+pub(crate) async fn stated_format(engine: &Arc<Engine>, sql: &[u8]) -> Result<Option<String>, EngineError> {
+    // A parameter is read as a field of TabSeparated.
+    let escaped = String::from_utf8_lossy(sql)
+        .replace('\\', "\\\\")
+        .replace('\t', "\\t")
+        .replace('\n', "\\n");
+    let parameters = [("sql".to_owned(), escaped)];
+    let task = engine.run(SessionOptions::default(), move |connection| {
+        connection.query(
+            b"SELECT formatQueryOrNull({sql:String})",
+            "TabSeparatedRaw",
+            &parameters,
+        )
+    });
+    let formatted = task.await?.finish().await?.data;
+    Ok(sql::stated_format(&String::from_utf8_lossy(&formatted)))
 }
 
 /// Runs a statement. If the client disconnects, a query stops, but a statement that writes continues.
@@ -79,8 +93,9 @@ pub(crate) async fn run(
     engine: &Arc<Engine>,
     head: &RequestHead,
     session: SessionOptions,
-    sql: Vec<u8>,
+    text: Vec<u8>,
     info: StatementInfo,
+    format: String,
     tag: &str,
 ) -> Result<StatementResult, EngineError> {
     if info.outfile {
@@ -89,7 +104,6 @@ pub(crate) async fn run(
             "INTO OUTFILE is not allowed",
         ));
     }
-    let format = effective_format(head, &info);
     let set = |name| {
         head.setting(name)
             .is_some_and(|value| value != "0" && value != "false")
@@ -103,7 +117,7 @@ pub(crate) async fn run(
     let only_reads = info.selects || session.readonly;
     let compress = head.compress;
     let statement = Statement {
-        sql,
+        sql: text,
         info,
         format,
         parameters: head.parameters.clone(),

@@ -15,7 +15,7 @@ use crate::errors::{EngineError, code};
 use crate::request::RequestHead;
 use crate::respond::Responder;
 use crate::select::{self, StatementResult};
-use crate::{insert, multipart, sql};
+use crate::{insert, multipart, query_ids, sql};
 
 /// Maximum bytes of a statement in memory, including its data if that isn't streamed.
 const MAX_STATEMENT_BYTES: u64 = 256 << 20;
@@ -134,14 +134,20 @@ async fn run(
     if sql::is_blank(&text) {
         return Err(EngineError::new(code::SYNTAX_ERROR, "Syntax error: Empty query"));
     }
+    let text = query_ids::translate(&text).into_owned();
     let info = sql::inspect(&text);
-    let format = select::effective_format(head, &info);
+    let format = match info.mentions_format {
+        true => select::stated_format(&shared.engine, &text).await?,
+        false => None,
+    };
+    let format = format.unwrap_or_else(|| head.default_format.clone());
     let result = select::run(
         &shared.engine,
         head,
         session_options(head),
         text,
         info,
+        format.clone(),
         &responder.tag,
     )
     .await?;
@@ -156,5 +162,8 @@ fn session_options(head: &RequestHead) -> SessionOptions {
         database: head.database.clone(),
         settings: head.settings.clone(),
         readonly: head.readonly,
+        query_id: Some(head.query_id.clone()),
+        user: head.credentials.user.clone().unwrap_or_default(),
+        session: head.session(),
     }
 }

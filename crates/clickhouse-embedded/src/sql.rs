@@ -1,23 +1,30 @@
-//! Scans a statement as far as routing needs: its first word, its `FORMAT`, and whether it is an `INSERT` with data in the
-//! request body. The engine parses it.
+//! Scans a statement as far as routing needs: its first word, and whether it is an `INSERT` with data in the request body.
+//! The engine parses it, and names its `FORMAT` if there is one.
 
 /// A word outside of strings, quoted identifiers and comments.
-struct Word<'a> {
-    text: &'a [u8],
-    start: usize,
-    end: usize,
+pub(crate) struct Word<'a> {
+    pub(crate) text: &'a [u8],
+    pub(crate) start: usize,
+    pub(crate) end: usize,
     /// Number of enclosing parentheses.
     depth: usize,
+    /// End of the token before it.
+    previous_end: usize,
 }
 
 impl Word<'_> {
-    fn is(&self, keyword: &str) -> bool {
+    pub(crate) fn is(&self, keyword: &str) -> bool {
         self.text.eq_ignore_ascii_case(keyword.as_bytes())
+    }
+
+    /// Returns whether only whitespace and comments separate this word from `previous`.
+    pub(crate) fn follows(&self, previous: &Self) -> bool {
+        self.previous_end == previous.end
     }
 }
 
 /// Iterates over the words of a statement.
-struct Words<'a> {
+pub(crate) struct Words<'a> {
     sql: &'a [u8],
     position: usize,
     depth: usize,
@@ -25,7 +32,8 @@ struct Words<'a> {
     last_end: usize,
 }
 
-fn words(sql: &[u8]) -> Words<'_> {
+/// Returns the words of a statement.
+pub(crate) fn words(sql: &[u8]) -> Words<'_> {
     Words {
         sql,
         position: 0,
@@ -113,7 +121,7 @@ impl<'a> Iterator for Words<'a> {
                 }
                 _ => start + 1,
             };
-            self.last_end = self.position;
+            let previous_end = std::mem::replace(&mut self.last_end, self.position);
             match byte {
                 b'(' => self.depth += 1,
                 b')' => self.depth = self.depth.saturating_sub(1),
@@ -124,6 +132,7 @@ impl<'a> Iterator for Words<'a> {
                         start,
                         end: self.position,
                         depth: self.depth,
+                        previous_end,
                     });
                 }
                 _ => {}
@@ -138,8 +147,8 @@ impl<'a> Iterator for Words<'a> {
 pub(crate) struct StatementInfo {
     /// Starts with `SELECT` or `WITH`, so its result can be streamed.
     pub(crate) selects: bool,
-    /// Its `FORMAT`, if it has one.
-    pub(crate) format: Option<String>,
+    /// Has the word `FORMAT` outside of parentheses, perhaps as a clause: see [`stated_format`].
+    pub(crate) mentions_format: bool,
     /// Adds something around the rows that a streamed result would lose: `WITH TOTALS`, or certain settings.
     pub(crate) needs_complete_result: bool,
     /// Writes to a file on the server with `INTO OUTFILE`.
@@ -159,18 +168,24 @@ pub(crate) fn inspect(sql: &[u8]) -> StatementInfo {
             }
             info.selects = word.is("SELECT") || word.is("WITH");
         }
-        if let Some(previous) = &previous {
-            if previous.is("FORMAT") && previous.depth == 0 && word.depth == 0 {
-                info.format = Some(String::from_utf8_lossy(word.text).into_owned());
-            }
+        info.mentions_format |= word.depth == 0 && word.is("FORMAT");
+        if let Some(previous) = previous.as_ref().filter(|previous| word.follows(previous)) {
             info.needs_complete_result |= previous.is("WITH") && word.is("TOTALS");
-            info.needs_complete_result |= word.is("extremes") || word.is("output_format_json_array_of_rows");
             info.outfile |= previous.is("INTO") && word.is("OUTFILE");
             info.parallel |= previous.is("PARALLEL") && word.is("WITH");
         }
+        info.needs_complete_result |= word.is("extremes") || word.is("output_format_json_array_of_rows");
         previous = Some(word);
     }
     info
+}
+
+/// Returns the format that a statement states, from its text as the engine's `formatQuery` writes it.
+///
+/// There every clause of the outermost query starts a line, and no string or name spans lines.
+pub(crate) fn stated_format(formatted: &str) -> Option<String> {
+    let clauses = formatted.lines().filter_map(|line| line.strip_prefix("FORMAT "));
+    clauses.last().map(str::to_owned)
 }
 
 /// Returns whether a text contains only whitespace, comments and semicolons.
@@ -207,13 +222,16 @@ pub(crate) fn split_insert(sql: &str) -> Option<InsertStatement> {
     if walk.last_end != last.end {
         return None;
     }
-    if last.is("VALUES") {
+    let after_table_keyword = before_last
+        .as_ref()
+        .is_some_and(|word| (word.is("INTO") || word.is("TABLE")) && last.follows(word));
+    if last.is("VALUES") && !after_table_keyword {
         return Some(InsertStatement {
             statement: sql[..last.start].trim_end().to_owned(),
             format: "Values".to_owned(),
         });
     }
-    let keyword = before_last.filter(|word| word.depth == 0 && word.is("FORMAT"))?;
+    let keyword = before_last.filter(|word| word.depth == 0 && word.is("FORMAT") && last.follows(word))?;
     Some(InsertStatement {
         statement: sql[..keyword.start].trim_end().to_owned(),
         format: sql[last.start..last.end].to_owned(),
@@ -261,6 +279,9 @@ mod tests {
             "INSERT INTO t SELECT 'FORMAT' AS x",
             "INSERT INTO t",
             "INSERT INTO `FORMAT CSV`",
+            "INSERT INTO values",
+            "INSERT INTO format.t",
+            "INSERT INTO t FROM INFILE 'x' FORMAT",
             "SELECT 1 FORMAT CSV",
             "",
         ] {
@@ -283,25 +304,37 @@ mod tests {
     }
 
     #[test]
-    fn inspect_finds_the_format() {
-        let info = inspect(
-            b"/* FORMAT A */ SELECT 'FORMAT B', \"FORMAT C\" -- FORMAT D\nFROM t FORMAT JSON SETTINGS x = 1;",
+    fn format_is_a_clause_and_no_function_string_or_comment() {
+        let mentions = |sql: &str| inspect(sql.as_bytes()).mentions_format;
+        assert!(mentions("SELECT 1 FORMAT JSON SETTINGS x = 1;"));
+        assert!(!mentions(
+            "/* FORMAT A */ SELECT 'FORMAT B', \"FORMAT C\" -- FORMAT D\nFROM t"
+        ));
+        assert!(!mentions(
+            "SELECT $a$ FORMAT CSV $a$, 'it''s \\' FORMAT X', (SELECT 1 FORMAT CSV)"
+        ));
+        // As the engine writes the statements that follow.
+        assert_eq!(
+            stated_format("SELECT 1\nFORMAT JSON\nSETTINGS x = 1\n").as_deref(),
+            Some("JSON")
         );
-        assert!(info.selects);
-        assert_eq!(info.format.as_deref(), Some("JSON"));
+        assert_eq!(
+            stated_format("SELECT format('{}-{}', 'rain', 'snow') AS x\n"),
+            None
+        );
+        assert_eq!(
+            stated_format("SELECT\n    'a\\nFORMAT X',\n    format AS x\n"),
+            None
+        );
     }
 
     #[test]
     fn inspect_ignores_strings_comments_and_subqueries() {
-        assert_eq!(
-            inspect(b"SELECT $a$ FORMAT CSV $a$, 'it''s \\' FORMAT X'").format,
-            None
-        );
-        assert_eq!(inspect(b"SELECT (SELECT 1 FORMAT CSV)").format, None);
         assert!(inspect(b"SELECT a, count() FROM t GROUP BY a WITH TOTALS").needs_complete_result);
         assert!(inspect(b"SELECT 1 SETTINGS extremes = 1").needs_complete_result);
         assert!(inspect(b"SELECT 1 INTO OUTFILE '/tmp/x'").outfile);
         assert!(!inspect(b"SELECT 'INTO OUTFILE'").outfile);
+        assert!(!inspect(b"SELECT a AS into, outfile FROM t").outfile);
         assert!(!inspect(b"SHOW TABLES").selects);
         assert_eq!(
             inspect(b"INSERT INTO t FORMAT CSV 1 INTO OUTFILE"),

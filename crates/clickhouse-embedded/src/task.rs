@@ -27,9 +27,9 @@ pub(crate) struct TaskState {
 
 impl TaskState {
     /// Creates the state of a task.
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(tag: String) -> Arc<Self> {
         Arc::new(Self {
-            tag: format!("precis-{}", uuid::Uuid::now_v7()),
+            tag,
             cancelled: AtomicBool::new(false),
             finished: AtomicBool::new(false),
         })

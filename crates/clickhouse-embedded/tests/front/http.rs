@@ -239,7 +239,7 @@ async fn error_after_the_first_rows_aborts_the_response() {
 }
 
 #[tokio::test]
-async fn wrong_password_foreign_origin_and_sessions_are_rejected() {
+async fn wrong_password_and_foreign_origin_are_rejected() {
     let Some(reply) = send("GET", "/?query=SELECT+1&user=default&password=x", "", b"").await else {
         return;
     };
@@ -251,6 +251,47 @@ async fn wrong_password_foreign_origin_and_sessions_are_rejected() {
         .await
         .unwrap();
     assert_eq!(page.status, 403);
-    let session = send("POST", "/?session_id=1", "", b"SELECT 1").await.unwrap();
-    assert_eq!(session.status, 501);
+}
+
+#[tokio::test]
+async fn a_function_or_column_called_format_is_no_clause() {
+    for (sql, format, answer) in [
+        (
+            "SELECT format('{}-{}','rain','snow') AS x",
+            "TabSeparated",
+            "rain-snow\n",
+        ),
+        ("SELECT 'a' AS format", "TabSeparated", "a\n"),
+        (
+            "WITH t AS (SELECT 'a' AS format) SELECT format FROM t",
+            "TabSeparated",
+            "a\n",
+        ),
+        (
+            "SELECT format FROM (SELECT 'a' AS format) ORDER BY format DESC FORMAT CSV",
+            "CSV",
+            "\"a\"\n",
+        ),
+        (
+            "SELECT 'x\nFORMAT JSON\n\t\\\\' FORMAT TSVRaw",
+            "TSVRaw",
+            "x\nFORMAT JSON\n\t\\\n",
+        ),
+        (
+            "SELECT format('{}', 'a') format /* FORMAT CSV */ JSONEachRow SETTINGS max_threads = 1;",
+            "JSONEachRow",
+            "{\"format('{}', 'a')\":\"a\"}\n",
+        ),
+        ("(SELECT 1) UNION DISTINCT (SELECT 1) FORMAT CSV", "CSV", "1\n"),
+    ] {
+        let Some(reply) = send("POST", "/", "", sql.as_bytes()).await else {
+            return;
+        };
+        assert!(reply.text().contains(answer), "{sql}: {}", reply.text());
+        assert_eq!(
+            (reply.status, reply.header("x-clickhouse-format")),
+            (200, format),
+            "{sql}"
+        );
+    }
 }

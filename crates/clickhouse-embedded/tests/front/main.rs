@@ -9,4 +9,6 @@ mod cancel;
 mod data;
 mod harness;
 mod http;
+mod peers;
 mod process;
+mod sessions;
