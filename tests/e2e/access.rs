@@ -356,3 +356,62 @@ async fn ambiguous_prefaces_and_idle_http2_connections_are_closed() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_bulk_only_key_needs_no_priority_and_gets_no_other() {
+    let product = guarded().await;
+    let accepted = submit(product, &product.api, "bulk", &rain()).await;
+    assert_eq!(accepted.status(), 202);
+    let id = accepted.json::<Value>().await.unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let rows = product.rows_of(&precis_tests::id_of(&id)).await;
+    assert_eq!(rows[0]["lane"], "bulk");
+    let mut urgent = rain();
+    urgent["priority"] = json!("high");
+    let refused = submit(product, &product.api, "bulk", &urgent).await;
+    assert_eq!(refused.status(), 403);
+}
+
+#[tokio::test]
+async fn an_operators_key_sees_every_tenant() {
+    let product = guarded().await;
+    let accepted = submit(product, &product.api, "one", &rain()).await;
+    let id = accepted.json::<Value>().await.unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("/v1/jobs/{id}?wait=100");
+    let seen = request(product, &product.api, Method::GET, &path, "operator")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(seen.status(), 200);
+    product.rows_of(&precis_tests::id_of(&id)).await;
+    let recent = "/v1/analytics/recent?limit=1000";
+    let recent = request(product, &product.api, Method::GET, recent, "operator")
+        .send()
+        .await
+        .unwrap();
+    let recent: Value = recent.json().await.unwrap();
+    let bare = precis_tests::id_of(&id).to_string();
+    assert!(recent.to_string().contains(&bare), "{recent}");
+    // Its own jobs belong to its tenant, so others don't see them.
+    let own = submit(product, &product.api, "operator", &rain()).await;
+    let own = own.json::<Value>().await.unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let hidden = request(
+        product,
+        &product.api,
+        Method::GET,
+        &format!("/v1/jobs/{own}"),
+        "one",
+    )
+    .send()
+    .await
+    .unwrap();
+    assert_eq!(hidden.status(), 404);
+}

@@ -38,6 +38,16 @@ hash = "sha256:6ff60562fc716278d0be7562e8b166926b5dbe1fc2f3e02a4a29ef8c74d61198"
 max_queued_jobs = 4
 
 [[access.keys]]
+name = "bulk"
+hash = "sha256:12489a9e99e9ff998f3f31ff71c945a5fb0e2db95dbae898cda35dbd1c63bb48"
+lanes = ["bulk"]
+
+[[access.keys]]
+name = "operator"
+hash = "sha256:4c9ac93f530be818c22425d30ba4d0ce57d8712067bf3eb29d15d62491cf1e1e"
+operator = true
+
+[[access.keys]]
 name = "slow"
 hash = "sha256:c6f5e73c7051c77fcfc8653ab60b7051c242c8be95a0020dd2b3ef093ada7b95"
 requests_per_minute = 60

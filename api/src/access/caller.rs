@@ -53,8 +53,8 @@ impl Caller {
     pub(super) fn with_key(key: Arc<Key>) -> Self {
         Self {
             tenant: key.tenant.clone(),
+            sees_all: key.operator,
             key: Some(key),
-            sees_all: false,
         }
     }
 
@@ -81,6 +81,15 @@ impl Caller {
     /// Whether the caller may see jobs of every tenant.
     pub(crate) fn sees_all(&self) -> bool {
         self.sees_all
+    }
+
+    /// The lane of a job without a priority: `usual`, or the first lane of a key that does not allow it.
+    pub(crate) fn default_lane(&self, usual: Lane) -> Lane {
+        let lanes = self.key.as_ref().map_or(&[][..], |key| &key.lanes);
+        match lanes.contains(&usual) {
+            true => usual,
+            false => lanes.first().copied().unwrap_or(usual),
+        }
     }
 
     /// Checks that the key allows jobs in this lane and for this model.

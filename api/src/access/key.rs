@@ -12,6 +12,8 @@ pub(crate) struct Key {
     pub(super) name: Token,
     pub(super) hash: KeyHash,
     pub(super) tenant: Token,
+    /// Whether it sees the jobs of every tenant.
+    pub(super) operator: bool,
     /// Lanes that the key may submit to; all when empty.
     pub(super) lanes: Vec<Lane>,
     /// Models that the key may use; all when empty.
@@ -28,6 +30,7 @@ impl Key {
             name: Token::sanitized(&settings.name),
             hash: settings.hash,
             tenant: Token::sanitized(settings.tenant()),
+            operator: settings.operator,
             lanes: settings.lanes.clone(),
             models: settings.models.clone(),
             rate: settings

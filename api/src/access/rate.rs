@@ -45,13 +45,11 @@ pub(super) struct Exceeded<'a> {
 impl Rate {
     /// Creates a limit of `per_minute` requests, of which `burst` may come at once. Returns `None` for a rate of zero.
     pub(super) fn new(per_minute: u32, burst: Option<u32>) -> Option<Self> {
-        let per_minute = NonZeroU32::new(per_minute)?;
-        let burst = burst.and_then(NonZeroU32::new).unwrap_or(per_minute);
-        let quota = Quota::per_minute(per_minute).allow_burst(burst);
+        let quota = quota(per_minute, burst)?;
         Some(Self {
             limiter: RateLimiter::direct(quota).with_middleware::<StateInformationMiddleware>(),
             clock: DefaultClock::default(),
-            burst,
+            burst: quota.burst_size(),
             refill_interval: quota.replenish_interval(),
         })
     }
@@ -91,6 +89,13 @@ impl Rate {
     }
 }
 
+/// Returns a bucket of `burst` requests, by default `per_minute`, that refills with `per_minute`; `None` for a rate of zero.
+fn quota(per_minute: u32, burst: Option<u32>) -> Option<Quota> {
+    let per_minute = NonZeroU32::new(per_minute)?;
+    let burst = burst.and_then(NonZeroU32::new).unwrap_or(per_minute);
+    Some(Quota::per_minute(per_minute).allow_burst(burst))
+}
+
 impl IntoResponse for Exceeded<'_> {
     fn into_response(self) -> Response {
         let seconds = self.wait.as_secs_f64().ceil().max(1.0) as u64;
@@ -108,6 +113,8 @@ impl IntoResponse for Exceeded<'_> {
 
 #[cfg(test)]
 mod tests {
+    use governor::clock::FakeRelativeClock;
+
     use super::*;
 
     #[test]
@@ -125,5 +132,21 @@ mod tests {
         assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
         assert_eq!(refused.headers()[RATE_LIMIT], "\"key\";r=0;t=2");
         assert!(Rate::new(0, None).is_none());
+    }
+
+    #[test]
+    fn an_unused_key_may_send_its_burst_and_then_the_steady_rate() {
+        for (burst, in_the_first_minute) in [(None, 119), (Some(1), 60), (Some(10), 69)] {
+            let clock = FakeRelativeClock::default();
+            let limiter = RateLimiter::direct_with_clock(quota(60, burst).unwrap(), clock.clone());
+            let mut accepted = 0;
+            for _ in 0..60_000 {
+                while limiter.check().is_ok() {
+                    accepted += 1;
+                }
+                clock.advance(Duration::from_millis(1));
+            }
+            assert_eq!(accepted, in_the_first_minute, "{burst:?}");
+        }
     }
 }

@@ -142,7 +142,9 @@ impl IncomingBatch {
         let deadline = deadline(&state, options.ttl_seconds)?;
         let subject = JobSubject {
             model: model::resolve(&state, options.model.as_deref()).await?,
-            lane: options.priority.unwrap_or(Lane::Bulk),
+            lane: options
+                .priority
+                .unwrap_or_else(|| caller.default_lane(Lane::Bulk)),
             task: Task::Summarize,
             tenant: caller.tenant().clone(),
         };

@@ -106,7 +106,7 @@ pub(crate) async fn prepare(
     job.validate(task, &state.limits().job())?;
     let subject = JobSubject {
         model: model::resolve(state, body.model.as_deref()).await?,
-        lane: body.priority.unwrap_or(Lane::Normal),
+        lane: body.priority.unwrap_or_else(|| caller.default_lane(Lane::Normal)),
         task,
         tenant: caller.tenant().clone(),
     };

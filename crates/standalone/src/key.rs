@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use precis_runtime::config::{KeyHash, generate_key, generate_webhook_secret};
-use precis_schemas::Token;
+use precis_schemas::{Lane, Token};
 
 /// Arguments of `precis key`.
 #[derive(Debug, clap::Args)]
@@ -11,6 +11,12 @@ pub(crate) struct KeyArgs {
     /// Name of the key in logs and metrics; also the tenant, unless the configuration sets one
     #[arg(value_name = "NAME", value_parser = parse_name)]
     name: String,
+    /// Allow only this priority: high, normal or bulk; may be repeated
+    #[arg(long = "lane", value_name = "LANE")]
+    lanes: Vec<Lane>,
+    /// Let the key see the jobs and figures of every tenant
+    #[arg(long)]
+    operator: bool,
     /// Also create a secret for signing webhooks
     #[arg(long)]
     webhook_secret: bool,
@@ -31,6 +37,13 @@ pub(crate) fn print(args: &KeyArgs) -> ExitCode {
     println!("[[access.keys]]");
     println!("name = \"{}\"", args.name);
     println!("hash = \"{}\"", KeyHash::of(&key));
+    if args.operator {
+        println!("operator = true");
+    }
+    if !args.lanes.is_empty() {
+        let lanes: Vec<String> = args.lanes.iter().map(|lane| format!("\"{lane}\"")).collect();
+        println!("lanes = [{}]", lanes.join(", "));
+    }
     if args.webhook_secret {
         let secret = generate_webhook_secret();
         println!("webhook_secret = \"{secret}\"");

@@ -20,6 +20,7 @@ const PUBLIC: &str = "public";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller {
     tenant_of_key: Option<Token>,
+    sees_all: bool,
 }
 
 impl Caller {
@@ -32,14 +33,17 @@ impl Caller {
 
     /// Returns the tenant whose predictions the caller may see, or `""` for all.
     pub(super) fn sees(&self) -> &str {
-        self.tenant_of_key.as_ref().map_or("", Token::as_str)
+        match &self.tenant_of_key {
+            Some(tenant) if !self.sees_all => tenant.as_str(),
+            _ => "",
+        }
     }
 }
 
-/// The API keys with their tenants.
+/// The API keys with their tenants, and whether each is an operator's.
 #[derive(Debug, Default)]
 pub(crate) struct Guard {
-    keys: Vec<(KeyHash, Token)>,
+    keys: Vec<(KeyHash, (Token, bool))>,
 }
 
 impl Guard {
@@ -49,7 +53,7 @@ impl Guard {
         let keys = settings.keys.iter();
         Self {
             keys: keys
-                .map(|key| (key.hash, Token::sanitized(key.tenant())))
+                .map(|key| (key.hash, (Token::sanitized(key.tenant()), key.operator)))
                 .collect(),
         }
     }
@@ -57,11 +61,15 @@ impl Guard {
     /// Returns the caller, or `None` if a key is needed and missing or unknown.
     fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
         if self.keys.is_empty() {
-            return Some(Caller { tenant_of_key: None });
+            return Some(Caller {
+                tenant_of_key: None,
+                sees_all: true,
+            });
         }
-        let known = self.keys.iter().map(|(hash, tenant)| (hash, tenant));
-        keys::find_holder(keys::from_headers(headers)?, known).map(|tenant| Caller {
+        let known = self.keys.iter().map(|(hash, holder)| (hash, holder));
+        keys::find_holder(keys::from_headers(headers)?, known).map(|(tenant, operator)| Caller {
             tenant_of_key: Some(tenant.clone()),
+            sees_all: *operator,
         })
     }
 }
@@ -105,6 +113,10 @@ mod tests {
             let caller = guard.caller(&known).unwrap();
             assert_eq!((caller.tenant().as_str(), caller.sees()), ("news", "news"));
         }
+        let operator = text.replace("tenant = 'news'", "operator = true");
+        let operator = Guard::new(&Config::from_toml(&operator).unwrap().access);
+        let caller = operator.caller(&headers("x-api-key", "test")).unwrap();
+        assert_eq!((caller.tenant().as_str(), caller.sees()), ("a", ""));
         assert_eq!(guard.caller(&HeaderMap::new()), None);
         assert_eq!(guard.caller(&headers("x-api-key", "other")), None);
     }

@@ -57,7 +57,12 @@ pub struct ApiKey {
     /// Tenant of its jobs; defaults to the key's name. Keys of one tenant see each other's jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// Lanes it may use. Empty: all.
+    /// Whether it sees, and may cancel, the jobs of every tenant, also those of the tenant `public` from before there were
+    /// keys. Its own jobs belong to its tenant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub operator: bool,
+    /// Lanes it may use. Empty: all. Its requests without a priority use the first of them that is listed, unless the
+    /// usual one (`normal`, and `bulk` for batches) is among them.
     #[serde(default, deserialize_with = "lanes", skip_serializing_if = "Vec::is_empty")]
     pub lanes: Vec<Lane>,
     /// Served models it may use. Empty: all.
@@ -66,7 +71,8 @@ pub struct ApiKey {
     /// Maximum requests per minute, for each gateway process. Unset: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<u32>,
-    /// Maximum requests at once; defaults to `requests_per_minute`.
+    /// Maximum requests at once; defaults to `requests_per_minute`. An unused key may send these and then the steady rate:
+    /// with 60 per minute and no `burst`, up to 119 requests in its first minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// Maximum number of queued and running jobs of its tenant. Requests beyond it are refused with `quota_exceeded`.
