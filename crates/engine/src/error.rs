@@ -109,7 +109,11 @@ pub enum LoadError {
         available: u64,
     },
     /// A file could not be downloaded from the hub.
-    #[error("cannot download {file} of {id} at {revision} from the hub: {reason}")]
+    #[error(
+        "cannot get {file} of {id} at {revision} from the hub: {reason}; {}without the hub, put config.json, \
+         tokenizer.json (or spiece.model) and model.safetensors into a folder and name the folder, as in ./{}",
+        hub_hint(reason), id.rsplit('/').next().unwrap_or(id)
+    )]
     Hub {
         /// Repository, `owner/name`.
         id: String,
@@ -137,6 +141,14 @@ pub enum LoadError {
     /// The tensor library failed.
     #[error("the tensor library failed while loading: {0}")]
     Tensor(#[from] candle_core::Error),
+}
+
+/// Returns what to check if the hub has answered and refused.
+fn hub_hint(reason: &str) -> &'static str {
+    match ["401", "403", "404"].iter().any(|status| reason.contains(status)) {
+        true => "check the name, and set HF_TOKEN if the repository is private; ",
+        false => "",
+    }
 }
 
 /// A parameter that is out of bounds.

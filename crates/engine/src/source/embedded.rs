@@ -3,6 +3,9 @@
 use super::files::ModelFiles;
 use crate::error::Result;
 
+/// Name of the embedded model.
+pub(super) const NAME: &str = "precis-mini";
+
 /// Returns the files of the embedded model.
 #[cfg(feature = "embedded-model")]
 pub(crate) fn files() -> Result<ModelFiles> {
@@ -14,7 +17,7 @@ pub(crate) fn files() -> Result<ModelFiles> {
     const WEIGHTS: &[u8] = include_bytes!("../../../../models/precis-mini/model.safetensors");
 
     Ok(ModelFiles {
-        name: "precis-mini".to_owned(),
+        name: NAME.to_owned(),
         revision: hash_bytes(WEIGHTS),
         config: CONFIG.into(),
         generation: Some(GENERATION.into()),

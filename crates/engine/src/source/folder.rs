@@ -9,6 +9,15 @@ use crate::error::{LoadError, Result};
 const SAFETENSORS: &str =
     "this engine reads Hugging Face folders with safetensors weights and a tokenizer.json or a spiece.model";
 
+/// Returns the name of a folder's model: that of the folder.
+pub(super) fn name(folder: &Path) -> String {
+    let resolved = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let name = resolved
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| "model".to_owned())
+}
+
 /// Locates the files of a model folder.
 ///
 /// # Errors
@@ -43,11 +52,8 @@ pub(super) fn files(folder: &Path) -> Result<ModelFiles> {
         }
         shards.into_iter().map(|shard| folder.join(shard)).collect()
     };
-    let name = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     Ok(ModelFiles {
-        name: name
-            .file_name()
-            .map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned()),
+        name: name(folder),
         revision: hash_all(&config, generation.as_deref(), &tokenizer, &files)?,
         config: config.into(),
         generation: generation.map(Cow::from),

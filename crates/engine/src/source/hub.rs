@@ -12,6 +12,11 @@ use crate::error::{LoadError, Result};
 /// Number of download retries.
 const RETRIES: usize = 3;
 
+/// Returns the name of a repository's model: `flan-t5-small` for `google/flan-t5-small`.
+pub(super) fn name(id: &str) -> String {
+    id.rsplit('/').next().unwrap_or(id).to_owned()
+}
+
 /// One revision of a repository.
 struct Revision<'a> {
     id: &'a str,
@@ -95,7 +100,7 @@ impl Revision<'_> {
             |commit| commit.to_string_lossy().into_owned(),
         );
         Ok(ModelFiles {
-            name: self.id.rsplit('/').next().unwrap_or(self.id).to_owned(),
+            name: name(self.id),
             revision: commit,
             config: read(&config)?.unwrap_or_default().into(),
             generation: generation.map(Into::into),

@@ -37,6 +37,18 @@ pub enum ModelSource {
     Faulty,
 }
 
+impl ModelSource {
+    /// Returns the name that results give the model.
+    pub fn model_name(&self) -> String {
+        match self {
+            Self::Embedded => embedded::NAME.to_owned(),
+            Self::Path(folder) => folder::name(folder),
+            Self::Hub { id, .. } => hub::name(id),
+            Self::NoOp | Self::Faulty => crate::noop::info().name,
+        }
+    }
+}
+
 /// The name of [`ModelSource::NoOp`].
 pub const NO_OP: &str = "benchmark:no-op";
 
