@@ -108,3 +108,49 @@ async fn killed_servers_are_restarted() {
         assert_eq!(product.stored_rows(&id_of(id)).await.len(), 1);
     }
 }
+
+#[tokio::test]
+async fn a_killed_guard_takes_its_server_along_and_the_product_stays_up() {
+    let product = Product::start(PROGRAM, Options::default()).await;
+    let request = json!({"text": samples::get("tramway-fare-free").article});
+    let before = product.summarize(&request).await;
+    let data = product.data();
+    let [server, _] = servers(&data).expect("both servers run");
+    let guard = processes::mentioning(&data)
+        .into_iter()
+        .find(|process| process.arguments.get(1).is_some_and(|role| role == "guard"))
+        .expect("a guard runs nats-server");
+    guard.kill();
+    // Two servers must never write to one store, so the old one is gone before the new one starts.
+    let back = eventually(Duration::from_secs(60), "another server runs", async || {
+        let [back, _] = servers(&data)?;
+        (back.id != server.id).then_some(back)
+    })
+    .await;
+    assert!(
+        !processes::mentioning(&data)
+            .iter()
+            .any(|process| process.id == server.id),
+        "{back:?}"
+    );
+    let view = eventually(Duration::from_secs(60), "the product works again", async || {
+        let (status, answer) = product.post("/v1/summaries", &request).await;
+        assert!(matches!(status, 202 | 503), "{status}: {answer}");
+        (status == 202).then(|| serde_json::from_value::<JobView>(answer).unwrap())
+    })
+    .await;
+    assert_eq!(product.finished(&view.id).await.summary, before.summary);
+    assert!(
+        !product.process().output().contains("Stopping"),
+        "{}",
+        product.process().output()
+    );
+}
+
+#[tokio::test]
+async fn a_start_after_a_kill_waits_for_the_processes_that_are_ending() {
+    let mut product = Product::start(PROGRAM, Options::default()).await;
+    product.kill();
+    product.up().await;
+    product.down().await;
+}

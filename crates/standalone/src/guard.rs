@@ -1,8 +1,10 @@
 //! Runs a third-party program so that it never outlives its supervisor.
 //!
 //! The roles of Precis stop when their standard input closes. A server such as nats-server doesn't. This small process
-//! terminates the server when standard input closes or a signal arrives. It kills a server that doesn't stop in time.
+//! terminates the server when standard input closes or a signal arrives. It kills a server that doesn't stop in time. On
+//! Linux the kernel kills the server if the guard itself is killed, so that `precis up` can start both again.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,6 +21,9 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 /// Arguments of `precis guard`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GuardArgs {
+    /// Become the program, and die with the guard that has this process id
+    #[arg(long, value_name = "PID")]
+    for_guard: Option<i32>,
     /// The program
     program: PathBuf,
     /// Its arguments
@@ -28,6 +33,9 @@ pub(crate) struct GuardArgs {
 
 /// Runs the program and returns its exit code.
 pub(crate) fn run(args: &GuardArgs) -> ExitCode {
+    if let Some(guard) = args.for_guard {
+        return become_program(args, guard);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -44,11 +52,35 @@ pub(crate) fn run(args: &GuardArgs) -> ExitCode {
     }
 }
 
+/// Replaces this process by the program, which the kernel kills if the guard dies.
+///
+/// Killed rather than terminated: `precis up` starts the next server at once, and two must never write to one store.
+fn become_program(args: &GuardArgs, guard: i32) -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    // The guard may have died before the line above.
+    if rustix::process::getppid() != Pid::from_raw(guard) {
+        return ExitCode::FAILURE;
+    }
+    let error = std::process::Command::new(&args.program)
+        .args(&args.arguments)
+        .exec();
+    eprintln!("error: {}: {error}", args.program.display());
+    ExitCode::FAILURE
+}
+
 async fn guard(args: &GuardArgs) -> std::io::Result<i32> {
     let stop = precis_runtime::shutdown::on_signal()?;
     let orphaned = CancellationToken::new();
     precis_runtime::shutdown::on_end_of_input(orphaned.clone());
-    let mut child = Command::new(&args.program)
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["guard", "--for-guard"])
+        .arg(std::process::id().to_string())
+        .arg("--")
+        .arg(&args.program)
         .args(&args.arguments)
         .stdin(std::process::Stdio::null())
         .process_group(0)
