@@ -10,7 +10,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::dead::DeadLetter;
-use crate::event::{Cancel, HEARTBEAT_SECONDS, Heartbeat, Progress};
+use crate::event::{Cancel, Drain, HEARTBEAT_SECONDS, Heartbeat, Progress};
 use crate::headers;
 use crate::reference::LateReference;
 use crate::topology::{
@@ -34,7 +34,7 @@ struct Channel {
     headers: &'static [&'static str],
 }
 
-const CHANNELS: [Channel; 8] = [
+const CHANNELS: [Channel; 9] = [
     Channel {
         name: "jobs",
         address: "jobs.v1.{model}.{lane}.{task}.{tenant}",
@@ -116,6 +116,15 @@ const CHANNELS: [Channel; 8] = [
         stream: None,
         headers: &[],
     },
+    Channel {
+        name: "drains",
+        address: "drains.v1.{worker_id}",
+        action: "receive",
+        message: "drain",
+        summary: "A request to retire a worker, which replies with the number of jobs that it still holds.",
+        stream: None,
+        headers: &[],
+    },
 ];
 
 /// The document.
@@ -184,6 +193,7 @@ fn messages(generator: &mut SchemaGenerator) -> Value {
         "deadLetter": message::<DeadLetter>(generator, "dead-letter.v1", "A message that could not be done"),
         "progress": message::<Progress>(generator, "progress.v1", "A job is running"),
         "cancel": message::<Cancel>(generator, "cancel.v1", "A job is not wanted any more"),
+        "drain": message::<Drain>(generator, "drain.v1", "A worker shall retire"),
         "heartbeat": message::<Heartbeat>(generator, "heartbeat.v1", "A worker is alive"),
     })
 }

@@ -41,6 +41,20 @@ pub struct Cancel {
     pub job_sequence: u64,
 }
 
+/// A request on `drains.v1.<worker_id>`: the worker takes no more jobs, finishes those it has, and exits. Until it has left, it
+/// answers each request with the number of jobs that it still holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Drain {}
+
+/// A worker's answer to [`Drain`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Draining {
+    /// The worker.
+    pub worker: Token,
+    /// Number of jobs that it still holds.
+    pub in_flight: u64,
+}
+
 /// A message on `workers.v1.<worker_id>`, every [`HEARTBEAT_SECONDS`]: a worker's model, lanes, load and pace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Heartbeat {

@@ -23,6 +23,10 @@ pub struct ModelView {
     pub revision: String,
     /// Whether it serves requests without `model`.
     pub default: bool,
+    /// Whether live workers serve another model or revision under the same name too, so that requests get either one.
+    /// Expected only while a model is replaced.
+    #[serde(default)]
+    pub mixed: bool,
     /// Number of live workers that serve it.
     pub workers: u64,
     /// Distinct devices of its workers: `cpu`, `cuda`, `metal`.

@@ -14,6 +14,7 @@
 //! | `progress.v1.<job_id>` | none | progress |
 //! | `cancels.v1.<job_id>` | none | a cancellation |
 //! | `workers.v1.<worker_id>` | none | heartbeat |
+//! | `drains.v1.<worker_id>` | none | a request to retire |
 
 use std::fmt;
 use std::str::FromStr;
@@ -312,6 +313,11 @@ pub fn call_of(name: &Token) -> String {
 /// Returns the subject of a worker's heartbeats.
 pub fn worker_of(worker: &Token) -> String {
     format!("workers.v1.{worker}")
+}
+
+/// Returns the subject of requests to retire a worker.
+pub fn drain_of(worker: &Token) -> String {
+    format!("drains.v1.{worker}")
 }
 
 /// Returns the job id in the subject of a result, a republished result, or progress.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use precis_schemas::topology::{self, TopologyLimits};
 use precis_schemas::{
-    Job, JobResult, asyncapi, dead::DeadLetter, event::Heartbeat, event::Progress, json_schema,
+    Channel, Job, JobResult, asyncapi, dead::DeadLetter, event::Heartbeat, event::Progress, json_schema,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -101,4 +101,12 @@ fn unknown_fields_of_results_are_ignored() {
     value["added_in_2031"] = serde_json::json!({"x": 1});
     value["sizes"]["pages"] = 3.into();
     assert!(serde_json::from_value::<JobResult>(value).is_ok());
+}
+
+#[test]
+fn the_guide_lists_every_channel() {
+    let guide = fs::read_to_string(folder("../docs/guide/nats.md")).unwrap();
+    for channel in Channel::ALL {
+        assert!(guide.contains(&format!("`{channel}`")), "{channel}");
+    }
 }

@@ -6,6 +6,7 @@
 mod args;
 pub mod cancel;
 pub mod delivery;
+pub mod drain;
 pub mod hand_backs;
 pub mod heartbeat;
 pub mod identity;
@@ -19,6 +20,7 @@ pub mod pipeline;
 pub mod progress;
 mod run;
 pub mod settlement;
+pub mod shared_name;
 pub mod stages;
 pub mod summary;
 pub mod trace;

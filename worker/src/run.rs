@@ -1,5 +1,6 @@
 //! Starts a worker, and drains it when the process is asked to stop.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use anyhow::Context as _;
 use precis_runtime::RoleContext;
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::boot::NatsConnection;
+use precis_runtime::config::WorkerConfig;
+use precis_runtime::liveness::LiveWorkers;
 use precis_runtime::results::Results;
 use precis_runtime::spans;
 use precis_schemas::Token;
@@ -25,7 +28,7 @@ use crate::pipeline::Pipeline;
 use crate::progress::NatsProgress;
 use crate::stages::fetch::{Fetcher, QueueSettings};
 use crate::stages::publish_result::Publisher;
-use crate::{heartbeat, metrics};
+use crate::{drain, heartbeat, metrics, shared_name};
 
 /// Longest time without progress for which a job is leased. After it, the job goes to another worker.
 const MAX_LEASE: Duration = Duration::from_secs(600);
@@ -42,7 +45,13 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
     let RoleContext { config, stop } = &context;
     let readiness = Readiness::default();
     // Cheap checks come first: a taken port or a missing queue is reported before the model is loaded.
-    let admin = admin::bind("worker.admin_listen", config.worker.admin_listen).await?;
+    let admin = admin::bind_or_free(
+        "worker.admin_listen",
+        config.worker.admin_listen,
+        WorkerConfig::preferred_admin_listen(),
+    )
+    .await?;
+    let admin_address = admin.local_addr()?;
     let drained = CancellationToken::new();
     // Background tasks outlive the pipeline: acknowledgements and heartbeats continue while it drains.
     let mut tasks = JoinSet::new();
@@ -58,7 +67,7 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
         () = stop.cancelled() => return Ok(()),
     };
     let (queue, identity, replace_model) = loaded;
-    log_ready(&identity);
+    log_ready(&identity, admin_address);
 
     let leases = Leases::default();
     let ack_wait = Duration::from_secs(config.worker.ack_wait_seconds);
@@ -87,11 +96,24 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
     let cancellations = Cancellations::default();
     let results = Results::open(&queue.jetstream).await?;
     tasks.spawn(leases.clone().send_progress(ack_wait / 3, drained.clone()));
+    tasks.spawn(drain::listen(
+        queue.client.clone(),
+        identity.id.clone(),
+        leases.clone(),
+        stop.clone(),
+        drained.clone(),
+    ));
     tasks.spawn(heartbeat::run(
         queue.client.clone(),
         identity.clone(),
         leases,
         meter.clone(),
+        stop.clone(),
+    ));
+    tasks.spawn(shared_name::warn(
+        LiveWorkers::listen(&queue.client, stop.clone()).await?,
+        identity.id.clone(),
+        identity.model.clone(),
         stop.clone(),
     ));
     tasks.spawn(cancel_after(
@@ -167,7 +189,7 @@ async fn connect_and_load(
     Ok((queue, identity, replace_model))
 }
 
-fn log_ready(identity: &WorkerIdentity) {
+fn log_ready(identity: &WorkerIdentity, admin: SocketAddr) {
     let model = identity.model.borrow();
     let names = &model.signature.model;
     tracing::info!(
@@ -176,6 +198,7 @@ fn log_ready(identity: &WorkerIdentity) {
         revision = %names.revision,
         served_as = %names.served_as,
         device = %model.engine.info().device,
+        %admin,
         "worker ready"
     );
 }

@@ -15,8 +15,8 @@ use crate::gateway::state::AppState;
 /// Every live worker sends a heartbeat within this time.
 const HEARTBEAT_WAIT: Duration = Duration::from_millis(HEARTBEAT_SECONDS * 1_000 + 250);
 
-/// Lists the models that the workers in `live` serve. During a rollout one name may have two revisions, each with its
-/// own entry.
+/// Lists the models that the workers in `live` serve. Two models or revisions under one name have an entry each, marked
+/// as `mixed`.
 pub(crate) fn list(live: &[Heartbeat], default: &str, limits: &LimitsConfig) -> ModelList {
     let mut models: BTreeMap<(&Token, &str, &str), ModelView> = BTreeMap::new();
     for heartbeat in live {
@@ -28,6 +28,7 @@ pub(crate) fn list(live: &[Heartbeat], default: &str, limits: &LimitsConfig) -> 
                 name: model.name.clone(),
                 revision: model.revision.clone(),
                 default: model.served_as.as_str() == default,
+                mixed: false,
                 workers: 0,
                 devices: Vec::new(),
                 lanes: Vec::new(),
@@ -56,9 +57,13 @@ pub(crate) fn list(live: &[Heartbeat], default: &str, limits: &LimitsConfig) -> 
             view.devices.push(heartbeat.device.clone());
         }
     }
-    ModelList {
-        models: models.into_values().collect(),
+    let mut models: Vec<ModelView> = models.into_values().collect();
+    // Entries of one name are neighbours.
+    for entries in models.chunk_by_mut(|a, b| a.served_as == b.served_as) {
+        let mixed = entries.len() > 1;
+        entries.iter_mut().for_each(|entry| entry.mixed = mixed);
     }
+    ModelList { models }
 }
 
 /// Returns the name that workers serve the model `requested` under. `None` stands for the default model.
@@ -198,6 +203,36 @@ mod tests {
         assert_eq!(models[0].jobs_per_second, Some(4.0));
         assert_eq!(models[0].limits.max_input_tokens, 512);
         assert!(!models[1].default);
+    }
+
+    #[test]
+    fn two_models_under_one_name_are_marked() {
+        let mut other = heartbeat("w2", "default", "cpu");
+        other.model.name = "flan-t5-small".into();
+        let mut revision = heartbeat("w4", "lead", "cpu");
+        revision.model.revision = "2".into();
+        let live = [
+            heartbeat("w1", "default", "cpu"),
+            other,
+            heartbeat("w3", "lead", "cpu"),
+            revision,
+            heartbeat("w5", "alone", "cpu"),
+        ];
+        let models = list(&live, "default", &LimitsConfig::default()).models;
+        let mixed: Vec<(&str, bool)> = models
+            .iter()
+            .map(|view| (view.served_as.as_str(), view.mixed))
+            .collect();
+        assert_eq!(
+            mixed,
+            [
+                ("alone", false),
+                ("default", true),
+                ("default", true),
+                ("lead", true),
+                ("lead", true)
+            ]
+        );
     }
 
     #[test]

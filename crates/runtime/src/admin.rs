@@ -59,6 +59,24 @@ pub async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListe
     })
 }
 
+/// Binds `wanted`, the value of `setting`. If it is not set, binds `preferred`, or a free port beside it if another
+/// process has that one.
+///
+/// # Errors
+/// As [`bind`].
+pub async fn bind_or_free(
+    setting: &'static str,
+    wanted: Option<SocketAddr>,
+    preferred: SocketAddr,
+) -> Result<TcpListener, BindError> {
+    match bind(setting, wanted.unwrap_or(preferred)).await {
+        Err(error) if wanted.is_none() && error.source.kind() == std::io::ErrorKind::AddrInUse => {
+            bind(setting, SocketAddr::new(preferred.ip(), 0)).await
+        }
+        bound => bound,
+    }
+}
+
 /// Returns a router with the three routes.
 pub fn routes(readiness: Readiness) -> Router {
     Router::new()
@@ -98,4 +116,19 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     axum::serve(listener, router)
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_replaced_only_if_none_was_asked_for() {
+        let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let taken = first.local_addr().unwrap();
+        let second = bind_or_free("worker.admin_listen", None, taken).await.unwrap();
+        assert_ne!(second.local_addr().unwrap().port(), taken.port());
+        let asked = bind_or_free("worker.admin_listen", Some(taken), taken).await;
+        assert!(asked.unwrap_err().to_string().contains("worker.admin_listen"));
+    }
 }

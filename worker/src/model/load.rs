@@ -46,6 +46,11 @@ fn source_of(choice: &ModelChoice) -> ModelSource {
     }
 }
 
+/// Returns the name that results and `GET /v1/models` give the configured model.
+pub fn model_name(choice: &ModelChoice) -> String {
+    source_of(choice).model_name()
+}
+
 /// Loads the configured model. Blocks while it reads the files and, for a hub id, downloads them.
 ///
 /// `newest` asks the hub for the newest commit of a branch, even if an older one is cached.

@@ -5,6 +5,8 @@
 
 mod load;
 mod params;
+#[cfg(test)]
+mod params_reference;
 mod reload;
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use precis_schemas::result::{ModelRef, WorkerRef};
 use precis_schemas::{GenerationParams, Token};
 use tokio::sync::watch;
 
-pub use self::load::ModelError;
+pub use self::load::{ModelError, model_name};
 pub use self::params::{engine_params, params_as_used};
 pub use self::reload::{ReloadTriggers, reload_on_trigger};
 use crate::metrics;

@@ -127,10 +127,18 @@ pub struct WorkerConfig {
     pub ack_wait_seconds: u64,
     /// How long a stopping worker may take to finish its jobs, at most 3600.
     pub drain_seconds: u64,
-    /// Address of `/healthz`, `/readyz` and `/metrics`.
-    pub admin_listen: SocketAddr,
+    /// Address of `/healthz`, `/readyz` and `/metrics`. Unset: port 9021 on 127.0.0.1, or a free port if another process
+    /// has it; the worker logs which.
+    pub admin_listen: Option<SocketAddr>,
     /// Generation parameters for requests that don't set them.
     pub params: GenerationParams,
+}
+
+impl WorkerConfig {
+    /// Returns the address that is preferred if `admin_listen` is unset.
+    pub fn preferred_admin_listen() -> SocketAddr {
+        loopback(9021)
+    }
 }
 
 impl Default for WorkerConfig {
@@ -149,7 +157,7 @@ impl Default for WorkerConfig {
             embeddings: EmbeddingTexts::None,
             ack_wait_seconds: 30,
             drain_seconds: 30,
-            admin_listen: loopback(9021),
+            admin_listen: None,
             params: GenerationParams::default(),
         }
     }
