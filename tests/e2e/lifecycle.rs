@@ -1,11 +1,13 @@
 //! Starting and stopping the whole product.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use precis_schemas::rest::Status;
-use precis_tests::{Options, Product, id_of, processes, samples};
-use serde_json::json;
+use precis_tests::product::free_port;
+use precis_tests::{Options, Process, Product, eventually, id_of, processes, samples};
+use serde_json::{Value, json};
 
 use crate::{PROGRAM, shared};
 
@@ -107,6 +109,84 @@ async fn summarize_and_status_work_beside_a_running_product() {
 }
 
 #[tokio::test]
+async fn summarize_uses_the_model_and_priority_that_it_is_given_or_says_why_not() {
+    let product = shared().await;
+    let sample = product.dir().join("sample-model.txt");
+    fs::write(&sample, samples::get("tramway-fare-free").article).unwrap();
+    let sample = sample.display().to_string();
+    let arguments = ["--model", "embedded", "--priority", "high", "--json"].map(str::to_owned);
+    let arguments = [&arguments[..], std::slice::from_ref(&sample)].concat();
+    let mut served = product.command_line("summarize", "summarize-served", &arguments);
+    assert!(
+        served.ended(Duration::from_secs(100)).await.success(),
+        "{}",
+        served.output()
+    );
+    let view: Value = serde_json::from_str(&served.printed()).unwrap();
+    let rows = product.stored_rows(&id_of(view["id"].as_str().unwrap())).await;
+    assert_eq!(rows[0]["lane"], "high");
+    assert!(served.output().contains("precis-mini"), "{}", served.output());
+
+    for option in [
+        ["--model", "google/flan-t5-small"],
+        ["--set", "worker.model=google/flan-t5-small"],
+    ] {
+        let arguments = [&option.map(str::to_owned)[..], std::slice::from_ref(&sample)].concat();
+        let mut other = product.command_line("summarize", "summarize-other", &arguments);
+        assert!(!other.ended(Duration::from_secs(30)).await.success());
+        let output = other.output();
+        for part in [
+            "does not serve the model google/flan-t5-small",
+            "precis-mini",
+            "--serve-as",
+        ] {
+            assert!(output.contains(part), "{part}: {output}");
+        }
+        assert_eq!(other.printed(), "");
+    }
+}
+
+#[tokio::test]
+async fn a_second_model_under_one_name_starts_and_is_warned_of() {
+    let product = Product::start(PROGRAM, Options::default()).await;
+    // Whoever holds the preferred port, the worker must not fail for it.
+    let _preferred = std::net::TcpListener::bind("127.0.0.1:9021");
+    let arguments = [
+        "worker",
+        "--stop-with-parent",
+        "--model",
+        "benchmark:no-op",
+        "--set",
+    ];
+    let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
+    arguments.push(format!("nats.url={}", product.nats));
+    let worker = Process::start(Path::new(PROGRAM), &arguments, product.dir(), "beside");
+    eventually(Duration::from_secs(60), "both models are marked", async || {
+        assert!(!worker.output().contains("error:"), "{}", worker.output());
+        let (_, list) = product.get("/v1/models").await;
+        let models = list["models"].as_array().unwrap();
+        let marked = models.len() == 2 && models.iter().all(|model| model["mixed"] == true);
+        marked.then_some(())
+    })
+    .await;
+    eventually(Duration::from_secs(30), "the worker warns", async || {
+        let output = worker.output();
+        (output.contains("serve another model under this name") && output.contains("precis-mini"))
+            .then_some(())
+    })
+    .await;
+    let mut status = product.command_line("status", "status", &[]);
+    assert!(status.ended(Duration::from_secs(30)).await.success());
+    assert!(
+        status
+            .printed()
+            .contains("requests for `default` get either of 2 models"),
+        "{}",
+        status.output()
+    );
+}
+
+#[tokio::test]
 async fn summarize_starts_and_stops_its_own_product() {
     let product = Product::new(PROGRAM, Options::default());
     let sample = product.dir().join("sample.txt");
@@ -132,4 +212,130 @@ async fn invalid_settings_are_named() {
     let mut check = product.command_line("check-config", "check", &bad);
     assert_eq!(check.ended(Duration::from_secs(30)).await.code(), Some(78));
     assert!(check.output().contains("max_bach"), "{}", check.output());
+}
+
+#[tokio::test]
+async fn a_drained_worker_finishes_its_jobs_and_is_not_started_again() {
+    let options = Options {
+        workers: 2,
+        ..Options::default()
+    };
+    let product = Product::start(PROGRAM, options).await;
+    let workers = async || {
+        let (_, list) = product.get("/v1/models").await;
+        list["models"][0]["workers"].as_u64()
+    };
+    eventually(Duration::from_secs(60), "both workers are known", async || {
+        (workers().await == Some(2)).then_some(())
+    })
+    .await;
+    let drain = async |id: &str, name: &str| {
+        let arguments = [
+            "drain".to_owned(),
+            id.to_owned(),
+            "--set".to_owned(),
+            format!("nats.url={}", product.nats),
+        ];
+        let arguments = [&["worker".to_owned()][..], &arguments].concat();
+        let mut drain = Process::start(Path::new(PROGRAM), &arguments, product.dir(), name);
+        (
+            drain.ended(Duration::from_secs(150)).await.success(),
+            drain.output(),
+        )
+    };
+    let (success, output) = drain("nobody", "drain-nobody").await;
+    let ids = output
+        .trim()
+        .rsplit_once("live workers: ")
+        .expect("it lists the workers")
+        .1
+        .to_owned();
+    let ids: Vec<&str> = ids.split(", ").collect();
+    assert!(!success && ids.len() == 2, "{output}");
+
+    let text = samples::get("storm-ingrid-coast").article;
+    let mut jobs = Vec::new();
+    for number in 0..8 {
+        jobs.push(
+            product
+                .submit(&json!({"text": format!("{number}. {text}")}))
+                .await
+                .id,
+        );
+    }
+    let (success, output) = drain(ids[0], "drain-first").await;
+    assert!(success && output.contains("has left"), "{output}");
+    for id in &jobs {
+        let view = product.finished(id).await;
+        assert_eq!((view.status, view.attempt), (Status::Succeeded, Some(1)));
+    }
+    eventually(Duration::from_secs(30), "one worker is left", async || {
+        (workers().await == Some(1)).then_some(())
+    })
+    .await;
+    eventually(Duration::from_secs(30), "the supervisor says so", async || {
+        product
+            .process()
+            .output()
+            .contains("is not started again")
+            .then_some(())
+    })
+    .await;
+    let view = product.summarize(&json!({"text": text})).await;
+    assert_eq!(view.status, Status::Succeeded);
+}
+
+#[tokio::test]
+async fn workers_of_other_machines_reach_nats_with_credentials_only() {
+    let port = free_port();
+    let settings = [
+        format!("nats.url=nats://127.0.0.1:{port}"),
+        format!("standalone.nats_listen=0.0.0.0:{port}"),
+        "nats.user=precis".to_owned(),
+        "nats.password=long-and-random".to_owned(),
+    ];
+    let options = Options {
+        workers: 0,
+        settings: settings.to_vec(),
+        ..Options::default()
+    };
+    let product = Product::start(PROGRAM, options).await;
+    // Another address of the machine, like that of another machine's route.
+    let url = format!("nats.url=nats://127.0.0.2:{port}");
+    let mut stranger = product.worker("stranger", &[&url, "nats.password=wrong"]);
+    assert!(!stranger.ended(Duration::from_secs(60)).await.success());
+    assert!(
+        stranger.output().contains("authorization"),
+        "{}",
+        stranger.output()
+    );
+    let _worker = product.worker("far", &[&url]);
+    eventually(
+        Duration::from_secs(60),
+        "the gateway knows the worker",
+        async || {
+            let (_, list) = product.get("/v1/models").await;
+            (list["models"][0]["workers"] == 1).then_some(())
+        },
+    )
+    .await;
+    let view = product
+        .summarize(&json!({"text": samples::get("tramway-fare-free").article}))
+        .await;
+    assert_eq!(
+        (view.status, view.worker.unwrap().id.to_string()),
+        (Status::Succeeded, "far".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn an_address_to_listen_on_is_refused_as_nats_url_at_once() {
+    let product = Product::new(PROGRAM, Options::default());
+    let mut up = product.command("up", "listen", &["nats.url=nats://0.0.0.0:4222".to_owned()]);
+    assert_eq!(up.ended(Duration::from_secs(20)).await.code(), Some(78));
+    assert!(up.output().contains("standalone.nats_listen"), "{}", up.output());
+    let open = "standalone.nats_listen=0.0.0.0:4222".to_owned();
+    let mut open = product.command("up", "open", &[open]);
+    assert_eq!(open.ended(Duration::from_secs(20)).await.code(), Some(78));
+    assert!(open.output().contains("nats.password"), "{}", open.output());
 }

@@ -11,7 +11,7 @@ use precis_runtime::boot::{self, EXIT_CONFIG, RunArgs};
 use precis_runtime::config::{Config, ConfigArgs};
 
 use crate::up::{Running, UpArgs};
-use crate::{guard, key, status, summarize, up};
+use crate::{drain, guard, key, status, summarize, up};
 
 /// Precis: text summarization as a service, over REST and NATS.
 ///
@@ -41,8 +41,8 @@ enum Command {
     Key(key::KeyArgs),
     /// Run only the REST gateway
     Api(precis_api::ApiArgs),
-    /// Run only a worker
-    Worker(precis_worker::WorkerArgs),
+    /// Run only a worker, or retire one
+    Worker(WorkerCommand),
     /// Run only the monitor
     Monitor(RunArgs),
     /// Publish texts to the queue, or inspect it
@@ -61,6 +61,22 @@ enum Command {
     /// Run a program that stops when standard input closes
     #[command(hide = true)]
     Guard(guard::GuardArgs),
+}
+
+/// `precis worker`: runs a worker, or retires one.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct WorkerCommand {
+    #[command(flatten)]
+    worker: precis_worker::WorkerArgs,
+    #[command(subcommand)]
+    command: Option<WorkerSubcommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum WorkerSubcommand {
+    /// Retire a worker: it finishes its jobs and exits, and `precis up` does not start it again
+    Drain(drain::DrainArgs),
 }
 
 /// Arguments of `precis clickhouse`.
@@ -99,7 +115,20 @@ pub fn main() -> ExitCode {
         Command::DumpConfig(args) => dump_config(&args),
         Command::Key(args) => key::print(&args),
         Command::Api(args) => boot::run(&args.run_args(), precis_serverless::run),
-        Command::Worker(args) => boot::run(&args.run_args(), precis_worker::run),
+        Command::Worker(WorkerCommand {
+            worker,
+            command: None,
+        }) => boot::run(&worker.run_args(), precis_worker::run),
+        Command::Worker(WorkerCommand {
+            command: Some(WorkerSubcommand::Drain(args)),
+            ..
+        }) => {
+            let run = RunArgs {
+                config: args.config.clone(),
+                stop_with_parent: false,
+            };
+            boot::run_interruptible(&quiet(run), move |context| drain::run(context, args))
+        }
         Command::Monitor(args) => boot::run(&args, precis_monitor::run),
         Command::Producer { run, command } => boot::run_interruptible(&quiet(run), move |context| {
             precis_producer::cli::run(context, command)

@@ -1,5 +1,6 @@
 //! `precis status`: which parts are running, and how many messages wait.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use futures::StreamExt;
 use precis_runtime::boot::RoleContext;
 use precis_runtime::{nats, topology};
 use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat};
-use precis_schemas::subject;
 use precis_schemas::topology::{ADVISORIES, DEAD, JOBS, RESULTS};
+use precis_schemas::{Token, subject};
+use reqwest::StatusCode;
 
-use crate::client;
+use crate::client::{self, ProbeOutcome};
 
 /// Prints the state of every part.
 ///
@@ -35,9 +37,9 @@ pub(crate) async fn run(context: RoleContext) -> anyhow::Result<()> {
         ("clickhouse", config.clickhouse.url.shown(), "/ping"),
     ];
     for (name, url, path) in parts {
-        let up = client::is_up(&http, &format!("{}{path}", url.trim_end_matches('/'))).await;
-        writeln!(out, "{name:<11} {:<6} {url}", if up { "ready" } else { "down" })?;
-        if !up {
+        let outcome = client::probe(&http, &format!("{}{path}", url.trim_end_matches('/'))).await;
+        writeln!(out, "{name:<11} {:<6} {url}", describe(outcome))?;
+        if !outcome.is_ready() {
             down.push(name);
         }
     }
@@ -47,6 +49,37 @@ pub(crate) async fn run(context: RoleContext) -> anyhow::Result<()> {
     }
     anyhow::ensure!(down.is_empty(), "not ready: {}", down.join(", "));
     Ok(())
+}
+
+fn describe(outcome: ProbeOutcome) -> String {
+    match outcome {
+        ProbeOutcome::Answers(status) if status.is_success() => "ready".into(),
+        ProbeOutcome::Answers(StatusCode::SERVICE_UNAVAILABLE) => "not ready".into(),
+        ProbeOutcome::Answers(StatusCode::TOO_MANY_REQUESTS) => "up, but limits this key's requests".into(),
+        ProbeOutcome::Answers(status) => format!("answers {status}"),
+        ProbeOutcome::Silent => "silent".into(),
+        ProbeOutcome::Absent => "down".into(),
+    }
+}
+
+/// Returns a line for each name under which the workers serve several models or revisions.
+fn shared_names(workers: &BTreeMap<Token, Heartbeat>) -> Vec<String> {
+    let mut names: BTreeMap<&Token, BTreeSet<String>> = BTreeMap::new();
+    for Heartbeat { model, .. } in workers.values() {
+        let models = names.entry(&model.served_as).or_default();
+        models.insert(format!("{} ({})", model.name, model.revision));
+    }
+    names.retain(|_, models| models.len() > 1);
+    let line = |(name, models): (&Token, BTreeSet<String>)| {
+        let models: Vec<String> = models.into_iter().collect();
+        format!(
+            "warning: requests for `{name}` get either of {} models: {}. Unless one is being replaced, give one its own name \
+             with --serve-as.",
+            models.len(),
+            models.join(", ")
+        )
+    };
+    names.into_iter().map(line).collect()
 }
 
 /// Prints the streams and the workers that send heartbeats.
@@ -73,7 +106,7 @@ async fn print_queue(context: &RoleContext, out: &mut impl Write) -> anyhow::Res
     // Every live worker sends a heartbeat in this time.
     let deadline = tokio::time::sleep(Duration::from_secs(HEARTBEAT_SECONDS) + Duration::from_millis(300));
     tokio::pin!(deadline);
-    let mut workers = std::collections::BTreeMap::new();
+    let mut workers = BTreeMap::new();
     loop {
         tokio::select! {
             () = &mut deadline => break,
@@ -86,7 +119,7 @@ async fn print_queue(context: &RoleContext, out: &mut impl Write) -> anyhow::Res
         }
     }
     writeln!(out, "{:<11} {}", "workers", workers.len())?;
-    for (worker, heartbeat) in workers {
+    for (worker, heartbeat) in &workers {
         let model = &heartbeat.model;
         writeln!(
             out,
@@ -99,5 +132,39 @@ async fn print_queue(context: &RoleContext, out: &mut impl Write) -> anyhow::Res
             heartbeat.max_batch
         )?;
     }
+    for line in shared_names(&workers) {
+        writeln!(out, "  {line}")?;
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_models_under_one_name_are_warned_of() {
+        let heartbeat = |worker: &str, served_as: &str, name: &str| {
+            let heartbeat: Heartbeat = serde_json::from_value(serde_json::json!({
+                "worker": worker,
+                "model": {"served_as": served_as, "name": name, "revision": "1"},
+                "lanes": ["normal"], "device": "cpu", "max_batch": 8, "max_input_tokens": 512, "in_flight": 0,
+                "sent_at": "2026-01-01T00:00:00Z"
+            }))
+            .unwrap();
+            (heartbeat.worker.clone(), heartbeat)
+        };
+        let mut workers = BTreeMap::from([
+            heartbeat("w1", "default", "mini"),
+            heartbeat("w2", "flan", "flan"),
+        ]);
+        assert!(shared_names(&workers).is_empty());
+        workers.extend([heartbeat("w3", "default", "flan")]);
+        let lines = shared_names(&workers);
+        assert_eq!(lines.len(), 1);
+        assert!(
+            lines[0].contains("`default`") && lines[0].contains("flan (1), mini (1)"),
+            "{lines:?}"
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! Checks that the sections share.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use precis_schemas::Token;
@@ -64,6 +65,29 @@ pub(super) fn http_url(key: &'static str, url: Option<&ServerUrl>) -> Result<(),
         url.is_none_or(is_http),
         key,
         "must begin with http:// or https://",
+    )
+}
+
+/// Fails if a server of `url` is an address to listen on, such as `0.0.0.0`: no client can connect to it.
+pub(super) fn connectable(key: &'static str, url: &ServerUrl) -> Result<(), ConfigError> {
+    let shown = url.shown();
+    let mut hosts = shown.split(',').map(|server| {
+        let server = server
+            .split_once("://")
+            .map_or(server, |(_, server)| server)
+            .trim();
+        let authority = server.split(['/', '?', '#']).next().unwrap_or_default();
+        match authority.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            None => authority.split(':').next().unwrap_or_default(),
+        }
+    });
+    let listens = hosts.any(|host| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()));
+    require(
+        !listens,
+        key,
+        "must be an address that clients can connect to; 0.0.0.0 and [::] are addresses to listen on (see standalone.nats_listen for \
+         NATS)",
     )
 }
 

@@ -183,6 +183,16 @@ impl Config {
             "webhooks.deadline_seconds",
             "must not be more than queue.result_ttl_hours",
         )?;
+        let nats_is_local = self
+            .standalone
+            .nats_listen
+            .is_none_or(|listen| listen.ip().is_loopback());
+        check::require(
+            nats_is_local || self.nats.has_login(),
+            "standalone.nats_listen",
+            "other machines can reach this address, but NATS needs no credentials; set nats.user and nats.password, or \
+             nats.token",
+        )?;
         for (key, listen) in [
             ("api.listen", self.api.listen),
             ("monitor.listen", self.monitor.listen),

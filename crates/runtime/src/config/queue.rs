@@ -34,6 +34,13 @@ pub struct NatsConfig {
     pub connect_timeout_seconds: u64,
 }
 
+impl NatsConfig {
+    /// Reports whether a user with a password, or a token, is set.
+    pub(super) fn has_login(&self) -> bool {
+        self.token.is_some() || (self.user.is_some() && self.password.is_some())
+    }
+}
+
 impl Default for NatsConfig {
     fn default() -> Self {
         Self {
@@ -51,6 +58,7 @@ impl Default for NatsConfig {
 
 impl Section for NatsConfig {
     fn validate(&self) -> Result<(), ConfigError> {
+        check::connectable("nats.url", &self.url)?;
         check::within("nats.replicas", self.replicas, 1..=5)
     }
 }

@@ -60,6 +60,7 @@ fn sample(section: &str, key: &str) -> &'static str {
         ("webhooks", "ca_file") => r#""/etc/precis/ca.pem""#,
         ("local", "monitor_url") => r#""http://monitor:9020""#,
         ("local", "monitor_key") => r#""precis_…""#,
+        ("worker", "admin_listen") => r#""127.0.0.1:9021""#,
         ("worker", "id") => r#""worker-1""#,
         ("drift", "baseline_from") => r#""2026-01-01T00:00:00Z""#,
         ("drift", "baseline_to") => r#""2026-02-01T00:00:00Z""#,
@@ -71,10 +72,12 @@ fn sample(section: &str, key: &str) -> &'static str {
         ("standalone", "nats_server") => r#""/usr/local/bin/nats-server""#,
         ("standalone", "clickhouse") => r#""/usr/local/bin/clickhouse""#,
         ("standalone", "nats_monitor_port") => "8222",
+        ("standalone", "nats_listen") => r#""0.0.0.0:4222""#,
         ("access.keys", "name" | "tenant") => r#""newsroom""#,
         ("access.keys", "hash") => {
             r#""sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08""#
         }
+        ("access.keys", "operator") => "false",
         ("access.keys", "lanes") => r#"["normal", "bulk"]"#,
         ("access.keys", "models") => r#"["default"]"#,
         ("access.keys", "requests_per_minute") => "600",

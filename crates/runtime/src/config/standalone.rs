@@ -1,5 +1,6 @@
 //! `[standalone]`: `precis up`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,9 @@ pub struct StandaloneConfig {
     pub clickhouse: Option<PathBuf>,
     /// Start NATS. Set it to false to use the server at `nats.url`.
     pub start_nats: bool,
+    /// Address on which the started NATS server listens; by default the one in `nats.url`. Workers on other machines need
+    /// one that they can reach, such as `0.0.0.0:4222`. That requires `nats.user` and `nats.password`, or `nats.token`.
+    pub nats_listen: Option<SocketAddr>,
     /// Port on 127.0.0.1 for the monitoring endpoints of the started NATS server (`/varz`, `/connz`, `/jsz`). Unset:
     /// none.
     pub nats_monitor_port: Option<u16>,
@@ -45,6 +49,7 @@ impl Default for StandaloneConfig {
             nats_server: None,
             clickhouse: None,
             start_nats: true,
+            nats_listen: None,
             nats_monitor_port: None,
             start_clickhouse: true,
             start_monitor: true,

@@ -41,6 +41,7 @@ pub(super) struct ChildSpec {
     arguments: Vec<OsString>,
     log: PathBuf,
     drain: Duration,
+    may_retire: bool,
     environment: Vec<(String, OsString)>,
 }
 
@@ -53,6 +54,7 @@ impl ChildSpec {
             arguments,
             log: log_dir.join(format!("{name}.log")),
             drain: Duration::ZERO,
+            may_retire: false,
             environment: Vec::new(),
         }
     }
@@ -60,6 +62,12 @@ impl ChildSpec {
     /// Adds time to drain before the process is killed.
     pub(super) fn with_drain(mut self, drain: Duration) -> Self {
         self.drain = drain;
+        self
+    }
+
+    /// Accepts that the process ends by itself, with exit code 0, once it is healthy. It is not started again then.
+    pub(super) fn with_retirement(mut self) -> Self {
+        self.may_retire = true;
         self
     }
 
@@ -181,6 +189,11 @@ async fn supervise(
                 continue;
             }
         };
+        let is_healthy = healthy.load(Ordering::Acquire);
+        if spec.may_retire && is_healthy && status.as_ref().is_ok_and(ExitStatus::success) {
+            eprintln!("{} was asked to stop and is not started again", spec.name);
+            return;
+        }
         let exit = describe_exit(status);
         let now = Instant::now();
         exits.retain(|at| now.duration_since(*at) < RESTART_WINDOW);
@@ -188,7 +201,7 @@ async fn supervise(
             backoff.reset();
         }
         exits.push(now);
-        if !healthy.load(Ordering::Acquire) || exits.len() > MAX_RESTARTS {
+        if !is_healthy || exits.len() > MAX_RESTARTS {
             return fail(format!("{} {exit}\n{}", spec.name, log_tail(&spec.log)));
         }
         tracing::warn!(process = %spec.name, log = %spec.log.display(), "process {exit}; restarting");
@@ -297,6 +310,20 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         child.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_was_asked_to_stop_is_not_started_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let starts = dir.path().join("starts");
+        let script = format!("echo x >> {}; sleep 0.3", starts.display());
+        let (sender, mut failures) = mpsc::channel(1);
+        let spec = shell(dir.path(), &script).with_retirement();
+        let child = Supervised::start(spec, sender).unwrap();
+        child.mark_healthy();
+        child.task.await.unwrap();
+        assert_eq!(fs::read_to_string(&starts).unwrap().lines().count(), 1);
+        assert!(failures.recv().await.is_none(), "it is no failure");
     }
 
     #[test]

@@ -43,6 +43,9 @@ pub struct UpArgs {
     /// Number of workers to start [standalone.workers]
     #[arg(long, value_name = "COUNT")]
     pub workers: Option<usize>,
+    /// Model of the workers: embedded, a folder, or a hub id with an optional @revision [worker.model]
+    #[arg(long)]
+    pub model: Option<String>,
     /// Don't download anything [standalone.offline]
     #[arg(long)]
     pub offline: bool,
@@ -58,6 +61,9 @@ impl UpArgs {
         }
         if let Some(workers) = self.workers {
             overrides.push(format!("standalone.workers={workers}"));
+        }
+        if let Some(model) = &self.model {
+            overrides.push(format!("worker.model={model}"));
         }
         if self.offline {
             overrides.push("standalone.offline=true".into());
@@ -113,10 +119,10 @@ impl Running {
     pub async fn start(context: &RoleContext, config_args: &ConfigArgs) -> anyhow::Result<Self> {
         let config = &context.config;
         let started = Instant::now();
-        let plan = Plan::new(config, config_args)?;
-        let instance = InstanceLock::acquire(&plan.data_dir)?;
+        let mut plan = Plan::new(config, config_args)?;
+        let instance = InstanceLock::acquire(&plan.data_dir, client::reachable(config.api.listen))?;
         plan.check_disk()?;
-        plan.check_ports(config).await?;
+        plan.check_ports(config, instance.previous_was_killed()).await?;
         let installer = plan.installer(config);
         let nats_server = async {
             match plan.nats {
@@ -169,6 +175,9 @@ impl Running {
             let spec = servers::clickhouse(&self.plan, config, address, &binary)?;
             self.launch(spec, failures)?;
         }
+        if self.plan.nats.is_none() {
+            eprintln!("Using the NATS server at {}", config.nats.url);
+        }
         // This connection only proves that the server is up. The client retries by itself.
         let connect = async {
             nats::connect(&config.nats, "precis-up")
@@ -211,7 +220,7 @@ impl Running {
     ) -> anyhow::Result<()> {
         self.unless_failed(name, async {
             let deadline = Instant::now() + timeout;
-            while !client::is_up(http, url).await {
+            while !client::probe(http, url).await.is_ready() {
                 anyhow::ensure!(
                     Instant::now() < deadline,
                     "{name} is not ready after {} s ({url}); see its log in {}",

@@ -1,5 +1,6 @@
 //! Decides what to start at which address, and checks ports and disk space before anything is downloaded or started.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,12 +8,15 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use precis_installer::Installer;
 use precis_runtime::Config;
-use precis_runtime::config::{ConfigArgs, EngineChoice};
+use precis_runtime::clock::Instant;
+use precis_runtime::config::{ConfigArgs, EngineChoice, WorkerConfig};
 
 use crate::client::reachable;
 
 /// Minimum free space on the data directory's disk.
 const MIN_FREE_BYTES: u64 = 512 << 20;
+/// Time for the processes of a killed instance to end and free their ports.
+const LEFT_OVER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for a process to become healthy.
 pub(super) const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The same for a worker, which may download and load a large model first.
@@ -22,7 +26,7 @@ const WORKER_READY_TIMEOUT: Duration = Duration::from_secs(1_800);
 pub(super) struct Plan {
     /// Directory for data, logs and the servers' configuration files.
     pub(super) data_dir: PathBuf,
-    /// Address of NATS, if it is started here.
+    /// Address that NATS listens on, if it is started here.
     pub(super) nats: Option<SocketAddr>,
     /// Address of ClickHouse, if it is started here.
     pub(super) clickhouse: Option<SocketAddr>,
@@ -75,12 +79,26 @@ impl Plan {
         } else {
             None
         };
+        let nats = match (settings.nats_listen, nats) {
+            (None, nats) => nats,
+            (Some(listen), Some(url)) if reaches(listen, url) => Some(listen),
+            (Some(listen), Some(url)) => bail!(
+                "standalone.nats_listen = {listen} does not include nats.url ({url}), which the processes on this machine \
+                 connect to; use 0.0.0.0:{} to listen on both",
+                url.port()
+            ),
+            (Some(_), None) => bail!(
+                "standalone.nats_listen has no effect, because nats.url names a server that is not started here; use \
+                 nats.url = \"nats://127.0.0.1:4222\""
+            ),
+        };
         let clickhouse = if settings.start_clickhouse {
             local_address("clickhouse.url", config.clickhouse.url.expose(), 8123)?
         } else {
             None
         };
         let first = config.worker.admin_listen;
+        let first = first.unwrap_or_else(WorkerConfig::preferred_admin_listen);
         let workers = (0..settings.workers)
             .map(|index| {
                 let port = u16::try_from(index)
@@ -126,8 +144,43 @@ impl Plan {
         Ok(())
     }
 
-    /// Fails if a port is taken, and names its setting.
-    pub(super) async fn check_ports(&self, config: &Config) -> anyhow::Result<()> {
+    /// Fails if a port is taken, and names its setting. Moves workers whose port nobody chose to free ports.
+    ///
+    /// With `patient`, waits for the ports first: the processes of a killed instance are about to end.
+    pub(super) async fn check_ports(&mut self, config: &Config, patient: bool) -> anyhow::Result<()> {
+        let deadline = Instant::now()
+            + if patient {
+                LEFT_OVER_TIMEOUT
+            } else {
+                Duration::ZERO
+            };
+        let wanted = self.addresses(config);
+        for (setting, address, advice) in &wanted {
+            while let Err(error) = tokio::net::TcpListener::bind(address).await {
+                if error.kind() != ErrorKind::AddrInUse {
+                    bail!("{setting} ({address}) can't be used: {error}; {advice}");
+                }
+                if Instant::now() >= deadline {
+                    bail!(
+                        "port {} of {setting} ({address}) is taken by another process; {advice}",
+                        address.port()
+                    );
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        if config.worker.admin_listen.is_none() {
+            let mut taken: Vec<SocketAddr> = wanted.into_iter().map(|(_, address, _)| address).collect();
+            for worker in &mut self.workers {
+                *worker = free_from(*worker, &taken).await?;
+                taken.push(*worker);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the addresses to listen on, each with its setting and what to do if it is taken.
+    fn addresses(&self, config: &Config) -> Vec<(String, SocketAddr, &'static str)> {
         let mut wanted = vec![(
             "api.listen".to_owned(),
             config.api.listen,
@@ -150,7 +203,11 @@ impl Plan {
             let advice = "use the running server with --set standalone.start_clickhouse=false, or choose another port with --set clickhouse.url=http://127.0.0.1:PORT";
             wanted.push(("clickhouse.url".into(), address, advice));
         }
-        for (index, address) in self.workers.iter().enumerate() {
+        let workers = match config.worker.admin_listen {
+            Some(_) => self.workers.as_slice(),
+            None => &[],
+        };
+        for (index, address) in workers.iter().enumerate() {
             let advice = "choose another port with --set worker.admin_listen=HOST:PORT";
             wanted.push((
                 format!("worker.admin_listen (worker {})", index + 1),
@@ -158,18 +215,7 @@ impl Plan {
                 advice,
             ));
         }
-        for (setting, address, advice) in wanted {
-            if let Err(error) = tokio::net::TcpListener::bind(address).await {
-                if error.kind() == std::io::ErrorKind::AddrInUse {
-                    bail!(
-                        "port {} of {setting} ({address}) is taken by another process; {advice}",
-                        address.port()
-                    );
-                }
-                bail!("{setting} ({address}) can't be used: {error}; {advice}");
-            }
-        }
-        Ok(())
+        wanted
     }
 
     /// Returns an installer with the settings of the configuration.
@@ -199,6 +245,25 @@ impl Plan {
         checks.push(("api".to_owned(), ready(config.api.listen), READY_TIMEOUT));
         checks
     }
+}
+
+/// Returns whether a server that listens on `listen` is reachable at `address`.
+fn reaches(listen: SocketAddr, address: SocketAddr) -> bool {
+    let every_address = listen.ip().is_unspecified() && (listen.is_ipv6() || address.is_ipv4());
+    listen.port() == address.port() && (every_address || listen.ip() == address.ip())
+}
+
+/// Returns the first address from `first` upwards that is free and not in `taken`.
+async fn free_from(first: SocketAddr, taken: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
+    for port in first.port()..=u16::MAX {
+        let address = SocketAddr::new(first.ip(), port);
+        if !taken.contains(&address) && tokio::net::TcpListener::bind(address).await.is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!(
+        "no port from {first} upwards is free for a worker; choose one with --set worker.admin_listen=HOST:PORT"
+    )
 }
 
 /// Returns the bytes that are free for unprivileged users.
@@ -238,6 +303,40 @@ mod tests {
         assert!(error.contains("precis api --engine local"), "{error}");
     }
 
+    #[test]
+    fn nats_listens_where_it_is_told_if_its_own_url_reaches_that() {
+        let nats = |settings: &[&str]| {
+            let args = ConfigArgs {
+                config: None,
+                quiet: false,
+                overrides: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+            };
+            let config = Config::load(&args).unwrap();
+            Plan::new(&config, &args).map(|plan| plan.nats.map(|address| address.to_string()))
+        };
+        assert_eq!(nats(&[]).unwrap().as_deref(), Some("127.0.0.1:4222"));
+        let token = "nats.token=secret";
+        let open = nats(&[token, "standalone.nats_listen=0.0.0.0:4222"]);
+        assert_eq!(open.unwrap().as_deref(), Some("0.0.0.0:4222"));
+        for (settings, part) in [
+            (
+                ["standalone.nats_listen=0.0.0.0:4223", token],
+                "does not include nats.url",
+            ),
+            (["standalone.nats_listen=10.0.0.5:4222", token], "0.0.0.0:4222"),
+            (
+                [
+                    "standalone.nats_listen=127.0.0.1:4222",
+                    "nats.url=nats://queue.example",
+                ],
+                "not started here",
+            ),
+        ] {
+            let error = nats(&settings).unwrap_err().to_string();
+            assert!(error.contains(part), "{settings:?}: {error}");
+        }
+    }
+
     #[tokio::test]
     async fn error_for_a_taken_port_names_its_setting() {
         let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -253,11 +352,20 @@ mod tests {
             ],
         };
         let config = Config::load(&args).unwrap();
-        let plan = Plan::new(&config, &args).unwrap();
-        let error = plan.check_ports(&config).await.unwrap_err().to_string();
+        let mut plan = Plan::new(&config, &args).unwrap();
+        let error = plan.check_ports(&config, false).await.unwrap_err().to_string();
         assert!(
             error.contains("api.listen") && error.contains("is taken"),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn workers_without_a_chosen_port_get_free_ones() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let taken = listener.local_addr().unwrap();
+        let free = free_from(taken, &[]).await.unwrap();
+        let next = free_from(taken, &[free]).await.unwrap();
+        assert!(taken.port() < free.port() && free.port() < next.port());
     }
 }

@@ -256,7 +256,7 @@ pub(super) fn roles(plan: &Plan, config: &Config) -> anyhow::Result<Vec<ChildSpe
     }
     for (index, address) in plan.workers.iter().enumerate() {
         let listen = vec!["--set".into(), format!("worker.admin_listen={address}").into()];
-        roles.push(spec(&format!("worker-{}", index + 1), "worker", listen));
+        roles.push(spec(&format!("worker-{}", index + 1), "worker", listen).with_retirement());
     }
     roles.push(spec("api", "api", vec![]));
     Ok(roles)
