@@ -153,3 +153,28 @@ async fn an_existing_result_wins_over_the_workers() {
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert_eq!(rows[0]["summary"], "Written by hand.");
 }
+
+#[tokio::test]
+async fn the_python_example_of_the_guide_prints_a_summary() {
+    let product = shared().await;
+    let guide = include_str!("../../docs/guide/nats.md");
+    let (_, example) = guide.split_once("```python\n").expect("the guide has an example");
+    let (example, _) = example.split_once("```").expect("the example ends");
+    let script = product.dir().join("example.py");
+    std::fs::write(&script, example).unwrap();
+    let nats = product.nats.clone();
+    let text = samples::get("tramway-fare-free").article;
+    let run = tokio::task::spawn_blocking(move || {
+        let mut python = std::process::Command::new(crate::contracts::python());
+        python.arg(script).env("NATS_URL", nats);
+        python
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped());
+        let mut python = python.spawn().unwrap();
+        std::io::Write::write_all(&mut python.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        python.wait_with_output().unwrap()
+    });
+    let output = run.await.unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && printed.trim().len() > 10, "{printed}");
+}
