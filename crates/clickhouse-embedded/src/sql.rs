@@ -184,8 +184,8 @@ pub(crate) fn inspect(sql: &[u8]) -> StatementInfo {
 ///
 /// There every clause of the outermost query starts a line, and no string or name spans lines.
 pub(crate) fn stated_format(formatted: &str) -> Option<String> {
-    let clauses = formatted.lines().filter_map(|line| line.strip_prefix("FORMAT "));
-    clauses.last().map(str::to_owned)
+    let mut clauses = formatted.lines().filter_map(|line| line.strip_prefix("FORMAT "));
+    clauses.next_back().map(str::to_owned)
 }
 
 /// Returns whether a text contains only whitespace, comments and semicolons.

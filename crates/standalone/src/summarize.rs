@@ -44,8 +44,8 @@ impl SummarizeArgs {
     /// Returns the model that was asked for, by `--model` or `--set worker.model=…`.
     fn model(&self) -> Option<String> {
         let overrides = self.up.run_args().config.overrides;
-        let models = overrides.iter().filter_map(|item| item.split_once('='));
-        let model = models.filter(|(key, _)| key.trim() == "worker.model").last();
+        let mut models = overrides.iter().filter_map(|item| item.split_once('='));
+        let model = models.rfind(|(key, _)| key.trim() == "worker.model");
         model.map(|(_, value)| value.to_owned())
     }
 
