@@ -1,8 +1,9 @@
 //! The configuration of all roles.
 //!
-//! Sources, later ones win: the defaults, the file (`--config`, `PRECIS_CONFIG`, or `precis.toml` if it exists),
-//! environment variables (`PRECIS__NATS__URL` for `nats.url`), `--set nats.url=…`. Unknown keys are errors. `precis
-//! dump-config` prints the result with secrets redacted.
+//! Sources, later ones win: the defaults, the file (`--config`, `PRECIS_CONFIG`, or `precis.toml` if it exists), the
+//! files of a directory of secrets (`--secrets-dir` or `PRECIS_SECRETS_DIR`), environment variables
+//! (`PRECIS__NATS__URL` for `nats.url`), `--set nats.url=…`. Unknown keys are errors. `precis dump-config` prints the
+//! result with secrets redacted.
 //!
 //! `docs/reference/configuration.md` and `precis.example.toml` are generated from the doc comments of the sections.
 //!
@@ -125,6 +126,14 @@ pub enum ConfigError {
         line: usize,
         /// What the parser expected.
         problem: String,
+    },
+    /// A secret's file, or the directory of secrets, can't be read.
+    #[error("configuration: {path}: {source}")]
+    Secret {
+        /// The file or directory.
+        path: String,
+        /// Why.
+        source: std::io::Error,
     },
     /// `--set` without an equals sign.
     #[error("configuration: --set takes key=value, such as nats.url=nats://host:4222, and not {0:?}")]

@@ -4,9 +4,8 @@ use super::*;
 
 fn with(overrides: &[&str]) -> Result<Config, ConfigError> {
     Config::load(&ConfigArgs {
-        config: None,
         overrides: overrides.iter().map(|text| (*text).to_owned()).collect(),
-        quiet: false,
+        ..ConfigArgs::default()
     })
 }
 
@@ -95,8 +94,7 @@ fn errors_name_the_invalid_setting() {
 fn only_an_explicit_configuration_file_must_exist() {
     let args = ConfigArgs {
         config: Some("no/such/file.toml".into()),
-        overrides: vec![],
-        quiet: false,
+        ..ConfigArgs::default()
     };
     assert!(
         Config::load(&args)

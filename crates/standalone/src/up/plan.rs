@@ -294,9 +294,8 @@ mod tests {
     #[test]
     fn the_local_engine_is_rejected_with_a_hint() {
         let args = ConfigArgs {
-            config: None,
-            quiet: false,
             overrides: vec!["api.engine=local".into()],
+            ..ConfigArgs::default()
         };
         let config = Config::load(&args).unwrap();
         let error = Plan::new(&config, &args).err().unwrap().to_string();
@@ -307,9 +306,8 @@ mod tests {
     fn nats_listens_where_it_is_told_if_its_own_url_reaches_that() {
         let nats = |settings: &[&str]| {
             let args = ConfigArgs {
-                config: None,
-                quiet: false,
                 overrides: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+                ..ConfigArgs::default()
             };
             let config = Config::load(&args).unwrap();
             Plan::new(&config, &args).map(|plan| plan.nats.map(|address| address.to_string()))
@@ -341,8 +339,6 @@ mod tests {
     async fn error_for_a_taken_port_names_its_setting() {
         let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let args = ConfigArgs {
-            config: None,
-            quiet: false,
             overrides: vec![
                 format!("api.listen={}", taken.local_addr().unwrap()),
                 "standalone.start_nats=false".into(),
@@ -350,6 +346,7 @@ mod tests {
                 "standalone.workers=0".into(),
                 "monitor.listen=127.0.0.1:0".into(),
             ],
+            ..ConfigArgs::default()
         };
         let config = Config::load(&args).unwrap();
         let mut plan = Plan::new(&config, &args).unwrap();

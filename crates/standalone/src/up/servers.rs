@@ -214,12 +214,15 @@ pub(super) fn clickhouse(
     Ok(spec.with_environment(config_environment(plan)))
 }
 
-/// Returns the arguments that make a child load the same configuration file.
+/// Returns the arguments that make a child load the same configuration file and secrets.
 fn config_arguments(plan: &Plan) -> Vec<OsString> {
-    match &plan.config_args.config {
-        Some(file) => vec!["--config".into(), file.as_os_str().to_owned()],
-        None => Vec::new(),
-    }
+    let args = &plan.config_args;
+    let paths = [("--config", &args.config), ("--secrets-dir", &args.secrets_dir)];
+    paths
+        .into_iter()
+        .filter_map(|(option, path)| Some([option.into(), path.as_ref()?.as_os_str().to_owned()]))
+        .flatten()
+        .collect()
 }
 
 /// Returns the configuration overrides of this process as environment variables.
