@@ -187,6 +187,24 @@ async fn a_second_model_under_one_name_starts_and_is_warned_of() {
 }
 
 #[tokio::test]
+async fn healthcheck_tells_ready_roles_from_others() {
+    let product = shared().await;
+    let limit = Duration::from_secs(30);
+    for role in ["api", "worker", "monitor"] {
+        let mut check = product.command_line("healthcheck", &format!("healthcheck-{role}"), &[role.into()]);
+        assert!(check.ended(limit).await.success(), "{}", check.output());
+    }
+    let elsewhere = ["worker", "--set", "worker.admin_listen=127.0.0.1:1"].map(str::to_owned);
+    let mut check = product.command_line("healthcheck", "healthcheck-elsewhere", &elsewhere);
+    assert_eq!(check.ended(limit).await.code(), Some(1));
+    assert!(
+        check.output().contains("not ready: http://127.0.0.1:1/readyz"),
+        "{}",
+        check.output()
+    );
+}
+
+#[tokio::test]
 async fn summarize_starts_and_stops_its_own_product() {
     let product = Product::new(PROGRAM, Options::default());
     let sample = product.dir().join("sample.txt");

@@ -11,7 +11,7 @@ use precis_runtime::boot::{self, EXIT_CONFIG, RunArgs};
 use precis_runtime::config::{Config, ConfigArgs};
 
 use crate::up::{Running, UpArgs};
-use crate::{drain, guard, key, status, summarize, up};
+use crate::{drain, guard, healthcheck, key, status, summarize, up};
 
 /// Precis: text summarization as a service, over REST and NATS.
 ///
@@ -33,6 +33,8 @@ enum Command {
     Summarize(summarize::SummarizeArgs),
     /// Show which parts are running and how many messages wait
     Status(ConfigArgs),
+    /// Check whether a role on this machine is ready
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Check the configuration for errors
     CheckConfig(ConfigArgs),
     /// Print the effective configuration, with secrets redacted
@@ -111,6 +113,9 @@ pub fn main() -> ExitCode {
             }),
             status::run,
         ),
+        Command::Healthcheck(args) => boot::run_interruptible(&quiet(args.run.clone()), move |context| {
+            healthcheck::run(context, args)
+        }),
         Command::CheckConfig(args) => check_config(&args),
         Command::DumpConfig(args) => dump_config(&args),
         Command::Key(args) => key::print(&args),
