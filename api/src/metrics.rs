@@ -11,6 +11,7 @@ const SUBMITTED: &str = "precis_api_jobs_submitted_total";
 const REFUSED: &str = "precis_api_refused_total";
 const WEBHOOKS: &str = "precis_api_webhooks_total";
 const WAITERS: &str = "precis_api_waiters";
+const QUEUED: &str = "precis_api_queued_jobs";
 
 /// Describes the metrics of this crate. Call it once, at start.
 pub fn describe() {
@@ -34,6 +35,11 @@ pub fn describe() {
         WEBHOOKS,
         Unit::Count,
         "Webhook attempts, by outcome: delivered, failed (retried), given_up, unwanted, refused, gone, unreadable"
+    );
+    describe_gauge!(
+        QUEUED,
+        Unit::Count,
+        "Jobs that wait or run, by model and lane. Every gateway reports the whole queue, and NaN while it can't read it"
     );
     describe_gauge!(WAITERS, Unit::Count, "Requests that wait for a result");
     gauge!(WAITERS).set(0.0);
@@ -66,6 +72,11 @@ pub(crate) fn refused(key: &str, code: ErrorCode) {
 /// Counts a webhook attempt by its outcome.
 pub(crate) fn webhook(outcome: &'static str) {
     counter!(WEBHOOKS, "outcome" => outcome).increment(1);
+}
+
+/// Sets the number of jobs in the queue, `NaN` if unknown.
+pub(crate) fn queued(model: &Token, lane: Lane, jobs: f64) {
+    gauge!(QUEUED, "model" => model.to_string(), "lane" => lane.as_str()).set(jobs);
 }
 
 /// Adjusts the number of waiting requests: `1.0` when one starts to wait, `-1.0` when it stops.

@@ -176,4 +176,11 @@ async fn every_role_reports_its_health() {
             assert_eq!(response.status(), 200, "{base}{path}");
         }
     }
+    let metrics = product.get("/metrics").await.1;
+    let queued = metrics
+        .as_str()
+        .unwrap()
+        .lines()
+        .find_map(|line| line.strip_prefix(r#"precis_api_queued_jobs{model="default",lane="normal"} "#));
+    assert!(queued.unwrap().parse::<f64>().unwrap() >= 0.0, "{queued:?}");
 }

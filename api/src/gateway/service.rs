@@ -44,7 +44,7 @@ fn health(readiness: &Readiness) -> Vec<Route<AppState>> {
                 .errors(&[QueueUnavailable]),
         ),
         Route::new("/metrics").get(
-            admin::metrics,
+            metrics,
             Operation::new(Tag::Service, "metrics", "Get metrics in Prometheus' text format").returns_as(
                 200,
                 "The metrics",
@@ -53,6 +53,12 @@ fn health(readiness: &Readiness) -> Vec<Route<AppState>> {
             ),
         ),
     ]
+}
+
+/// `GET /metrics`, with the current queue depth.
+async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+    state.report_queue().await;
+    admin::metrics().await
 }
 
 fn documentation(document: fn() -> &'static str) -> Vec<Route<AppState>> {

@@ -17,6 +17,7 @@ use crate::analytics::Analytics;
 use crate::batches::progress::ProgressCache;
 use crate::http::extract::BodyLimits;
 use crate::queue::depth_cache::DepthCache;
+use crate::queue::gauge::QueueGauge;
 use crate::queue::retention::Retention;
 use crate::queue::{QueueBackend, QueueDepth, TenantDepth};
 use crate::watch::job_events::JobEvents;
@@ -51,6 +52,7 @@ struct Inner {
     events: JobEvents,
     stop: CancellationToken,
     depth: DepthCache,
+    queue_gauge: QueueGauge,
     batch_progress: ProgressCache,
     started: Instant,
 }
@@ -81,6 +83,7 @@ impl AppState {
             events,
             stop,
             depth: DepthCache::default(),
+            queue_gauge: QueueGauge::default(),
             batch_progress: ProgressCache::default(),
             started: Instant::now(),
         }))
@@ -164,6 +167,12 @@ impl AppState {
     /// Returns the queue depth, at most a second old.
     pub(crate) async fn depth(&self) -> Result<Arc<QueueDepth>, Refusal> {
         self.0.depth.get(self.queue()).await
+    }
+
+    /// Reports the queue depth as a metric.
+    pub(crate) async fn report_queue(&self) {
+        let depth = self.depth().await;
+        self.0.queue_gauge.set(depth.as_deref().ok());
     }
 
     /// Returns the queue depth of the subject's tenant in its lane, at most a second old.

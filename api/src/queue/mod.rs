@@ -7,6 +7,7 @@ pub(crate) mod counted;
 pub(crate) mod depth;
 pub(crate) mod depth_cache;
 pub(crate) mod eta;
+pub(crate) mod gauge;
 pub(crate) mod nats;
 pub(crate) mod retention;
 
