@@ -12,12 +12,15 @@ use serde_json::json;
 use super::{MINUTE, article, is_ready};
 use crate::PROGRAM;
 
-const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/sagemaker");
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
 
-/// Returns the image's environment variables.
+/// Returns the environment variables that the image's own stage sets.
 fn environment_of_the_image() -> Vec<(String, String)> {
     let dockerfile = std::fs::read_to_string(Path::new(DEPLOY).join("Dockerfile")).unwrap();
-    let all = dockerfile.lines().filter_map(|line| line.strip_prefix("ENV "));
+    let stages = dockerfile.split("\nFROM ");
+    let mut stages = stages.filter(|stage| stage.lines().next().unwrap().ends_with(" AS sagemaker"));
+    let stage = stages.next().expect("a stage for SageMaker");
+    let all = stage.lines().filter_map(|line| line.strip_prefix("ENV "));
     let pairs = all.flat_map(str::split_whitespace);
     let pairs = pairs.map(|pair| pair.split_once('=').expect("a name and a value"));
     pairs
@@ -38,7 +41,7 @@ async fn container(more: &[(&str, &str)]) -> (Product, Process) {
     let image = image.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let own = [("PATH", path.as_str()), ("SAGEMAKER_BIND_TO_PORT", &port)];
     let environment: Vec<(&str, &str)> = image.chain(own).chain(more.iter().copied()).collect();
-    let serve = Path::new(DEPLOY).join("serve");
+    let serve = Path::new(DEPLOY).join("sagemaker/serve");
     let process = Process::start_with(&serve, &[], &environment, product.dir(), "serve");
     is_ready(&product).await;
     (product, process)
