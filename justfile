@@ -46,6 +46,7 @@ generate:
     PRECIS_UPDATE=1 cargo test -p precis-runtime
     PRECIS_UPDATE=1 cargo test -p precis-api openapi
     PRECIS_UPDATE=1 cargo test -p precis --test metrics
+    deploy/check.sh --update
 
 # Check the OpenAPI document against a running product
 openapi URL="http://127.0.0.1:8000":
@@ -58,6 +59,10 @@ bench PART *ARGS:
 # Fuzz the kernels for SECONDS per target (needs nightly and cargo-fuzz)
 fuzz SECONDS="60":
     crates/engine/fuzz/run.sh {{ SECONDS }}
+
+# Check the deployment files with every validator that installs here; builds and runs images as root
+verify-deploy:
+    deploy/check.sh
 
 # Check licences, bans and sources of dependencies (needs cargo-deny)
 deny:
