@@ -1,11 +1,75 @@
-//! Describes why a message can't be decoded, without quoting it. The description goes to logs and dead letters, and a
-//! malformed message may have an article in any place.
+//! Describes why a message can't be decoded, without quoting texts. The description goes to results, logs and dead letters,
+//! and a malformed message may have an article in any place.
 
-use serde_json::Error;
+use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+use serde_json::{Deserializer, Error, Value};
+use serde_path_to_error::{Path, Segment};
+
+use crate::ids::is_token;
 
 /// Maximum length of a description, in characters.
 const MAX_CHARS: usize = 300;
+
+/// Maximum length of a quoted value, in characters. An article is longer.
+const MAX_VALUE_CHARS: usize = 32;
+/// Fields whose values are texts or notes of clients, which are never quoted.
+const TEXTS: [&str; 4] = ["text", "reference", "summary", "metadata"];
+
+/// Describes why `body` is no `T`: [`describe`] after the field's name and, if it is one word or number, its value.
+pub fn describe_field<T: DeserializeOwned>(body: &[u8], error: &Error) -> String {
+    let description = describe(error);
+    // Tracking the path costs as much as decoding, so it is done only for an error.
+    let tracked = serde_path_to_error::deserialize::<_, T>(&mut Deserializer::from_slice(body));
+    let Some(place) = tracked.err().filter(|error| error.inner().is_data()) else {
+        return description;
+    };
+    let field = shown_path(place.path());
+    match value_at(body, place.path()).as_ref().and_then(shown_value) {
+        _ if field.is_empty() => description,
+        Some(value) => format!("{field} is {value}: {description}"),
+        None => format!("{field}: {description}"),
+    }
+}
+
+/// Returns a path such as `params.num_beams`, or an empty string for the whole message. A key that may be a text is cut out.
+fn shown_path(path: &Path) -> String {
+    let parts = path.iter().filter_map(|segment| match segment {
+        Segment::Map { key } if is_token(key) => Some(key.clone()),
+        Segment::Map { .. } => Some("…".to_owned()),
+        Segment::Seq { index } => Some(index.to_string()),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    parts.collect::<Vec<_>>().join(".")
+}
+
+/// Returns the value at `path`, unless it belongs to a text.
+fn value_at(body: &[u8], path: &Path) -> Option<Value> {
+    let mut value: Value = serde_json::from_slice(body).ok()?;
+    for segment in path.iter() {
+        value = match segment {
+            Segment::Map { key } if TEXTS.contains(&key.as_str()) => return None,
+            Segment::Map { key } => value.get_mut(key)?.take(),
+            Segment::Seq { index } => value.get_mut(*index)?.take(),
+            Segment::Enum { .. } | Segment::Unknown => value,
+        };
+    }
+    Some(value)
+}
+
+/// Returns a word, number or truth value as a message shows it.
+fn shown_value(value: &Value) -> Option<String> {
+    let is_word = |text: &str| {
+        let may_be = |c: char| c.is_ascii_alphanumeric() || "_.:+-/".contains(c);
+        text.len() <= MAX_VALUE_CHARS && text.chars().all(may_be)
+    };
+    match value {
+        Value::String(text) => is_word(text).then(|| format!("\"{text}\"")),
+        Value::Number(number) => Some(number.to_string()).filter(|text| is_word(text)),
+        Value::Bool(_) | Value::Null => Some(value.to_string()),
+        Value::Array(_) | Value::Object(_) => None,
+    }
+}
 
 /// Describes the error and its position. It names fields and types of the contract, never values.
 pub fn describe(error: &Error) -> String {
@@ -97,6 +161,56 @@ mod tests {
         }
     }
 
+    #[test]
+    fn fields_and_short_values_are_named() {
+        let of = |body: &str| {
+            let error = serde_json::from_str::<Job>(body).unwrap_err();
+            describe_field::<Job>(body.as_bytes(), &error)
+        };
+        for (body, start, part) in [
+            (
+                r#"{"id":"a1","text":"x","channel":"fax"}"#,
+                "channel is \"fax\": unknown variant",
+                "`mlflow`",
+            ),
+            (
+                r#"{"id":"a1","text":"x","params":{"num_beams":"eight"}}"#,
+                "params.num_beams is \"eight\": ",
+                "u32",
+            ),
+            (
+                r#"{"id":"a1","text":"x","params":{"long_text":true}}"#,
+                "params.long_text is true: ",
+                "expected",
+            ),
+            (
+                r#"{"id":"a1","text":"x","stemmed":1}"#,
+                "stemmed is 1: ",
+                "boolean",
+            ),
+            (
+                r#"{"id":"a.1","text":"x"}"#,
+                "id is \"a.1\": ",
+                "1 to 64 characters",
+            ),
+            // Neither texts nor notes are quoted.
+            (r#"{"id":"a1","text":7}"#, "text: invalid type", "string"),
+            (
+                r#"{"id":"a1","text":"x","metadata":{"page":7}}"#,
+                "metadata.page: invalid type",
+                "string",
+            ),
+            (r#"{"id":"a1"}"#, "missing field `text`", "line 1"),
+            (r#"{"id":"a1","#, "EOF", "line 1"),
+        ] {
+            let description = of(body);
+            assert!(
+                description.starts_with(start) && description.contains(part),
+                "{body}: {description}"
+            );
+        }
+    }
+
     proptest! {
         #[test]
         fn descriptions_never_contain_values(more in "[a-z\"\\\\`', ]{0,40}") {
@@ -114,6 +228,9 @@ mod tests {
                 format!(r#"{{"id":"a","text":"x","batch":{{"id":{text},"index":0}}}}"#),
             ] {
                 let description = of(&body);
+                prop_assert!(!description.contains("s3cret"), "{}: {}", body, description);
+                let error = serde_json::from_str::<Job>(&body).unwrap_err();
+                let description = describe_field::<Job>(body.as_bytes(), &error);
                 prop_assert!(!description.contains("s3cret"), "{}: {}", body, description);
             }
             let description = describe(&serde_json::from_str::<JobResult>(&text).unwrap_err());

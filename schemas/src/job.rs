@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::BatchRef;
 use crate::callback::Callback;
-use crate::decode_error::describe;
+use crate::decode_error::describe_field;
 use crate::error_code::{ErrorCode, Refusal};
 use crate::ids::JobId;
 use crate::params::GenerationParams;
@@ -117,7 +117,7 @@ impl Job {
         serde_json::from_slice(body).map_err(|error| {
             Refusal::new(
                 ErrorCode::InvalidRequest,
-                format!("not a job of version 1: {}", describe(&error)),
+                format!("not a job of version 1: {}", describe_field::<Self>(body, &error)),
             )
         })
     }
@@ -153,9 +153,16 @@ impl Job {
         }
         for (key, value) in &self.metadata {
             if key.is_empty() || key.len() > bytes || value.len() > bytes {
+                // The key may be as long as an article.
+                let shown: String = key.chars().take(32).collect();
                 return Err(Refusal::new(
                     ErrorCode::InvalidRequest,
-                    format!("keys and values of metadata have at most {bytes} bytes, and keys at least one"),
+                    format!(
+                        "metadata {shown:?} has a key of {} and a value of {} bytes; keys and values have at most {bytes}, and \
+                         keys at least one",
+                        key.len(),
+                        value.len()
+                    ),
                 ));
             }
         }

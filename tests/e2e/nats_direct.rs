@@ -45,6 +45,14 @@ async fn malformed_messages_are_answered_if_possible_and_dead_lettered() {
     let result = result_of(product, &id).await;
     assert_eq!(result.outcome, Outcome::Failed);
     assert_eq!(result.error.unwrap().code, ErrorCode::InvalidRequest);
+    let id = JobId::generate();
+    let body = json!({"id": id, "text": "Rain fell.", "channel": "fax"}).to_string();
+    product.publish(NORMAL, body).await;
+    let error = result_of(product, &id).await.error.unwrap();
+    assert_eq!(error.code, ErrorCode::InvalidRequest);
+    for part in ["channel is \"fax\"", "`direct`"] {
+        assert!(error.message.contains(part), "{error:?}");
+    }
     // A message without an id cannot be answered, so it is dead-lettered with the reason.
     let nonsense = format!("\u{1}nonsense {id}");
     let before = product.last_dead_letter().await;

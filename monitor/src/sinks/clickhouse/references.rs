@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use precis_runtime::clock;
 use precis_runtime::results::{ResultError, Results};
 use precis_runtime::topology::TopologyError;
-use precis_schemas::decode_error::describe;
+use precis_schemas::decode_error::describe_field;
 use precis_schemas::reference::LateReference;
 use precis_schemas::topology::{REFERENCE_TTL, clickhouse_references_consumer};
 use precis_schemas::{JobId, Outcome};
@@ -232,7 +232,8 @@ fn latest_of_each(
     for (index, delivery) in deliveries.iter().enumerate() {
         match serde_json::from_slice::<LateReference>(&delivery.message.payload) {
             Err(error) => {
-                let reason = format!("not a reference of version 1: {}", describe(&error));
+                let reason = describe_field::<LateReference>(&delivery.message.payload, &error);
+                let reason = format!("not a reference of version 1: {reason}");
                 outcomes[index] = DeliveryOutcome::DeadLetter(reason);
             }
             Ok(reference) => {
