@@ -15,8 +15,8 @@
 //! * It listens on loopback only, because queries can read every file of the user it runs as.
 //! * It has one user.
 //! * It rejects roles and external tables.
-//! * Query ids are those of clients in `KILL QUERY`, `system.processes` and `queryID()`, but not in the rows that `KILL
-//!   QUERY` returns.
+//! * Query ids are those of clients in `KILL QUERY`, `system.processes` and `queryID()`, but not in binary results of `KILL
+//!   QUERY`.
 //! * It doesn't compress responses, except for `compress=1` frames.
 //! * It has no `system.query_log`.
 

@@ -9,9 +9,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use crate::errors::{EngineError, code};
+use crate::ffi::Connection;
 use crate::sql::{Word, words};
 
 /// The setting that carries the client's query id.
@@ -147,6 +149,44 @@ pub(crate) fn translate(sql: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(translated)
 }
 
+/// The engine's ids of running queries with those of their clients.
+#[derive(Debug, Default)]
+pub(crate) struct EngineIds(Vec<(String, String)>);
+
+impl EngineIds {
+    /// Reads the ids of all running queries.
+    pub(crate) fn read(connection: &mut Connection) -> Result<Self, EngineError> {
+        let sql = format!("SELECT query_id, Settings['{SETTING}'] FROM system.processes");
+        let output = connection.query(sql.as_bytes(), "TabSeparatedRaw", &[])?;
+        let text = String::from_utf8_lossy(&output.data);
+        // An id that some format would have to quote stays the engine's.
+        let is_plain = |id: &str| {
+            id.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+        };
+        let pairs = text.lines().filter_map(|line| line.split_once('\t'));
+        let named = pairs.filter(|(_, id)| !id.is_empty() && is_plain(id));
+        Ok(Self(
+            named
+                .map(|(engine, id)| (engine.to_owned(), id.to_owned()))
+                .collect(),
+        ))
+    }
+
+    /// Replaces the engine's ids in the result of a `KILL QUERY`. Binary formats, which count bytes, stay as they are.
+    pub(crate) fn replaced(&self, data: Bytes, format: &str) -> Bytes {
+        let text_formats = ["TabSeparated", "TSV", "CSV", "JSON", "Vertical", "Values", "XML"];
+        let is_text = text_formats.iter().any(|prefix| format.starts_with(prefix));
+        match std::str::from_utf8(&data) {
+            Ok(text) if is_text && !self.0.is_empty() => {
+                let replace = |text: String, (engine, id): &(String, String)| text.replace(engine, id);
+                self.0.iter().fold(text.to_owned(), replace).into()
+            }
+            _ => data,
+        }
+    }
+}
+
 /// Returns the end of the `()` at `position`, if there is one.
 fn empty_call(sql: &[u8], position: usize) -> Option<usize> {
     let mut rest = sql.iter().enumerate().skip(position);
@@ -192,6 +232,17 @@ mod tests {
         ] {
             assert_eq!(translated(sql), sql);
         }
+    }
+
+    #[test]
+    fn results_of_kill_query_name_the_clients_ids() {
+        let ids = EngineIds(vec![("f1eb43ce".to_owned(), "mine".to_owned())]);
+        let rows = Bytes::from_static(b"waiting\tf1eb43ce\tdefault\n");
+        assert_eq!(
+            ids.replaced(rows.clone(), "TabSeparated"),
+            "waiting\tmine\tdefault\n"
+        );
+        assert_eq!(ids.replaced(rows.clone(), "RowBinary"), rows);
     }
 
     #[test]

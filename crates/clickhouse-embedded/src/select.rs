@@ -16,6 +16,7 @@ use crate::engine::{Engine, SessionOptions};
 use crate::errors::{EngineError, code, exception_block};
 use crate::ffi::{Connection, Output};
 use crate::native_frame;
+use crate::query_ids::EngineIds;
 use crate::request::RequestHead;
 use crate::sql::{self, StatementInfo};
 use crate::task::CancelGuard;
@@ -208,7 +209,13 @@ fn execute(
             Err(error) => return Err(error),
         }
     }
-    connection.query(sql, format, parameters).map(Event::Complete)
+    let ids = match info.kills {
+        true => EngineIds::read(connection)?,
+        false => EngineIds::default(),
+    };
+    let mut output = connection.query(sql, format, parameters)?;
+    output.data = ids.replaced(output.data, format);
+    Ok(Event::Complete(output))
 }
 
 /// Sends an event. Waits up to [`SEND_TIMEOUT`] for a slow client.

@@ -155,6 +155,8 @@ pub(crate) struct StatementInfo {
     pub(crate) outfile: bool,
     /// Runs several statements with `PARALLEL WITH`.
     pub(crate) parallel: bool,
+    /// Is a `KILL QUERY`, whose result names queries.
+    pub(crate) kills: bool,
 }
 
 /// Scans a statement. Stops after the first word of an `INSERT`, because megabytes of data may follow.
@@ -173,6 +175,7 @@ pub(crate) fn inspect(sql: &[u8]) -> StatementInfo {
             info.needs_complete_result |= previous.is("WITH") && word.is("TOTALS");
             info.outfile |= previous.is("INTO") && word.is("OUTFILE");
             info.parallel |= previous.is("PARALLEL") && word.is("WITH");
+            info.kills |= previous.is("KILL") && word.is("QUERY");
         }
         info.needs_complete_result |= word.is("extremes") || word.is("output_format_json_array_of_rows");
         previous = Some(word);
@@ -185,7 +188,8 @@ pub(crate) fn inspect(sql: &[u8]) -> StatementInfo {
 /// There every clause of the outermost query starts a line, and no string or name spans lines.
 pub(crate) fn stated_format(formatted: &str) -> Option<String> {
     let mut clauses = formatted.lines().filter_map(|line| line.strip_prefix("FORMAT "));
-    clauses.next_back().map(str::to_owned)
+    // A name that is also a keyword, such as Null, is quoted.
+    clauses.next_back().map(|name| name.trim_matches('`').to_owned())
 }
 
 /// Returns whether a text contains only whitespace, comments and semicolons.
@@ -317,6 +321,10 @@ mod tests {
         assert_eq!(
             stated_format("SELECT 1\nFORMAT JSON\nSETTINGS x = 1\n").as_deref(),
             Some("JSON")
+        );
+        assert_eq!(
+            stated_format("SELECT 1\nFORMAT `Null`\n").as_deref(),
+            Some("Null")
         );
         assert_eq!(
             stated_format("SELECT format('{}-{}', 'rain', 'snow') AS x\n"),

@@ -36,7 +36,7 @@ async fn kill_query_stops_the_query_with_the_clients_id() {
         again.text()
     );
     let killed = post("", "KILL QUERY WHERE query_id = 'kill-me' FORMAT TSV").await;
-    assert!(killed.text().contains("waiting"), "{}", killed.text());
+    assert!(killed.text().contains("waiting\tkill-me\t"), "{}", killed.text());
     let slow = tokio::time::timeout(Duration::from_secs(30), slow).await;
     let slow = slow.expect("the query is stopped").unwrap();
     assert_eq!(
