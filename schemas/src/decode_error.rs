@@ -108,7 +108,7 @@ fn without_values(message: &str) -> String {
     if let Some((name, rest)) = message
         .strip_prefix("unknown field `")
         .and_then(|rest| rest.rsplit_once("`, expected "))
-        .filter(|(name, _)| crate::ids::is_token(name))
+        .filter(|(name, _)| is_token(name))
     {
         return format!("unknown field `{name}`, expected {rest}");
     }
