@@ -179,9 +179,9 @@ mod tests {
                 "u32",
             ),
             (
-                r#"{"id":"a1","text":"x","params":{"long_text":true}}"#,
-                "params.long_text is true: ",
-                "expected",
+                r#"{"id":"a1","text":"x","params":{"long_text":"soon"}}"#,
+                "params.long_text is \"soon\": ",
+                "`map_reduce`",
             ),
             (
                 r#"{"id":"a1","text":"x","stemmed":1}"#,
