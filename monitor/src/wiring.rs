@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::{Database, MigrateError, backoff, migrate, rollups};
-use crate::reaper::{Reaper, max_deliveries, unserved};
+use crate::reaper::{Reaper, max_deliveries, stranded, unserved};
 use crate::sinks::clickhouse::{PredictionTable, SinkContext};
 use crate::{drift, metrics, rest, sinks};
 
@@ -72,6 +72,7 @@ async fn work(
     let grace = Duration::from_secs(config.monitor.unserved_grace_seconds);
     let absent_grace = Duration::from_secs(config.monitor.absent_grace_seconds);
     let unserved = unserved::run(reaper.clone(), workers, grace, absent_grace, context.stop.clone());
+    let stranded = stranded::run(reaper.clone(), context.stop.clone());
     // Boxed, because a future that contains it would be large.
     let max_deliveries = Box::pin(max_deliveries::run(
         reaper,
@@ -88,7 +89,7 @@ async fn work(
         Box::pin(async { forwarding.await.map_err(anyhow::Error::from) }),
         Box::pin(async { max_deliveries.await.map_err(anyhow::Error::from) }),
         Box::pin(async {
-            unserved.await;
+            tokio::join!(unserved, stranded);
             Ok(())
         }),
     )?;

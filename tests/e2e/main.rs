@@ -26,6 +26,7 @@ mod monitor_faults;
 mod nats_direct;
 mod rest;
 mod schema;
+mod stranded;
 mod traces;
 mod webhooks;
 

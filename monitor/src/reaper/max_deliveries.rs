@@ -1,7 +1,8 @@
 //! Terminates jobs that used up their deliveries without a result.
 //!
 //! JetStream leaves such a message in the work queue and publishes one advisory, which the stream `ADVISORIES` stores.
-//! The advisory is acknowledged last, so after a crash it is redelivered.
+//! The advisory is acknowledged last, so after a crash it is redelivered. The module `stranded` finds jobs whose advisory
+//! was lost.
 
 use std::time::Duration;
 
@@ -91,7 +92,8 @@ async fn terminate(reaper: &Reaper, advisory: &Advisory) -> Result<(), ReapError
         .await
 }
 
-fn termination(deliveries: u64) -> Termination {
+/// Returns how a job ends after that many deliveries.
+pub(super) fn termination(deliveries: u64) -> Termination {
     let message = format!("delivered {deliveries} times, finished by no worker");
     Termination {
         outcome: Outcome::Failed,
