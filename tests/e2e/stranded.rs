@@ -37,8 +37,8 @@ async fn take(consumer: &PullConsumer, jobs: usize) -> Vec<async_nats::jetstream
     pulled
 }
 
-#[tokio::test]
-async fn a_job_whose_advisory_was_lost_ends_and_jobs_in_flight_do_not() {
+/// Starts the product without workers and monitor.
+async fn start() -> Product {
     let settings = [
         "standalone.start_monitor=false",
         "monitor.absent_grace_seconds=3600",
@@ -49,21 +49,33 @@ async fn a_job_whose_advisory_was_lost_ends_and_jobs_in_flight_do_not() {
         settings: settings.map(str::to_owned).into(),
         ..Options::default()
     };
-    let product = Product::start(PROGRAM, options).await;
-    let publish = async |tenant: &str, id: &str| {
-        let body = json!({"id": id, "text": "Rain fell on the coast."}).to_string();
-        product
-            .publish(&format!("jobs.v1.default.normal.summarize.{tenant}"), body)
-            .await
-    };
+    Product::start(PROGRAM, options).await
+}
+
+async fn publish(product: &Product, tenant: &str, id: &str) -> u64 {
+    let body = json!({"id": id, "text": "Rain fell on the coast."}).to_string();
+    product
+        .publish(&format!("jobs.v1.default.normal.summarize.{tenant}"), body)
+        .await
+}
+
+async fn lose_advisories(product: &Product) {
+    let context = product.nats().await;
+    let advisories = context.get_stream(ADVISORIES).await.unwrap();
+    advisories.purge().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_whose_advisory_was_lost_ends_and_jobs_in_flight_do_not() {
+    let product = start().await;
     // Nobody keeps this consumer's only job alive.
     let idle = consumer(&product, "idle").await;
-    let alone = publish("idle", "alone").await;
+    let alone = publish(&product, "idle", "alone").await;
     take(&idle, 1).await;
     // Of this one's jobs, a worker lost the first and still works on the second.
     let busy = consumer(&product, "busy").await;
-    let lost = publish("busy", "lost").await;
-    publish("busy", "held").await;
+    let lost = publish(&product, "busy", "lost").await;
+    publish(&product, "busy", "held").await;
     let held = Arc::new(take(&busy, 2).await.pop().unwrap());
     let holding = tokio::spawn({
         let held = Arc::clone(&held);
@@ -80,14 +92,7 @@ async fn a_job_whose_advisory_was_lost_ends_and_jobs_in_flight_do_not() {
         (pending(&idle) == 0 && pending(&busy) == 1).then_some(())
     })
     .await;
-    let context = product.nats().await;
-    context
-        .get_stream(ADVISORIES)
-        .await
-        .unwrap()
-        .purge()
-        .await
-        .unwrap();
+    lose_advisories(&product).await;
 
     let _monitor = product.command("monitor", "monitor", &[]);
     is_ended(&product, "alone", alone).await;
@@ -98,6 +103,53 @@ async fn a_job_whose_advisory_was_lost_ends_and_jobs_in_flight_do_not() {
     held.double_ack().await.unwrap();
     is_ended(&product, "lost", lost).await;
     assert!(product.result(&"held".parse().unwrap()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_stranded_job_ends_although_its_consumer_always_has_a_job_in_flight() {
+    let product = Arc::new(start().await);
+    let busy = consumer(&product, "busy").await;
+    let lost = publish(&product, "busy", "lost").await;
+    take(&busy, 1).await;
+    let working = tokio::spawn(work(product.clone(), busy.clone()));
+    eventually(PATIENCE, "JetStream gives the job up", async || {
+        let advisories = product.nats().await.get_stream(ADVISORIES).await.unwrap();
+        (advisories.cached_info().state.messages > 0).then_some(())
+    })
+    .await;
+    lose_advisories(&product).await;
+
+    let _monitor = product.command("monitor", "monitor", &[]);
+    is_ended(&product, "lost", lost).await;
+    assert!(!working.is_finished());
+    // The consumer delivers again.
+    let delivered = busy.get_info().await.unwrap().delivered.stream_sequence;
+    eventually(PATIENCE, "the consumer delivers again", async || {
+        let info = busy.get_info().await.unwrap();
+        (info.delivered.stream_sequence > delivered).then_some(())
+    })
+    .await;
+    working.abort();
+}
+
+/// Publishes jobs and works on several at a time, so that the consumer always has one in flight unless it is paused.
+async fn work(product: Arc<Product>, consumer: PullConsumer) {
+    const PERIOD: Duration = Duration::from_millis(250);
+    for number in 0.. {
+        publish(&product, "busy", &format!("other-{number}")).await;
+        let mut pulled = consumer.fetch().max_messages(10).messages().await.unwrap();
+        while let Some(message) = pulled.next().await {
+            let message = message.unwrap();
+            tokio::spawn(async move {
+                for _ in 0..3 {
+                    tokio::time::sleep(PERIOD).await;
+                    message.ack_with(AckKind::Progress).await.unwrap();
+                }
+                message.ack().await.unwrap();
+            });
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
 }
 
 /// Waits until the job has ended as exhausted, with a dead letter.
