@@ -194,7 +194,7 @@ pub(super) async fn waiting(
         return view::queued(handle, None, None);
     }
     let position = own.position(sequence);
-    let eta = eta::seconds(&depth, &state.workers().live(), subject, position);
+    let eta = eta::seconds(&depth, state.workers(), subject, position);
     view::queued(handle, Some(position), eta)
 }
 

@@ -12,7 +12,7 @@
 //! A pace that was measured with single jobs is lower than that of full batches. The first estimates for a long queue
 //! are then too high, and improve as it drains.
 
-use precis_schemas::event::Heartbeat;
+use precis_runtime::liveness::LiveWorkers;
 use precis_schemas::{JobSubject, Lane};
 
 use crate::queue::QueueDepth;
@@ -28,23 +28,31 @@ struct Workforce {
     free: u64,
 }
 
-fn workforce(live: &[Heartbeat], subject: &JobSubject) -> Option<Workforce> {
-    let serves =
-        |worker: &&Heartbeat| worker.model.served_as == subject.model && worker.lanes.contains(&subject.lane);
-    let workers: Vec<&Heartbeat> = live.iter().filter(serves).collect();
-    let known: Vec<_> = workers.iter().filter_map(|worker| worker.pace).collect();
-    let jobs = known.iter().map(|pace| pace.jobs_per_second).sum::<f64>();
-    let count = known.len() as f64;
-    if known.is_empty() || jobs <= 0.0 {
+fn workforce(workers: &LiveWorkers, subject: &JobSubject) -> Option<Workforce> {
+    let (mut count, mut free) = (0_u32, 0);
+    let (mut measured, mut pace, mut seconds_per_job) = (0_u32, 0.0, 0.0);
+    // Every accepted job calls this, so no heartbeat is copied.
+    workers.scan(|heartbeats| {
+        for worker in heartbeats {
+            if worker.model.served_as != subject.model || !worker.lanes.contains(&subject.lane) {
+                continue;
+            }
+            count += 1;
+            free += worker.max_batch.saturating_sub(worker.in_flight);
+            if let Some(known) = worker.pace {
+                measured += 1;
+                pace += known.jobs_per_second;
+                seconds_per_job += known.seconds_per_job;
+            }
+        }
+    });
+    if measured == 0 || pace <= 0.0 {
         return None;
     }
     Some(Workforce {
-        pace: jobs / count * workers.len() as f64,
-        seconds_per_job: known.iter().map(|pace| pace.seconds_per_job).sum::<f64>() / count,
-        free: workers
-            .iter()
-            .map(|worker| worker.max_batch.saturating_sub(worker.in_flight))
-            .sum(),
+        pace: pace / f64::from(measured) * f64::from(count),
+        seconds_per_job: seconds_per_job / f64::from(measured),
+        free,
     })
 }
 
@@ -89,7 +97,7 @@ fn turns_of_others(depth: &QueueDepth, subject: &JobSubject, position: u64) -> u
 /// measured a pace.
 pub(crate) fn seconds(
     depth: &QueueDepth,
-    live: &[Heartbeat],
+    workers: &LiveWorkers,
     subject: &JobSubject,
     position: u64,
 ) -> Option<f64> {
@@ -97,7 +105,7 @@ pub(crate) fn seconds(
         pace,
         seconds_per_job,
         free,
-    } = workforce(live, subject)?;
+    } = workforce(workers, subject)?;
     let ahead = position + turns_of_others(depth, subject, position);
     let wait = if ahead < free {
         0.0
@@ -120,7 +128,7 @@ mod tests {
 
     use precis_runtime::clock;
     use precis_schemas::Token;
-    use precis_schemas::event::Pace;
+    use precis_schemas::event::{Heartbeat, Pace};
 
     use super::*;
     use crate::queue::LaneDepth;
@@ -146,6 +154,14 @@ mod tests {
     }
 
     fn waiting(lane: Lane, pending: u64) -> QueueDepth {
+    fn live<const N: usize>(heartbeats: [Heartbeat; N]) -> LiveWorkers {
+        let workers = LiveWorkers::default();
+        heartbeats
+            .into_iter()
+            .for_each(|heartbeat| workers.note(heartbeat));
+        workers
+    }
+
         QueueDepth {
             last_sequence: pending,
             lanes: vec![LaneDepth {
@@ -159,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_job_that_can_start_at_once_takes_the_duration_of_one_job() {
-        let live = [worker("a", Some(2.0), 1)];
+        let live = live([worker("a", Some(2.0), 1)]);
         let eta = |position| seconds(&QueueDepth::default(), &live, &subject(), position);
         assert_eq!(eta(2), Some(2.0));
         // Three jobs can start. The fourth waits for one to end, at two per second.
@@ -169,19 +185,19 @@ mod tests {
 
     #[test]
     fn a_worker_without_a_measured_pace_counts_as_an_average_one() {
-        assert_eq!(seconds(&QueueDepth::default(), &[], &subject(), 0), None);
+        assert_eq!(seconds(&QueueDepth::default(), &live([]), &subject(), 0), None);
         let new = worker("a", None, 4);
         assert_eq!(
-            seconds(&QueueDepth::default(), std::slice::from_ref(&new), &subject(), 0),
+            seconds(&QueueDepth::default(), &live([new.clone()]), &subject(), 0),
             None
         );
-        let live = [new, worker("b", Some(2.0), 4)];
+        let live = live([new, worker("b", Some(2.0), 4)]);
         assert_eq!(seconds(&QueueDepth::default(), &live, &subject(), 7), Some(4.0));
     }
 
     #[test]
     fn lanes_share_by_weight_until_one_is_empty() {
-        let live = [worker("a", Some(12.0), 4)];
+        let live = live([worker("a", Some(12.0), 4)]);
         // The high lane gets 8 of 12 shares while it has jobs: its 80 jobs take 10 seconds, in which 40 jobs of this
         // lane start. The other 20 then get the whole pace.
         let eta = seconds(&waiting(Lane::High, 80), &live, &subject(), 59).unwrap();
@@ -192,7 +208,7 @@ mod tests {
 
     #[test]
     fn tenants_of_a_lane_take_turns() {
-        let live = [worker("a", Some(4.0), 4)];
+        let live = live([worker("a", Some(4.0), 4)]);
         let mut depth = waiting(Lane::Normal, 1_010);
         let tenants = [("public", 10), ("large", 1_000), ("small", 2)];
         depth.lanes[0].tenants = tenants

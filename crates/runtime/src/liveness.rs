@@ -63,11 +63,15 @@ impl LiveWorkers {
         }
     }
 
+    /// Applies `read` to the last heartbeat of every live worker, in no particular order. Copies nothing.
+    pub fn scan<R>(&self, read: impl FnOnce(&mut dyn Iterator<Item = &Heartbeat>) -> R) -> R {
+        self.heartbeats
+            .scan(|entries| read(&mut entries.map(|(_, heartbeat)| heartbeat)))
+    }
+
     /// Returns the last heartbeat of every live worker, sorted by worker id.
     pub fn live(&self) -> Vec<Heartbeat> {
-        let mut live: Vec<Heartbeat> = self
-            .heartbeats
-            .scan(|heartbeats| heartbeats.map(|(_, heartbeat)| heartbeat.clone()).collect());
+        let mut live: Vec<Heartbeat> = self.scan(|heartbeats| heartbeats.cloned().collect());
         live.sort_by(|a, b| a.worker.cmp(&b.worker));
         live
     }
@@ -82,9 +86,8 @@ impl LiveWorkers {
     /// Returns the served name of the matching worker with the smallest id.
     fn first_served(&self, matches: impl Fn(&Heartbeat) -> bool) -> Option<Token> {
         // Every job calls this, so nothing else is copied.
-        self.heartbeats.scan(|heartbeats| {
+        self.scan(|heartbeats| {
             heartbeats
-                .map(|(_, heartbeat)| heartbeat)
                 .filter(|heartbeat| matches(heartbeat))
                 .min_by(|a, b| a.worker.cmp(&b.worker))
                 .map(|heartbeat| heartbeat.model.served_as.clone())
