@@ -260,7 +260,7 @@ async fn lookup(
             Some(end.finished_at),
         )));
     }
-    if queue.queued_job(sequence).await?.is_some() {
+    if queue.queued_job(id, sequence).await?.is_some() {
         return Ok(None);
     }
     // A worker stores the result before it removes the job from the queue, so this read is decisive.

@@ -212,7 +212,7 @@ async fn line_of(state: AppState, head: BatchHead, index: u64, row: BatchRow) ->
         ..line
     };
     let mut result = state.queue().result(&handle.id, ReadConsistency::Any).await?;
-    if result.is_none() && state.queue().queued_job(sequence).await?.is_none() {
+    if result.is_none() && state.queue().queued_job(&handle.id, sequence).await?.is_none() {
         result = state.queue().result(&handle.id, ReadConsistency::Leader).await?;
         if result.is_none() {
             let gone = Refusal::new(ErrorCode::JobGone, "the result is no longer kept");

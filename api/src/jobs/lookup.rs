@@ -81,8 +81,7 @@ pub(super) async fn snapshot(
             _ => Err(not_found(handle)),
         };
     };
-    if let Some(queued) = state.queue().queued_job(sequence).await?
-        && queued.id == handle.id
+    if let Some(queued) = state.queue().queued_job(&handle.id, sequence).await?
         && caller.may_see(&queued.subject.tenant)
     {
         return unfinished(state, handle, sequence, queued).await;

@@ -240,9 +240,8 @@ async fn tenant_in_queue(state: &AppState, handle: &JobHandle) -> Result<Option<
     let Some(sequence) = handle.sequence else {
         return Ok(None);
     };
-    let queued = state.queue().queued_job(sequence).await?;
-    let same = queued.filter(|queued| queued.id == handle.id);
-    Ok(same.map(|queued| queued.subject.tenant))
+    let queued = state.queue().queued_job(&handle.id, sequence).await?;
+    Ok(queued.map(|queued| queued.subject.tenant))
 }
 
 async fn tenant_in_analytics(

@@ -113,8 +113,12 @@ pub trait QueueBackend: Send + Sync {
         consistency: ReadConsistency,
     ) -> BoxFuture<'a, Result<Option<JobResult>, Refusal>>;
 
-    /// Returns the job at `sequence`, unless it has ended.
-    fn queued_job(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>>;
+    /// Returns the job `id` at `sequence`, unless it has ended or another job has this sequence.
+    fn queued_job<'a>(
+        &'a self,
+        id: &'a JobId,
+        sequence: u64,
+    ) -> BoxFuture<'a, Result<Option<QueuedJob>, Refusal>>;
 
     /// Returns the number of a tenant's jobs that wait or run.
     fn count_jobs<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>>;

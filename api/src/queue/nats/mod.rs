@@ -3,13 +3,15 @@
 mod batches;
 mod connectivity;
 mod depth;
+mod queued_jobs;
 mod readiness;
 mod records;
 mod termination;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
@@ -25,10 +27,10 @@ use precis_schemas::reference::LateReference;
 use precis_schemas::termination::Termination;
 use precis_schemas::topology::{BATCHES, CALLS, JOBS, RESULTS};
 use precis_schemas::worker_consumers::TenantLane;
-use precis_schemas::{Job, JobHandle, JobId, JobResult, Token, time};
-use serde::Deserialize;
+use precis_schemas::{JobHandle, JobId, JobResult, Token};
 
 use self::connectivity::{Connectivity, unavailable};
+use self::queued_jobs::QueuedJobs;
 pub(crate) use self::readiness::watch_readiness;
 use super::{
     CreateOutcome, JobEnd, QueueBackend, QueueDepth, QueuedJob, ReadConsistency, Record, TenantDepth,
@@ -37,14 +39,6 @@ use super::{
 
 /// How long a request to NATS may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The fields of a job's message that [`QueuedJob`] needs.
-#[derive(Debug, Default, Deserialize)]
-struct JobFields {
-    id: Option<JobId>,
-    #[serde(default)]
-    deadline: Option<jiff::Timestamp>,
-}
 
 /// The queue on NATS JetStream. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -57,6 +51,7 @@ pub(crate) struct NatsQueue {
     results_stream: Stream,
     calls_stream: Stream,
     batches_stream: Stream,
+    queued_jobs: Arc<QueuedJobs>,
 }
 
 impl NatsQueue {
@@ -71,6 +66,7 @@ impl NatsQueue {
             results_stream: topology::stream(jetstream, RESULTS).await?,
             calls_stream: topology::stream(jetstream, CALLS).await?,
             batches_stream: topology::stream(jetstream, BATCHES).await?,
+            queued_jobs: Arc::default(),
             connection,
         })
     }
@@ -92,27 +88,6 @@ impl NatsQueue {
     ) -> Result<T, Refusal> {
         self.connectivity.check()?;
         with_timeout(request).await
-    }
-
-    async fn read_job(&self, sequence: u64) -> Result<Option<QueuedJob>, Refusal> {
-        let message = match self.jobs_stream.get_raw_message(sequence).await {
-            Ok(message) => message,
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(None),
-            Err(error) => return Err(request_failed("reading a job", &error)),
-        };
-        // Use the id in the body: `Nats-Msg-Id` may differ for an id that was submitted again.
-        let fields: JobFields = serde_json::from_slice(&message.payload).unwrap_or_default();
-        let id = fields.id.or_else(|| Job::salvage_id(&message.payload));
-        let (Some(id), Ok(subject)) = (id, message.subject.as_str().parse()) else {
-            return Ok(None);
-        };
-        let submitted_at = jiff::Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).ok();
-        Ok(Some(QueuedJob {
-            id,
-            subject,
-            submitted_at: submitted_at.map(time::to_millis),
-            deadline: fields.deadline,
-        }))
     }
 }
 
@@ -159,8 +134,12 @@ impl QueueBackend for NatsQueue {
         .boxed()
     }
 
-    fn queued_job(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>> {
-        self.when_connected(self.read_job(sequence)).boxed()
+    fn queued_job<'a>(
+        &'a self,
+        id: &'a JobId,
+        sequence: u64,
+    ) -> BoxFuture<'a, Result<Option<QueuedJob>, Refusal>> {
+        self.when_connected(self.read_queued_job(id, sequence)).boxed()
     }
 
     fn count_jobs<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {

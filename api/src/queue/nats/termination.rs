@@ -112,6 +112,7 @@ impl NatsQueue {
 
     /// Deletes a job's message. Succeeds if it is already gone.
     async fn remove_job(&self, sequence: u64) -> Result<(), Refusal> {
+        self.queued_jobs.forget(sequence);
         match self.jobs_stream.delete_message(sequence).await {
             Ok(_) => Ok(()),
             Err(error) => match self.jobs_stream.get_raw_message(sequence).await {

@@ -199,7 +199,11 @@ impl QueueBackend for FakeQueue {
         .boxed()
     }
 
-    fn queued_job(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>> {
+    fn queued_job<'a>(
+        &'a self,
+        id: &'a JobId,
+        sequence: u64,
+    ) -> BoxFuture<'a, Result<Option<QueuedJob>, Refusal>> {
         async move {
             self.refusal()?;
             if self.done.lock().unwrap().contains(&sequence) {
@@ -208,6 +212,7 @@ impl QueueBackend for FakeQueue {
             let jobs = self.jobs.lock().unwrap();
             let index = usize::try_from(sequence).unwrap().checked_sub(1);
             let job = index.and_then(|index| jobs.get(index));
+            let job = job.filter(|submission| submission.job.id == *id);
             Ok(job.map(|submission| QueuedJob {
                 id: submission.job.id.clone(),
                 subject: submission.subject.clone(),
@@ -284,8 +289,7 @@ impl QueueBackend for FakeQueue {
             let Some(sequence) = handle.sequence else {
                 return Ok(None);
             };
-            let queued = self.queued_job(sequence).await?;
-            if queued.is_none_or(|queued| queued.id != handle.id) {
+            if self.queued_job(&handle.id, sequence).await?.is_none() {
                 return Ok(None);
             }
             let earlier = self.results.lock().unwrap().get(&handle.id).cloned();

@@ -142,8 +142,13 @@ impl QueueBackend for MemoryQueue {
         ready(self.0.jobs.lock().result(id))
     }
 
-    fn queued_job(&self, sequence: u64) -> BoxFuture<'_, Result<Option<QueuedJob>, Refusal>> {
-        ready(self.0.jobs.lock().queued_job(sequence))
+    fn queued_job<'a>(
+        &'a self,
+        id: &'a JobId,
+        sequence: u64,
+    ) -> BoxFuture<'a, Result<Option<QueuedJob>, Refusal>> {
+        let job = self.0.jobs.lock().queued_job(sequence);
+        ready(job.filter(|job| job.id == *id))
     }
 
     fn count_jobs<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {

@@ -86,9 +86,12 @@ async fn waiting_jobs_are_bounded_and_an_id_is_accepted_once() {
     let own = TenantLane::from(&submission("a", Lane::Normal).subject);
     let own = queue.tenant_depth(&own).await.unwrap().unwrap();
     assert_eq!((own.last_sequence, own.delivered, own.pending), (3, 1, 2));
-    assert_eq!(queue.queued_job(1).await.unwrap().unwrap().id, first.id);
+    assert_eq!(
+        queue.queued_job(&first.id, 1).await.unwrap().unwrap().id,
+        first.id
+    );
     queue.store_result(1, &result("a", 1));
-    assert_eq!(queue.queued_job(1).await.unwrap(), None);
+    assert_eq!(queue.queued_job(&first.id, 1).await.unwrap(), None);
     assert_eq!(publish("a").await.unwrap(), first);
 }
 
