@@ -6,6 +6,7 @@ use async_nats::jetstream::stream::{
     Config as StreamConfig, DiscardPolicy, Republish, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{self, stream::Stream};
+use futures::TryStreamExt;
 use precis_schemas::topology::{ConsumerSpec, OnFull, Retention, StreamSpec, TopologyLimits, streams};
 
 /// A stream or consumer that is missing or can't be set up.
@@ -191,14 +192,15 @@ async fn apply_stream(
     tracing::info!(stream = spec.name, "changing the stream");
     // Keep an administrator's other settings (placement, compression). Replicas are added but never removed.
     let max_consumers = found.max_consumers;
+    let max_per_subject = Box::pin(safe_subject_limit(jetstream, spec, &found, &wanted)).await?;
     let mut update = StreamConfig {
         subjects: wanted.subjects,
         discard: wanted.discard,
-        discard_new_per_subject: wanted.discard_new_per_subject,
+        discard_new_per_subject: wanted.discard_new_per_subject && max_per_subject > 0,
         max_messages: wanted.max_messages,
         max_bytes: wanted.max_bytes,
         max_age: wanted.max_age,
-        max_messages_per_subject: wanted.max_messages_per_subject,
+        max_messages_per_subject: max_per_subject,
         max_consumers: wanted.max_consumers,
         duplicate_window: wanted.duplicate_window,
         allow_direct: wanted.allow_direct,
@@ -214,6 +216,43 @@ async fn apply_stream(
     }
     changed.map_err(failed(format!("change stream {}", spec.name)))?;
     Ok(())
+}
+
+/// Returns the limit per subject to set: the present one if the wanted one is too low for the stored messages.
+///
+/// The server deletes the oldest messages of a subject beyond a new limit, also from a stream that rejects new ones when
+/// it is full.
+async fn safe_subject_limit(
+    jetstream: &jetstream::Context,
+    spec: &StreamSpec,
+    found: &StreamConfig,
+    wanted: &StreamConfig,
+) -> Result<i64, TopologyError> {
+    let (present, limit) = (found.max_messages_per_subject, wanted.max_messages_per_subject);
+    let is_lower = limit > 0 && (present <= 0 || limit < present);
+    if spec.on_full == OnFull::DropOldest || !is_lower {
+        return Ok(limit);
+    }
+    let counted = || failed(format!("count the messages of stream {}", spec.name));
+    let most = stream(jetstream, spec.name)
+        .await?
+        .info_with_subjects(">")
+        .await
+        .map_err(counted())?
+        .try_fold(0, |most, (_, messages)| async move { Ok(messages.max(most)) })
+        .await
+        .map_err(counted())?;
+    // Leaves room for messages that arrive meanwhile.
+    if (most as u64).saturating_mul(10) <= limit.unsigned_abs().saturating_mul(9) {
+        return Ok(limit);
+    }
+    tracing::warn!(
+        stream = spec.name,
+        messages = most,
+        limit,
+        "a subject has too many messages for its new limit, which will be set at a start with fewer"
+    );
+    Ok(present)
 }
 
 fn is_missing(error: &jetstream::context::GetStreamError) -> bool {
