@@ -67,6 +67,9 @@ pub enum PublishError {
     /// The queue is full.
     #[error("the queue is full")]
     Full(#[source] NatsPublishError),
+    /// The tenant has as many jobs in the lane as one tenant may have.
+    #[error("the tenant has as many queued jobs in this lane as one tenant may have (queue.tenant_share)")]
+    TenantFull(#[source] NatsPublishError),
     /// The server or the stream is unreachable, or an attempt ended without an answer. The job may be in the queue.
     #[error("the queue can't be reached: {0}")]
     Unavailable(#[source] NatsPublishError),
@@ -85,6 +88,7 @@ impl From<&PublishError> for Refusal {
     fn from(error: &PublishError) -> Self {
         let code = match error {
             PublishError::Full(_) => ErrorCode::QueueFull,
+            PublishError::TenantFull(_) => ErrorCode::QuotaExceeded,
             PublishError::Unavailable(_) => ErrorCode::QueueUnavailable,
             PublishError::TooLarge(_) => ErrorCode::BodyTooLarge,
             PublishError::Encode(_) | PublishError::Other(_) => ErrorCode::Internal,
@@ -188,6 +192,7 @@ impl Producer {
                         return Err(PublishError::Unavailable(error));
                     }
                     PublishFailure::Full => return Err(PublishError::Full(error)),
+                    PublishFailure::SubjectFull => return Err(PublishError::TenantFull(error)),
                     PublishFailure::TooLarge => return Err(PublishError::TooLarge(error)),
                     PublishFailure::Conflict | PublishFailure::Other => {
                         return Err(PublishError::Other(error));

@@ -93,6 +93,8 @@ pub const REFERENCE_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct TopologyLimits {
     /// Maximum number of queued jobs. A full queue rejects publishes.
     pub max_queued_jobs: u64,
+    /// Maximum number of queued jobs of one subject: of a tenant, in one lane, for one model and task.
+    pub max_jobs_per_subject: u64,
     /// Maximum size of the queue, in bytes.
     pub max_queue_bytes: u64,
     /// Retention of results.
@@ -109,6 +111,7 @@ impl Default for TopologyLimits {
     fn default() -> Self {
         Self {
             max_queued_jobs: 100_000,
+            max_jobs_per_subject: 90_000,
             max_queue_bytes: 1 << 30,
             result_ttl: Duration::from_secs(24 * 3600),
             max_result_bytes: 2 << 30,
@@ -131,7 +134,9 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
             max_messages: Some(limits.max_queued_jobs),
             max_bytes: Some(limits.max_queue_bytes),
             max_age: None,
-            max_messages_per_subject: None,
+            // Leaves room for other lanes and tenants, whoever publishes.
+            max_messages_per_subject: Some(limits.max_jobs_per_subject)
+                .filter(|max| *max < limits.max_queued_jobs),
             // Each tenant has one per lane.
             max_consumers: Some(worker_consumers::MAX_CONSUMERS),
             duplicate_window: two_minutes,
@@ -365,11 +370,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenant_can_not_fill_the_stream_of_webhooks() {
+    fn a_tenant_can_not_fill_a_work_queue() {
         let specs = streams(&TopologyLimits::default());
-        let webhooks = specs.iter().find(|spec| spec.name == WEBHOOKS).unwrap();
-        assert_eq!(webhooks.on_full, OnFull::Reject);
-        assert!(webhooks.max_messages_per_subject < webhooks.max_messages);
+        for name in [JOBS, WEBHOOKS] {
+            let spec = specs.iter().find(|spec| spec.name == name).unwrap();
+            assert_eq!(spec.on_full, OnFull::Reject);
+            let limit = spec.max_messages_per_subject.unwrap();
+            assert!(limit < spec.max_messages.unwrap(), "{name}");
+        }
     }
 
     #[test]

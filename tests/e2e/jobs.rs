@@ -37,7 +37,7 @@ async fn without_workers(settings: &[&str]) -> Product {
 }
 
 /// A product whose worker created its consumers and then stopped: jobs are accepted and wait.
-async fn with_waiting_jobs(settings: &[&str]) -> Product {
+pub(crate) async fn with_waiting_jobs(settings: &[&str]) -> Product {
     let product = without_workers(settings).await;
     let mut worker = product.worker("gone", &[]);
     worker_is_known(&product).await;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests may panic
 
 mod access;
+mod admission;
 mod analytics;
 mod arize;
 mod batches;

@@ -116,6 +116,16 @@ impl Publisher {
         row
     }
 
+    /// Reserves room for a row in the queue and in the caller's quota.
+    async fn reserve(&self) -> Result<(), Refusal> {
+        let queue = self.state.queue();
+        self.state
+            .lane_shares()
+            .admit_row(queue, self.subject.lane)
+            .await?;
+        self.caller.reserve(queue, 1).await
+    }
+
     /// Publishes a job. Retries while the queue or the quota is full, and briefly while the queue can't be reached. The
     /// job's id makes a repeated publish harmless.
     async fn publish(&self, submission: &Submission) -> Result<JobHandle, Refusal> {
@@ -128,7 +138,7 @@ impl Publisher {
         // Once an attempt ended without an answer, no later refusal means that the job is not in the queue.
         let mut uncertain = None;
         loop {
-            let published = match self.caller.reserve(self.state.queue(), 1).await {
+            let published = match self.reserve().await {
                 Ok(()) => submit::publish(&self.state, submission).await,
                 Err(refusal) => Err(refusal),
             };

@@ -18,6 +18,7 @@ use crate::batches::progress::ProgressCache;
 use crate::http::extract::BodyLimits;
 use crate::queue::depth_cache::DepthCache;
 use crate::queue::gauge::QueueGauge;
+use crate::queue::lane_shares::LaneShares;
 use crate::queue::retention::Retention;
 use crate::queue::{QueueBackend, QueueDepth, TenantDepth};
 use crate::watch::job_events::JobEvents;
@@ -53,6 +54,7 @@ struct Inner {
     stop: CancellationToken,
     depth: DepthCache,
     queue_gauge: QueueGauge,
+    lane_shares: LaneShares,
     batch_progress: ProgressCache,
     started: Instant,
 }
@@ -76,6 +78,7 @@ impl AppState {
             gate: Arc::new(Gate::new(&config.access)),
             webhooks: Arc::new(Webhooks::new(&config.webhooks, &config.access)),
             analytics: Analytics::new(&config.clickhouse),
+            lane_shares: LaneShares::new(&config.queue),
             config,
             queue,
             result_retention: Retention::new(result_retention),
@@ -132,6 +135,11 @@ impl AppState {
     /// The queue.
     pub(crate) fn queue(&self) -> &dyn QueueBackend {
         &*self.0.queue
+    }
+
+    /// The lanes' shares of the queue.
+    pub(crate) fn lane_shares(&self) -> &LaneShares {
+        &self.0.lane_shares
     }
 
     /// The analytics database.

@@ -65,7 +65,8 @@ impl JobRequest {
     }
 }
 
-/// Validates a request, resolves its model, checks the caller's rights and reserves its quota.
+/// Validates a request, resolves its model, checks the caller's rights and reserves room in the queue and in the
+/// caller's quota.
 ///
 /// # Errors
 /// The first refusal that applies.
@@ -112,6 +113,7 @@ pub(crate) async fn prepare(
     };
     caller.may_submit(subject.lane, &subject.model)?;
     model::check_length(state, &subject.model, &job.params)?;
+    state.lane_shares().admit(state.queue(), subject.lane).await?;
     caller.reserve(state.queue(), 1).await?;
     Ok(Submission {
         subject,

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 /// How long a count stays valid.
 const MAX_AGE: Duration = Duration::from_millis(500);
+/// How long a rough count stays valid that leaves more than half of the room.
+const MAX_ROUGH_AGE: Duration = Duration::from_secs(5);
 /// Age from which a count is repeated before a request is refused because of it.
 const MIN_RECOUNT_AGE: Duration = Duration::from_millis(50);
 
@@ -43,6 +45,8 @@ struct State {
 /// otherwise.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
+    /// Whether a count that leaves much room may be older.
+    is_rough: bool,
     state: Mutex<State>,
     /// Held by the request that counts. Requests that need the same count wait for it and share its outcome. Those for
     /// which the last count is good enough don't.
@@ -50,6 +54,14 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
+    /// Creates a number of jobs that is counted less often while more than half of the room is left.
+    pub(crate) fn rough() -> Self {
+        Self {
+            is_rough: true,
+            ..Self::default()
+        }
+    }
+
     /// Admits `jobs` if there are at most `max` with them.
     ///
     /// # Errors
@@ -64,9 +76,13 @@ impl Counted {
         Counting: Future<Output = Result<u64, Refusal>>,
     {
         let arrived_at = Instant::now();
-        if let Some(outcome) = self.reserve_by(jobs, max, |taken_at, has_room| {
-            let age = taken_at.elapsed();
-            age < MIN_RECOUNT_AGE || (age < MAX_AGE && has_room)
+        if let Some(outcome) = self.reserve_by(jobs, max, |taken_at, fitting| {
+            let max_age = match fitting {
+                Some(present) if self.is_rough && present < max / 2 => MAX_ROUGH_AGE,
+                Some(_) => MAX_AGE,
+                None => MIN_RECOUNT_AGE,
+            };
+            taken_at.elapsed() < max_age
         }) {
             return outcome;
         }
@@ -89,23 +105,27 @@ impl Counted {
         outcome.unwrap_or(Ok(Reservation::Admitted))
     }
 
-    /// Decides by the last count if `is_usable`, which gets its time and whether it leaves room for the jobs.
+    /// Decides by the last count if `is_usable`, which gets its time, and the number of jobs if it leaves room for more.
     fn reserve_by(
         &self,
         jobs: u64,
         max: u64,
-        is_usable: impl Fn(Instant, bool) -> bool,
+        is_usable: impl Fn(Instant, Option<u64>) -> bool,
     ) -> Option<Result<Reservation, Refusal>> {
         let mut state = self.state.lock();
         let count = state.last.as_ref()?;
         let present = count.jobs.as_ref().map(|counted| counted + state.admitted);
-        let has_room = present.as_ref().is_ok_and(|present| present + jobs <= max);
-        if !is_usable(count.taken_at, has_room) {
+        let fitting = present
+            .as_ref()
+            .ok()
+            .copied()
+            .filter(|present| present + jobs <= max);
+        if !is_usable(count.taken_at, fitting) {
             return None;
         }
         match present {
             Err(refusal) => Some(Err(refusal.clone())),
-            Ok(present) if !has_room => Some(Ok(Reservation::NoRoom(present))),
+            Ok(present) if fitting.is_none() => Some(Ok(Reservation::NoRoom(present))),
             Ok(_) => {
                 state.admitted += jobs;
                 state.admitted_meanwhile += jobs;
@@ -163,6 +183,20 @@ mod tests {
         tokio::time::sleep(MIN_RECOUNT_AGE).await;
         assert!(reserve(3).await);
         assert_eq!(queue.counts.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rough_count_is_repeated_rarely_while_it_leaves_much_room() {
+        let (counted, queue) = (Counted::rough(), SlowQueue::default());
+        let reserve = async |max| counted.reserve(1, max, || queue.count()).await.unwrap();
+        for (max, counts) in [(100, 1), (100, 1), (4, 2)] {
+            assert_eq!(reserve(max).await, Reservation::Admitted);
+            assert_eq!(queue.counts.load(Ordering::Relaxed), counts, "{max}");
+            tokio::time::sleep(MAX_AGE).await;
+        }
+        tokio::time::sleep(MAX_ROUGH_AGE).await;
+        reserve(100).await;
+        assert_eq!(queue.counts.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test(start_paused = true)]

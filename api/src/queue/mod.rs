@@ -8,6 +8,7 @@ pub(crate) mod depth;
 pub(crate) mod depth_cache;
 pub(crate) mod eta;
 pub(crate) mod gauge;
+pub(crate) mod lane_shares;
 pub(crate) mod nats;
 pub(crate) mod retention;
 
@@ -87,6 +88,15 @@ pub enum CreateOutcome {
     Exists(Record),
 }
 
+/// How full the queue is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueUsage {
+    /// The number of jobs that wait or run.
+    pub jobs: u64,
+    /// Their size, in bytes.
+    pub bytes: u64,
+}
+
 /// The operations that the gateway needs from a queue. Every error may be shown to a client.
 pub trait QueueBackend: Send + Sync {
     /// Publishes a job. Repeating a message id within two minutes publishes nothing new, and says so.
@@ -122,6 +132,11 @@ pub trait QueueBackend: Send + Sync {
 
     /// Returns the number of a tenant's jobs that wait or run.
     fn count_jobs<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>>;
+
+    /// Returns how full the queue is. A queue without room for lanes to share reports that it is empty.
+    fn usage(&self) -> BoxFuture<'_, Result<QueueUsage, Refusal>> {
+        Box::pin(std::future::ready(Ok(QueueUsage::default())))
+    }
 
     /// Returns how a job ended, if it has. Parses less than [`result`](Self::result).
     fn job_end<'a>(

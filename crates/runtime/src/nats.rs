@@ -126,6 +126,8 @@ pub async fn connect(settings: &NatsConfig, name: &str) -> Result<Client, Connec
 pub enum PublishFailure {
     /// The stream is full and rejects new messages.
     Full,
+    /// The subject has as many messages as the stream allows for one subject.
+    SubjectFull,
     /// The subject's last message has another sequence than expected: another publisher was first.
     Conflict,
     /// The server or the stream is unreachable, or gave no answer: the message may be stored.
@@ -142,6 +144,11 @@ impl PublishFailure {
     /// Reports whether the same publish may succeed a moment later.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Unavailable | Self::InProcess)
+    }
+
+    /// Reports whether the stream has no room for the message.
+    pub fn is_full(self) -> bool {
+        matches!(self, Self::Full | Self::SubjectFull)
     }
 }
 
@@ -170,6 +177,10 @@ pub fn classify(error: &jetstream::context::PublishError) -> PublishFailure {
     while let Some(cause) = source {
         if let Some(server) = cause.downcast_ref::<jetstream::Error>() {
             return match server.error_code() {
+                // The same code as for a full stream.
+                ErrorCode::STREAM_STORE_FAILED if server.to_string().contains("per subject") => {
+                    PublishFailure::SubjectFull
+                }
                 // The stream reached a limit, or the server ran out of storage.
                 ErrorCode::STREAM_STORE_FAILED
                 | ErrorCode::INSUFFICIENT_RESOURCES

@@ -12,7 +12,7 @@ use precis_schemas::{JobResult, Token, headers, subject};
 
 use crate::backoff::Backoff;
 use crate::clock;
-use crate::nats::{PublishFailure, classify};
+use crate::nats::classify;
 
 /// Maximum number of attempts while the server is unreachable.
 const ATTEMPTS: u32 = 5;
@@ -33,7 +33,7 @@ pub async fn announce_end(jetstream: &jetstream::Context, result: &JobResult) ->
         return Ok(());
     };
     match announce(jetstream, &announcement).await {
-        Err(error) if classify(&error) == PublishFailure::Full => {
+        Err(error) if classify(&error).is_full() => {
             tracing::error!(
                 job = %result.id,
                 tenant = %result.tenant,
@@ -117,6 +117,7 @@ mod tests {
 
     use super::*;
     use crate::fake_nats::FakeNats;
+    use crate::nats::PublishFailure;
 
     #[tokio::test]
     async fn a_full_stream_after_an_unanswered_attempt_leaves_the_outcome_open() {

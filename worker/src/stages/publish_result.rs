@@ -166,7 +166,10 @@ impl Publisher {
             match classify(&error) {
                 PublishFailure::Conflict => return PublishOutcome::AlreadyAnswered,
                 PublishFailure::TooLarge => return PublishOutcome::TooLarge,
-                PublishFailure::Full | PublishFailure::Unavailable | PublishFailure::InProcess => {}
+                PublishFailure::Full
+                | PublishFailure::SubjectFull
+                | PublishFailure::Unavailable
+                | PublishFailure::InProcess => {}
                 // A permanent error must not block the worker.
                 PublishFailure::Other if other_errors == MAX_OTHER_ERRORS => {
                     return PublishOutcome::NotStored;

@@ -11,12 +11,21 @@ use precis_schemas::worker_consumers::{TenantLane, lane_of_marker};
 use precis_schemas::{Token, subject};
 
 use super::{NatsQueue, request_failed};
-use crate::queue::{LaneDepth, QueueDepth, TenantDepth};
+use crate::queue::{LaneDepth, QueueDepth, QueueUsage, TenantDepth};
 
 impl NatsQueue {
     pub(super) async fn read_job_count(&self, tenant: &Token) -> Result<u64, Refusal> {
         // A tenant has one subject per model, lane and task: a few, however many jobs there are.
         sum(self.subjects(subject::jobs_of_tenant(tenant)).await?).await
+    }
+
+    pub(super) async fn read_usage(&self) -> Result<QueueUsage, Refusal> {
+        let info = self.jobs_stream.get_info().await;
+        let state = info.map_err(|error| unread(&error))?.state;
+        Ok(QueueUsage {
+            jobs: state.messages,
+            bytes: state.bytes,
+        })
     }
 
     pub(super) async fn read_depth(&self) -> Result<QueueDepth, Refusal> {

@@ -33,8 +33,8 @@ use self::connectivity::{Connectivity, unavailable};
 use self::queued_jobs::QueuedJobs;
 pub(crate) use self::readiness::watch_readiness;
 use super::{
-    CreateOutcome, JobEnd, QueueBackend, QueueDepth, QueuedJob, ReadConsistency, Record, TenantDepth,
-    TerminationOutcome,
+    CreateOutcome, JobEnd, QueueBackend, QueueDepth, QueueUsage, QueuedJob, ReadConsistency, Record,
+    TenantDepth, TerminationOutcome,
 };
 
 /// How long a request to NATS may take.
@@ -144,6 +144,10 @@ impl QueueBackend for NatsQueue {
 
     fn count_jobs<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
         self.if_connected(self.read_job_count(tenant)).boxed()
+    }
+
+    fn usage(&self) -> BoxFuture<'_, Result<QueueUsage, Refusal>> {
+        self.if_connected(self.read_usage()).boxed()
     }
 
     fn job_end<'a>(

@@ -101,7 +101,10 @@ impl NatsQueue {
                 },
                 PublishFailure::InProcess => tokio::time::sleep(STORE_RETRY_DELAY).await,
                 PublishFailure::TooLarge => record.remove_publisher_fields(),
-                PublishFailure::Full | PublishFailure::Unavailable | PublishFailure::Other => {
+                PublishFailure::Full
+                | PublishFailure::SubjectFull
+                | PublishFailure::Unavailable
+                | PublishFailure::Other => {
                     return Err(request_failed("storing the record of a termination", &error));
                 }
             }

@@ -25,7 +25,7 @@ use precis_schemas::{JobHandle, JobId, JobResult, Outcome, Task, Token};
 use crate::queue::{
     CreateOutcome, JobEnd, QueueBackend, QueuedJob, ReadConsistency, Record, TerminationOutcome,
 };
-use crate::queue::{QueueDepth, TenantDepth};
+use crate::queue::{QueueDepth, QueueUsage, TenantDepth};
 use crate::testing::result;
 use crate::watch::job_events::JobEvents;
 
@@ -53,6 +53,8 @@ pub(crate) struct FakeQueue {
     /// Ends jobs at once: with their text in capitals, or as failed for the text `fail`.
     pub(crate) has_worker: AtomicBool,
     pub(super) events: OnceLock<JobEvents>,
+    /// How full the queue claims to be.
+    pub(crate) usage: Mutex<QueueUsage>,
     /// How long a terminated job stays in the queue after its record is stored.
     pub(crate) removal_delay: Mutex<Duration>,
     /// The number of calls of `job_end`.
@@ -221,6 +223,10 @@ impl QueueBackend for FakeQueue {
             }))
         }
         .boxed()
+    }
+
+    fn usage(&self) -> BoxFuture<'_, Result<QueueUsage, Refusal>> {
+        future::ready(Ok(*self.usage.lock().unwrap())).boxed()
     }
 
     fn job_end<'a>(

@@ -76,6 +76,8 @@ impl StateBench {
             "standalone.workers=0".to_owned(),
             format!("queue.max_jobs={}", room(self.jobs)),
             format!("queue.max_bytes={}", room_bytes(self.jobs)),
+            // All jobs have one subject.
+            "queue.tenant_share=1".to_owned(),
             format!("queue.max_result_bytes={}", room_bytes(self.results)),
         ];
         run_with_product::<P, _>(

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use precis_schemas::Lane;
 use precis_schemas::job::JobLimits;
 use precis_schemas::topology::TopologyLimits;
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,16 @@ pub struct QueueConfig {
     pub max_jobs: u64,
     /// Maximum size of all queued jobs. Requests beyond it are refused with `queue_full`.
     pub max_bytes: u64,
+    /// Share of `max_jobs` and `max_bytes` up to which gateways accept jobs in the lane `normal`, above 0 and at most 1.
+    /// The rest is kept for the lane `high`.
+    pub normal_share: f64,
+    /// Share of `max_jobs` and `max_bytes` up to which gateways accept jobs in the lane `bulk` and rows of uploads. The
+    /// rest is kept for interactive jobs.
+    pub bulk_share: f64,
+    /// Share of `max_jobs` that the jobs of one tenant may take in each lane, per model and task. More are refused with
+    /// `quota_exceeded`. NATS enforces it, also for clients that publish to it directly. Above `bulk_share`, an upload
+    /// leaves room for interactive jobs of its own lane.
+    pub tenant_share: f64,
     /// How long a result can be fetched, 1 to 8760.
     pub result_ttl_hours: u64,
     /// Maximum size of all results. The oldest results are dropped first.
@@ -89,6 +100,9 @@ impl Default for QueueConfig {
         Self {
             max_jobs: limits.max_queued_jobs,
             max_bytes: limits.max_queue_bytes,
+            normal_share: 0.95,
+            bulk_share: 0.8,
+            tenant_share: 0.9,
             result_ttl_hours: limits.result_ttl.as_secs() / 3600,
             max_result_bytes: limits.max_result_bytes,
             dead_letter_ttl_days: limits.dead_letter_ttl.as_secs() / 86_400,
@@ -102,6 +116,7 @@ impl QueueConfig {
     pub fn topology_limits(&self) -> TopologyLimits {
         TopologyLimits {
             max_queued_jobs: self.max_jobs,
+            max_jobs_per_subject: share_of(self.max_jobs, self.tenant_share),
             max_queue_bytes: self.max_bytes,
             result_ttl: Duration::from_secs(self.result_ttl_seconds()),
             max_result_bytes: self.max_result_bytes,
@@ -110,13 +125,46 @@ impl QueueConfig {
         }
     }
 
+    /// Returns the number of queued jobs from which gateways accept no more in the lane. Uploads count as `bulk`, whatever
+    /// their lane.
+    pub fn max_jobs_of(&self, lane: Lane, is_upload: bool) -> u64 {
+        let share = match lane {
+            Lane::High => 1.0,
+            Lane::Normal => self.normal_share,
+            Lane::Bulk => self.bulk_share,
+        };
+        let share = if is_upload {
+            share.min(self.bulk_share)
+        } else {
+            share
+        };
+        share_of(self.max_jobs, share)
+    }
+
     pub(super) fn result_ttl_seconds(&self) -> u64 {
         self.result_ttl_hours.saturating_mul(3_600)
     }
 }
 
+/// Returns a share of `jobs`, rounded up.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a number of jobs"
+)]
+fn share_of(jobs: u64, share: f64) -> u64 {
+    (jobs as f64 * share).ceil() as u64
+}
+
 impl Section for QueueConfig {
     fn validate(&self) -> Result<(), ConfigError> {
+        for (key, share) in [
+            ("queue.normal_share", self.normal_share),
+            ("queue.bulk_share", self.bulk_share),
+            ("queue.tenant_share", self.tenant_share),
+        ] {
+            check::require(share > 0.0 && share <= 1.0, key, "must be above 0 and at most 1")?;
+        }
         check::within("queue.result_ttl_hours", self.result_ttl_hours, 1..=8_760)?;
         check::within("queue.dead_letter_ttl_days", self.dead_letter_ttl_days, 1..=3_650)
     }
