@@ -12,6 +12,7 @@
 //! | `dead_letter`, `metrics` | dead letters; metrics |
 //! | `wiring` | startup and shutdown |
 
+mod backlog;
 mod consumer;
 mod database;
 mod dead_letter;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use precis_schemas::ErrorCode;
+use precis_schemas::{ErrorCode, Lane, Token};
 
 const ROWS: &str = "precis_monitor_rows_inserted_total";
 const BLOCKS: &str = "precis_monitor_blocks_inserted_total";
@@ -19,6 +19,7 @@ const DRIFT_ALERT: &str = "precis_monitor_drift_alert";
 const DRIFT_COMPUTED: &str = "precis_monitor_drift_computed_timestamp_seconds";
 const DEAD: &str = "precis_monitor_dead_letters_total";
 const TERMINATED: &str = "precis_monitor_jobs_answered_total";
+const QUEUE_WORK: &str = "precis_queue_work_seconds";
 
 /// Describes every metric, and exports the counters from the start.
 pub(crate) fn describe() {
@@ -72,6 +73,11 @@ pub(crate) fn describe() {
         TERMINATED,
         Unit::Count,
         "Jobs terminated without a worker, by reason"
+    );
+    describe_gauge!(
+        QUEUE_WORK,
+        Unit::Seconds,
+        "Estimated time in which one worker finishes the jobs that wait or run, by model and lane"
     );
     for name in [ROWS, BLOCKS, REJECTED, RETRIES] {
         counter!(name).increment(0);
@@ -128,6 +134,12 @@ pub(crate) fn drift(model: &str, metric: &str, psi: f64, mean_shift: f64, alert:
 /// Exports when drift was computed, in seconds since 1970.
 pub(crate) fn drift_computed(at: f64) {
     gauge!(DRIFT_COMPUTED).set(at);
+}
+
+/// Exports the time in which one worker finishes the jobs of a model's lane.
+pub(crate) fn queue_work(model: &Token, lane: Lane, seconds: f64) {
+    let labels = [("model", model.to_string()), ("lane", lane.to_string())];
+    gauge!(QUEUE_WORK, &labels).set(seconds);
 }
 
 /// Counts a dead letter.

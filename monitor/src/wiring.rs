@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::database::{Database, MigrateError, backoff, migrate, rollups};
 use crate::reaper::{Reaper, max_deliveries, stranded, unserved};
 use crate::sinks::clickhouse::{PredictionTable, SinkContext};
-use crate::{drift, metrics, rest, sinks};
+use crate::{backlog, drift, metrics, rest, sinks};
 
 /// Describes every metric of the monitor, and exports its counters from the start.
 pub fn describe_metrics() {
@@ -71,6 +71,13 @@ async fn work(
     let reaper = Reaper::new(&queue).await?;
     let grace = Duration::from_secs(config.monitor.unserved_grace_seconds);
     let absent_grace = Duration::from_secs(config.monitor.absent_grace_seconds);
+    let backlog = backlog::run(
+        &queue,
+        reaper.jobs.clone(),
+        workers.clone(),
+        config,
+        context.stop.clone(),
+    );
     let unserved = unserved::run(reaper.clone(), workers, grace, absent_grace, context.stop.clone());
     let stranded = stranded::run(reaper.clone(), context.stop.clone());
     // Boxed, because a future that contains it would be large.
@@ -87,6 +94,7 @@ async fn work(
     tokio::try_join!(
         Box::pin(storing),
         Box::pin(async { forwarding.await.map_err(anyhow::Error::from) }),
+        Box::pin(backlog),
         Box::pin(async { max_deliveries.await.map_err(anyhow::Error::from) }),
         Box::pin(async {
             tokio::join!(unserved, stranded);

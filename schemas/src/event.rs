@@ -105,6 +105,9 @@ pub struct Pace {
     pub jobs_per_second: f64,
     /// Average time from handing a job to the engine to its result, in seconds.
     pub seconds_per_job: f64,
+    /// Input tokens per second while it had at least one job. Workers of releases up to 0.2 don't report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<f64>,
 }
 
 /// Interval of heartbeats, in seconds.

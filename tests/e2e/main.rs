@@ -7,6 +7,7 @@ mod access;
 mod admission;
 mod analytics;
 mod arize;
+mod backlog;
 mod batches;
 mod compat_routes;
 mod contracts;

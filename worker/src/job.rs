@@ -134,7 +134,7 @@ impl JobRunner {
             inference.outcome,
             InferenceOutcome::Generated(_) | InferenceOutcome::Failed(_)
         ) {
-            running.finish();
+            running.finish(request.input_tokens());
         }
         inference
     }

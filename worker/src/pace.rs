@@ -18,6 +18,8 @@ struct DecayingSums {
     running: usize,
     /// Finished jobs.
     jobs: f64,
+    /// Their input tokens.
+    tokens: f64,
     /// Seconds with at least one running job.
     busy: f64,
     /// Seconds that the finished jobs took.
@@ -30,6 +32,7 @@ impl DecayingSums {
             at,
             running: 0,
             jobs: 0.0,
+            tokens: 0.0,
             busy: 0.0,
             took: 0.0,
         }
@@ -41,6 +44,7 @@ impl DecayingSums {
         if self.running > 0 {
             let kept = 0.5_f64.powf(seconds / HALF_LIFE_SECONDS);
             self.jobs *= kept;
+            self.tokens *= kept;
             self.took *= kept;
             self.busy = self.busy * kept + seconds;
         }
@@ -85,6 +89,7 @@ impl PaceMeter {
         (sums.jobs > 0.0 && sums.busy > 0.0).then(|| Pace {
             jobs_per_second: sums.jobs / sums.busy,
             seconds_per_job: sums.took / sums.jobs,
+            tokens_per_second: Some(sums.tokens / sums.busy),
         })
     }
 }
@@ -95,11 +100,12 @@ impl RunningJob {
         self.started.elapsed()
     }
 
-    /// Counts the job as finished.
-    pub fn finish(self) {
+    /// Counts the job as finished, with this number of input tokens.
+    pub fn finish(self, tokens: usize) {
         let mut sums = self.meter.0.lock();
         sums.advance(Instant::now());
         sums.jobs += 1.0;
+        sums.tokens += tokens as f64;
         sums.took += self.started.elapsed().as_secs_f64();
     }
 }
@@ -142,8 +148,11 @@ mod tests {
         let meter = PaceMeter::default();
         drop(meter.start());
         assert_eq!(meter.pace(), None);
-        meter.start().finish();
-        assert!(meter.pace().unwrap().jobs_per_second > 0.0);
+        meter.start().finish(20);
+        let pace = meter.pace().unwrap();
+        assert!(pace.jobs_per_second > 0.0);
+        let tokens_per_job = pace.tokens_per_second.unwrap() / pace.jobs_per_second;
+        assert!((tokens_per_job - 20.0).abs() < 1e-6, "{pace:?}");
         assert_eq!(meter.0.lock().running, 0);
     }
 }

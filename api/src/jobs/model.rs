@@ -179,6 +179,7 @@ mod tests {
             pace: Some(Pace {
                 jobs_per_second: 2.0,
                 seconds_per_job: 0.5,
+                tokens_per_second: None,
             }),
             leaving: false,
             sent_at: precis_runtime::clock::now(),

@@ -147,13 +147,13 @@ mod tests {
             pace: pace.map(|jobs_per_second| Pace {
                 jobs_per_second,
                 seconds_per_job: 2.0,
+                tokens_per_second: None,
             }),
             sent_at: clock::now(),
             ..serde_json::from_str(heartbeat).unwrap()
         }
     }
 
-    fn waiting(lane: Lane, pending: u64) -> QueueDepth {
     fn live<const N: usize>(heartbeats: [Heartbeat; N]) -> LiveWorkers {
         let workers = LiveWorkers::default();
         heartbeats
@@ -162,6 +162,7 @@ mod tests {
         workers
     }
 
+    fn waiting(lane: Lane, pending: u64) -> QueueDepth {
         QueueDepth {
             last_sequence: pending,
             lanes: vec![LaneDepth {

@@ -24,6 +24,15 @@ pub struct ModelRequest {
 }
 
 impl ModelRequest {
+    /// Returns the number of tokens of the text that the model reads.
+    pub fn input_tokens(&self) -> usize {
+        let encoded = &self.generate.encoded;
+        match self.long_text {
+            Some(_) => encoded.tokens,
+            None => encoded.ids.len(),
+        }
+    }
+
     /// Builds the request of a job. Open parameters get the worker's defaults, and then the model's.
     pub fn new(job: &Job, tokenized: Tokenized, model: &ServedModel) -> Self {
         let params = job.params.or(&model.defaults);

@@ -45,6 +45,9 @@ pub struct MonitorConfig {
     pub unserved_grace_seconds: u64,
     /// Jobs for a model whose workers are all gone fail after this time. Deadlines still apply.
     pub absent_grace_seconds: u64,
+    /// Input tokens per second that one worker is assumed to read, for `precis_queue_work_seconds`, until a worker of the
+    /// model has measured its pace.
+    pub assumed_tokens_per_second: f64,
 }
 
 impl Default for MonitorConfig {
@@ -58,6 +61,7 @@ impl Default for MonitorConfig {
             text_chars: 1_000,
             unserved_grace_seconds: 60,
             absent_grace_seconds: 86_400,
+            assumed_tokens_per_second: 1_000.0,
         }
     }
 }
@@ -101,6 +105,10 @@ impl Section for MonitorConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         check::within("monitor.max_block_rows", self.max_block_rows, 1..=100_000)?;
         check::within("monitor.ack_wait_seconds", self.ack_wait_seconds, 4..=3_600)?;
+        check::positive(
+            "monitor.assumed_tokens_per_second",
+            self.assumed_tokens_per_second,
+        )?;
         check::positive("monitor.text_chars", self.text_chars)
     }
 }
