@@ -52,9 +52,13 @@ generate:
 openapi URL="http://127.0.0.1:8000":
     tests/openapi/check.sh {{ URL }}
 
-# Measure: engine, quality, api, monitor or state
+# Measure: engine, quality, api, monitor, state or faults
 bench PART *ARGS:
     cargo run --release -- bench {{ PART }} {{ ARGS }}
+
+# Break the product at random and check its promises: 200 runs, resumable in chunks
+verify-faults *ARGS:
+    cargo run --release -- bench faults --runs 200 --state target/faults.jsonl --json {{ ARGS }}
 
 # Fuzz the kernels for SECONDS per target (needs nightly and cargo-fuzz)
 fuzz SECONDS="60":

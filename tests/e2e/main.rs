@@ -15,6 +15,7 @@ mod crash_isolation;
 mod crashes;
 mod drift;
 mod fairness;
+mod fault_suite;
 mod faults;
 mod grafana;
 mod guarded;

@@ -75,7 +75,7 @@ pub fn free_port() -> u16 {
 }
 
 /// Returns the folder that links the downloaded servers: in the build folder, beside the program.
-fn local_dir(program: &Path) -> PathBuf {
+pub fn local_dir(program: &Path) -> PathBuf {
     program
         .parent()
         .expect("a program is in a folder")

@@ -7,6 +7,7 @@
 
 mod api;
 mod engine;
+mod faults;
 mod monitor;
 mod processes;
 mod product;
@@ -36,6 +37,8 @@ pub enum Bench {
     Monitor(monitor::MonitorBench),
     /// Measure publishes and look-ups with millions of jobs and results stored
     State(state::StateBench),
+    /// Break the product at random under load, and check every promise afterwards
+    Faults(faults::FaultBench),
     /// Measure summary quality by ROUGE: lower precisions, and map-reduce for long texts
     Quality(quality::QualityBench),
 }
@@ -48,6 +51,7 @@ impl Bench {
         let outcome = match self {
             Self::Engine(bench) => bench.run(),
             Self::Quality(bench) => bench.run(),
+            Self::Faults(bench) => return bench.run(),
             Self::Api(bench) => return bench.run::<P>(),
             Self::Monitor(bench) => return bench.run::<P>(),
             Self::State(bench) => return bench.run::<P>(),

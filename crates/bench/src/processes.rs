@@ -16,6 +16,13 @@ pub(crate) fn nats_server() -> Option<u32> {
         .find(|id| descends_from(&processes, *id, own) && process_name(*id) == NATS_SERVER)
 }
 
+/// Returns the process id of a child of the process `id`, if it has one.
+pub(crate) fn child_of(id: u32) -> Option<u32> {
+    let processes = all_processes();
+    let mut children = processes.iter().filter(|(_, process)| process.parent == id);
+    children.next().map(|(child, _)| *child)
+}
+
 /// Returns the resident memory of a process, in megabytes.
 pub(crate) fn resident_megabytes(id: u32) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{id}/statm")).ok()?;

@@ -68,7 +68,7 @@ fn isolated(config: &ConfigArgs, defaults: Vec<String>) -> anyhow::Result<(TempD
 }
 
 /// Returns a port that no process listens on right now.
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("finding a free port")?;
     Ok(listener.local_addr()?.port())
 }

@@ -1,0 +1,201 @@
+//! What must hold after a run: every accepted job has one result and one row, every webhook was delivered or buried, and
+//! nothing is left in the queues.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::PullConsumer;
+use clickhouse::Row;
+use precis_runtime::clock::Instant;
+use precis_runtime::results::Results;
+use precis_schemas::topology::{DEAD, JOBS, RESULTS, WEBHOOKS, clickhouse_sink_consumer};
+use serde::Deserialize;
+
+use super::clients::AcceptedJob;
+use super::testbed::Testbed;
+
+/// How long the product may take to finish everything once the last fault has ended.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// How often it is checked.
+const CHECK: Duration = Duration::from_millis(200);
+
+/// What was found after a run.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Accepted jobs without a result or a row.
+    pub(super) lost: u64,
+    /// Jobs with several rows, and submissions with several jobs.
+    pub(super) doubled: u64,
+    /// Messages left in `JOBS` and `WEBHOOKS`.
+    pub(super) stranded: u64,
+    /// Webhooks that were neither delivered nor buried.
+    pub(super) webhooks_lost: u64,
+    /// Each of them.
+    pub(super) problems: Vec<String>,
+}
+
+#[derive(Debug, Row, Deserialize)]
+struct Counted {
+    name: String,
+    count: u64,
+}
+
+/// Messages that are on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unfinished {
+    jobs: u64,
+    webhooks: u64,
+    results: u64,
+}
+
+/// Waits until nothing is on its way, and checks a run.
+///
+/// # Errors
+/// If the servers can't be asked.
+pub(super) async fn verify(
+    testbed: &Testbed,
+    jetstream: &jetstream::Context,
+    tag: &str,
+    jobs: &[AcceptedJob],
+) -> anyhow::Result<Findings> {
+    let mut findings = Findings::default();
+    let left = wait_until_finished(jetstream).await;
+    findings.stranded = left.map_or(0, |left| left.jobs + left.webhooks);
+    if let Some(left) = left {
+        findings
+            .problems
+            .push(format!("unfinished after {} s: {left:?}", PATIENCE.as_secs()));
+    }
+    let results = Results::open(jetstream).await?;
+    let rows = rows(testbed, jobs).await?;
+    for job in jobs {
+        let has_result = results.get_from_leader(&job.id).await?.is_some();
+        let rows = rows.get(job.id.as_str()).copied().unwrap_or_default();
+        if !has_result || rows == 0 {
+            findings.lost += 1;
+            findings
+                .problems
+                .push(format!("{} has {rows} rows; result: {has_result}", job.id));
+        } else if rows > 1 {
+            findings.doubled += 1;
+            findings.problems.push(format!("{} has {rows} rows", job.id));
+        }
+    }
+    for Counted { name, count } in jobs_by_submission(testbed, tag).await? {
+        if count > 1 {
+            findings.doubled += 1;
+            findings
+                .problems
+                .push(format!("submission {name} has {count} jobs"));
+        }
+    }
+    let missing: Vec<&AcceptedJob> = jobs
+        .iter()
+        .filter(|job| {
+            job.webhook
+                .as_ref()
+                .is_some_and(|name| !testbed.receiver.accepted(name))
+        })
+        .collect();
+    if !missing.is_empty() {
+        let buried = dead_letters(jetstream).await?;
+        for job in missing {
+            if !buried.iter().any(|letter| letter.contains(job.id.as_str())) {
+                findings.webhooks_lost += 1;
+                findings
+                    .problems
+                    .push(format!("the webhook of {} is lost", job.id));
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// Returns what is left after [`PATIENCE`], if anything.
+async fn wait_until_finished(jetstream: &jetstream::Context) -> Option<Unfinished> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = None;
+    while Instant::now() < deadline {
+        // A server that restarts can't answer.
+        if let Ok(unfinished) = unfinished(jetstream).await {
+            if (unfinished.jobs, unfinished.webhooks, unfinished.results) == (0, 0, 0) {
+                return None;
+            }
+            last = Some(unfinished);
+        }
+        tokio::time::sleep(CHECK).await;
+    }
+    last
+}
+
+async fn unfinished(jetstream: &jetstream::Context) -> Result<Unfinished, async_nats::Error> {
+    let messages = async |name: &str| {
+        let stream = jetstream.get_stream(name).await?;
+        Ok::<_, async_nats::Error>(stream.cached_info().state.messages)
+    };
+    // A job announces its webhook and stores its result before it leaves the queue.
+    let jobs = messages(JOBS).await?;
+    let webhooks = messages(WEBHOOKS).await?;
+    let sink = clickhouse_sink_consumer();
+    let consumer: PullConsumer = jetstream.get_consumer_from_stream(sink.name, RESULTS).await?;
+    let info = consumer.cached_info();
+    Ok(Unfinished {
+        jobs,
+        webhooks,
+        results: info.num_pending + info.num_ack_pending as u64,
+    })
+}
+
+/// Returns the number of rows of each job.
+async fn rows(testbed: &Testbed, jobs: &[AcceptedJob]) -> anyhow::Result<HashMap<String, u64>> {
+    let ids: HashSet<String> = jobs.iter().map(|job| format!("'{}'", job.id)).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<String> = ids.into_iter().collect();
+    let counted = query(
+        testbed,
+        &format!(
+            "SELECT toString(job_id) AS name, count() AS count FROM prediction_versions WHERE job_id IN ({}) GROUP BY name",
+            ids.join(", ")
+        ),
+    )
+    .await?;
+    Ok(counted.into_iter().map(|row| (row.name, row.count)).collect())
+}
+
+async fn jobs_by_submission(testbed: &Testbed, tag: &str) -> anyhow::Result<Vec<Counted>> {
+    query(
+        testbed,
+        &format!(
+            "SELECT metadata['number'] AS name, uniqExact(job_id) AS count FROM prediction_versions \
+             WHERE metadata['faults'] = '{tag}' GROUP BY name"
+        ),
+    )
+    .await
+}
+
+async fn query(testbed: &Testbed, sql: &str) -> anyhow::Result<Vec<Counted>> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match testbed.clickhouse().query(sql).fetch_all::<Counted>().await {
+            Ok(rows) => return Ok(rows),
+            Err(error) if Instant::now() >= deadline => return Err(error.into()),
+            Err(_) => tokio::time::sleep(CHECK).await,
+        }
+    }
+}
+
+/// Returns the bodies of all dead letters.
+async fn dead_letters(jetstream: &jetstream::Context) -> anyhow::Result<Vec<String>> {
+    let stream = jetstream.get_stream(DEAD).await?;
+    let state = stream.cached_info().state.clone();
+    let mut letters = Vec::new();
+    for sequence in state.first_sequence..=state.last_sequence {
+        if let Ok(message) = stream.get_raw_message(sequence).await {
+            letters.push(String::from_utf8_lossy(&message.payload).into_owned());
+        }
+    }
+    Ok(letters)
+}
