@@ -110,11 +110,12 @@ pub(crate) fn check_length(
     let (Some(least), None) = (params.min_new_tokens, params.max_new_tokens) else {
         return Ok(());
     };
-    let defaults = state.workers().live().into_iter();
-    let most = defaults
-        .filter(|heartbeat| heartbeat.model.served_as == *served_as)
-        .filter_map(|heartbeat| heartbeat.default_max_new_tokens)
-        .min();
+    let most = state.workers().scan(|heartbeats| {
+        heartbeats
+            .filter(|heartbeat| heartbeat.model.served_as == *served_as)
+            .filter_map(|heartbeat| heartbeat.default_max_new_tokens)
+            .min()
+    });
     match most {
         Some(most) if u64::from(least) > most => Err(Refusal::new(
             ErrorCode::InvalidParameter,
