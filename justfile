@@ -68,6 +68,10 @@ fuzz SECONDS="60":
 verify-deploy:
     deploy/check.sh
 
+# Check the console: types, and every screen in Chromium (needs npm and Chromium)
+verify-console:
+    console/verify.sh
+
 # Check licences, bans and sources of dependencies (needs cargo-deny)
 deny:
     cargo deny check licenses bans sources

@@ -9,6 +9,7 @@
 //! | [`watch`] | waits for results and follows progress |
 //! | [`batches`] | takes uploads of many rows and returns their results |
 //! | [`compat`] | the routes of the services that Precis replaces |
+//! | [`console`] | the page for browsers |
 //! | [`analytics`] | answers named queries from ClickHouse |
 //! | [`webhooks`] | posts the end of jobs and batches to their callbacks |
 //! | [`queue`] | the trait for the queue, and its implementation on NATS |
@@ -24,6 +25,7 @@ mod access;
 mod analytics;
 mod batches;
 mod compat;
+mod console;
 mod gateway;
 mod http;
 mod jobs;

@@ -11,6 +11,7 @@
 //! | [`callback`] | webhooks |
 //! | [`subject`], [`topology`], [`worker_consumers`] | subjects, streams and consumers |
 //! | [`nats_version`] | the versions of nats-server that Precis works with |
+//! | [`console`] | the libraries of the gateway's console |
 //! | [`error_code`] | every reason why a request is refused or a job fails |
 //! | [`migrations`], [`queries`] | the tables that the monitor writes, and the named queries over them |
 //! | [`json_schema`] | the types as JSON Schema, for other languages |
@@ -22,6 +23,7 @@ pub mod asyncapi;
 pub mod batch;
 pub mod batch_view;
 pub mod callback;
+pub mod console;
 pub mod dead;
 pub mod decode_error;
 pub mod embedding;

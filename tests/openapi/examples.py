@@ -65,6 +65,7 @@ CALLS = [
     ),
     ("GET /v1/batches/{id}", 200, "curl $P/v1/batches/{batch}", {}),
     ("GET /v1/batches/{id}/results", 200, "curl '$P/v1/batches/{batch}/results?format=csv'", {}),
+    ("DELETE /v1/batches/{id}", 200, "curl -X DELETE $P/v1/batches/{batch}", {}),
     ("GET /v1/analytics", 200, "curl $P/v1/analytics", {}),
     ("GET /v1/analytics/{query}", 200, "curl '$P/v1/analytics/slowest?limit=2&format=csv'", {}),
     ("POST /article/summarize", 200, f"""curl $P/article/summarize --json '{{"article": "{RAIN}"}}'""", {}),
@@ -130,6 +131,8 @@ CALLS = [
     ("GET /openapi.json", 200, "curl $P/openapi.json", {}),
     ("GET /docs", 200, "curl $P/docs", {}),
     ("GET /docs/{file}", 200, "curl $P/docs/swagger-ui.css", {}),
+    ("GET /console/{file}", 200, "curl $P/console/theme.js", {}),
+    ("GET /console/{folder}/{file}", 200, "curl $P/console/samples/articles.jsonl", {}),
 ]
 
 INTRODUCTION = f"""\

@@ -49,6 +49,7 @@ fn describe(query: &NamedQuery) -> Value {
         "name": query.name,
         "title": query.title,
         "description": query.description,
+        "sql": query.sql,
         "parameters": parameters.collect::<Vec<_>>(),
         "links": {"self": format!("/v1/analytics/{}", query.name)},
     })

@@ -19,14 +19,26 @@ pub(crate) fn all() -> Vec<Route<AppState>> {
             .post(routes::submit, submit())
             // `upload.rs` limits the body while it reads.
             .map(|handlers| handlers.layer(DefaultBodyLimit::disable())),
-        Route::new("/v1/batches/{id}").get(
-            routes::show,
-            Operation::new(Tag::Batches, "showBatch", "Get the progress of a batch")
-                .path("id", BATCH_ID, batch_id)
-                .returns::<BatchView>(200, "The number of rows in each state")
-                .with_headers(200, &["cache-control"])
-                .errors(&[InvalidRequest, BatchNotFound, QueueUnavailable, NeedsQueue]),
-        ),
+        Route::new("/v1/batches/{id}")
+            .get(
+                routes::show,
+                Operation::new(Tag::Batches, "showBatch", "Get the progress of a batch")
+                    .path("id", BATCH_ID, batch_id)
+                    .returns::<BatchView>(200, "The number of rows in each state")
+                    .with_headers(200, &["cache-control"])
+                    .errors(&[InvalidRequest, BatchNotFound, QueueUnavailable, NeedsQueue]),
+            )
+            .delete(
+                routes::cancel,
+                Operation::new(Tag::Batches, "cancelBatch", "Cancel the rest of a batch")
+                    .describe(
+                        "Cancels the rows that have not ended; rows that have ended keep their results. Idempotent. While \
+                         the upload runs, only the rows that were recorded so far are cancelled.",
+                    )
+                    .path("id", BATCH_ID, batch_id)
+                    .returns::<BatchView>(200, "The batch after the cancellation")
+                    .errors(&[InvalidRequest, BatchNotFound, QueueUnavailable, NeedsQueue]),
+            ),
         Route::new("/v1/batches/{id}/results").get(
             routes::results,
             Operation::new(Tag::Batches, "batchResults", "Download the results of a batch")

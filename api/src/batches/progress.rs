@@ -12,11 +12,13 @@ use precis_schemas::batch_view::{BatchCounts, BatchLinks, BatchStatus, BatchView
 use precis_schemas::error_code::Refusal;
 use precis_schemas::manifest::{self, BatchHead, IntakeState};
 use precis_schemas::rest::Status;
-use precis_schemas::{JobId, Token, time};
+use precis_schemas::{JobHandle, JobId, Token, time};
 use tokio::time::Instant;
 
 use super::store;
-use crate::queue::{QueueBackend, ReadConsistency, TenantDepth};
+use crate::gateway::state::AppState;
+use crate::jobs::submit;
+use crate::queue::{QueueBackend, ReadConsistency, TenantDepth, TerminationOutcome};
 use crate::watch::progress::Running;
 
 /// Batches to cache. The least recently requested one is dropped first.
@@ -186,6 +188,41 @@ impl BatchProgress {
                 self.last_end = self.last_end.max(finished_at);
             }
         }
+        Ok(())
+    }
+
+    /// Cancels the rows that have not ended. A row that moves between queue and worker may stay open; the caller then
+    /// repeats the request.
+    ///
+    /// # Errors
+    /// If the queue can't be reached. Rows that were cancelled before stay cancelled.
+    pub(super) async fn cancel(&mut self, state: &AppState, head: &BatchHead) -> Result<(), Refusal> {
+        let open = self.rows.iter().enumerate();
+        let open: Vec<(usize, u64)> = open
+            .filter(|(_, (_, status))| *status == RowStatus::Open)
+            .filter_map(|(index, (sequence, _))| Some((index, (*sequence)?)))
+            .collect();
+        let cancellations = futures::stream::iter(open).map(|(index, sequence)| async move {
+            let Some(id) = manifest::job_of(&head.id, index as u64) else {
+                return Ok((index, None));
+            };
+            let handle = JobHandle {
+                id,
+                sequence: Some(sequence),
+            };
+            Ok::<_, Refusal>((index, submit::cancel(state, &handle).await?))
+        });
+        let mut cancellations = cancellations.buffer_unordered(MAX_IN_FLIGHT);
+        while let Some((index, outcome)) = cancellations.try_next().await? {
+            if let Some(
+                TerminationOutcome::Terminated(result) | TerminationOutcome::AlreadyFinished(result),
+            ) = outcome
+            {
+                self.rows[index].1 = RowStatus::Ended(result.outcome.into());
+                self.last_end = self.last_end.max(Some(result.finished_at));
+            }
+        }
+        self.refreshed = None;
         Ok(())
     }
 

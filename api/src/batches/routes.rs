@@ -1,4 +1,4 @@
-//! `POST /v1/batches`, `GET /v1/batches/{id}` and `GET /v1/batches/{id}/results`.
+//! `POST /v1/batches`, `GET` and `DELETE /v1/batches/{id}`, and `GET /v1/batches/{id}/results`.
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -11,6 +11,7 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::manifest::BatchHead;
 use precis_schemas::{GenerationParams, JobId, Lane};
 use serde::Deserialize;
+use tracing::Instrument as _;
 
 use super::ingest::{BatchOptions, Ingested, ingest};
 use super::progress::BatchProgress;
@@ -124,6 +125,30 @@ pub(crate) async fn show(
     let head = store::head(state.queue(), caller.tenant(), &parse_id(&id)?).await?;
     let view = view(&state, &caller, &head).await?;
     Ok(([no_cache()], Json(view)).into_response())
+}
+
+/// `DELETE /v1/batches/{id}`: cancels the rows that have not ended. Doing so again is not an error.
+pub(crate) async fn cancel(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<BatchView>, ApiError> {
+    let head = store::head(state.queue(), caller.tenant(), &parse_id(&id)?).await?;
+    // In its own task: a large batch takes a while, and its rows must end even if the client disconnects.
+    let work = async move {
+        let progress = state.batch_progress().get(&head.id);
+        {
+            let mut progress = progress.lock().await;
+            progress.read_rows(state.queue(), caller.tenant(), &head).await?;
+            progress.cancel(&state, &head).await?;
+        }
+        tracing::info!(batch = %head.id, "batch cancelled by its client");
+        view(&state, &caller, &head).await
+    };
+    let done = tokio::spawn(work.in_current_span()).await;
+    let view = done
+        .unwrap_or_else(|error| Err(ApiError::internal(&format!("cancelling a batch: {error}")).refusal()));
+    Ok(Json(view?))
 }
 
 /// Query of `GET /v1/batches/{id}/results`.

@@ -11,7 +11,7 @@ use super::state::AppState;
 use super::{layers, service};
 use crate::http::problem::ApiError;
 use crate::openapi::{self, Route};
-use crate::{analytics, batches, compat, jobs};
+use crate::{analytics, batches, compat, console, jobs};
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| openapi::text(&routes(&Readiness::default())));
 
@@ -21,6 +21,7 @@ pub(crate) fn routes(readiness: &Readiness) -> Vec<Route<AppState>> {
     routes.extend(batches::endpoints::all());
     routes.extend(analytics::endpoints::all());
     routes.extend(compat::endpoints::all(readiness));
+    routes.extend(console::endpoints::all());
     routes.extend(service::endpoints(readiness, || DOCUMENT.as_str()));
     routes
 }

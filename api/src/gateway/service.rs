@@ -2,14 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::IntoResponse;
-use http::header;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, header};
 use precis_runtime::admin::{self, Readiness};
 use precis_schemas::ErrorCode::{QueueUnavailable, RouteNotFound};
 use serde_json::{Value, json};
 
 use super::state::AppState;
+use crate::console::routes as console;
 use crate::http::error_pages;
+use crate::http::problem::ApiError;
 use crate::openapi::schema::{name, object, text};
 use crate::openapi::{Operation, Route, Tag, ui};
 
@@ -65,12 +67,10 @@ fn documentation(document: fn() -> &'static str) -> Vec<Route<AppState>> {
     vec![
         Route::new("/").get(
             home,
-            open("home", "Get the name, version and entry points").returns_as(
-                200,
-                "The entry points",
-                "application/json",
-                object,
-            ),
+            open("home", "Get the name, version and entry points, or the console")
+                .describe("A browser, which accepts `text/html`, gets the console.")
+                .returns_as(200, "The entry points", "application/json", object)
+                .returns_as(200, "The console", "text/html", text),
         ),
         Route::new("/errors").get(
             error_pages::index,
@@ -102,8 +102,16 @@ fn documentation(document: fn() -> &'static str) -> Vec<Route<AppState>> {
     ]
 }
 
-/// `GET /`.
-async fn home() -> Json<Value> {
+/// `GET /`: the console for browsers, the entry points for others.
+async fn home(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, ApiError> {
+    if console::prefers_page(&headers) {
+        return console::page(&state, &headers);
+    }
+    let vary = (header::VARY, HeaderValue::from_static("accept"));
+    Ok(([vary], entry_points()).into_response())
+}
+
+fn entry_points() -> Json<Value> {
     Json(json!({
         "name": "precis",
         "version": env!("CARGO_PKG_VERSION"),

@@ -1,5 +1,6 @@
 //! State that every handler shares.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ struct Inner {
     queue_gauge: QueueGauge,
     lane_shares: LaneShares,
     batch_progress: ProgressCache,
+    console_libraries: PathBuf,
     started: Instant,
 }
 
@@ -79,6 +81,7 @@ impl AppState {
             webhooks: Arc::new(Webhooks::new(&config.webhooks, &config.access)),
             analytics: Analytics::new(&config.clickhouse),
             lane_shares: LaneShares::new(&config.queue),
+            console_libraries: config.console_libraries(),
             config,
             queue,
             result_retention: Retention::new(result_retention),
@@ -120,6 +123,11 @@ impl AppState {
     /// The progress of recently requested batches.
     pub(crate) fn batch_progress(&self) -> &ProgressCache {
         &self.0.batch_progress
+    }
+
+    /// Directory of the console's libraries.
+    pub(crate) fn console_libraries(&self) -> &Path {
+        &self.0.console_libraries
     }
 
     /// Authentication and rate limits.

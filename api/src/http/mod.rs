@@ -1,5 +1,6 @@
 //! HTTP, independent of any resource: the server, and the extractors, headers and errors that handlers share.
 
+pub(crate) mod accept;
 pub(crate) mod caching;
 pub(crate) mod error_pages;
 pub(crate) mod extract;

@@ -13,14 +13,13 @@ use precis_runtime::trace_context::TraceContext;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::reference::LateReference;
 use precis_schemas::rest::{JobView, ReferenceAccepted, Status, SubmitReference};
-use precis_schemas::termination::Termination;
-use precis_schemas::{JobHandle, Outcome, Token};
+use precis_schemas::{JobHandle, Token};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::access::Caller;
 use crate::gateway::state::AppState;
-use crate::http::caching::no_cache;
+use crate::http::caching::{lists_etag, no_cache};
 use crate::http::extract::{JsonBody, Query};
 use crate::http::problem::ApiError;
 use crate::jobs::lookup;
@@ -104,12 +103,6 @@ fn etag(body: &[u8]) -> String {
     format!("W/\"{:016x}\"", hasher.finish())
 }
 
-/// Compares a tag with a list of tags by weak comparison (RFC 9110, 13.1.2).
-fn lists_etag(header: &str, tag: &str) -> bool {
-    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    header.trim() == "*" || header.split(',').any(|other| opaque(other) == opaque(tag))
-}
-
 /// `DELETE /v1/jobs/{id}`: cancels a job. Cancelling it again is not an error.
 ///
 /// The outcome `cancelled` is stored first, so no later result of a worker counts. The job then leaves the queue, or
@@ -124,19 +117,7 @@ pub(crate) async fn cancel(
     if current.status.is_final() {
         return cancelled_or_error(current);
     }
-    // An id without a sequence is enough if a worker has reported the sequence.
-    let running = state.running().get(&handle);
-    let reported = running.as_ref().and_then(|progress| progress.job_sequence);
-    let handle = JobHandle {
-        id: handle.id,
-        sequence: handle.sequence.or(reported),
-    };
-    let termination = Termination {
-        outcome: Outcome::Cancelled,
-        reason: Refusal::new(ErrorCode::Cancelled, "the client cancelled the job"),
-        attempts: running.map_or(0, |progress| progress.attempt),
-    };
-    match submit::terminate(&state, &handle, termination).await? {
+    match submit::cancel(&state, &handle).await? {
         Some(TerminationOutcome::Terminated(result)) => {
             tracing::info!(job = %view::handle_of(&result), "job cancelled by its client");
             Ok(Json(view::ended(*result)))

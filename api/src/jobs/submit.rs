@@ -148,6 +148,31 @@ pub(super) async fn publish_as(
     Ok(accepted)
 }
 
+/// Cancels a job on behalf of its client, see [`QueueBackend::terminate`](crate::queue::QueueBackend::terminate), and
+/// tells the worker that may be running it. The outcome `cancelled` is stored first, so no later result of a worker
+/// counts.
+///
+/// # Errors
+/// If the queue can't be reached.
+pub(crate) async fn cancel(
+    state: &AppState,
+    handle: &JobHandle,
+) -> Result<Option<TerminationOutcome>, Refusal> {
+    // An id without a sequence is enough if a worker has reported the sequence.
+    let running = state.running().get(handle);
+    let reported = running.as_ref().and_then(|progress| progress.job_sequence);
+    let handle = JobHandle {
+        id: handle.id.clone(),
+        sequence: handle.sequence.or(reported),
+    };
+    let termination = Termination {
+        outcome: Outcome::Cancelled,
+        reason: Refusal::new(ErrorCode::Cancelled, "the client cancelled the job"),
+        attempts: running.map_or(0, |progress| progress.attempt),
+    };
+    terminate(state, &handle, termination).await
+}
+
 /// Terminates a job, see [`QueueBackend::terminate`](crate::queue::QueueBackend::terminate). If that cancels it,
 /// tells the worker that may be running it.
 ///

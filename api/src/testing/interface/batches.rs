@@ -74,6 +74,33 @@ async fn a_queued_batch_is_running_and_a_too_large_one_is_broken() {
         .await;
 }
 
+fn delete(path: &str) -> Request<Body> {
+    Request::delete(path).body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn cancelling_a_batch_ends_its_open_rows_and_keeps_results() {
+    let api = api();
+    let location = api.call(upload(700)).await.header("location").to_owned();
+    let finished = api.queue.jobs.lock().unwrap()[1].job.id.clone();
+    api.queue.store(crate::testing::result(finished.as_str(), 2));
+    for _ in 0..2 {
+        let cancelled = api.call(delete(&location)).await;
+        assert_eq!(cancelled.status, 200, "{}", cancelled.body);
+        assert_eq!(cancelled.body["status"], "finished");
+        let counts = &cancelled.body["counts"];
+        assert_eq!(
+            (counts["cancelled"].as_u64(), counts["succeeded"].as_u64()),
+            (Some(699), Some(1))
+        );
+    }
+    let lines = results_of(&api.call(get(&format!("{location}/results"))).await);
+    assert_eq!(lines[0]["error"]["code"], "cancelled");
+    assert_eq!(lines[1]["summary"], "Rain fell.");
+    api.refused(delete("/v1/batches/never"), 404, "batch_not_found")
+        .await;
+}
+
 #[tokio::test]
 async fn a_submission_returns_the_id_though_the_batch_cannot_be_read() {
     let api = api();

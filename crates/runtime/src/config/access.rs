@@ -28,6 +28,7 @@ impl Default for AccessConfig {
     fn default() -> Self {
         let open = [
             "/",
+            "/console",
             "/healthz",
             "/readyz",
             "/ping",

@@ -1,6 +1,7 @@
 //! `[api]` and `[local]`: the gateway, with and without a queue.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,9 @@ pub struct ApiConfig {
     pub endpoints: Vec<String>,
     /// Where jobs run: `queue` (on workers behind NATS) or `local` (in this process, without NATS; see `[local]`).
     pub engine: EngineChoice,
+    /// Directory of the console's libraries. Unset: `console` in `standalone.local_dir`, where `precis up` and
+    /// `precis install` put them.
+    pub console_libraries: Option<PathBuf>,
 }
 
 impl Default for ApiConfig {
@@ -48,6 +52,7 @@ impl Default for ApiConfig {
             sync_wait_seconds: 60,
             endpoints: Vec::new(),
             engine: EngineChoice::Queue,
+            console_libraries: None,
         }
     }
 }

@@ -43,6 +43,7 @@ mod webhooks;
 mod worker;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -178,6 +179,12 @@ impl Config {
         ];
         sections.into_iter().try_for_each(|section| section.validate())?;
         self.validate_across()
+    }
+
+    /// Returns the directory of the console's libraries.
+    pub fn console_libraries(&self) -> PathBuf {
+        let configured = self.api.console_libraries.clone();
+        configured.unwrap_or_else(|| self.standalone.local_dir.join(precis_schemas::console::FOLDER))
     }
 
     fn validate_across(&self) -> Result<(), ConfigError> {

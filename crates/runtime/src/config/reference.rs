@@ -58,6 +58,7 @@ fn sample(section: &str, key: &str) -> &'static str {
             r#""whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA""#
         }
         ("webhooks", "ca_file") => r#""/etc/precis/ca.pem""#,
+        ("api", "console_libraries") => r#""/usr/share/precis/console""#,
         ("local", "monitor_url") => r#""http://monitor:9020""#,
         ("local", "monitor_key") => r#""precis_…""#,
         ("worker", "admin_listen") => r#""127.0.0.1:9021""#,

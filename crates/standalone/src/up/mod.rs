@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::child::{ChildSpec, Supervised};
 use self::instance::InstanceLock;
 use self::plan::{Plan, READY_TIMEOUT};
-use crate::client;
+use crate::{client, install};
 
 /// Arguments of `precis up`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -123,7 +123,7 @@ impl Running {
         let instance = InstanceLock::acquire(&plan.data_dir, client::reachable(config.api.listen))?;
         plan.check_disk()?;
         plan.check_ports(config, instance.previous_was_killed()).await?;
-        let installer = plan.installer(config);
+        let installer = install::installer(config);
         let nats_server = async {
             match plan.nats {
                 Some(_) => installer.ensure_nats_server().await.map(Some),
@@ -136,8 +136,17 @@ impl Running {
                 None => Ok(None),
             }
         };
-        let (nats_server, clickhouse) = tokio::select! {
-            found = async { tokio::try_join!(nats_server, clickhouse) } => found?,
+        let console = async {
+            // The API works without the console, whose page then says how to get the libraries.
+            if config.api.console_libraries.is_none()
+                && let Err(error) = installer.ensure_console().await
+            {
+                eprintln!("Warning: the console is not available: {error}");
+            }
+            Ok(())
+        };
+        let (nats_server, clickhouse, ()) = tokio::select! {
+            found = async { tokio::try_join!(nats_server, clickhouse, console) } => found?,
             () = context.stop.cancelled() => anyhow::bail!("interrupted while installing the servers"),
         };
         let (sender, failures) = mpsc::channel(16);
@@ -275,6 +284,7 @@ impl Running {
         eprintln!(
             "
 Precis is up.
+  Console     http://{api}/
   API         http://{api}
   Monitor     http://{monitor}
   ClickHouse  {}  (database {})

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use precis_installer::Installer;
 use precis_runtime::Config;
 use precis_runtime::clock::Instant;
 use precis_runtime::config::{ConfigArgs, EngineChoice, WorkerConfig};
@@ -216,16 +215,6 @@ impl Plan {
             ));
         }
         wanted
-    }
-
-    /// Returns an installer with the settings of the configuration.
-    pub(super) fn installer(&self, config: &Config) -> Installer {
-        let settings = &config.standalone;
-        let mut installer = Installer::new(&settings.local_dir);
-        installer.offline = settings.offline;
-        installer.nats_server.clone_from(&settings.nats_server);
-        installer.clickhouse.clone_from(&settings.clickhouse);
-        installer
     }
 
     /// Returns the name, readiness URL and startup timeout of every role.
