@@ -73,6 +73,11 @@ pub const ALL: &[Migration] = &[
         name: "refresh_on_change",
         sql: include_str!("../clickhouse/0012_refresh_on_change.sql"),
     },
+    Migration {
+        version: 13,
+        name: "exact_windows",
+        sql: include_str!("../clickhouse/0013_exact_windows.sql"),
+    },
 ];
 
 /// Creates the table of applied migrations and their checksums.

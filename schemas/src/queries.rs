@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 
 /// A named query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +180,12 @@ impl QueryParameter {
         };
         match &self.kind {
             ParameterKind::Time => {
+                // Rows have milliseconds. Rounding up keeps the same rows within `from <= time < to`.
+                let up = TimestampRound::new()
+                    .smallest(Unit::Millisecond)
+                    .mode(RoundMode::Ceil);
                 let time = moment(given, now).ok_or_else(invalid)?;
+                let time = time.round(up).map_err(|_| invalid())?;
                 if !is_in_range(time) {
                     return Err(invalid());
                 }
@@ -195,7 +200,9 @@ impl QueryParameter {
                 let fits = number.filter(|number| (*least..=*greatest).contains(number));
                 fits.map(|number| number.to_string()).ok_or_else(invalid)
             }
-            ParameterKind::Choice(choices) if choices.iter().any(|choice| choice == given) => {
+            ParameterKind::Choice(choices)
+                if given == self.default || choices.iter().any(|choice| choice == given) =>
+            {
                 Ok(given.to_owned())
             }
             ParameterKind::Text | ParameterKind::Choice(_) => Err(invalid()),
@@ -300,6 +307,24 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_channel_is_rejected_and_every_known_one_accepted() {
+        for query in all() {
+            let Some(channel) = query.parameters.iter().find(|p| p.name == "channel") else {
+                continue;
+            };
+            let ParameterKind::Choice(choices) = &channel.kind else {
+                panic!("{}: any text is accepted", query.name);
+            };
+            let schema = serde_json::to_value(schemars::schema_for!(crate::Channel)).unwrap();
+            let variants = schema["oneOf"].as_array().unwrap().iter();
+            let known: Vec<&str> = variants.map(|one| one["const"].as_str().unwrap()).collect();
+            assert_eq!(*choices, known, "{}", query.name);
+            assert!(channel.value(Some("rest"), now()).is_err(), "{}", query.name);
+            assert_eq!(channel.value(Some(""), now()).unwrap(), "");
+        }
+    }
+
+    #[test]
     fn times_are_formatted_for_clickhouse() {
         let query = find("latency").unwrap();
         let from = &query.parameters[0];
@@ -308,6 +333,7 @@ mod tests {
             ("now", "2026-11-24 12:00:00.250"),
             ("now-15m", "2026-11-24 11:45:00.250"),
             ("2026-01-02T03:04:05+02:00", "2026-01-02 01:04:05.000"),
+            ("2026-01-02T03:04:05.0001Z", "2026-01-02 03:04:05.001"),
             ("1970-01-01T00:00:00Z", "1970-01-01 00:00:00.000"),
             ("2106-02-06T23:59:59Z", "2106-02-06 23:59:59.000"),
         ] {

@@ -177,7 +177,19 @@ async fn every_named_query_answers_in_every_format() {
                 response.status().is_success() && found.starts_with(media_type),
                 "{found}"
             );
-            assert!(!response.bytes().await.unwrap().is_empty());
+            let bytes = response.bytes().await.unwrap();
+            assert!(!bytes.is_empty());
+            // Only a timestamp's type names a zone in the schema of an Arrow stream.
+            let has_zone = bytes.windows(3).any(|part| part == b"UTC");
+            let over_time = query
+                .parameters
+                .iter()
+                .any(|parameter| parameter.name == "bucket");
+            assert!(
+                format == "csv" || has_zone || !over_time,
+                "{} in {format}",
+                query.name
+            );
         }
     }
     for (path, status, code) in [
@@ -186,6 +198,9 @@ async fn every_named_query_answers_in_every_format() {
         ("scores?bucket=minute&bucket=hour", 400, "invalid_request"),
         ("scores?model=%27%20OR%201=1%20--", 200, ""),
         ("recent?limit=0", 422, "invalid_parameter"),
+        ("channels?channel=rest", 422, "invalid_parameter"),
+        ("latency?outcome=won", 422, "invalid_parameter"),
+        ("latency?group_by=job_id", 422, "invalid_parameter"),
     ] {
         let (found, answer) = product.get(&format!("/v1/analytics/{path}")).await;
         assert_eq!(

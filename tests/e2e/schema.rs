@@ -119,7 +119,8 @@ async fn in_old(product: &Product, sql: &str, from: Timestamp, to: Timestamp) ->
     let response = product
         .http
         .post(format!(
-            "{}/?database=old&default_format=JSONEachRow&param_model=&param_channel=&param_tenant=",
+            "{}/?database=old&default_format=JSONEachRow&param_model=&param_channel=&param_tenant=\
+             &param_outcome=all&param_group_by=none",
             product.clickhouse
         ))
         .query(&window)

@@ -3,6 +3,7 @@
 pub(crate) mod endpoints;
 mod routes;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -38,6 +39,22 @@ impl Format {
             Self::Csv => "CSVWithNames",
             Self::Arrow => "ArrowStream",
         }
+    }
+
+    /// Returns the statement whose result is answered. ClickHouse writes a `DateTime` to Arrow as a plain integer, so
+    /// points in time get milliseconds there.
+    fn statement(self, query: &NamedQuery) -> Cow<'static, str> {
+        let has_time = query
+            .parameters
+            .iter()
+            .any(|parameter| parameter.name == "bucket");
+        if self != Self::Arrow || !has_time {
+            return Cow::Borrowed(query.sql);
+        }
+        Cow::Owned(format!(
+            "SELECT * REPLACE (toDateTime64(time, 3, 'UTC') AS time) FROM (\n{}\n)",
+            query.sql
+        ))
     }
 
     /// The media type of the response.
@@ -92,14 +109,16 @@ impl Analytics {
         values: &[(String, String)],
         format: Format,
     ) -> Result<Bytes, Refusal> {
+        let sql = format.statement(query);
         let mut prepared = self
             .client
-            .query_raw(query.sql)
+            .query_raw(&sql)
             .with_setting("max_execution_time", self.time_limit.as_secs().to_string())
             // Stops the query when the client disconnects.
             .with_setting("cancel_http_readonly_queries_on_client_close", "1")
             .with_setting("output_format_json_quote_64bit_integers", "0")
-            .with_setting("output_format_arrow_string_as_string", "1");
+            .with_setting("output_format_arrow_string_as_string", "1")
+            .with_setting("output_format_arrow_date_as_uint16", "0");
         for (name, value) in values {
             prepared = prepared.param(name, value);
         }

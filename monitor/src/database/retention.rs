@@ -52,6 +52,16 @@ fn rules(texts: u32, rows: u32) -> Vec<Rule> {
         },
         table("prediction_versions", "toDateTime(finished_at)", rows),
         table("prediction_minutes", "minute", texts + MINUTES_AFTER_TEXTS),
+        // Ends two days before the oldest minute rollups, so that none it relies on has expired.
+        Rule {
+            table: "rollup_horizon",
+            clause: format!("toIntervalDay({texts})"),
+            count: 1,
+            statement: format!(
+                "CREATE OR REPLACE VIEW rollup_horizon AS \
+                 SELECT toStartOfHour(now('UTC') - toIntervalDay({texts})) AS since"
+            ),
+        },
         table("prediction_hours", "minute", rows),
         table("prediction_days", "minute", rows),
         table("drift_days", "day", rows),

@@ -6,8 +6,9 @@
 -- param to: time = now; end of the window, exclusive
 -- param bucket: minute|hour|day = hour; width of a time bucket
 -- param model: text = ''; model to select; empty for all
--- param channel: text = ''; channel to select; empty for all
+-- param channel: api|local|mlflow|lambda|sagemaker|direct|batch|other = ''; channel to select; empty for all
 -- param tenant: text = ''; tenant to select; empty for all
+-- param outcome: all|succeeded|failed|cancelled|expired = all; outcome to select
 SELECT
     CAST(multiIf(
         {bucket:String} = 'minute', minute,
@@ -27,5 +28,6 @@ FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')},
 WHERE ({model:String} = '' OR model = {model:String})
     AND ({channel:String} = '' OR channel = {channel:String})
     AND ({tenant:String} = '' OR tenant = {tenant:String})
+    AND ({outcome:String} = 'all' OR outcome = {outcome:String})
 GROUP BY time
 ORDER BY time

@@ -2,8 +2,9 @@
 -- param from: time = now-1d; start of the window, inclusive
 -- param to: time = now; end of the window, exclusive
 -- param model: text = ''; model to select; empty for all
--- param channel: text = ''; channel to select; empty for all
+-- param channel: api|local|mlflow|lambda|sagemaker|direct|batch|other = ''; channel to select; empty for all
 -- param tenant: text = ''; tenant to select; empty for all
+-- param outcome: all|succeeded|failed|cancelled|expired = all; outcome to select
 WITH bin -> if(bin = 0, 0, 0.00099 * exp(bin * log(1.01 / 0.99))) AS ms_of
 SELECT
     model,
@@ -26,5 +27,6 @@ FROM figures(from = {from:DateTime64(3, 'UTC')}, to = {to:DateTime64(3, 'UTC')},
 WHERE ({model:String} = '' OR model = {model:String})
     AND ({channel:String} = '' OR channel = {channel:String})
     AND ({tenant:String} = '' OR tenant = {tenant:String})
+    AND ({outcome:String} = 'all' OR outcome = {outcome:String})
 GROUP BY model, revision
 ORDER BY count DESC, model, revision

@@ -5,11 +5,13 @@
 -- param to: time = now; end of the window, exclusive
 -- param limit: 1..1000 = 10; maximum number of rows
 -- param model: text = ''; model to select; empty for all
--- param channel: text = ''; channel to select; empty for all
+-- param channel: api|local|mlflow|lambda|sagemaker|direct|batch|other = ''; channel to select; empty for all
 -- param tenant: text = ''; tenant to select; empty for all
+-- param outcome: all|succeeded|failed|cancelled|expired = all; outcome to select
 WITH
     (
-        SELECT min(minute)
+        -- Fewer rollup rows than `limit` give no bound.
+        SELECT if(count() < {limit:UInt32}, {from:DateTime64(3, 'UTC')}, toDateTime64(min(minute), 3, 'UTC'))
         FROM
         (
             SELECT minute
@@ -17,6 +19,7 @@ WITH
             WHERE ({model:String} = '' OR model = {model:String})
                 AND ({channel:String} = '' OR channel = {channel:String})
                 AND ({tenant:String} = '' OR tenant = {tenant:String})
+                AND ({outcome:String} = 'all' OR outcome = {outcome:String})
             ORDER BY minute DESC
             LIMIT {limit:UInt32}
         )
@@ -29,6 +32,7 @@ WITH
             AND ({model:String} = '' OR model = {model:String})
             AND ({channel:String} = '' OR channel = {channel:String})
             AND ({tenant:String} = '' OR tenant = {tenant:String})
+            AND ({outcome:String} = 'all' OR outcome = {outcome:String})
             AND finished_at >= since
         ORDER BY finished_at DESC, job_id
         LIMIT {limit:UInt32}

@@ -5,7 +5,7 @@
 -- param to: time = now; end of the window, exclusive
 -- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; score to select
 -- param model: text = ''; model to select; empty for all
--- param channel: text = ''; channel to select; empty for all
+-- param channel: api|local|mlflow|lambda|sagemaker|direct|batch|other = ''; channel to select; empty for all
 -- param tenant: text = ''; tenant to select; empty for all
 SELECT
     bin / 20 * top AS from,

@@ -4,15 +4,17 @@
 -- param bucket: minute|hour|day = hour; width of a time bucket
 -- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; score to select
 -- param model: text = ''; model to select; empty for all
--- param channel: text = ''; channel to select; empty for all
+-- param channel: api|local|mlflow|lambda|sagemaker|direct|batch|other = ''; channel to select; empty for all
 -- param tenant: text = ''; tenant to select; empty for all
+-- param group_by: none|channel|model|tenant|lane = none; column by which the rows are grouped
 SELECT
     time,
     sum(arraySum(bins)) AS count,
     sum(total) / count AS mean,
     minIf(least, arraySum(bins) > 0) AS min,
     maxIf(greatest, arraySum(bins) > 0) AS max,
-    if(count > 1, sqrt(greatest(0, sum(squares) - count * mean * mean) / (count - 1)), NULL) AS deviation
+    if(count > 1, sqrt(greatest(0, sum(squares) - count * mean * mean) / (count - 1)), NULL) AS deviation,
+    group
 FROM
 (
     -- A chain of `if` reads only the columns of the chosen score. `multiIf` would read all of them.
@@ -22,6 +24,13 @@ FROM
             {bucket:String} = 'hour', toDateTime(toStartOfHour(minute), 'UTC'),
             toDateTime(toStartOfDay(minute), 'UTC')
         ), 'DateTime(\'UTC\')') AS time,
+        multiIf(
+            {group_by:String} = 'channel', toString(channel),
+            {group_by:String} = 'model', toString(model),
+            {group_by:String} = 'tenant', toString(tenant),
+            {group_by:String} = 'lane', toString(lane),
+            ''
+        ) AS group,
         if({score:String} = 'rouge1', rouge1_bins,
         if({score:String} = 'rouge2', rouge2_bins,
         if({score:String} = 'rougeL', rougeL_bins,
@@ -52,6 +61,6 @@ FROM
         AND ({channel:String} = '' OR channel = {channel:String})
         AND ({tenant:String} = '' OR tenant = {tenant:String})
 )
-GROUP BY time
+GROUP BY time, group
 HAVING count > 0
-ORDER BY time
+ORDER BY time, group

@@ -6,7 +6,7 @@
 -- param to: time = now; end of the window, exclusive
 -- param bucket: minute|hour|day = hour; width of a time bucket
 -- param model: text = ''; model to select; empty for all
--- param channel: text = ''; channel to select; empty for all
+-- param channel: api|local|mlflow|lambda|sagemaker|direct|batch|other = ''; channel to select; empty for all
 -- param tenant: text = ''; tenant to select; empty for all
 SELECT
     CAST(multiIf(

@@ -3,15 +3,15 @@
 -- Reads only the hours that can contain one of them. Each rollup row holds the time of its slowest job, so the slowest
 -- `limit` rollup rows give a lower bound for the answer. With fewer rollup rows than `limit`, the query reads every job
 -- in the window. That is a few hours at the default limit, and can be weeks at a limit of 1000 with one model, channel
--- and tenant, which takes seconds. Minutes that the window cuts give no bound, so their hours are always read. So are
--- hours that changed in the last two minutes, because their rollups may be out of date. The times of a prediction never
--- change, so the query needs no FINAL.
+-- and tenant, which takes seconds. Hours that changed in the last two minutes are always read, because their rollups
+-- may be out of date. The times of a prediction never change, so the query needs no FINAL.
 -- param from: time = now-1d; start of the window, inclusive
 -- param to: time = now; end of the window, exclusive
 -- param limit: 1..1000 = 20; maximum number of rows
 -- param model: text = ''; model to select; empty for all
--- param channel: text = ''; channel to select; empty for all
+-- param channel: api|local|mlflow|lambda|sagemaker|direct|batch|other = ''; channel to select; empty for all
 -- param tenant: text = ''; tenant to select; empty for all
+-- param outcome: all|succeeded|failed|cancelled|expired = all; outcome to select
 WITH
     -- The slowest rollup rows: their count, the lowest of their maximum times, and their hours.
     (
@@ -23,8 +23,7 @@ WITH
             WHERE ({model:String} = '' OR model = {model:String})
                 AND ({channel:String} = '' OR channel = {channel:String})
                 AND ({tenant:String} = '' OR tenant = {tenant:String})
-                AND minute >= {from:DateTime64(3, 'UTC')}
-                AND minute + INTERVAL 1 MINUTE <= {to:DateTime64(3, 'UTC')}
+                AND ({outcome:String} = 'all' OR outcome = {outcome:String})
             ORDER BY slowest_ms DESC
             LIMIT {limit:UInt32} WITH TIES
         )
@@ -54,12 +53,11 @@ WHERE finished_at >= {from:DateTime64(3, 'UTC')} AND finished_at < {to:DateTime6
     AND ({model:String} = '' OR model = {model:String})
     AND ({channel:String} = '' OR channel = {channel:String})
     AND ({tenant:String} = '' OR tenant = {tenant:String})
+    AND ({outcome:String} = 'all' OR outcome = {outcome:String})
     AND end_to_end_ms >= least_ms
     AND toStartOfHour(finished_at) IN
     (
         SELECT arrayJoin(slowest_rows.3)
-        UNION ALL
-        SELECT toDateTime(toStartOfHour(arrayJoin([{from:DateTime64(3, 'UTC')}, {to:DateTime64(3, 'UTC')}])), 'UTC')
         UNION ALL
         SELECT toStartOfHour(minute) FROM dirty_minutes WHERE marked_at > now() - INTERVAL 2 MINUTE
     )

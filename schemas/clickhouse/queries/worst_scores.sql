@@ -1,14 +1,14 @@
 -- The predictions with the lowest scores, with their texts if kept.
 --
 -- Reads only the hours that can contain one of them. Each rollup row holds its lowest score, and the query selects the
--- hours of the `limit` lowest. Minutes that the window cuts are not compared, so their hours are always read. So are
--- hours that changed in the last two minutes, because their rollups may be out of date.
+-- hours of the `limit` lowest. Hours that changed in the last two minutes are always read, because their rollups may be
+-- out of date.
 -- param from: time = now-1d; start of the window, inclusive
 -- param to: time = now; end of the window, exclusive
 -- param score: rouge1|rouge2|rougeL|rougeLsum|bleu = rouge1; score to select
 -- param limit: 1..1000 = 20; maximum number of rows
 -- param model: text = ''; model to select; empty for all
--- param channel: text = ''; channel to select; empty for all
+-- param channel: api|local|mlflow|lambda|sagemaker|direct|batch|other = ''; channel to select; empty for all
 -- param tenant: text = ''; tenant to select; empty for all
 WITH
     hours AS
@@ -28,8 +28,6 @@ WITH
             WHERE ({model:String} = '' OR model = {model:String})
                 AND ({channel:String} = '' OR channel = {channel:String})
                 AND ({tenant:String} = '' OR tenant = {tenant:String})
-                AND minute >= {from:DateTime64(3, 'UTC')}
-                AND minute + INTERVAL 1 MINUTE <= {to:DateTime64(3, 'UTC')}
                 AND arraySum(
                     if({score:String} = 'rouge1', rouge1_bins,
                     if({score:String} = 'rouge2', rouge2_bins,
@@ -40,8 +38,6 @@ WITH
             ORDER BY least, minute DESC
             LIMIT {limit:UInt32} WITH TIES
         )
-        UNION ALL
-        SELECT toDateTime(toStartOfHour(arrayJoin([{from:DateTime64(3, 'UTC')}, {to:DateTime64(3, 'UTC')}])), 'UTC')
         UNION ALL
         SELECT toStartOfHour(minute)
         FROM dirty_minutes

@@ -2,6 +2,7 @@
 
 mod extremes;
 mod generated;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 use self::extremes::extremes_where_minutes_are_cut;
 use self::generated::{Prediction, Random, SCORES, STAGES, store};
+use self::windows::random_windows_are_recounted;
 use crate::PROGRAM;
 
 const ROWS: usize = 100_000;
@@ -125,6 +127,13 @@ async fn every_named_query_is_correct_on_a_hundred_thousand_predictions() {
     models(&asked, &seen).await;
     rows_themselves(&asked, &seen).await;
     extremes_where_minutes_are_cut(&product, &all).await;
+    random_windows_are_recounted(&product, &all, &mut random, 24).await;
+    // As if the minute rollups had expired: the rows take their place.
+    product
+        .query("CREATE OR REPLACE VIEW rollup_horizon AS SELECT toStartOfDay(now('UTC')) AS since")
+        .await;
+    product.query("TRUNCATE TABLE prediction_minutes").await;
+    random_windows_are_recounted(&product, &all, &mut random, 6).await;
 }
 
 async fn latency(asked: &Asked<'_>, seen: &[Prediction]) {
