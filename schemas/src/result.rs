@@ -84,19 +84,21 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Durations of the stages, in milliseconds.
+/// Durations of the stages, in milliseconds. The stages of a job add up to its total.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Timings {
     /// From storing the job in the stream to a worker receiving it.
     pub queue_ms: f64,
-    /// From the worker receiving it to the start of its batch.
+    /// From the worker receiving it until the model began with it, without tokenizing. A job that never reached the
+    /// model has only this stage in the worker.
     pub batch_wait_ms: f64,
     /// Tokenizing.
     pub tokenize_ms: f64,
-    /// Encoding the whole batch.
+    /// Encoding, together with the texts of the same prefill.
     pub encode_ms: f64,
-    /// Decoding the batch until this job ended.
+    /// From the end of encoding to this result: decoding, and the embedding of the summary. A job with the same text
+    /// and parameters as a running one has only the time since it joined that one.
     pub decode_ms: f64,
     /// From storing the job in the stream to this result.
     pub total_ms: f64,
@@ -202,6 +204,7 @@ impl JobResult {
             submitted_at,
             started_at,
         } = delivery;
+        let queue_ms = millis_between(submitted_at, started_at.unwrap_or(finished_at));
         Self {
             id,
             job_sequence: sequence,
@@ -221,8 +224,10 @@ impl JobResult {
             params: GenerationParams::default(),
             sizes: Sizes::default(),
             timings: Timings {
-                queue_ms: millis_between(submitted_at, started_at.unwrap_or(finished_at)),
-                total_ms: millis_between(submitted_at, finished_at),
+                queue_ms,
+                // The sum of two spans: the clocks of the server and the worker may differ.
+                total_ms: queue_ms
+                    + started_at.map_or(0.0, |started_at| millis_between(started_at, finished_at)),
                 ..Timings::default()
             },
             attempt,

@@ -174,6 +174,16 @@ async fn long_texts_are_truncated_or_map_reduced_on_request() {
     let (cut, whole) = tokio::join!(product.summarize(&cut), product.summarize(&whole));
     for view in [&cut, &whole] {
         assert_eq!(view.status, Status::Succeeded, "{view:?}");
+        let timings = view.timings.as_ref().unwrap();
+        let stages = [
+            timings.queue_ms,
+            timings.batch_wait_ms,
+            timings.tokenize_ms,
+            timings.encode_ms,
+            timings.decode_ms,
+        ];
+        let left = timings.total_ms - stages.iter().sum::<f64>();
+        assert!(left.abs() < 0.001, "{timings:?}");
     }
     let (cut_sizes, whole_sizes) = (cut.sizes.unwrap(), whole.sizes.unwrap());
     assert!(

@@ -122,7 +122,7 @@ fn stages(result: &JobResult) -> Vec<(&'static str, Timestamp, Timestamp)> {
     let mut start = received_at;
     let mut stages = vec![];
     for (name, ms) in [
-        ("wait", timings.batch_wait_ms),
+        ("wait", timings.batch_wait_ms + timings.tokenize_ms),
         ("encode", timings.encode_ms),
         ("decode", timings.decode_ms),
     ] {

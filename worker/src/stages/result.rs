@@ -4,7 +4,7 @@ use precis_engine::Generated;
 use precis_runtime::clock;
 use precis_schemas::embedding::Embeddings;
 use precis_schemas::error_code::Refusal;
-use precis_schemas::result::ReportedDelivery;
+use precis_schemas::result::{ReportedDelivery, Timings};
 use precis_schemas::{GenerationParams, Job, JobId, JobResult, JobSubject, Outcome, time};
 
 use super::decode::{AcceptedJob, RejectedMessage};
@@ -83,12 +83,38 @@ impl ResultBuilder<'_> {
             result.sizes.parts = stats.chunks as u64;
             result.sizes.truncated_tokens = stats.truncated_tokens as u64;
         }
-        result.timings.batch_wait_ms = time::millis_between(self.delivery.received_at, inference.started_at);
-        result.timings.tokenize_ms = request.tokenize_ms;
         if let Some(generated) = generated {
             add_generated(&mut result, generated, &request.params);
         }
+        self.add_stages(&mut result.timings, request.tokenize_ms, inference);
         result
+    }
+
+    /// Splits the time since the worker received the job into stages. The last stage that the job reached gets what
+    /// the others leave, so the stages add up to the whole.
+    fn add_stages(&self, timings: &mut Timings, tokenize_ms: f64, inference: &Inference) {
+        let received_at = self.delivery.received_at;
+        let mut left = timings.batch_wait_ms;
+        let mut take = |millis: f64| {
+            let part = millis.clamp(0.0, left);
+            left -= part;
+            part
+        };
+        timings.tokenize_ms = take(tokenize_ms);
+        if let InferenceOutcome::Generated(generated) = &inference.outcome {
+            let submitted = time::millis_between(received_at, inference.submitted_at);
+            let [wait, encode] =
+                [generated.timings.wait, generated.timings.encode].map(|time| time.as_secs_f64() * 1e3);
+            timings.batch_wait_ms = take(submitted - tokenize_ms + wait);
+            timings.encode_ms = take(encode);
+            timings.decode_ms = left;
+        } else if let Some(started_at) = inference.started_at {
+            // Nobody measured how long the encoder took.
+            timings.batch_wait_ms = take(time::millis_between(received_at, started_at) - tokenize_ms);
+            timings.decode_ms = left;
+        } else {
+            timings.batch_wait_ms = left;
+        }
     }
 
     fn accepted(&self, accepted: &AcceptedJob) -> JobResult {
@@ -113,6 +139,8 @@ impl ResultBuilder<'_> {
         }
         result.model = Some(self.signature.model.clone());
         result.worker = Some(self.signature.worker.clone());
+        // A job that does not reach the model only waits.
+        result.timings.batch_wait_ms = result.timings.total_ms - result.timings.queue_ms;
         result
     }
 }
@@ -121,12 +149,111 @@ fn add_generated(result: &mut JobResult, generated: &Generated, params: &Generat
     let summary = summary_of(&generated.text, params);
     result.sizes.summary_chars = chars(&summary);
     result.sizes.summary_tokens = generated.ids.len() as u64;
-    result.timings.batch_wait_ms += generated.timings.wait.as_secs_f64() * 1e3;
-    result.timings.encode_ms = generated.timings.encode.as_secs_f64() * 1e3;
-    result.timings.decode_ms = generated.timings.decode.as_secs_f64() * 1e3;
     result.summary = Some(summary);
 }
 
 fn chars(text: &str) -> u64 {
     text.chars().count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::{SignedDuration, Timestamp};
+    use precis_schemas::error_code::ErrorCode;
+
+    use super::*;
+
+    const RESULT: &str = include_str!("../../../schemas/wire/v1/result.succeeded.json");
+
+    /// Returns the stages of a job that was in the queue for `queued` and in the worker for a second, of which
+    /// tokenizing took 100 ms. The engine got it after 300 ms.
+    fn stages(
+        queued: i64,
+        inference: impl FnOnce(Timestamp) -> (InferenceOutcome, Option<Timestamp>),
+    ) -> Timings {
+        let received_at = clock::now() - SignedDuration::from_secs(1);
+        let delivery = Delivery {
+            sequence: 1,
+            attempt: 1,
+            hand_backs: 0,
+            submitted_at: received_at - SignedDuration::from_millis(queued),
+            received_at,
+            trace: None,
+            fetch_span: None,
+        };
+        let known: JobResult = serde_json::from_str(RESULT).unwrap();
+        let signature = Signature {
+            model: known.model.unwrap(),
+            worker: known.worker.unwrap(),
+        };
+        let results = ResultBuilder {
+            delivery: &delivery,
+            signature: &signature,
+        };
+        let mut timings = results.base(&known.id, None, None).timings;
+        let (outcome, started_at) = inference(received_at);
+        let inference = Inference {
+            outcome,
+            submitted_at: received_at + SignedDuration::from_millis(300),
+            started_at,
+            chunks: None,
+        };
+        results.add_stages(&mut timings, 100.0, &inference);
+        timings
+    }
+
+    fn generated(wait: u64, encode: u64, decode: u64) -> InferenceOutcome {
+        let [wait, encode, decode] = [wait, encode, decode].map(Duration::from_millis);
+        InferenceOutcome::Generated(Box::new(Generated {
+            text: "It rained.".into(),
+            ids: vec![1],
+            score: 0.0,
+            finish: precis_engine::FinishReason::Eos,
+            alternatives: Vec::new(),
+            seed: None,
+            embedding: [].into(),
+            timings: precis_engine::Timings { wait, encode, decode },
+            steps: 1,
+            reused_encoder: false,
+        }))
+    }
+
+    fn sum(timings: &Timings) -> f64 {
+        let Timings {
+            queue_ms,
+            batch_wait_ms,
+            tokenize_ms,
+            encode_ms,
+            decode_ms,
+            ..
+        } = timings;
+        queue_ms + batch_wait_ms + tokenize_ms + encode_ms + decode_ms
+    }
+
+    fn rounded(timings: &Timings) -> [f64; 3] {
+        [timings.tokenize_ms, timings.batch_wait_ms, timings.encode_ms].map(f64::round)
+    }
+
+    #[test]
+    fn stages_add_up_to_the_whole_and_none_is_counted_twice() {
+        let expired = || InferenceOutcome::Expired(Refusal::new(ErrorCode::DeadlineExceeded, "too late"));
+        let ended = stages(50, |_| (generated(40, 60, 500), None));
+        assert_eq!(rounded(&ended), [100.0, 240.0, 60.0]);
+        // The engine's clock says more than there was.
+        let long = stages(50, |_| (generated(40, 5_000, 9_000), None));
+        assert_eq!(rounded(&long)[..2], [100.0, 240.0]);
+        let started = stages(0, |at| (expired(), Some(at + SignedDuration::from_millis(700))));
+        assert_eq!(rounded(&started), [100.0, 600.0, 0.0]);
+        let waiting = stages(0, |_| (expired(), None));
+        assert_eq!(rounded(&waiting)[2], 0.0);
+        assert_eq!(waiting.decode_ms, 0.0);
+        // The server's clock is ahead of the worker's.
+        let ahead = stages(-400, |_| (generated(40, 60, 500), None));
+        for timings in [ended, long, started, waiting, ahead] {
+            assert!((sum(&timings) - timings.total_ms).abs() < 0.001, "{timings:?}");
+            assert!(timings.total_ms > 999.0, "{timings:?}");
+        }
+    }
 }

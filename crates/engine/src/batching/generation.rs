@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{Stream, StreamExt};
@@ -86,11 +87,17 @@ pub(crate) struct Subscriber {
     sink: Sink,
     /// Set when the receiver is dropped.
     gone: Arc<AtomicBool>,
+    /// When its request was submitted.
+    pub(crate) submitted: Instant,
 }
 
 impl Subscriber {
     pub(crate) fn new(sink: Sink, gone: Arc<AtomicBool>) -> Self {
-        Self { sink, gone }
+        Self {
+            sink,
+            gone,
+            submitted: crate::clock::now(),
+        }
     }
 
     pub(crate) fn is_gone(&self) -> bool {

@@ -4,11 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Drafting;
 use super::active::{Active, Context, Plan};
 use super::queue::{Cost, InFlight, Next, RequestQueue, Ticket};
 use super::slots::Slots;
 use super::texts::{Text, Texts};
-use super::{Drafting, Event};
 use crate::error::RowError;
 use crate::generate::RowLogits;
 use crate::kernels::Isa;
@@ -187,8 +187,7 @@ impl<B: Backend> Runner<B> {
             if ticket.is_abandoned() {
                 continue;
             }
-            let started = |subscriber: &super::Subscriber| subscriber.send(Event::Started);
-            ticket.subscribers.lock().iter().for_each(started);
+            ticket.subscribers.start();
             match shared.texts.get(&ticket.ids) {
                 Some(text) => known.push((ticket, text)),
                 None => unread.push(ticket),

@@ -121,8 +121,7 @@ impl<B: Backend> Batcher for Threads<B> {
             let mut in_flight = self.shared.in_flight.lock();
             match in_flight.entry(key.clone()) {
                 Entry::Occupied(equal) => {
-                    let mut joined = equal.get().lock();
-                    joined.append(&mut subscribers.lock());
+                    equal.get().join(&subscribers);
                     return;
                 }
                 Entry::Vacant(place) => {

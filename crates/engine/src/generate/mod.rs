@@ -106,7 +106,8 @@ impl FinishReason {
     }
 }
 
-/// Wall-clock time per stage. Requests are decoded together, so their times overlap.
+/// Wall-clock time per stage. Requests are decoded together, so their times overlap. A request that joined an equal one
+/// has only the time since then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timings {
     /// From submission until a compute thread took the request.
@@ -115,6 +116,20 @@ pub struct Timings {
     pub encode: Duration,
     /// From the first decoding step to the last.
     pub decode: Duration,
+}
+
+impl Timings {
+    /// Returns the times of a request that joined this one `late` after its submission.
+    pub(crate) fn since(self, late: Duration) -> Self {
+        let late_in_encode = late.saturating_sub(self.wait);
+        Self {
+            wait: self.wait.saturating_sub(late),
+            encode: self.encode.saturating_sub(late_in_encode),
+            decode: self
+                .decode
+                .saturating_sub(late_in_encode.saturating_sub(self.encode)),
+        }
+    }
 }
 
 /// Observes the requests of one call between decoding steps, and may cancel rows.

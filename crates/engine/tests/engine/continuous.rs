@@ -166,7 +166,7 @@ fn equal_requests_in_flight_are_decoded_once() {
     // A request that leaves does not affect the others.
     drop(first);
     let (second, third) = (second.wait().unwrap(), third.wait().unwrap());
-    assert_eq!(second, third);
+    assert_eq!((second.ids, second.score), (third.ids, third.score));
     // Samples without a seed are independent draws.
     let params = GenerationParams {
         do_sample: true,
@@ -178,6 +178,24 @@ fn equal_requests_in_flight_are_decoded_once() {
     let mut ids: Vec<Vec<u32>> = draws.into_iter().map(|draw| draw.wait().unwrap().ids).collect();
     ids.dedup();
     assert!(ids.len() > 1);
+}
+
+#[test]
+fn each_equal_request_reports_the_time_since_it_was_submitted() {
+    let engine = tiny("t5");
+    let request = long(&engine, 3);
+    let mut early = engine.submit(&request).unwrap();
+    block_on(async {
+        while !matches!(early.next().await, Some(Event::Tokens(tokens)) if tokens.len() > 20) {}
+    });
+    let mut late = engine.submit(&request).unwrap();
+    // The early request is being decoded already, so the late one has started too.
+    assert_eq!(block_on(late.next()), Some(Event::Started));
+    let late = late.wait().unwrap();
+    assert_eq!((late.timings.wait, late.timings.encode), Default::default());
+    let early = early.wait().unwrap();
+    assert_eq!(early.ids, late.ids);
+    assert!(early.timings.decode > late.timings.decode, "{:?}", early.timings);
 }
 
 #[test]

@@ -43,7 +43,9 @@ pub struct Inference {
     /// How it ended.
     pub outcome: InferenceOutcome,
     /// When the engine got the job.
-    pub started_at: Timestamp,
+    pub submitted_at: Timestamp,
+    /// When the engine began with it. `None` if it ended before.
+    pub started_at: Option<Timestamp>,
     /// Set if the text was summarized in chunks.
     pub chunks: Option<ChunkStats>,
 }
@@ -67,21 +69,26 @@ pub async fn infer(
     stop: &StopSignals,
     progress: mpsc::Sender<Arc<[u32]>>,
 ) -> Inference {
-    let started_at = clock::now();
-    let mut chunks = None;
+    let submitted_at = clock::now();
+    let (mut started_at, mut chunks) = (None, None);
     let work = async {
         match &request.long_text {
             Some(long_text) => {
+                started_at = Some(submitted_at);
                 let (generated, stats) = map_reduce(engine, long_text.clone(), &progress).await?;
                 chunks = Some(stats);
                 Ok(generated)
             }
-            None => complete(engine.submit(&request.generate)?, &progress).await,
+            None => {
+                let started = || started_at = Some(clock::now());
+                complete(engine.submit(&request.generate)?, &progress, started).await
+            }
         }
     };
     let outcome = until_stopped(job, stop, work).await;
     Inference {
         outcome,
+        submitted_at,
         started_at,
         chunks,
     }

@@ -39,7 +39,7 @@ async fn outcome_when_stopped_midway(end: impl FnOnce(&StopSignals)) -> Inferenc
     let stop = StopSignals::default();
     let generation = engine.submit(&long).unwrap();
     // The future owns the sender: the receiver below must end with it.
-    let work = async move { complete(generation, &progress).await };
+    let work = async move { complete(generation, &progress, || {}).await };
     let job = job();
     let neighbour = async {
         assert!(tokens.recv().await.unwrap().len() < 512);

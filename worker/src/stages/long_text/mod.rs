@@ -120,7 +120,7 @@ pub async fn map_reduce(
     stats.truncated_tokens = encoded.truncated_tokens;
     let mut request = GenerateRequest::new(encoded, params);
     request.stop = stop;
-    let mut last = complete(engine.submit(&request)?, progress).await?;
+    let mut last = complete(engine.submit(&request)?, progress, || {}).await?;
     if let Some(embedding) = embedding {
         last.embedding = embedding;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -34,11 +35,33 @@ impl std::ops::AddAssign for Cost {
 
 /// The subscribers of one decoding, which may serve several equal requests.
 #[derive(Default)]
-pub(super) struct Subscribers(pub(super) Mutex<Vec<Subscriber>>);
+pub(super) struct Subscribers {
+    pub(super) all: Mutex<Vec<Subscriber>>,
+    /// Whether a compute thread has taken the request. Written while `all` is locked.
+    started: AtomicBool,
+}
 
 impl Subscribers {
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Subscriber>> {
-        self.0.lock()
+        self.all.lock()
+    }
+
+    /// Notes that a compute thread has taken the request.
+    pub(super) fn start(&self) {
+        let all = self.lock();
+        self.started.store(true, Ordering::Relaxed);
+        all.iter().for_each(|subscriber| subscriber.send(Event::Started));
+    }
+
+    /// Adds the subscribers of an equal request.
+    pub(super) fn join(&self, others: &Self) {
+        let mut all = self.lock();
+        for subscriber in others.lock().drain(..) {
+            if self.started.load(Ordering::Relaxed) {
+                subscriber.send(Event::Started);
+            }
+            all.push(subscriber);
+        }
     }
 
     /// Returns whether every subscriber is gone.
@@ -98,7 +121,12 @@ impl Ticket {
         }
         for subscriber in self.subscribers.lock().drain(..) {
             subscriber.send(match result {
-                Ok(generated) => Event::Finished(Box::new(generated.clone())),
+                Ok(generated) => {
+                    let late = subscriber.submitted.saturating_duration_since(self.submitted);
+                    let mut generated = Box::new(generated.clone());
+                    generated.timings = generated.timings.since(late);
+                    Event::Finished(generated)
+                }
                 Err(error) => Event::Failed(error.clone()),
             });
         }

@@ -17,7 +17,10 @@ fn ticket(rows: usize, bytes: usize) -> Ticket {
         seed: 0,
         stop: None,
         joinable: None,
-        subscribers: Arc::new(Subscribers(Mutex::new(vec![waiting(Arc::default())]))),
+        subscribers: Arc::new(Subscribers {
+            all: Mutex::new(vec![waiting(Arc::default())]),
+            ..Subscribers::default()
+        }),
         cost: Cost { rows, bytes },
         submitted: crate::clock::now(),
         passed: 0,
