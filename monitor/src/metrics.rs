@@ -13,6 +13,7 @@ const RETRIES: &str = "precis_monitor_insert_retries_total";
 const LAG: &str = "precis_monitor_lag_messages";
 const MISSED: &str = "precis_monitor_messages_missed_total";
 const REFERENCES: &str = "precis_monitor_references_total";
+const REFERENCE_WAITS: &str = "precis_monitor_reference_waits_total";
 const DRIFT_PSI: &str = "precis_monitor_drift_psi";
 const DRIFT_SHIFT: &str = "precis_monitor_drift_mean_shift";
 const DRIFT_ALERT: &str = "precis_monitor_drift_alert";
@@ -20,6 +21,9 @@ const DRIFT_COMPUTED: &str = "precis_monitor_drift_computed_timestamp_seconds";
 const DEAD: &str = "precis_monitor_dead_letters_total";
 const TERMINATED: &str = "precis_monitor_jobs_answered_total";
 const QUEUE_WORK: &str = "precis_queue_work_seconds";
+
+/// How a late reference can end.
+const REFERENCE_OUTCOMES: [&str; 5] = ["scored", "unscored", "superseded", "repeated", "refused"];
 
 /// Describes every metric, and exports the counters from the start.
 pub(crate) fn describe() {
@@ -49,7 +53,13 @@ pub(crate) fn describe() {
     describe_counter!(
         REFERENCES,
         Unit::Count,
-        "Late references, by outcome. A reference that waits for its prediction counts at every attempt"
+        "Settled late references, by outcome: scored, unscored (the job has no summary), superseded (a later reference of \
+         the job counts), repeated (stored before its acknowledgement was lost) or refused (in DEAD). Each counts once"
+    );
+    describe_counter!(
+        REFERENCE_WAITS,
+        Unit::Count,
+        "Attempts at late references whose prediction was not stored yet"
     );
     describe_gauge!(
         DRIFT_PSI,
@@ -79,8 +89,11 @@ pub(crate) fn describe() {
         Unit::Seconds,
         "Estimated time in which one worker finishes the jobs that wait or run, by model and lane"
     );
-    for name in [ROWS, BLOCKS, REJECTED, RETRIES] {
+    for name in [ROWS, BLOCKS, REJECTED, RETRIES, REFERENCE_WAITS] {
         counter!(name).increment(0);
+    }
+    for outcome in REFERENCE_OUTCOMES {
+        counter!(REFERENCES, "outcome" => outcome).increment(0);
     }
     for sink in ["clickhouse", "clickhouse-references"] {
         gauge!(LAG, "sink" => sink).set(0.0);
@@ -117,10 +130,14 @@ pub(crate) fn missed(sink: &str, messages: u64) {
     counter!(MISSED, "sink" => sink.to_owned()).increment(messages);
 }
 
-/// Counts a late reference: `scored`, `unscored` (the job has no summary), `refused` (it can't be scored any more),
-/// `repeated`, or `waiting` for its prediction.
+/// Counts a late reference that is settled, with one of [`REFERENCE_OUTCOMES`].
 pub(crate) fn reference(outcome: &'static str) {
     counter!(REFERENCES, "outcome" => outcome).increment(1);
+}
+
+/// Counts an attempt at a late reference that waits for its prediction.
+pub(crate) fn reference_waits() {
+    counter!(REFERENCE_WAITS).increment(1);
 }
 
 /// Exports the drift of a model's metric on the latest day with enough predictions.

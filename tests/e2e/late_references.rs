@@ -1,6 +1,7 @@
 //! Late references in difficult cases: a summary that is no longer stored, rollups that cannot be recomputed, a monitor
 //! that dies.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -135,6 +136,81 @@ async fn an_unscorable_reference_changes_nothing_and_is_dead_lettered() {
     let texts = ["text", "summary", "reference", "text_policy"].map(|column| row[column].as_str().unwrap());
     assert_eq!(texts, ["", "", "", "none"]);
     assert!(row["rouge1"].is_number() && row["coverage"].is_number(), "{row}");
+}
+
+/// Returns the settled references by outcome.
+async fn counted_references(product: &Product) -> BTreeMap<String, u64> {
+    let metrics = product.http.get(format!("{}/metrics", product.monitor)).send();
+    let metrics = metrics.await.unwrap().text().await.unwrap();
+    let lines = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("precis_monitor_references_total{outcome=\""));
+    lines
+        .map(|line| {
+            let (outcome, count) = line.split_once("\"} ").unwrap();
+            (outcome.to_owned(), count.parse().unwrap())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn every_late_reference_counts_in_exactly_one_outcome() {
+    let product = product(&["standalone.start_monitor=false"]).await;
+    let first = product.command("monitor", "monitor-first", &[]);
+    is_ready(&product).await;
+    let row = logged(&product, "It rained all day.", None).await;
+    let id = row["job_id"].as_str().unwrap().to_owned();
+    let failed = json!({"job_id": "failed", "finished_at": row["finished_at"], "submitted_at": row["finished_at"],
+        "tenant": "public", "outcome": "failed", "error_code": "inference_failed", "text_policy": "full", "model": "m"});
+    product.insert("prediction_versions", &[failed]).await;
+    first.kill();
+    // They arrive in one pull.
+    for turn in 0..20 {
+        publish(&product, &id, &format!("Rain fell all day for {turn} hours.")).await;
+    }
+    publish(&product, "failed", "Rain fell all day.").await;
+    publish(&product, "failed", " ").await;
+    publish(&product, "unknown", "Rain fell all day.").await;
+    product.publish("references.v1.unreadable", b"{}".to_vec()).await;
+    let _second = product.command("monitor", "monitor-second", &[]);
+    is_ready(&product).await;
+    let counted = eventually(PATIENCE, "all but the waiting one are settled", async || {
+        let counted = counted_references(&product).await;
+        (counted.values().sum::<u64>() == 23).then_some(counted)
+    })
+    .await;
+    assert!(counted["scored"] >= 1, "{counted:?}");
+    // The blank one is the latest of the failed job. In a pull of its own, the other one is stored.
+    assert_eq!(
+        counted["unscored"] + counted["superseded"],
+        21 - counted["scored"],
+        "{counted:?}"
+    );
+    assert_eq!((counted["refused"], counted["repeated"]), (2, 0), "{counted:?}");
+    let scored = row_of(&product, &id).await;
+    assert_eq!(scored["reference"], "Rain fell all day for 19 hours.");
+}
+
+#[tokio::test]
+async fn the_reference_of_a_failed_job_is_stored_without_scores() {
+    let product = product(&[]).await;
+    let now = clock::now().strftime("%Y-%m-%d %H:%M:%S%.3f").to_string();
+    let failed = json!({"job_id": "failed", "finished_at": now, "submitted_at": now, "tenant": "public",
+        "outcome": "failed", "error_code": "inference_failed", "text_policy": "full", "model": "m"});
+    is_ready(&product).await;
+    product.insert("prediction_versions", &[failed]).await;
+    let before = product.last_dead_letter().await;
+    publish(&product, "failed", "Rain fell all day.").await;
+    let sql = "SELECT * FROM predictions WHERE reference_chars > 0";
+    let row = eventually(PATIENCE, "the reference is stored", async || {
+        product.query(sql).await.pop()
+    })
+    .await;
+    assert_eq!(
+        (row["reference"].as_str(), &row["rouge1"]),
+        (Some("Rain fell all day."), &Value::Null)
+    );
+    assert_eq!(product.last_dead_letter().await, before);
 }
 
 #[tokio::test]

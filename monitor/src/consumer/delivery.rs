@@ -71,8 +71,9 @@ impl Delivery {
 /// Acknowledges deliveries.
 ///
 /// Only the last acknowledgement is confirmed by the server, which processes those of one connection in order. A lost one
-/// costs a redelivery.
-pub(crate) async fn acknowledge(deliveries: impl IntoIterator<Item = &Delivery>) {
+/// costs a redelivery. Returns whether none was lost.
+pub(crate) async fn acknowledge(deliveries: impl IntoIterator<Item = &Delivery>) -> bool {
+    let mut are_confirmed = true;
     let mut deliveries = deliveries.into_iter().peekable();
     while let Some(delivery) = deliveries.next() {
         delivery.settle();
@@ -83,8 +84,10 @@ pub(crate) async fn acknowledge(deliveries: impl IntoIterator<Item = &Delivery>)
         };
         if let Err(error) = outcome {
             tracing::warn!(%error, "acknowledgement lost; the message will be redelivered");
+            are_confirmed = false;
         }
     }
+    are_confirmed
 }
 
 fn retry_delay(attempt: u64) -> Duration {

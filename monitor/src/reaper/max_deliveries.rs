@@ -64,15 +64,19 @@ async fn settle(reaper: &Reaper, delivery: &Delivery) {
         Ok(advisory) if advisory.stream == JOBS => advisory,
         Ok(other) => {
             tracing::warn!(stream = other.stream, "ignoring an advisory about another stream");
-            return acknowledge([delivery]).await;
+            acknowledge([delivery]).await;
+            return;
         }
         Err(error) => {
             tracing::warn!(%error, "ignoring an unreadable advisory");
-            return acknowledge([delivery]).await;
+            acknowledge([delivery]).await;
+            return;
         }
     };
     match terminate(reaper, &advisory).await {
-        Ok(()) => acknowledge([delivery]).await,
+        Ok(()) => {
+            acknowledge([delivery]).await;
+        }
         Err(error) => {
             tracing::warn!(%error, sequence = advisory.stream_seq, "job not terminated; retrying");
             delivery.retry(Some(RETRY_DELAY)).await;

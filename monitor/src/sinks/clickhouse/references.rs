@@ -1,8 +1,9 @@
 //! The sink for late references: reads the prediction, scores it, and stores it as a later version.
 //!
 //! The summary comes from the job's result, or from the row if the result has expired and the row holds the whole summary.
-//! Without a summary the stored scores stay, and the reference goes to `DEAD`. A reference that arrives before its
-//! prediction waits in the stream.
+//! If the summary is no longer kept, the stored scores stay, and the reference goes to `DEAD`. A job that failed never
+//! had a summary: its reference is stored without scores. A reference that arrives before its prediction waits in the
+//! stream.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -71,6 +72,8 @@ impl ReferenceSink {
     async fn store(&self, in_flight: &InFlight) -> Option<()> {
         let deliveries = in_flight.deliveries();
         let mut outcomes: Vec<DeliveryOutcome> = deliveries.iter().map(|_| DeliveryOutcome::Done).collect();
+        // The others of a job are superseded by its latest reference.
+        let mut labels = vec!["superseded"; deliveries.len()];
         let latest = latest_of_each(deliveries, &mut outcomes);
         let rows = self.rows(latest.keys()).await?;
         let closed = self.closed_hours(&rows).await?;
@@ -85,14 +88,16 @@ impl ReferenceSink {
                     outcomes[index] = reject("there is no prediction of this job");
                 }
                 None => {
-                    metrics::reference("waiting");
+                    metrics::reference_waits();
                     outcomes[index] = DeliveryOutcome::Wait;
                 }
                 Some(row) if row.tenant != reference.tenant.as_str() => {
                     outcomes[index] = reject("the job belongs to another tenant");
                 }
                 Some(row) if row.version >= version_of(published_at) => {
-                    metrics::reference("repeated");
+                    if row.version == version_of(published_at) {
+                        labels[index] = "repeated";
+                    }
                     // The process that stored the row may have died before it marked the row's minute.
                     if delivery.attempt > 1 && !closed.contains(&Hour::of(row)) {
                         unmarked.push(row.clone());
@@ -105,6 +110,8 @@ impl ReferenceSink {
                 Some(row) => match self.update(row.clone(), &reference, published_at).await? {
                     Err(reason) => outcomes[index] = reject(reason),
                     Ok(row) => {
+                        let has_summary = row.outcome == Outcome::Succeeded.as_str();
+                        labels[index] = if has_summary { "scored" } else { "unscored" };
                         updated.push(row);
                         positions.push(delivery.position);
                         delivery_of_row.push(index);
@@ -126,7 +133,15 @@ impl ReferenceSink {
             let reason = format!("ClickHouse rejects the row: {reason}");
             outcomes[delivery_of_row[*row]] = DeliveryOutcome::DeadLetter(reason);
         }
-        settle(deliveries, outcomes, &self.dead_letters).await;
+        for (label, outcome) in labels.iter_mut().zip(&outcomes) {
+            if matches!(outcome, DeliveryOutcome::DeadLetter(_)) {
+                *label = "refused";
+            }
+        }
+        // A reference counts when it is settled for good, so a redelivered one counts once.
+        for index in settle(deliveries, outcomes, &self.dead_letters).await {
+            metrics::reference(labels[index]);
+        }
         Some(())
     }
 
@@ -173,9 +188,11 @@ impl ReferenceSink {
         published_at: Timestamp,
     ) -> Option<Result<PredictionRow, &'static str>> {
         let texts = TextFilter::new(&self.context.settings);
+        if reference.reference.trim().is_empty() {
+            return Some(Err("the reference is empty"));
+        }
         if row.outcome != Outcome::Succeeded.as_str() {
             // The job has no summary, so there are no scores to lose.
-            metrics::reference("unscored");
             return Some(Ok(row.with_reference(
                 &reference.reference,
                 published_at,
@@ -184,21 +201,18 @@ impl ReferenceSink {
             )));
         }
         let Some(summary) = self.summary(&row, &reference.id).await? else {
-            metrics::reference("refused");
             return Some(Err("the summary of the job is no longer kept"));
         };
         let text = reference.reference.clone();
         // Scoring is CPU-bound, so it runs off the threads that serve the network.
         let scoring = tokio::task::spawn_blocking(move || Scorer::default().scores(&text, &summary));
-        let scored = match scoring.await {
+        Some(match scoring.await {
             Ok(Some(scores)) => {
                 Ok(row.with_reference(&reference.reference, published_at, Some(scores), texts))
             }
-            Ok(None) => Err("the reference is empty, or too long to be compared with the summary"),
+            Ok(None) => Err("the reference is too long to be compared with the summary"),
             Err(_) => Err("bug: the reference could not be compared with the summary"),
-        };
-        metrics::reference(if scored.is_ok() { "scored" } else { "refused" });
-        Some(scored)
+        })
     }
 
     /// Returns the whole summary of a prediction, if it is still kept. Returns `None` on shutdown.

@@ -14,24 +14,25 @@ pub(super) enum DeliveryOutcome {
     DeadLetter(String),
 }
 
-/// Acknowledges, hands back or dead-letters each delivery.
+/// Acknowledges, hands back or dead-letters each delivery. Returns the indices of those that will not come back.
 pub(super) async fn settle(
     deliveries: &[Delivery],
     outcomes: Vec<DeliveryOutcome>,
     dead_letters: &SinkDeadLetters,
-) {
+) -> Vec<usize> {
     let mut done = Vec::with_capacity(deliveries.len());
-    for (delivery, outcome) in deliveries.iter().zip(outcomes) {
+    for (index, (delivery, outcome)) in deliveries.iter().zip(outcomes).enumerate() {
         match outcome {
-            DeliveryOutcome::Done => done.push(delivery),
+            DeliveryOutcome::Done => done.push(index),
             DeliveryOutcome::Wait => delivery.retry_later().await,
             DeliveryOutcome::DeadLetter(reason) => {
                 if dead_letters.store(delivery, reason).await {
                     metrics::rejected();
-                    done.push(delivery);
+                    done.push(index);
                 }
             }
         }
     }
-    acknowledge(done).await;
+    let are_confirmed = acknowledge(done.iter().map(|index| &deliveries[*index])).await;
+    if are_confirmed { done } else { Vec::new() }
 }
