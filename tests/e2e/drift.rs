@@ -149,6 +149,16 @@ async fn drift_is_measured_against_the_pinned_baseline() {
              SELECT toString(number), now() - INTERVAL 9 DAY, 'rare', 'succeeded', number FROM numbers(99)",
         )
         .await;
+    // A third one has enough predictions on its ninth day, and all of its history is loaded at once.
+    for (day, rows) in [(0, 40), (7, 50), (8, 300), (9, 90)] {
+        let at = (first_day + day) * 86_400;
+        product
+            .query(&format!(
+                "INSERT INTO prediction_versions (job_id, finished_at, model, outcome, text_chars)
+                 SELECT toString(number), toDateTime({at}), 'slow', 'succeeded', number % 10 FROM numbers({rows})"
+            ))
+            .await;
+    }
     // Drift is computed at startup.
     let listen = format!("127.0.0.1:{}", free_port());
     let monitor = product.command("monitor", "drift", &[format!("monitor.listen={listen}")]);
@@ -162,7 +172,7 @@ async fn drift_is_measured_against_the_pinned_baseline() {
         answer["data"].as_array().unwrap().clone()
     };
     let found = eventually(PATIENCE, "drift is computed", async || {
-        let rows = ask("&metric=text_chars").await;
+        let rows = ask("&metric=text_chars&model=m").await;
         assert!(
             !monitor.output().contains("can't be computed"),
             "{}",
@@ -173,7 +183,17 @@ async fn drift_is_measured_against_the_pinned_baseline() {
     .await;
     let compared = &days[(DAYS - 7) as usize..];
     assert_eq!(found.len(), compared.len());
-    assert!(found.iter().all(|row| row["model"] == "m"), "{found:?}");
+    assert!(ask("&model=rare").await.is_empty());
+    let slow = ask("&metric=text_chars&model=slow").await;
+    let [only] = &slow[..] else {
+        panic!("the other days have too few predictions: {slow:?}")
+    };
+    assert_eq!(only["rows"], 300);
+    let sql = "SELECT rows, toUnixTimestamp(window_to) AS end FROM drift_baselines FINAL
+        WHERE model = 'slow' AND metric = 'text_chars'";
+    let baseline = product.query(sql).await.remove(0);
+    assert_eq!(baseline["rows"].as_u64(), Some(390));
+    assert_eq!(baseline["end"].as_i64(), Some((first_day + 9) * 86_400));
 
     let pinned: Vec<Prediction> = days[..7].concat();
     let chars = |of: &[Prediction]| -> Vec<f64> { of.iter().map(|one| one.chars()).collect() };
@@ -218,7 +238,7 @@ async fn drift_is_measured_against_the_pinned_baseline() {
     ];
     let _monitor = product.command("monitor", "drift-window", &settings);
     let last = eventually(PATIENCE, "drift is computed again", async || {
-        let last = ask("&metric=text_chars").await.pop()?;
+        let last = ask("&metric=text_chars&model=m").await.pop()?;
         (last["alert"] == false).then_some(last)
     })
     .await;

@@ -94,7 +94,6 @@ async fn compute(database: &Database, settings: &DriftConfig, now: Timestamp) ->
     let now = now.as_millisecond();
     let mut baselines = sql::baselines(client).await?;
     for (model, first_day) in sql::models(client).await? {
-        let windows = windows(settings, i64::from(first_day), now);
         for metric in METRICS.into_iter().chain(EMBEDDINGS) {
             let index = baselines
                 .iter()
@@ -103,7 +102,7 @@ async fn compute(database: &Database, settings: &DriftConfig, now: Timestamp) ->
             let valid = pinned.filter(|pinned| is_valid(settings, pinned));
             let baseline = match valid {
                 Some(valid) => Some(valid),
-                None => pin(database, settings, &model, metric, &windows, now).await?,
+                None => pin(database, settings, &model, metric, i64::from(first_day), now).await?,
             };
             baselines.extend(baseline);
         }
@@ -132,53 +131,60 @@ fn is_valid(settings: &DriftConfig, pinned: &Baseline) -> bool {
     }
 }
 
-/// Returns the candidate windows of a baseline, shortest first. Windows that have not ended are left out.
-fn windows(settings: &DriftConfig, first_day: i64, now: i64) -> Vec<Window> {
-    if let (Some(from), Some(to)) = (settings.baseline_from, settings.baseline_to) {
-        let window = Window {
-            from: from.as_millisecond(),
-            to: to.as_millisecond(),
-        };
-        return if window.to <= now { vec![window] } else { vec![] };
-    }
-    let days = i64::from(settings.baseline_days);
-    let so_far = now / MS_PER_DAY - first_day;
-    let mut windows = Vec::new();
-    for days in [days, so_far] {
-        if days <= so_far && days >= i64::from(settings.baseline_days) {
-            windows.push(Window {
-                from: first_day * MS_PER_DAY,
-                to: (first_day + days) * MS_PER_DAY,
-            });
-        }
-    }
-    windows.dedup();
-    windows
+/// Returns the configured window of every baseline, if there is one.
+fn configured_window(settings: &DriftConfig) -> Option<Window> {
+    Some(Window {
+        from: settings.baseline_from?.as_millisecond(),
+        to: settings.baseline_to?.as_millisecond(),
+    })
 }
 
-/// Pins the baseline of a metric from the first window with enough predictions.
+/// Returns the first days of a model: `drift.baseline_days`, or more until they have `drift.min_rows` predictions.
+/// `None` until enough days are over. `rows` lists the days with predictions in order, counted from 1970.
+fn first_days(settings: &DriftConfig, first_day: i64, now: i64, rows: &[(u16, u64)]) -> Option<Window> {
+    let least = first_day + i64::from(settings.baseline_days);
+    let mut sum = 0;
+    let enough = rows.iter().find_map(|(day, rows)| {
+        sum += rows;
+        (sum >= settings.min_rows).then_some(i64::from(*day) + 1)
+    })?;
+    let end = enough.max(least);
+    (end <= now / MS_PER_DAY).then_some(Window {
+        from: first_day * MS_PER_DAY,
+        to: end * MS_PER_DAY,
+    })
+}
+
+/// Pins the baseline of a metric, if there are enough predictions.
 async fn pin(
     database: &Database,
     settings: &DriftConfig,
     model: &str,
     metric: &str,
-    windows: &[Window],
+    first_day: i64,
     now: i64,
 ) -> Result<Option<Baseline>> {
-    for window in windows {
-        let Some(baseline) = measure(database, settings, model, metric, *window, now).await? else {
-            continue;
-        };
-        tracing::info!(model, metric, rows = baseline.rows, "pinned a drift baseline");
-        sql::insert(
-            &database.client,
-            "drift_baselines",
-            std::slice::from_ref(&baseline),
-        )
-        .await?;
-        return Ok(Some(baseline));
-    }
-    Ok(None)
+    let client = &database.client;
+    let window = match configured_window(settings) {
+        Some(window) => Some(window).filter(|window| window.to <= now),
+        None => {
+            let so_far = Window {
+                from: first_day * MS_PER_DAY,
+                to: now / MS_PER_DAY * MS_PER_DAY,
+            };
+            let rows = sql::rows_of_days(client, metric, model, so_far).await?;
+            first_days(settings, first_day, now, &rows)
+        }
+    };
+    let Some(window) = window else {
+        return Ok(None);
+    };
+    let Some(baseline) = measure(database, settings, model, metric, window, now).await? else {
+        return Ok(None);
+    };
+    tracing::info!(model, metric, rows = baseline.rows, "pinned a drift baseline");
+    sql::insert(client, "drift_baselines", std::slice::from_ref(&baseline)).await?;
+    Ok(Some(baseline))
 }
 
 /// Returns the baseline of a metric in a window, or `None` with too few predictions.
@@ -280,25 +286,31 @@ mod tests {
     }
 
     #[test]
-    fn windows_must_have_ended_and_grow_while_predictions_are_too_few() {
+    fn a_baseline_has_the_first_days_and_more_until_there_are_enough_predictions() {
         let drift = DriftConfig::default();
-        assert_eq!(windows(&drift, 100, 107 * MS_PER_DAY - 1), []);
-        assert_eq!(windows(&drift, 100, 107 * MS_PER_DAY), [window(100, 107)]);
-        let later = windows(&drift, 100, 120 * MS_PER_DAY + 5);
-        assert_eq!(later, [window(100, 107), window(100, 120)]);
+        let first_days =
+            |today: i64, rows: &[(u16, u64)]| first_days(&drift, 100, today * MS_PER_DAY + 5, rows);
+        let many = [(100, 150), (101, 60)];
+        assert_eq!(first_days(106, &many), None);
+        assert_eq!(first_days(107, &many), Some(window(100, 107)));
+        // A history that is loaded at once has the same baseline as one that grew day by day.
+        assert_eq!(first_days(120, &many), Some(window(100, 107)));
+        let few = [(100, 100), (108, 99), (110, 1), (111, 500)];
+        assert_eq!(first_days(110, &few[..2]), None);
+        assert_eq!(first_days(120, &few), Some(window(100, 111)));
+        assert_eq!(first_days(120, &[]), None);
     }
 
     #[test]
-    fn a_configured_window_is_the_only_candidate() {
+    fn a_configured_window_replaces_the_first_days() {
         let set = |day: u8| DriftConfig {
             baseline_from: Some("2026-01-01T00:00:00Z".parse().unwrap()),
             baseline_to: Some(format!("2026-01-0{day}T00:00:00Z").parse().unwrap()),
             ..DriftConfig::default()
         };
-        let [only] = windows(&set(2), 100, i64::MAX)[..] else {
-            panic!("one window")
-        };
+        let only = configured_window(&set(2)).unwrap();
         assert_eq!(only.to - only.from, MS_PER_DAY);
+        assert_eq!(configured_window(&DriftConfig::default()), None);
         let pinned = Baseline {
             model: "m".into(),
             metric: "rouge1".into(),

@@ -114,6 +114,27 @@ pub(super) async fn models(client: &Client) -> Result<Vec<(String, u16)>> {
     client.query_raw(sql).fetch_all().await
 }
 
+/// Returns the number of predictions with this metric on each day of a window that has any, in order. Days count from
+/// 1970.
+pub(super) async fn rows_of_days(
+    client: &Client,
+    metric: &str,
+    model: &str,
+    window: Window,
+) -> Result<Vec<(u16, u64)>> {
+    let present = if EMBEDDINGS.contains(&metric) {
+        format!("length({metric}) > 0")
+    } else {
+        format!("{metric} IS NOT NULL AND isFinite(assumeNotNull(toFloat64({metric})))")
+    };
+    let sql = format!(
+        "SELECT toUInt16(toDate(finished_at)) AS day, count() {PREDICTIONS} AND {present} GROUP BY day ORDER BY day"
+    );
+    let query = client.query_raw(&sql).param("model", model);
+    let query = query.param("from", window.from).param("to", window.to);
+    query.fetch_all().await
+}
+
 /// Returns the mean vector of an embedding in a window, or an empty one without data.
 pub(super) async fn centroid(client: &Client, metric: &str, model: &str, window: Window) -> Result<Vec<f64>> {
     // Models of different widths may have served under the same name. The widest counts.

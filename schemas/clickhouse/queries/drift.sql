@@ -1,4 +1,4 @@
--- Distance of each model from its pinned baseline, one row per day, model and metric.
+-- Distance of each model from its pinned baseline, one row per model, metric and day with enough predictions.
 --
 -- `psi` is the population stability index over the deciles of the baseline. Below 0.1 the distribution is stable; above
 -- 0.2 it has shifted (Siddiqi 2006). `mean_shift` is in standard deviations of the baseline. `alert` is set when a
