@@ -1,5 +1,6 @@
 //! Every named query over 100 000 generated predictions, compared with values computed in the test.
 
+mod documented;
 mod extremes;
 mod generated;
 mod windows;
@@ -12,6 +13,7 @@ use precis_runtime::clock;
 use precis_tests::{Options, Product, eventually};
 use serde_json::{Value, json};
 
+use self::documented::{columns_are_documented, statements_run};
 use self::extremes::extremes_where_minutes_are_cut;
 use self::generated::{Prediction, Random, SCORES, STAGES, store};
 use self::windows::random_windows_are_recounted;
@@ -120,6 +122,8 @@ async fn every_named_query_is_correct_on_a_hundred_thousand_predictions() {
     )
     .await;
 
+    columns_are_documented(&product).await;
+    statements_run(&product).await;
     latency(&asked, &seen).await;
     counts(&asked, &seen).await;
     lengths_and_signals(&asked, &seen).await;
@@ -127,13 +131,13 @@ async fn every_named_query_is_correct_on_a_hundred_thousand_predictions() {
     models(&asked, &seen).await;
     rows_themselves(&asked, &seen).await;
     extremes_where_minutes_are_cut(&product, &all).await;
-    random_windows_are_recounted(&product, &all, &mut random, 24).await;
+    random_windows_are_recounted(&product, &all, &mut random, 9).await;
     // As if the minute rollups had expired: the rows take their place.
     product
         .query("CREATE OR REPLACE VIEW rollup_horizon AS SELECT toStartOfDay(now('UTC')) AS since")
         .await;
     product.query("TRUNCATE TABLE prediction_minutes").await;
-    random_windows_are_recounted(&product, &all, &mut random, 6).await;
+    random_windows_are_recounted(&product, &all, &mut random, 3).await;
 }
 
 async fn latency(asked: &Asked<'_>, seen: &[Prediction]) {
