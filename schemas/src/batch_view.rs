@@ -56,9 +56,13 @@ pub struct BatchView {
     pub counts: BatchCounts,
     /// Fraction of rows that have ended, 0 to 1.
     pub progress: f64,
-    /// Estimated seconds until all rows end, from the pace so far. Absent before the first row ends.
+    /// While running: estimated seconds until all rows end, from the measured pace of live workers. Absent if no worker
+    /// is alive or none has finished a job yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,
+    /// While running: seconds within which nine of ten such batches end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_seconds_p90: Option<u64>,
     /// Why the upload is broken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,

@@ -108,6 +108,15 @@ pub struct Pace {
     /// Input tokens per second while it had at least one job. Workers of releases up to 0.2 don't report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_second: Option<f64>,
+    /// Jobs per second while it has as many jobs as it takes, measured or extrapolated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs_per_second_at_capacity: Option<f64>,
+    /// Time of a job that runs alone, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_alone: Option<f64>,
+    /// Standard deviation of the time of jobs under equal load, relative to the average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deviation: Option<f64>,
 }
 
 /// Interval of heartbeats, in seconds.

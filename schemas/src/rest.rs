@@ -142,13 +142,17 @@ pub struct JobView {
     /// The batch of the job. Present once the job has ended, and in the response to its submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchRef>,
-    /// While queued: upper bound on the number of the tenant's jobs ahead in the same lane (0: it is next).
+    /// While queued: estimated number of the tenant's jobs ahead in the same lane (0: it is next). Other tenants and
+    /// lanes are served in between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
     /// While queued: estimated seconds until it ends, from the measured pace of live workers. Absent if no worker is
     /// alive or none has finished a job yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<f64>,
+    /// While queued: seconds within which nine of ten such jobs end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_seconds_p90: Option<f64>,
     /// Number of the delivery that is running or finished it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,

@@ -14,6 +14,7 @@ mod contracts;
 mod crash_isolation;
 mod crashes;
 mod drift;
+mod estimates;
 mod fairness;
 mod fault_suite;
 mod faults;

@@ -69,7 +69,7 @@ impl LocalWorker {
             model,
             runner: JobRunner {
                 worker: id,
-                meter: PaceMeter::default(),
+                meter: PaceMeter::new(settings.max_batch),
                 embeddings: settings.embeddings,
                 redelivers: false,
             },

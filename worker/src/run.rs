@@ -92,7 +92,7 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
     .await?;
 
     let drain_deadline = CancellationToken::new();
-    let meter = PaceMeter::default();
+    let meter = PaceMeter::new(config.worker.max_batch);
     let cancellations = Cancellations::default();
     let results = Results::open(&queue.jetstream).await?;
     tasks.spawn(leases.clone().send_progress(ack_wait / 3, drained.clone()));

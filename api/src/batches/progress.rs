@@ -12,12 +12,13 @@ use precis_schemas::batch_view::{BatchCounts, BatchLinks, BatchStatus, BatchView
 use precis_schemas::error_code::Refusal;
 use precis_schemas::manifest::{self, BatchHead, IntakeState};
 use precis_schemas::rest::Status;
-use precis_schemas::{JobHandle, JobId, Token, time};
+use precis_schemas::{JobHandle, JobId, Token};
 use tokio::time::Instant;
 
 use super::store;
 use crate::gateway::state::AppState;
 use crate::jobs::submit;
+use crate::queue::eta::Estimate;
 use crate::queue::{QueueBackend, ReadConsistency, TenantDepth, TerminationOutcome};
 use crate::watch::progress::Running;
 
@@ -226,8 +227,20 @@ impl BatchProgress {
         Ok(())
     }
 
-    /// The batch as REST shows it.
-    pub(super) fn view(&self, config: &BatchesConfig, running: &Running, head: &BatchHead) -> BatchView {
+    /// Returns the sequence of the last row that has not ended.
+    pub(super) fn last_open_sequence(&self) -> Option<u64> {
+        let open = self.rows.iter().filter(|(_, status)| *status == RowStatus::Open);
+        open.filter_map(|(sequence, _)| *sequence).max()
+    }
+
+    /// The batch as REST shows it. `estimate` is that of its last open row.
+    pub(super) fn view(
+        &self,
+        config: &BatchesConfig,
+        running: &Running,
+        head: &BatchHead,
+        estimate: Option<Estimate>,
+    ) -> BatchView {
         let counts = self.counts(running, head);
         let open = counts.queued + counts.running;
         let total = self.rows.len() as u64;
@@ -239,10 +252,7 @@ impl BatchProgress {
             IntakeState::Complete if open == 0 => BatchStatus::Finished,
             IntakeState::Complete => BatchStatus::Running,
         };
-        let elapsed = time::millis_between(head.created_at, clock::now()) / 1e3;
-        // Extrapolates the pace so far, which includes the time in the queue.
-        let eta_seconds = (status == BatchStatus::Running && done > counts.refused)
-            .then(|| (elapsed * open as f64 / (done - counts.refused) as f64).ceil() as u64);
+        let estimate = estimate.filter(|_| status == BatchStatus::Running);
         BatchView {
             id: head.id.to_string(),
             status,
@@ -253,7 +263,8 @@ impl BatchProgress {
                 done as f64 / total as f64
             },
             counts,
-            eta_seconds,
+            eta_seconds: estimate.map(|estimate| estimate.seconds.ceil() as u64),
+            eta_seconds_p90: estimate.map(|estimate| estimate.p90.ceil() as u64),
             error: head.error.as_ref().map(Into::into),
             created_at: head.created_at,
             finished_at: self

@@ -9,7 +9,7 @@ use precis_runtime::trace_context::TraceContext;
 use precis_schemas::batch_view::BatchView;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::manifest::BatchHead;
-use precis_schemas::{GenerationParams, JobId, Lane};
+use precis_schemas::{GenerationParams, JobId, JobSubject, Lane};
 use serde::Deserialize;
 use tracing::Instrument as _;
 
@@ -23,6 +23,7 @@ use crate::http::caching::no_cache;
 use crate::http::extract::Query;
 use crate::http::problem::ApiError;
 use crate::jobs::idempotency::{self, IdempotencyKey};
+use crate::queue::eta::{self, Estimate};
 
 /// Query of `POST /v1/batches`: the options of all rows.
 #[derive(Debug, Deserialize)]
@@ -74,7 +75,7 @@ pub(crate) async fn submit(
         Err(refusal) if is_replayed => return Err(refusal.into()),
         Err(refusal) => {
             tracing::warn!(batch = %head.id, %refusal, "could not look up an accepted batch");
-            BatchProgress::of_head(&head).view(state.batches(), state.running(), &head)
+            BatchProgress::of_head(&head).view(state.batches(), state.running(), &head, None)
         }
     };
     let mut response = (StatusCode::ACCEPTED, Json(&view)).into_response();
@@ -106,14 +107,32 @@ pub(crate) async fn view(state: &AppState, caller: &Caller, head: &BatchHead) ->
     let mut progress = progress.lock().await;
     let queue = state.queue();
     progress.read_rows(queue, caller.tenant(), head).await?;
+    let subject: Option<JobSubject> = head.subject.parse().ok();
     let depth = async {
-        match head.subject.parse() {
-            Ok(subject) => state.tenant_depth(&subject).await,
-            Err(_) => Ok(None),
+        match &subject {
+            Some(subject) => state.tenant_depth(subject).await,
+            None => Ok(None),
         }
     };
     progress.refresh_if_due(queue, depth, head).await?;
-    Ok(progress.view(state.batches(), state.running(), head))
+    let estimate = match (subject, progress.last_open_sequence()) {
+        (Some(subject), Some(sequence)) => estimate(state, &subject, sequence).await?,
+        _ => None,
+    };
+    Ok(progress.view(state.batches(), state.running(), head, estimate))
+}
+
+/// Estimates when the row at `sequence` ends.
+async fn estimate(
+    state: &AppState,
+    subject: &JobSubject,
+    sequence: u64,
+) -> Result<Option<Estimate>, Refusal> {
+    let Some(own) = state.tenant_depth(subject).await? else {
+        return Ok(None);
+    };
+    let depth = state.depth().await?;
+    Ok(eta::estimate(&depth, &own, state.workers(), subject, sequence))
 }
 
 /// `GET /v1/batches/{id}`: returns the progress of a batch.

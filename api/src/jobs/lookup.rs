@@ -192,9 +192,8 @@ pub(super) async fn waiting(
     if !depth.serves(subject) {
         return view::queued(handle, None, None);
     }
-    let position = own.position(sequence);
-    let eta = eta::seconds(&depth, state.workers(), subject, position);
-    view::queued(handle, Some(position), eta)
+    let estimate = eta::estimate(&depth, &own, state.workers(), subject, sequence);
+    view::queued(handle, Some(own.position(sequence)), estimate)
 }
 
 /// The refusal of a job that doesn't exist or belongs to another tenant.

@@ -5,6 +5,8 @@ use precis_schemas::event::Progress;
 use precis_schemas::rest::{JobError, JobView, Links, Status};
 use precis_schemas::{JobHandle, JobResult, Outcome};
 
+use crate::queue::eta::Estimate;
+
 /// A job of which only the handle and the status are known.
 fn bare(handle: &JobHandle, status: Status) -> JobView {
     let id = handle.to_string();
@@ -18,6 +20,7 @@ fn bare(handle: &JobHandle, status: Status) -> JobView {
         batch: None,
         position: None,
         eta_seconds: None,
+        eta_seconds_p90: None,
         attempt: None,
         model: None,
         worker: None,
@@ -31,11 +34,12 @@ fn bare(handle: &JobHandle, status: Status) -> JobView {
     }
 }
 
-/// A queued job. At most `position` jobs are ahead of it, and it ends in about `eta_seconds`.
-pub(crate) fn queued(handle: &JobHandle, position: Option<u64>, eta_seconds: Option<f64>) -> JobView {
+/// A queued job. About `position` jobs of its tenant are ahead of it.
+pub(crate) fn queued(handle: &JobHandle, position: Option<u64>, estimate: Option<Estimate>) -> JobView {
     JobView {
         position,
-        eta_seconds,
+        eta_seconds: estimate.map(|estimate| estimate.seconds),
+        eta_seconds_p90: estimate.map(|estimate| estimate.p90),
         ..bare(handle, Status::Queued)
     }
 }

@@ -52,10 +52,10 @@ pub struct TenantDepth {
 }
 
 impl TenantDepth {
-    /// Returns an upper bound for the number of the tenant's jobs ahead of the one at `sequence`.
+    /// Estimates the number of the tenant's jobs ahead of the one at `sequence`, in its lane.
     ///
-    /// The bound holds for a stale snapshot too. Deliveries since then only make it generous. Jobs published since then
-    /// count in full.
+    /// It is rather too high than too low: deliveries since the snapshot still count, and so does every job that anybody
+    /// has published since. Jobs that are delivered again can make it too low.
     pub(crate) fn position(&self, sequence: u64) -> u64 {
         let undelivered = sequence.saturating_sub(self.delivered).saturating_sub(1);
         let waiting = if sequence <= self.last_sequence {
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_is_never_too_low() {
+    fn a_position_counts_the_jobs_of_the_tenant_that_may_be_ahead() {
         let position = |last_sequence, delivered, pending, sequence| {
             let depth = TenantDepth {
                 last_sequence,

@@ -119,6 +119,9 @@ mod tests {
                 jobs_per_second: 1.0,
                 seconds_per_job: 1.0,
                 tokens_per_second: Some(tokens),
+                jobs_per_second_at_capacity: None,
+                seconds_alone: None,
+                deviation: None,
             }),
             ..serde_json::from_str(heartbeat).unwrap()
         }
