@@ -13,7 +13,7 @@ use reqwest::{Certificate, redirect};
 
 use super::signature::Signer;
 use super::target::{TargetPolicy, TargetViolation};
-use precis_runtime::clock;
+use precis_runtime::{clock, retry_after};
 
 /// Most bytes to read of a response: enough to reuse the connection after a short one.
 const MAX_READ_BYTES: usize = 16 << 10;
@@ -125,14 +125,10 @@ fn from_response(response: &reqwest::Response) -> Attempt {
     if status == StatusCode::GONE {
         return Attempt::Gone;
     }
-    let retry_after = response
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        .map(Duration::from_secs);
+    let retry_after = response.headers().get(header::RETRY_AFTER);
     Attempt::Failed {
         problem: format!("the receiver answered {}", status.as_u16()),
-        retry_after,
+        retry_after: retry_after.and_then(|value| retry_after::parse(value.as_bytes(), clock::now())),
     }
 }
 

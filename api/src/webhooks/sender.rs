@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use precis_runtime::backoff::Backoff;
 use precis_runtime::boot::NatsConnection;
 use precis_runtime::clock;
+use precis_runtime::config::WebhooksConfig;
 use precis_runtime::durable::{DurableConsumer, TopologySettings};
 use precis_schemas::callback::Announcement;
 use precis_schemas::dead::DeadLetter;
@@ -240,7 +241,7 @@ impl<Source: PayloadSource> Sender<Source> {
                 retry_after: requested,
             } => {
                 metrics::webhook("failed");
-                let delay = self.retry_delay(age, requested);
+                let delay = retry_delay(settings, age, requested);
                 let seconds = delay.as_secs_f64();
                 tracing::info!(
                     webhook = id,
@@ -251,18 +252,6 @@ impl<Source: PayloadSource> Sender<Source> {
                 retry_after(message, delay).await
             }
         }
-    }
-
-    /// Returns the delay before the next attempt: the event's age, so that delays double without a counter; plus
-    /// jitter; at least the receiver's `Retry-After`; at most the time left until the deadline.
-    fn retry_delay(&self, age: Duration, requested: Option<Duration>) -> Duration {
-        let settings = &self.webhooks.settings;
-        let first = Duration::from_secs(settings.first_retry_seconds);
-        let longest = Duration::from_secs(settings.longest_retry_seconds);
-        let left = Duration::from_secs(settings.deadline_seconds).saturating_sub(age);
-        jittered(age.clamp(first, longest))
-            .max(requested.unwrap_or_default().min(longest))
-            .min(left.max(first))
     }
 
     /// Copies an undeliverable announcement to the stream `DEAD` and removes it from its own.
@@ -301,6 +290,17 @@ impl<Source: PayloadSource> Sender<Source> {
     }
 }
 
+/// Returns the delay before the next attempt: the event's age, so that delays double without a counter; plus jitter; at
+/// least the receiver's `Retry-After`, however long; at most the time left until the deadline.
+fn retry_delay(settings: &WebhooksConfig, age: Duration, requested: Option<Duration>) -> Duration {
+    let first = Duration::from_secs(settings.first_retry_seconds);
+    let longest = Duration::from_secs(settings.longest_retry_seconds);
+    let left = Duration::from_secs(settings.deadline_seconds).saturating_sub(age);
+    jittered(age.clamp(first, longest))
+        .max(requested.unwrap_or_default())
+        .min(left.max(first))
+}
+
 /// Returns the delay of an announcement whose receiver is busy: it grows with the time already waited.
 fn busy_delay(waited: Duration) -> Duration {
     (waited / 4).clamp(MIN_BUSY_DELAY, MAX_BUSY_DELAY)
@@ -330,6 +330,24 @@ fn jittered(delay: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_attempt_comes_before_the_receiver_wants_one_except_at_the_deadline() {
+        let settings = WebhooksConfig {
+            first_retry_seconds: 1,
+            longest_retry_seconds: 60,
+            deadline_seconds: 3_600,
+            ..WebhooksConfig::default()
+        };
+        let age = Duration::from_secs(600);
+        let delay = |requested: Option<u64>| retry_delay(&settings, age, requested.map(Duration::from_secs));
+        assert!(delay(None) <= Duration::from_secs(75));
+        // Longer than the longest delay of its own.
+        assert_eq!(delay(Some(900)), Duration::from_secs(900));
+        for beyond in [3_000, 86_400, u64::MAX] {
+            assert_eq!(delay(Some(beyond)), Duration::from_secs(3_000));
+        }
+    }
 
     #[test]
     fn a_busy_receiver_is_checked_less_and_less_often() {

@@ -19,6 +19,7 @@ pub mod keys;
 pub mod liveness;
 pub mod nats;
 pub mod results;
+pub mod retry_after;
 pub mod shutdown;
 pub mod spans;
 pub mod telemetry;
