@@ -187,6 +187,7 @@ async fn an_arize_outage_loses_and_duplicates_nothing() {
     let product = product(&receiver, "records", &settings).await;
     let dead = product.last_dead_letter().await;
     let mut troubles = vec![
+        Answer::Page,
         Answer::Hang,
         Answer::Reset,
         Answer::Status(500),

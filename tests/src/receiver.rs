@@ -98,6 +98,8 @@ pub enum Answer {
     Status(u16),
     /// Answer with this status and a `Retry-After` of this many seconds.
     Later(u16, u64),
+    /// Answer with 200 and a web page, as a sign-in proxy does.
+    Page,
     /// Never answer.
     Hang,
     /// Reset the connection.
@@ -185,6 +187,7 @@ async fn receive(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap
         Answer::Later(code, seconds) => {
             (status(code), [(header::RETRY_AFTER, seconds.to_string())]).into_response()
         }
+        Answer::Page => axum::response::Html("<html>Sign in</html>").into_response(),
         Answer::Hang => {
             tokio::time::sleep(Duration::from_secs(3_600)).await;
             StatusCode::OK.into_response()

@@ -1,5 +1,7 @@
 //! A durable consumer, and how to set it up again.
 
+use std::time::Duration;
+
 use async_nats::jetstream::consumer::PullConsumer;
 use precis_schemas::topology::{ConsumerSpec, TopologyLimits};
 
@@ -13,6 +15,13 @@ pub struct TopologySettings {
     limits: TopologyLimits,
     replicas: usize,
     manage: bool,
+}
+
+impl TopologySettings {
+    /// Returns how long `RESULTS` keeps a result.
+    pub fn result_ttl(&self) -> Duration {
+        self.limits.result_ttl
+    }
 }
 
 impl From<&Config> for TopologySettings {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use precis_runtime::backoff::Backoff;
 use precis_runtime::config::LocalConfig;
 use precis_schemas::{JobResult, Outcome};
@@ -163,6 +163,7 @@ async fn send(client: &Client, address: &Url, report: &Report) -> &'static str {
     let mut backoff = Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
     for attempt in 1..=ATTEMPTS {
         let problem = match client.post(address.clone()).json(report).send().await {
+            Ok(response) if is_page(response.headers()) => "a web page answered".to_owned(),
             Ok(response) if response.status().is_success() => return "told",
             Ok(response) if response.status().is_client_error() => {
                 let status = response.status();
@@ -184,4 +185,61 @@ async fn send(client: &Client, address: &Url, report: &Report) -> &'static str {
         }
     }
     "dropped"
+}
+
+/// Whether a response is a page for humans. A proxy or a sign-in page stands in the monitor's place.
+fn is_page(headers: &HeaderMap) -> bool {
+    let media_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    media_type
+        .trim_start()
+        .to_ascii_lowercase()
+        .starts_with("text/html")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Returns the outcome of a report to a server that answers every request with this head.
+    async fn outcome_of(head: &'static str) -> &'static str {
+        let _already_installed = rustls::crypto::ring::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}/log/online", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                let mut request = [0; 4_096];
+                let _whole = connection.read(&mut request).await;
+                let answer = format!("HTTP/1.1 {head}\r\ncontent-length: 1\r\nconnection: close\r\n\r\n1");
+                let _sent = connection.write_all(answer.as_bytes()).await;
+            }
+        });
+        let report = Report {
+            article: "It rained.".into(),
+            summ: "Rain.".into(),
+            target: None,
+            model_source: "local",
+            send_arize: false,
+        };
+        send(&Client::new(), &address.parse().unwrap(), &report).await
+    }
+
+    #[tokio::test]
+    async fn a_web_page_is_no_confirmation_of_a_report() {
+        assert_eq!(
+            outcome_of("200 OK\r\ncontent-type: application/json").await,
+            "told"
+        );
+        let page = "200 OK\r\ncontent-type: text/html; charset=utf-8";
+        assert_eq!(outcome_of(page).await, "dropped");
+        assert_eq!(
+            outcome_of("422 No\r\ncontent-type: application/json").await,
+            "refused"
+        );
+    }
 }

@@ -59,12 +59,11 @@ impl Phoenix {
         if spans.is_empty() {
             return Ok(());
         }
-        let count = spans.len();
         let request = self
             .post("/v1/traces")
             .header(CONTENT_TYPE, export::PROTOBUF)
             .body(export::request(self.resource.clone(), spans));
-        export::check_response(&http::send(request).await?, count)
+        export::check_response(&http::send(request).await?, items.len())
     }
 
     async fn annotations(&self, items: &[&Item]) -> Result<(), SendError> {
@@ -81,7 +80,12 @@ impl Phoenix {
         for wait_ms in [0, 200, 400, 800, 1_600, 3_200] {
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
             let request = self.post("/v1/span_annotations?sync=true").json(&body);
-            outcome = http::send(request).await.map(|_| ());
+            outcome = http::send(request).await.and_then(|answer| {
+                let is_json = serde_json::from_slice::<Value>(&answer.body).is_ok();
+                (is_json || answer.body.is_empty())
+                    .then_some(())
+                    .ok_or_else(|| answer.unreadable())
+            });
             if !outcome.as_ref().is_err_and(is_unknown_span) {
                 return outcome;
             }

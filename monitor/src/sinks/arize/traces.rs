@@ -85,13 +85,12 @@ impl Target for Traces {
                 (ItemKind::LateScores, None) => vec![],
             })
             .collect();
-        let count = spans.len();
         let request = self
             .client
             .post(&self.url)
             .header(CONTENT_TYPE, export::PROTOBUF)
             .body(export::request(self.resource.clone(), spans));
         let response = http::send(request.headers(self.headers.clone())).await?;
-        export::check_response(&response, count)
+        export::check_response(&response, items.len())
     }
 }

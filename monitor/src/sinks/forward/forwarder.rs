@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use precis_runtime::clock;
 use precis_runtime::durable::DurableConsumer;
 use precis_runtime::topology::TopologyError;
+use precis_schemas::topology::RESULTS;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
@@ -19,8 +20,8 @@ use crate::sinks::dead_letters::SinkDeadLetters;
 
 /// How long open requests may take after shutdown began.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long a message waits for its prediction, and then for the target to have the prediction. A target that was down has
-/// caught up by then, or the stream has dropped the prediction.
+/// How long a message waits for its prediction, and then for the target to have or to confirm the prediction. A target
+/// that was down has caught up by then.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// How long a pull waits for more messages.
 const PULL_WAIT: Duration = Duration::from_millis(500);
@@ -81,7 +82,7 @@ impl<T: Target, S: Source> Forwarder<T, S> {
                     items.push(*item);
                     item_deliveries.push(delivery);
                 }
-                SourceItem::NotYet if may_wait(delivery.position.published_at, clock::now()) => {
+                SourceItem::NotYet if may_wait(delivery.position.published_at, clock::now(), MAX_WAIT) => {
                     delivery.retry_later().await;
                 }
                 SourceItem::Forward(_) | SourceItem::Skip | SourceItem::NotYet => skipped.push(delivery),
@@ -111,6 +112,7 @@ impl<T: Target, S: Source> Forwarder<T, S> {
     async fn send(&self, items: &[Item], deliveries: &[&Delivery], breaker: &mut Breaker) {
         let sink = self.sink;
         let mut payload = Payload::new(sink, items, &self.target);
+        let patience = self.patience();
         while !payload.is_done() {
             let (outcomes, delay) = payload.send_round(&self.target, breaker).await;
             let mut done = Vec::with_capacity(outcomes.len());
@@ -123,14 +125,14 @@ impl<T: Target, S: Source> Forwarder<T, S> {
                         done.push(delivery);
                     }
                     ItemOutcome::NotYet(reason)
-                        if may_still_arrive(position.published_at, &items[index], clock::now()) =>
+                        if may_still_arrive(position.published_at, &items[index], clock::now(), patience) =>
                     {
                         let sequence = position.sequence;
                         tracing::debug!(
                             sink,
                             sequence,
                             reason,
-                            "target lacks the prediction; retrying later"
+                            "target lacks or does not confirm the prediction; retrying later"
                         );
                         delivery.retry_later().await;
                     }
@@ -152,6 +154,14 @@ impl<T: Target, S: Source> Forwarder<T, S> {
         }
     }
 
+    /// How long an item is tried. A result goes to `DEAD` before its stream drops it.
+    fn patience(&self) -> Duration {
+        match self.consumer.spec.stream {
+            RESULTS => MAX_WAIT.min(self.consumer.settings.result_ttl() * 3 / 4),
+            _ => MAX_WAIT,
+        }
+    }
+
     /// Completes when shutdown can't wait for the target any longer.
     async fn drained(&self) {
         self.stop.cancelled().await;
@@ -159,14 +169,14 @@ impl<T: Target, S: Source> Forwarder<T, S> {
     }
 }
 
-fn may_wait(since: Timestamp, now: Timestamp) -> bool {
-    since.duration_until(now).unsigned_abs() < MAX_WAIT
+fn may_wait(since: Timestamp, now: Timestamp, patience: Duration) -> bool {
+    since.duration_until(now).unsigned_abs() < patience
 }
 
 /// Whether the target may still receive the prediction of an item whose message was published at `published_at`. The
 /// number of attempts does not tell: the message may have waited for its job, too.
-fn may_still_arrive(published_at: Timestamp, item: &Item, now: Timestamp) -> bool {
-    may_wait(published_at.max(item.result.finished_at), now)
+fn may_still_arrive(published_at: Timestamp, item: &Item, now: Timestamp, patience: Duration) -> bool {
+    may_wait(published_at.max(item.result.finished_at), now, patience)
 }
 
 #[cfg(test)]
@@ -185,7 +195,7 @@ mod tests {
         let mut may_still = |published, finished| {
             result.finished_at = ago(finished);
             let item = Item::prediction(result.clone(), None, 0, &Scorer::default());
-            may_still_arrive(ago(published), &item, now)
+            may_still_arrive(ago(published), &item, now, MAX_WAIT)
         };
         assert!(may_still(1, 23));
         // The reference waited long for its job.

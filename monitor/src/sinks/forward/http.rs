@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use precis_runtime::clock;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use precis_runtime::{clock, retry_after};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, StatusCode};
 
 /// Longest `Retry-After` that is honoured. A target that asks for more is retried after this time.
@@ -23,6 +23,9 @@ pub(crate) enum SendError {
     /// The target lacks the prediction that it belongs to.
     #[error("{0}")]
     NotYet(String),
+    /// The response has a status of success, but does not confirm the request: a sign-in page, for example.
+    #[error("{0}")]
+    Unconfirmed(String),
     /// The target is unavailable, or an operator has to fix the configuration.
     #[error("{reason}")]
     Unavailable {
@@ -49,20 +52,47 @@ pub(crate) fn client(timeout: Duration) -> Result<Client, reqwest::Error> {
         .build()
 }
 
+/// The body of a response with a status of success.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Confirmation {
+    /// The body.
+    pub(crate) body: Bytes,
+    /// The media type without parameters, in lower case. Empty if there is none.
+    pub(crate) media_type: String,
+}
+
+impl Confirmation {
+    /// Returns an error that quotes the response.
+    pub(crate) fn unreadable(&self) -> SendError {
+        let Self { body, media_type } = self;
+        SendError::Unconfirmed(format!(
+            "the response is no confirmation: {media_type} {}",
+            quote(body)
+        ))
+    }
+}
+
 /// Sends a request. Returns the response's body.
 ///
 /// # Errors
-/// When the target can't be reached, or does not answer with 2xx.
-pub(crate) async fn send(request: RequestBuilder) -> Result<Bytes, SendError> {
+/// When the target can't be reached, does not answer with 2xx, or answers with a page for humans.
+pub(crate) async fn send(request: RequestBuilder) -> Result<Confirmation, SendError> {
     let response = request.send().await.map_err(unreachable)?;
     let (status, retry_after) = (response.status(), retry_after(response.headers()));
-    let body = read(response).await;
+    let media_type = media_type(response.headers());
+    let body = read(response).await.map_err(unreachable);
     if status.is_success() {
-        // The target accepted the request, even if its response breaks off.
-        return Ok(body.unwrap_or_default());
+        let confirmation = Confirmation {
+            body: body?,
+            media_type,
+        };
+        // No target answers with one: a proxy or a sign-in page stands in its place.
+        return match confirmation.media_type.as_str() {
+            "text/html" | "application/xhtml+xml" => Err(confirmation.unreadable()),
+            _ => Ok(confirmation),
+        };
     }
-    let text = body.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-    let text: String = text.trim().chars().take(MAX_REASON_CHARS).collect();
+    let text = body.as_deref().map(quote).unwrap_or_default();
     let reason = match text.is_empty() {
         true => status.to_string(),
         false => format!("{status}: {text}"),
@@ -85,16 +115,30 @@ fn rejects_content(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 413 | 414 | 415 | 422)
 }
 
-async fn read(mut response: reqwest::Response) -> Option<Bytes> {
+async fn read(mut response: reqwest::Response) -> reqwest::Result<Bytes> {
     let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
+    while let Some(chunk) = response.chunk().await? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_RESPONSE_BYTES {
             body.truncate(MAX_RESPONSE_BYTES);
             break;
         }
     }
-    (!body.is_empty()).then(|| body.into())
+    Ok(body.into())
+}
+
+/// Returns the beginning of a body for a reason.
+fn quote(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    text.trim().chars().take(MAX_REASON_CHARS).collect()
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = value
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
 }
 
 /// Converts an error, with its causes and without its address, which may contain a key.
@@ -114,17 +158,9 @@ fn unreachable(error: reqwest::Error) -> SendError {
     }
 }
 
-/// Reads seconds or a date, as in RFC 9110.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-            Duration::try_from(at.duration_since(clock::now())).unwrap_or_default()
-        }
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
+    let wait = retry_after::parse(headers.get(RETRY_AFTER)?.as_bytes(), clock::now());
+    wait.map(|wait| wait.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -139,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_up_to_a_maximum() {
+    fn retry_after_is_honoured_up_to_a_maximum() {
         let read = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, text.parse().unwrap());
@@ -147,7 +183,6 @@ mod tests {
         };
         assert_eq!(read("7"), Some(Duration::from_secs(7)));
         assert_eq!(read("99999999"), Some(MAX_RETRY_AFTER));
-        assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
         assert_eq!(read("Fri, 21 Oct 2095 07:28:00 GMT"), Some(MAX_RETRY_AFTER));
         assert_eq!(read("soon"), None);
         assert_eq!(retry_after(&HeaderMap::new()), None);

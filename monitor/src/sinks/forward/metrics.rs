@@ -10,7 +10,7 @@ const RECORDS: &str = "precis_monitor_forwarded_records_total";
 const SKIPPED: &str = "precis_monitor_forward_skipped_total";
 const SECONDS: &str = "precis_monitor_forward_request_duration_seconds";
 const RETRIES: &str = "precis_monitor_forward_retries_total";
-const DROPPED_SPANS: &str = "precis_monitor_forward_dropped_spans_total";
+const REJECTED_SPANS: &str = "precis_monitor_forward_rejected_spans_total";
 const CIRCUIT: &str = "precis_monitor_forward_circuit_open";
 
 /// Describes every metric of the forwarders.
@@ -36,9 +36,9 @@ pub(crate) fn describe() {
         "Rounds of requests that failed and were retried, by sink"
     );
     describe_counter!(
-        DROPPED_SPANS,
+        REJECTED_SPANS,
         Unit::Count,
-        "Spans that a target dropped from a request that it accepted"
+        "Spans that a target rejected although it answered 2xx"
     );
     describe_gauge!(
         CIRCUIT,
@@ -74,14 +74,15 @@ pub(crate) fn request(sink: &'static str, elapsed: Duration, outcome: &Result<()
         Ok(()) => "taken",
         Err(SendError::Rejected(_)) => "refused",
         Err(SendError::NotYet(_)) => "not_yet",
+        Err(SendError::Unconfirmed(_)) => "unconfirmed",
         Err(SendError::Unavailable { .. }) => "failed",
     };
     histogram!(SECONDS, "sink" => sink, "outcome" => outcome).record(elapsed);
 }
 
-/// Counts spans that a target dropped from an accepted request.
-pub(crate) fn dropped_spans(spans: usize) {
-    counter!(DROPPED_SPANS).increment(spans as u64);
+/// Counts spans that a target rejected although it answered 2xx.
+pub(crate) fn rejected_spans(spans: u64) {
+    counter!(REJECTED_SPANS).increment(spans);
 }
 
 /// Counts a round of requests that is retried.

@@ -100,6 +100,12 @@ impl<'a> Payload<'a> {
                     responded = true;
                     self.narrow_down(request, ItemOutcome::NotYet(reason), &mut outcomes);
                 }
+                Err(SendError::Unconfirmed(reason)) => {
+                    // Each item is tried later, alone. What stands in the target's place may go away.
+                    let longest = failure.and_then(|(_, longest)| longest);
+                    failure = Some((reason.clone(), longest));
+                    self.narrow_down(request, ItemOutcome::NotYet(reason), &mut outcomes);
+                }
                 Err(SendError::Unavailable {
                     reason, retry_after, ..
                 }) => {
@@ -186,6 +192,8 @@ mod tests {
         max_items: usize,
         poison: BTreeSet<String>,
         failures: Mutex<u32>,
+        /// Whether a failure is an unreadable confirmation.
+        unconfirmed: bool,
         accepted: Mutex<Vec<String>>,
         sizes: Mutex<Vec<usize>>,
     }
@@ -195,6 +203,7 @@ mod tests {
             max_items,
             poison: poison.iter().map(|index| format!("job-{index}")).collect(),
             failures: Mutex::new(failures),
+            unconfirmed: false,
             accepted: Mutex::default(),
             sizes: Mutex::default(),
         }
@@ -218,6 +227,9 @@ mod tests {
             let mut failures = self.failures.lock().unwrap();
             if *failures > 0 {
                 *failures -= 1;
+                if self.unconfirmed {
+                    return Err(SendError::Unconfirmed("a sign-in page".into()));
+                }
                 return Err(SendError::Unavailable {
                     reason: "away".into(),
                     status: None,
@@ -274,6 +286,21 @@ mod tests {
         assert_eq!(outcomes.len(), 8);
         assert!(delays.iter().all(|delay| *delay >= Duration::from_secs(7)));
         assert_eq!(*target.sizes.lock().unwrap(), [8, 1, 1, 7]);
+    }
+
+    #[test]
+    fn an_unconfirmed_item_is_tried_later_and_the_target_is_left_alone() {
+        let mut target = fake_target(8, &BTreeSet::new(), 3);
+        target.unconfirmed = true;
+        let (outcomes, delays) = send_all(&target, &items(8));
+        let later: Vec<usize> = outcomes
+            .iter()
+            .filter(|(_, outcome)| *outcome == ItemOutcome::NotYet("a sign-in page".into()))
+            .map(|(index, _)| *index)
+            .collect();
+        assert_eq!((later, delays.len()), (vec![0, 1], 3));
+        assert_eq!(target.accepted.lock().unwrap().len(), 6);
+        assert_eq!(target.sizes.lock().unwrap()[..3], [8, 1, 1]);
     }
 
     proptest! {

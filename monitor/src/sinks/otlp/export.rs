@@ -11,9 +11,10 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use precis_schemas::JobId;
 use prost::Message as _;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::sinks::forward::http::SendError;
+use crate::sinks::forward::http::{Confirmation, SendError};
 use crate::sinks::forward::metrics;
 
 /// Content type of a request.
@@ -105,41 +106,86 @@ pub(crate) fn resource(project: &str) -> Vec<KeyValue> {
     ]
 }
 
-/// Checks the response to an accepted request.
+/// The parts of OTLP's answer that say what was rejected, in its JSON form. JSON writes 64-bit integers as strings.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct JsonAnswer {
+    partial_success: Option<JsonPartialSuccess>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct JsonPartialSuccess {
+    rejected_spans: serde_json::Value,
+    error_message: String,
+}
+
+/// Returns the number of rejected spans and the target's message, or `None` if the answer is not OTLP's.
+fn rejected(confirmation: &Confirmation) -> Option<(u64, String)> {
+    let Confirmation { body, media_type } = confirmation;
+    if body.is_empty() {
+        return Some((0, String::new()));
+    }
+    match media_type.as_str() {
+        "application/json" => {
+            let answer: Option<JsonAnswer> = serde_json::from_slice(body).ok()?;
+            let partial = answer.unwrap_or_default().partial_success.unwrap_or_default();
+            let spans = match &partial.rejected_spans {
+                serde_json::Value::Null => 0,
+                serde_json::Value::String(digits) => digits.parse().ok()?,
+                number => number.as_u64()?,
+            };
+            Some((spans, partial.error_message))
+        }
+        PROTOBUF | "" => {
+            let answer = ExportTraceServiceResponse::decode(&**body).ok()?;
+            let partial = answer.partial_success.unwrap_or_default();
+            Some((u64::try_from(partial.rejected_spans).ok()?, partial.error_message))
+        }
+        _ => None,
+    }
+}
+
+/// Checks the response to the spans of `items` items.
+///
+/// OTLP does not say which spans were rejected, and ids are stable. So the items are sent again in smaller requests until
+/// the rejected ones are alone.
 ///
 /// # Errors
-/// When the target dropped all spans. OTLP forbids resending a request of which a part was accepted, and does not say
-/// which spans those are.
-pub(crate) fn check_response(body: &[u8], sent: usize) -> Result<(), SendError> {
-    let response = ExportTraceServiceResponse::decode(body).unwrap_or_default();
-    let Some(partial) = response.partial_success else {
-        return Ok(());
+/// When the target rejected spans, or when the answer is not OTLP's.
+pub(crate) fn check_response(confirmation: &Confirmation, items: usize) -> Result<(), SendError> {
+    let Some((spans, message)) = rejected(confirmation) else {
+        return Err(confirmation.unreadable());
     };
-    let rejected = usize::try_from(partial.rejected_spans).unwrap_or_default();
-    let message = partial.error_message;
-    if rejected == 0 {
+    if spans == 0 {
         if !message.is_empty() {
             tracing::warn!(message, "target accepted the spans with a warning");
         }
         return Ok(());
     }
-    if rejected >= sent {
-        return Err(SendError::Rejected(format!(
-            "all {sent} spans were rejected: {message}"
-        )));
+    if items == 1 {
+        metrics::rejected_spans(spans);
     }
-    metrics::dropped_spans(rejected);
-    tracing::error!(rejected, sent, message, "target dropped some spans");
-    Ok(())
+    Err(SendError::Rejected(format!(
+        "{spans} spans were rejected: {message}"
+    )))
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
 
     use super::*;
 
-    fn response(rejected_spans: i64) -> Vec<u8> {
+    fn answer(media_type: &str, body: impl Into<Bytes>) -> Confirmation {
+        Confirmation {
+            body: body.into(),
+            media_type: media_type.into(),
+        }
+    }
+
+    fn protobuf(rejected_spans: i64) -> Vec<u8> {
         let partial_success = Some(ExportTracePartialSuccess {
             rejected_spans,
             error_message: "too old".into(),
@@ -148,14 +194,56 @@ mod tests {
     }
 
     #[test]
-    fn a_partly_rejected_request_is_accepted_and_a_fully_rejected_one_is_not() {
-        assert_eq!(check_response(b"", 3), Ok(()));
-        assert_eq!(check_response(&response(0), 3), Ok(()));
-        assert_eq!(check_response(&response(2), 3), Ok(()));
-        assert!(matches!(
-            check_response(&response(3), 3),
-            Err(SendError::Rejected(_))
-        ));
+    fn rejected_spans_are_found_in_both_forms() {
+        for accepted in [
+            answer("", ""),
+            answer(PROTOBUF, ""),
+            answer(PROTOBUF, protobuf(0)),
+            answer("application/json", "{}"),
+            answer("application/json", "null"),
+            answer(
+                "application/json",
+                r#"{"partialSuccess":{"errorMessage":"slow down"}}"#,
+            ),
+            answer("application/json", r#"{"partialSuccess":{"rejectedSpans":"0"}}"#),
+        ] {
+            assert_eq!(check_response(&accepted, 3), Ok(()), "{accepted:?}");
+        }
+        for rejected in [
+            answer(PROTOBUF, protobuf(2)),
+            answer("", protobuf(2)),
+            answer(
+                "application/json",
+                r#"{"partialSuccess":{"rejectedSpans":"2","errorMessage":"too old"}}"#,
+            ),
+            answer(
+                "application/json",
+                r#"{"partialSuccess":{"rejectedSpans":2,"errorMessage":"too old"}}"#,
+            ),
+        ] {
+            let reason = SendError::Rejected("2 spans were rejected: too old".into());
+            assert_eq!(check_response(&rejected, 3), Err(reason), "{rejected:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_not_otlp_confirms_nothing() {
+        for other in [
+            answer("text/plain", "OK"),
+            answer("application/json", "<html>"),
+            answer(
+                "application/json",
+                r#"{"partialSuccess":{"rejectedSpans":"some"}}"#,
+            ),
+            answer(PROTOBUF, "<html>sign in</html>"),
+            answer("", "<html>sign in</html>"),
+        ] {
+            let checked = check_response(&other, 3);
+            assert!(
+                matches!(checked, Err(SendError::Unconfirmed(_))),
+                "{other:?}: {checked:?}"
+            );
+        }
     }
 
     #[test]
