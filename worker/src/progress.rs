@@ -77,13 +77,15 @@ pub async fn report(
             tokens.recv().await
         }
     };
-    let mut number = 0;
+    let (mut number, mut last) = (0, None);
     while let Some(ids) = next {
         sink.note_progress();
         if !ids.is_empty()
-            && let Ok(text) = engine.decode(&ids)
+            && let Ok(text) = engine.decode_so_far(&ids)
+            && last.as_ref() != Some(&text)
         {
             number += 1;
+            last = Some(text.clone());
             sink.send(Progress {
                 part: Some(number),
                 text: Some(text),

@@ -154,6 +154,15 @@ impl Engine {
         self.tokenizer.decode(ids)
     }
 
+    /// Like [`decode`](Self::decode) for ids that others may follow: leaves out the last character while some of its
+    /// bytes are missing.
+    ///
+    /// # Errors
+    /// [`RowError::Decode`] if the tokenizer fails.
+    pub fn decode_so_far(&self, ids: &[u32]) -> Result<String, RowError> {
+        self.tokenizer.decode_so_far(ids)
+    }
+
     /// Returns the current load of the compute threads.
     pub fn load_now(&self) -> Load {
         self.batcher.load()

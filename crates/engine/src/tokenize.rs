@@ -14,6 +14,9 @@ use crate::source::TokenizerFile;
 /// Prompt prefix of models whose configuration names none.
 pub const DEFAULT_PREFIX: &str = "summarize: ";
 
+/// Most tokens of an incomplete character: one for each byte but the last.
+const MAX_MISSING_TOKENS: usize = 3;
+
 /// An encoded text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
@@ -33,6 +36,25 @@ pub(crate) trait Tokenize: Send + Sync {
     fn encode(&self, text: &str) -> Result<Encoded, RowError>;
     /// Decodes ids to text, without special tokens and surrounding white space.
     fn decode(&self, ids: &[u32]) -> Result<String, RowError>;
+
+    /// Like [`decode`](Self::decode) for ids that others may follow: leaves out the last character while some of its
+    /// bytes are missing.
+    fn decode_so_far(&self, ids: &[u32]) -> Result<String, RowError> {
+        let all = self.decode(ids)?;
+        let mut text = all.clone();
+        for cut in 1..=MAX_MISSING_TOKENS.min(ids.len()) {
+            if !text.ends_with(char::REPLACEMENT_CHARACTER) {
+                return Ok(text);
+            }
+            text = self.decode(&ids[..ids.len() - cut])?;
+        }
+        // The bytes of the ids are no text, whatever follows.
+        Ok(if text.ends_with(char::REPLACEMENT_CHARACTER) {
+            all
+        } else {
+            text
+        })
+    }
 }
 
 /// Reads `extra_ids` from `tokenizer_config.json`.
@@ -174,5 +196,112 @@ fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String>
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err("the tokenizer panicked: its file is damaged".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A tokenizer whose tokens are the bytes of UTF-8. With `fallback`, it decodes as SentencePiece models do, and
+    /// otherwise as byte-level BPE does.
+    fn of_bytes(fallback: bool) -> TextTokenizer {
+        let mut vocabulary: serde_json::Map<String, serde_json::Value> = (0..=255_u32)
+            .map(|byte| (format!("<0x{byte:02X}>"), byte.into()))
+            .collect();
+        let decoder = match fallback {
+            true => {
+                serde_json::json!({"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]})
+            }
+            false => {
+                // Byte-level BPE writes each byte as a letter of its own.
+                let letters = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
+                let mut letters: Vec<char> = letters.into_iter().collect();
+                letters.sort_unstable();
+                let letters = letters.into_iter().enumerate();
+                vocabulary = letters
+                    .map(|(id, letter)| (letter.to_string(), id.into()))
+                    .collect();
+                serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+                    "use_regex": true})
+            }
+        };
+        let file = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": null, "post_processor": null, "decoder": decoder,
+            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "?"},
+        });
+        TextTokenizer {
+            tokenizer: Tokenizer::from_bytes(file.to_string()).unwrap(),
+            prefix: String::new(),
+            max_input_tokens: 512,
+            eos: 1,
+        }
+    }
+
+    /// Returns the ids of a text, one for each byte.
+    fn ids_of(tokenizer: &TextTokenizer, fallback: bool, text: &str) -> Vec<u32> {
+        let vocabulary = tokenizer.tokenizer.get_vocab(false);
+        if fallback {
+            return text.bytes().map(u32::from).collect();
+        }
+        // `encode` would split words; the letters are mapped here instead.
+        let bytes = text.bytes();
+        bytes
+            .map(|byte| vocabulary[&letter_of(byte).to_string()])
+            .collect()
+    }
+
+    /// Returns the letter that byte-level BPE writes for a byte.
+    fn letter_of(byte: u8) -> char {
+        let is_own = |byte: u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+        if is_own(byte) {
+            return char::from(byte);
+        }
+        let earlier = (0..byte).filter(|byte| !is_own(*byte)).count();
+        char::from_u32(256 + earlier as u32).unwrap()
+    }
+
+    fn texts_so_far_grow(fallback: bool, text: &str) {
+        let tokenizer = of_bytes(fallback);
+        let ids = ids_of(&tokenizer, fallback, text);
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text.trim());
+        let mut last = 0;
+        for end in 0..=ids.len() {
+            let so_far = tokenizer.decode_so_far(&ids[..end]).unwrap();
+            assert!(text.trim().starts_with(&so_far), "{so_far:?} of {text:?}");
+            assert!(so_far.len() >= last, "{so_far:?} of {text:?}");
+            last = so_far.len();
+        }
+        assert_eq!(last, text.trim().len());
+    }
+
+    #[test]
+    fn an_incomplete_character_is_left_out() {
+        for fallback in [true, false] {
+            for text in ["Rain 🌧️ fell.", "雨が降った", "🌧🌧🌧", "é", "plain"] {
+                texts_so_far_grow(fallback, text);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_as_in_the_result() {
+        let tokenizer = of_bytes(true);
+        let ids = [u32::from(b'a'), 0xff, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(
+            tokenizer.decode_so_far(&ids).unwrap(),
+            tokenizer.decode(&ids).unwrap()
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn texts_so_far_are_growing_prefixes(text in "[a-zé雨🌧 ]{0,24}", fallback: bool) {
+            texts_so_far_grow(fallback, &text);
+        }
     }
 }

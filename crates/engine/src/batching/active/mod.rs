@@ -240,13 +240,18 @@ impl<B: Backend> Active<B> {
         let mut all = results
             .into_iter()
             .map(|(ids, score)| {
+                let finish = match ids.last() {
+                    Some(last) if context.eos.contains(last) => FinishReason::Eos,
+                    _ if self.stopped => FinishReason::Stop,
+                    _ => FinishReason::Length,
+                };
                 Ok(Alternative {
-                    text: context.tokenizer.decode(&ids)?,
-                    finish: match ids.last() {
-                        Some(last) if context.eos.contains(last) => FinishReason::Eos,
-                        _ if self.stopped => FinishReason::Stop,
-                        _ => FinishReason::Length,
+                    text: match finish {
+                        FinishReason::Eos => context.tokenizer.decode(&ids)?,
+                        // The end may have come in the middle of a character.
+                        _ => context.tokenizer.decode_so_far(&ids)?,
                     },
+                    finish,
                     ids,
                     score,
                 })
