@@ -52,6 +52,10 @@ generate:
 openapi URL="http://127.0.0.1:8000":
     tests/openapi/check.sh {{ URL }}
 
+# Compare scores, sentence boundaries and analytics with independent computations
+peers *ARGS:
+    tests/peers/run.sh {{ ARGS }}
+
 # Measure: engine, quality, api, monitor, state or faults
 bench PART *ARGS:
     cargo run --release -- bench {{ PART }} {{ ARGS }}
