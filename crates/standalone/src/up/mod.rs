@@ -43,7 +43,8 @@ pub struct UpArgs {
     /// Number of workers to start [standalone.workers]
     #[arg(long, value_name = "COUNT")]
     pub workers: Option<usize>,
-    /// Model of the workers: embedded, a folder, or a hub id with an optional @revision [worker.model]
+    /// Model: embedded, a folder, or a hub id with an optional @revision; `summarize` also takes a name that a running
+    /// product serves [worker.model]
     #[arg(long)]
     pub model: Option<String>,
     /// Don't download anything [standalone.offline]
