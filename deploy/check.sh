@@ -85,6 +85,9 @@ if ! $quick; then
   check "workflows: checkov" "$full/checkov" --config-file deploy/check/checkov.yaml --framework github_actions \
     --directory .
 
+  check "Lambda: cfn-lint" "$full/cfn-lint" --template deploy/lambda/template.yaml
+  check "Lambda: SAM transform" "$full/python" deploy/check/sam.py deploy/lambda/template.yaml
+
   # Debian's package holds promtool. It need not be installed.
   promtool="$(command -v promtool || echo "$cache/promtool/usr/bin/promtool")"
   if [ ! -x "$promtool" ] && have apt-get dpkg; then
@@ -93,7 +96,7 @@ if ! $quick; then
   if [ -x "$promtool" ]; then
     check "Prometheus: configuration" "$promtool" check config deploy/prometheus/prometheus.yml
     check "Prometheus: tests of the alerts" "$promtool" test rules deploy/prometheus/alerts.test.yml
-    "$bin/python" deploy/check/dashboards.py deploy/grafana/dashboards/*.json >"$work/dashboards.rules.yml"
+    "$bin/python" deploy/check/dashboards.py rules deploy/grafana/dashboards/*.json >"$work/dashboards.rules.yml"
     check "Grafana: PromQL of the panels" "$promtool" check rules "$work/dashboards.rules.yml"
   else
     absent "Prometheus: configuration, alerts, PromQL of the panels" "no promtool, and no apt-get to fetch it"
