@@ -28,15 +28,15 @@ END
 export CONTAINERS_STORAGE_CONF="$work/storage.conf" CONTAINERS_CONF="$work/containers.conf"
 
 names=()
-product=""
+servers=()
 stop() {
   local status=$?
   if [ $status != 0 ]; then
     for name in "${names[@]}"; do podman logs --tail 20 "$name" || true; done
-    tail -20 "$work/up.log" || true
+    tail -20 "$work"/*.log || true
   fi
   podman rm --force --all --time 5 >/dev/null 2>&1 || true
-  [ -z "$product" ] || { kill -INT "$product" 2>/dev/null && wait "$product"; } || true
+  for server in "${servers[@]}"; do kill -INT "$server" 2>/dev/null && wait "$server" || true; done
   umount "$work/storage/overlay" 2>/dev/null || true
   rm -rf "$work"
   exit $status
@@ -65,7 +65,7 @@ nats="$(free_port)" clickhouse="$(free_port)" api="$(free_port)" worker="$(free_
 "$binary" up --data-dir "$work/data" --set "nats.url=nats://127.0.0.1:$nats" \
   --set "clickhouse.url=http://127.0.0.1:$clickhouse" --set "api.listen=127.0.0.1:$(free_port)" \
   --set standalone.workers=0 --set standalone.start_monitor=false >"$work/up.log" 2>&1 &
-product=$!
+servers+=($!)
 touch "$work/up.log"
 for _ in $(seq 120); do
   ! grep -q "Precis is up" "$work/up.log" || break
@@ -126,6 +126,26 @@ for _ in $(seq 60); do
 done
 [ "$rows" -ge 2 ]
 echo "the monitor stored $rows rows"
+
+# Debian's Prometheus, if it is there, reads the metrics of the containers.
+prometheus="$(command -v prometheus || echo "$cache/promtool/usr/bin/prometheus")"
+if [ -x "$prometheus" ]; then
+  web="$(free_port)"
+  {
+    echo 'global: {scrape_interval: 2s}'
+    echo "rule_files: [$PWD/deploy/prometheus/alerts.yml]"
+    echo 'scrape_configs:'
+    for role in "api $api" "worker $worker" "monitor $monitor"; do
+      echo "  - {job_name: precis-${role% *}, static_configs: [{targets: ['127.0.0.1:${role#* }']}]}"
+    done
+  } >"$work/prometheus.yml"
+  "$prometheus" --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/prometheus" \
+    --web.listen-address="127.0.0.1:$web" >"$work/prometheus.log" 2>&1 &
+  servers+=($!)
+  # Rates need several scrapes.
+  sleep 20
+  python3 deploy/check/dashboards.py query "http://127.0.0.1:$web" deploy/grafana/dashboards/operations.json
+fi
 
 for name in "${names[@]}"; do
   podman stop --time 45 "$name" >/dev/null
