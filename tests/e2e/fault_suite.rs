@@ -35,7 +35,14 @@ async fn random_faults_lose_double_and_strand_nothing() {
     let summary: Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
     assert_eq!(summary["runs"], RUNS, "{output}");
     assert!(summary["jobs"].as_u64() >= Some(20 * RUNS), "{output}");
-    for broken in ["lost", "doubled", "stranded", "webhooks_lost", "refused"] {
+    for broken in [
+        "lost",
+        "doubled",
+        "stranded",
+        "webhooks_lost",
+        "refused",
+        "leaking",
+    ] {
         assert_eq!(summary[broken], 0, "{broken}: {output}");
     }
     // Finished runs are not repeated.

@@ -146,7 +146,8 @@ impl FaultBench {
         let (learned, healed) = tokio::join!(clients.submit_all(&plan.submissions), faults);
         let healed = healed?;
         testbed.wait_until_ready().await?;
-        let findings = verify::verify(testbed, jetstream, &tag, &learned.jobs).await?;
+        let ready_after = healed.elapsed();
+        let findings = verify::verify(testbed, jetstream, &tag, &learned.jobs, self.shipped_defaults).await?;
         let record = RunRecord {
             seed: self.seed,
             run,
@@ -158,7 +159,8 @@ impl FaultBench {
             stranded: findings.stranded,
             webhooks_lost: findings.webhooks_lost,
             refused: learned.refused.len() as u64,
-            recovery_s: (healed.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+            leaking: findings.leaking,
+            recovery_s: ((ready_after + findings.took).as_secs_f64() * 10.0).round() / 10.0,
             restarts: testbed.restarts() - restarts,
             open_files: testbed.open_files().values().copied().max().unwrap_or_default() as u64,
             problems: findings.problems.into_iter().chain(learned.refused).collect(),

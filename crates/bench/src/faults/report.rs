@@ -30,11 +30,13 @@ pub(super) struct RunRecord {
     pub(super) webhooks_lost: u64,
     /// Submissions that no gateway accepted.
     pub(super) refused: u64,
+    /// Roles that keep files open.
+    pub(super) leaking: u64,
     /// Seconds from the end of the last fault until everything was finished.
     pub(super) recovery_s: f64,
     /// Processes that were started again.
     pub(super) restarts: u64,
-    /// The most open files of a process after the run.
+    /// The most open files of a role after the run.
     pub(super) open_files: u64,
     /// What is wrong.
     pub(super) problems: Vec<String>,
@@ -43,7 +45,7 @@ pub(super) struct RunRecord {
 impl RunRecord {
     /// Returns whether every promise was kept.
     pub(super) fn is_clean(&self) -> bool {
-        self.lost + self.doubled + self.stranded + self.webhooks_lost + self.refused == 0
+        self.lost + self.doubled + self.stranded + self.webhooks_lost + self.refused + self.leaking == 0
     }
 }
 
@@ -56,6 +58,7 @@ impl fmt::Display for RunRecord {
             stranded,
             webhooks_lost,
             refused,
+            leaking,
             recovery_s,
             restarts,
             ..
@@ -63,7 +66,7 @@ impl fmt::Display for RunRecord {
         writeln!(
             f,
             "run {}: {jobs} jobs, {lost} lost, {doubled} doubled, {stranded} stranded, {webhooks_lost} webhooks lost, \
-             {refused} refused; {restarts} restarts, finished after {recovery_s} s",
+             {refused} refused, {leaking} leaking; {restarts} restarts, finished after {recovery_s} s",
             self.run
         )?;
         for problem in &self.problems {
@@ -145,6 +148,7 @@ pub(super) struct Summary {
     stranded: u64,
     webhooks_lost: u64,
     refused: u64,
+    leaking: u64,
     longest_recovery_s: f64,
     by_fault: BTreeMap<String, OfKind>,
 }
@@ -161,6 +165,7 @@ impl Summary {
             all.stranded += record.stranded;
             all.webhooks_lost += record.webhooks_lost;
             all.refused += record.refused;
+            all.leaking += record.leaking;
             all.longest_recovery_s = all.longest_recovery_s.max(record.recovery_s);
             let kinds: HashSet<String> = record.faults.iter().map(|fault| kind_of(fault)).collect();
             for kind in kinds {
@@ -177,7 +182,7 @@ impl Summary {
 
     /// Returns whether every promise was kept.
     pub(super) fn is_clean(&self) -> bool {
-        self.lost + self.doubled + self.stranded + self.webhooks_lost + self.refused == 0
+        self.lost + self.doubled + self.stranded + self.webhooks_lost + self.refused + self.leaking == 0
     }
 }
 
@@ -202,7 +207,8 @@ impl fmt::Display for Summary {
         }
         writeln!(
             f,
-            "{} runs, {} jobs: {} lost, {} doubled, {} stranded, {} webhooks lost, {} refused; longest recovery {} s",
+            "{} runs, {} jobs: {} lost, {} doubled, {} stranded, {} webhooks lost, {} refused, {} leaking; \
+             longest recovery {} s",
             self.runs,
             self.jobs,
             self.lost,
@@ -210,6 +216,7 @@ impl fmt::Display for Summary {
             self.stranded,
             self.webhooks_lost,
             self.refused,
+            self.leaking,
             self.longest_recovery_s
         )
     }
@@ -231,6 +238,7 @@ mod tests {
             stranded: 0,
             webhooks_lost: 0,
             refused: 0,
+            leaking: 0,
             recovery_s,
             restarts: 1,
             open_files: 20,

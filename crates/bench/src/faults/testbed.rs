@@ -89,6 +89,8 @@ impl Testbed {
             http: reqwest::Client::builder()
                 .no_proxy()
                 .timeout(Duration::from_secs(10))
+                // A connection that is kept for later would count as an open file of a gateway.
+                .pool_max_idle_per_host(0)
                 .build()
                 .context("creating an HTTP client")?,
             folder,
@@ -207,11 +209,10 @@ impl Testbed {
         self.processes.values().map(Process::restarts).sum()
     }
 
-    /// Returns the number of open files of each process that runs.
-    pub(super) fn open_files(&self) -> BTreeMap<String, usize> {
-        let files =
-            |(target, process): (&Target, &Process)| Some((target.to_string(), process.open_files()?));
-        self.processes.iter().filter_map(files).collect()
+    /// Returns the number of open files of each role that runs.
+    pub(super) fn open_files(&self) -> BTreeMap<Target, usize> {
+        let files = |target: Target| Some((target, self.processes[&target].open_files()?));
+        Target::ROLES.into_iter().filter_map(files).collect()
     }
 
     /// Applies a fault for its duration, and heals it.

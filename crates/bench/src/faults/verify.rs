@@ -1,5 +1,5 @@
-//! What must hold after a run: every accepted job has one result and one row, every webhook was delivered or buried, and
-//! nothing is left in the queues.
+//! What must hold after a run: every accepted job has one result and one row, every webhook was delivered or buried,
+//! nothing is left in the queues, and no role keeps files open.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,10 +13,18 @@ use precis_schemas::topology::{DEAD, JOBS, RESULTS, WEBHOOKS, clickhouse_sink_co
 use serde::Deserialize;
 
 use super::clients::AcceptedJob;
+use super::plan::Target;
 use super::testbed::Testbed;
 
-/// How long the product may take to finish everything once the last fault has ended.
+/// How long the product may take to finish everything once the last fault has ended: ten deliveries of a job that ends
+/// the process, after an ack wait each.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// The same with the shipped ack waits.
+const PATIENCE_WITH_SHIPPED_DEFAULTS: Duration = Duration::from_secs(900);
+/// Open files of an idle role, with some to spare. It has about 15.
+const MAX_OPEN_FILES: usize = 40;
+/// How long a role may take to close files that it needs no more, such as idle connections.
+const CLOSING: Duration = Duration::from_secs(60);
 /// How often it is checked.
 const CHECK: Duration = Duration::from_millis(200);
 
@@ -31,7 +39,11 @@ pub(super) struct Findings {
     pub(super) stranded: u64,
     /// Webhooks that were neither delivered nor buried.
     pub(super) webhooks_lost: u64,
-    /// Each of them.
+    /// Roles that keep files open.
+    pub(super) leaking: u64,
+    /// How long the product took to finish everything.
+    pub(super) took: Duration,
+    /// What is wrong.
     pub(super) problems: Vec<String>,
 }
 
@@ -58,14 +70,21 @@ pub(super) async fn verify(
     jetstream: &jetstream::Context,
     tag: &str,
     jobs: &[AcceptedJob],
+    shipped_defaults: bool,
 ) -> anyhow::Result<Findings> {
+    let patience = match shipped_defaults {
+        true => PATIENCE_WITH_SHIPPED_DEFAULTS,
+        false => PATIENCE,
+    };
     let mut findings = Findings::default();
-    let left = wait_until_finished(jetstream).await;
+    let begin = Instant::now();
+    let left = wait_until_finished(jetstream, patience).await;
+    findings.took = begin.elapsed();
     findings.stranded = left.map_or(0, |left| left.jobs + left.webhooks);
     if let Some(left) = left {
         findings
             .problems
-            .push(format!("unfinished after {} s: {left:?}", PATIENCE.as_secs()));
+            .push(format!("unfinished after {} s: {left:?}", patience.as_secs()));
     }
     let results = Results::open(jetstream).await?;
     let rows = rows(testbed, jobs).await?;
@@ -109,12 +128,31 @@ pub(super) async fn verify(
             }
         }
     }
+    for (target, files) in leaking(testbed).await {
+        findings.leaking += 1;
+        findings
+            .problems
+            .push(format!("{target} keeps {files} files open"));
+    }
     Ok(findings)
 }
 
-/// Returns what is left after [`PATIENCE`], if anything.
-async fn wait_until_finished(jetstream: &jetstream::Context) -> Option<Unfinished> {
-    let deadline = Instant::now() + PATIENCE;
+/// Returns the roles that keep more files open than an idle one needs.
+async fn leaking(testbed: &Testbed) -> Vec<(Target, usize)> {
+    let deadline = Instant::now() + CLOSING;
+    loop {
+        let files = testbed.open_files().into_iter();
+        let leaking: Vec<_> = files.filter(|(_, files)| *files > MAX_OPEN_FILES).collect();
+        if leaking.is_empty() || Instant::now() >= deadline {
+            return leaking;
+        }
+        tokio::time::sleep(CHECK).await;
+    }
+}
+
+/// Returns what is left after `patience`, if anything.
+async fn wait_until_finished(jetstream: &jetstream::Context, patience: Duration) -> Option<Unfinished> {
+    let deadline = Instant::now() + patience;
     let mut last = None;
     while Instant::now() < deadline {
         // A server that restarts can't answer.
