@@ -127,7 +127,7 @@ async fn requests_outside_the_contract_are_refused_with_problem_details() {
             "text_too_long",
         ),
         (
-            &format!(r#"{{"text": "{}"}}"#, "x".repeat(2_000_000)),
+            &format!(r#"{{"text": "{}"}}"#, "x".repeat(4_000_000)),
             json,
             413,
             "body_too_large",
