@@ -7,6 +7,7 @@ use serde_json::{Deserializer, Error, Value};
 use serde_path_to_error::{Path, Segment};
 
 use crate::ids::is_token;
+use crate::strict_json::Strict;
 
 /// Maximum length of a description, in characters.
 const MAX_CHARS: usize = 300;
@@ -20,7 +21,7 @@ const TEXTS: [&str; 4] = ["text", "reference", "summary", "metadata"];
 pub fn describe_field<T: DeserializeOwned>(body: &[u8], error: &Error) -> String {
     let description = describe(error);
     // Tracking the path costs as much as decoding, so it is done only for an error.
-    let tracked = serde_path_to_error::deserialize::<_, T>(&mut Deserializer::from_slice(body));
+    let tracked = serde_path_to_error::deserialize::<_, T>(Strict(&mut Deserializer::from_slice(body)));
     let Some(place) = tracked.err().filter(|error| error.inner().is_data()) else {
         return description;
     };
@@ -112,7 +113,17 @@ fn without_values(message: &str) -> String {
     {
         return format!("unknown field `{name}`, expected {rest}");
     }
-    if ["missing field `", "duplicate field `", "invalid length "]
+    if let Some(name) = message
+        .strip_prefix("duplicate field `")
+        .and_then(|rest| rest.strip_suffix('`'))
+    {
+        return match is_token(name) {
+            true => message.to_owned(),
+            // A key of metadata.
+            false => "duplicate field".to_owned(),
+        };
+    }
+    if ["missing field `", "invalid length "]
         .iter()
         .any(|known| message.starts_with(known))
     {
@@ -134,7 +145,7 @@ mod tests {
     use crate::job::Job;
 
     fn of(body: &str) -> String {
-        describe(&serde_json::from_str::<Job>(body).unwrap_err())
+        describe(&crate::strict_json::from_str::<Job>(body).unwrap_err())
     }
 
     #[test]
@@ -225,6 +236,7 @@ mod tests {
                 format!(r#"{{"id":"a","text":"x","deadline":{text}}}"#),
                 format!(r#"{{"id":"a","text":"x","metadata":{text}}}"#),
                 format!(r#"{{"id":"a","text":"x",{text}:1}}"#),
+                format!(r#"{{"id":"a","text":"x","metadata":{{{text}:"1",{text}:"2"}}}}"#),
                 format!(r#"{{"id":"a","text":"x","batch":{{"id":{text},"index":0}}}}"#),
             ] {
                 let description = of(&body);

@@ -15,6 +15,8 @@ use crate::decode_error::describe_field;
 use crate::error_code::{ErrorCode, Refusal};
 use crate::ids::JobId;
 use crate::params::GenerationParams;
+use crate::salvage;
+use crate::strict_json;
 use crate::subject::{Task, named};
 
 named! {
@@ -65,7 +67,11 @@ pub struct Job {
     #[serde(default)]
     pub params: GenerationParams,
     /// The job expires at this time if it has not ended. Queue time counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::time::deserialize_deadline",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub deadline: Option<Timestamp>,
     /// The interface through which the job came.
@@ -114,7 +120,7 @@ impl Job {
     /// # Errors
     /// A refusal with [`ErrorCode::InvalidRequest`] that says where the body violates the contract.
     pub fn from_json(body: &[u8]) -> Result<Self, Refusal> {
-        serde_json::from_slice(body).map_err(|error| {
+        strict_json::from_slice(body).map_err(|error| {
             Refusal::new(
                 ErrorCode::InvalidRequest,
                 format!("not a job of version 1: {}", describe_field::<Self>(body, &error)),
@@ -122,10 +128,10 @@ impl Job {
         })
     }
 
-    /// Returns the id in a malformed body, so that the failure can be published under it.
+    /// Returns the id in a malformed body, so that the failure can be published under it. Other fields may have any
+    /// content, even bytes that are no text, and the body may be cut off after the id.
     pub fn salvage_id(body: &[u8]) -> Option<JobId> {
-        let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-        value.get("id")?.as_str()?.parse().ok()
+        salvage::id_of(body)
     }
 
     /// Checks everything that does not depend on the model. `task` is that of the job's subject.
@@ -183,13 +189,9 @@ impl Job {
                 ErrorCode::InvalidRequest,
                 "the task score needs a reference",
             )),
-            (Task::Score, summary, Some(reference)) => {
-                not_blank("reference", reference)?;
-                match summary {
-                    Some(summary) => not_blank("summary", summary),
-                    None => not_blank("text", &self.text),
-                }
-            }
+            // An empty summary or reference scores 0.
+            (Task::Score, Some(_), Some(_)) => Ok(()),
+            (Task::Score, None, Some(_)) => not_blank("text", &self.text),
         }
     }
 }
@@ -268,6 +270,23 @@ mod tests {
     }
 
     #[test]
+    fn arrays_are_no_jobs_and_repeated_fields_are_refused() {
+        for body in [
+            &br#"["a1","Rain."]"#[..],
+            br#"{"id":"a1","text":"x","params":[4]}"#,
+            br#"{"id":"a1","text":"x","batch":["b",0]}"#,
+            br#"{"id":"a1","text":"x","callback":["https://example.com"]}"#,
+            br#"{"id":"a1","text":"x","metadata":{"a":"1","a":"2"}}"#,
+        ] {
+            assert!(Job::from_json(body).is_err(), "{}", String::from_utf8_lossy(body));
+        }
+        let job =
+            Job::from_json(br#"{"id":"a1","text":"x","params":{"num_beams":4.0,"max_new_tokens":2e1}}"#);
+        let params = job.unwrap().params;
+        assert_eq!((params.num_beams, params.max_new_tokens), (Some(4), Some(20)));
+    }
+
+    #[test]
     fn length_is_counted_in_characters() {
         let limits = JobLimits {
             max_text_chars: 4,
@@ -322,10 +341,10 @@ mod tests {
         };
         assert_eq!(check(Task::Score, "Rain fell.", None, Some("Rain.")), None);
         assert_eq!(check(Task::Score, "", Some("Rain."), Some("Rain.")), None);
+        assert_eq!(check(Task::Score, "", Some(""), Some("Rain.")), None);
+        assert_eq!(check(Task::Score, "Rain fell.", None, Some(" ")), None);
         for (text, summary, reference, code) in [
             ("Rain fell.", None, None, ErrorCode::InvalidRequest),
-            ("Rain fell.", None, Some(" "), ErrorCode::EmptyText),
-            ("Rain fell.", Some(""), Some("Rain."), ErrorCode::EmptyText),
             ("", None, Some("Rain."), ErrorCode::EmptyText),
         ] {
             assert_eq!(check(Task::Score, text, summary, reference), Some(code));

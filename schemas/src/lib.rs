@@ -14,6 +14,7 @@
 //! | [`console`] | the libraries of the gateway's console |
 //! | [`error_code`] | every reason why a request is refused or a job fails |
 //! | [`migrations`], [`queries`] | the tables that the monitor writes, and the named queries over them |
+//! | [`strict_json`] | the reader of JSON that clients send |
 //! | [`json_schema`] | the types as JSON Schema, for other languages |
 //!
 //! A change of the wire format is a new version beside the old one, never an edit of the frozen snapshots in
@@ -43,7 +44,9 @@ pub mod rest;
 mod rest_models;
 mod rest_scores;
 pub mod result;
+mod salvage;
 pub mod scores;
+pub mod strict_json;
 pub mod subject;
 pub mod termination;
 pub mod time;

@@ -66,6 +66,26 @@ async fn malformed_messages_are_answered_if_possible_and_dead_lettered() {
 }
 
 #[tokio::test]
+async fn rest_says_why_a_published_job_is_no_job() {
+    let product = shared().await;
+    for (fields, reason) in [
+        (r#""text":"Rain \ud800 fell.""#, "hex escape"),
+        (r#""text":"Rain.","params":[4]"#, "invalid type: sequence"),
+        (r#""text":"Rain.","text":"Snow.""#, "duplicate field `text`"),
+    ] {
+        let id = JobId::generate();
+        let body = format!(r#"{{{fields},"id":"{id}"}}"#);
+        let sequence = product.publish(NORMAL, body).await;
+        result_of(product, &id).await;
+        let (status, view) = product.get(&format!("/v1/jobs/{id}.{sequence}")).await;
+        assert_eq!((status, view["status"].as_str()), (200, Some("failed")), "{view}");
+        assert_eq!(view["error"]["code"], "invalid_request");
+        let message = view["error"]["message"].as_str().unwrap();
+        assert!(message.contains(reason), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_large_unreadable_message_is_dead_lettered() {
     let product = shared().await;
     // In hexadecimal it exceeds the server's maximum payload.

@@ -1,13 +1,13 @@
 //! `POST /log/online` and `POST /log/batch`: log predictions made elsewhere.
 
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::{Extension, Json};
 use futures::{StreamExt, TryStreamExt};
 use precis_runtime::clock;
 use precis_schemas::{ErrorCode, JobId};
 use serde::Deserialize;
 
+use super::body::JsonBody;
 use super::external::{ExternalPrediction, publish};
 use super::guard::Caller;
 use super::problem::ProblemResponse;
@@ -53,9 +53,8 @@ pub(super) struct BatchBody {
 pub(super) async fn online(
     State(state): State<RestState>,
     Extension(caller): Extension<Caller>,
-    body: Result<Json<OnlineBody>, JsonRejection>,
+    JsonBody(body): JsonBody<OnlineBody>,
 ) -> Result<Json<u8>, ProblemResponse> {
-    let Json(body) = body?;
     let one = ExternalPrediction {
         article: body.article,
         summary: body.summ,
@@ -76,9 +75,8 @@ pub(super) async fn online(
 pub(super) async fn batch(
     State(state): State<RestState>,
     Extension(caller): Extension<Caller>,
-    body: Result<Json<BatchBody>, JsonRejection>,
+    JsonBody(body): JsonBody<BatchBody>,
 ) -> Result<Json<u8>, ProblemResponse> {
-    let Json(body) = body?;
     let count = body.articles.len();
     if count > MAX_BATCH {
         return Err(ProblemResponse::new(
@@ -123,4 +121,42 @@ pub(super) async fn batch(
         .try_collect::<Vec<()>>()
         .await?;
     Ok(Json(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::extract::{FromRequest, Request};
+    use axum::response::IntoResponse;
+
+    use super::*;
+
+    async fn read(content_type: &str, body: &'static str) -> Result<OnlineBody, u16> {
+        let request = Request::post("/log/online").header("content-type", content_type);
+        let request = request.body(Body::from(body)).unwrap();
+        match JsonBody::from_request(request, &()).await {
+            Ok(JsonBody(body)) => Ok(body),
+            Err(problem) => Err(problem.into_response().status().as_u16()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_prediction_is_an_object_without_repeated_fields() {
+        let json = "application/json; charset=utf8";
+        let body = read(json, r#"{"article":"It rained.","summ":"Rain.","more":[1]}"#).await;
+        assert_eq!(body.unwrap().model_source, "Other");
+        for (content_type, body, status) in [
+            (json, r#"["It rained.","Rain."]"#, 400),
+            (
+                json,
+                r#"{"article":"It rained.","article":"It snowed.","summ":"Rain."}"#,
+                400,
+            ),
+            (json, r#"{"article":"It rained."}"#, 400),
+            (json, "{}x", 400),
+            ("text/plain", "{}", 415),
+        ] {
+            assert_eq!(read(content_type, body).await.unwrap_err(), status, "{body}");
+        }
+    }
 }

@@ -12,6 +12,7 @@
 //!
 //! Logged predictions pass through the stream `RESULTS` and the sinks, like all others.
 
+mod body;
 mod external;
 mod guard;
 mod history;

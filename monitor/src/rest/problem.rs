@@ -1,7 +1,7 @@
 //! Error responses: RFC 9457 problem details, as the gateway returns them.
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
 use clickhouse::error::Error;
 use http::{HeaderValue, StatusCode, header};
@@ -27,11 +27,10 @@ impl From<Refusal> for ProblemResponse {
     }
 }
 
-impl From<JsonRejection> for ProblemResponse {
-    fn from(rejection: JsonRejection) -> Self {
+impl From<BytesRejection> for ProblemResponse {
+    fn from(rejection: BytesRejection) -> Self {
         let code = match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::BodyTooLarge,
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => ErrorCode::UnsupportedMediaType,
             _ => ErrorCode::InvalidRequest,
         };
         Self::new(code, cut(&rejection.body_text()))
@@ -72,6 +71,6 @@ impl IntoResponse for ProblemResponse {
 }
 
 /// Returns the first 400 characters of a message, which may quote a whole article.
-fn cut(message: &str) -> String {
+pub(super) fn cut(message: &str) -> String {
     message.chars().take(400).collect()
 }
