@@ -11,9 +11,11 @@ pub struct BatchRef {
     /// The batch.
     pub id: JobId,
     /// Index of the job in the request, from 0.
+    #[schemars(range(max = u64::MAX))]
     pub index: u64,
     /// Number of jobs in the batch, if known at submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = u64::MAX))]
     pub size: Option<u64>,
 }
 

@@ -99,6 +99,7 @@ pub struct GenerationParams {
     /// Seed of sampling. The same seed, text and parameters give the same summary, whatever else is in the decoding
     /// batch.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = u64::MAX))]
     pub seed: Option<u64>,
     /// Keep only the first sentence of the summary.
     #[serde(skip_serializing_if = "Option::is_none")]

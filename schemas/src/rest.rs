@@ -22,14 +22,18 @@ pub use crate::rest_scores::{
 /// Body of `POST /v1/summaries`: one `text`, or several `texts`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [{"required": ["text"]}, {"required": ["texts"]}]))]
+#[schemars(extend(
+    "oneOf" = [{"required": ["text"]}, {"required": ["texts"]}],
+    "not" = {"required": ["deadline", "ttl_seconds"]},
+))]
 pub struct SubmitSummary {
     /// The text to summarize.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub text: Option<String>,
     /// Several texts. Each becomes its own job. Excludes `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
+    #[schemars(with = "Vec<String>", length(min = 1))]
     pub texts: Option<Vec<String>>,
     /// A human summary of `text`. The model's summary is scored against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,12 +51,16 @@ pub struct SubmitSummary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Lane>,
     /// The job expires at this time. Excludes `ttl_seconds`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::time::deserialize_deadline",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub deadline: Option<Timestamp>,
     /// The deadline, in seconds from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = u64::MAX))]
     pub ttl_seconds: Option<u64>,
     /// Your notes. The result repeats them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -15,6 +15,7 @@ use crate::subject::Lane;
 /// Body of `POST /v1/scores`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("not" = {"required": ["deadline", "ttl_seconds"]}))]
 pub struct SubmitScores {
     /// The pairs to score.
     #[schemars(length(min = 1))]
@@ -32,12 +33,16 @@ pub struct SubmitScores {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Lane>,
     /// Pairs that have not ended by then expire. Excludes `ttl_seconds`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::time::deserialize_deadline",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub deadline: Option<Timestamp>,
     /// The deadline, in seconds from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = u64::MAX))]
     pub ttl_seconds: Option<u64>,
     /// Your notes, attached to every pair's job.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -51,9 +56,11 @@ pub struct SubmitScores {
 pub struct ScorePair {
     /// A text to summarize.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub text: Option<String>,
     /// A summary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub summary: Option<String>,
     /// A human summary.
     pub reference: String,

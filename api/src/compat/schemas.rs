@@ -1,5 +1,6 @@
 //! Schemas of the bodies that other services' clients send and receive.
 
+use precis_schemas::params::{MAX_BEAMS, MIN_TEMPERATURE};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
@@ -143,11 +144,16 @@ fn texts() -> Value {
 }
 
 fn beams() -> Value {
-    json!({"type": ["integer", "null"], "minimum": 1, "maximum": 64, "description": "Beams; both spellings are the same"})
+    json!({
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "maximum": MAX_BEAMS,
+        "description": "Beams; both spellings are the same",
+    })
 }
 
 fn temperature() -> Value {
-    json!({"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 100})
+    json!({"type": ["number", "null"], "minimum": MIN_TEMPERATURE, "maximum": 100})
 }
 
 fn config() -> Value {
