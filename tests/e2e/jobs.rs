@@ -173,6 +173,8 @@ async fn workers_score_pairs() {
     let body = json!({"pairs": [
         {"text": sample.article, "reference": sample.reference},
         {"summary": "the harbour stayed open", "reference": "the harbour stayed open in the rain"},
+        {"summary": "", "reference": "the harbour stayed open"},
+        {"summary": "the harbour stayed open", "reference": " "},
     ]});
     let (status, report) = product.post("/v1/scores", &body).await;
     assert_eq!(status, 200, "{report}");
@@ -182,7 +184,14 @@ async fn workers_score_pairs() {
     // 4 of 4 words, and 4 of 7.
     let given = report.pairs[1].scores.unwrap();
     assert!((given.rouge1.fmeasure - 8.0 / 11.0).abs() < 1e-9, "{given:?}");
-    assert_eq!(report.aggregate.as_ref().unwrap().count, 2);
+    for empty in &report.pairs[2..] {
+        let scores = empty.scores.expect("an empty text scores 0");
+        assert_eq!(
+            (scores.rouge1.fmeasure, scores.rouge_lsum.fmeasure, scores.bleu),
+            (0.0, 0.0, 0.0)
+        );
+    }
+    assert_eq!(report.aggregate.as_ref().unwrap().count, 4);
     let (status, again) = product.get(&report.links.this).await;
     assert_eq!(status, 200);
     assert_eq!(serde_json::from_value::<ScoreReport>(again).unwrap(), report);

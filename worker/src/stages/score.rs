@@ -76,6 +76,17 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_text_scores_zero() {
+        for (summary, reference) in [("", "the river rises"), ("the river rises", " "), ("", "")] {
+            let scores = score(summary, reference, true).unwrap();
+            for rouge in [scores.rouge1, scores.rouge2, scores.rouge_l, scores.rouge_lsum] {
+                assert_eq!((rouge.precision, rouge.recall, rouge.fmeasure), (0.0, 0.0, 0.0));
+            }
+            assert_eq!(scores.bleu, 0.0);
+        }
+    }
+
+    #[test]
     fn texts_that_are_too_long_to_compare_are_refused() {
         let long = "word ".repeat(10_000);
         assert_eq!(
