@@ -93,6 +93,8 @@ codes! {
     RouteNotFound = "route_not_found", 404, "There is no such route", false;
     /// The route does not allow this method.
     MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed here", false;
+    /// The request uses a part of HTTP that this gateway does not implement.
+    NotImplemented = "not_implemented", 501, "This is not implemented", false;
     /// The queue is full. Retry after `Retry-After`.
     QueueFull = "queue_full", 503, "The queue is full", true;
     /// The message queue is unreachable.

@@ -10,7 +10,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use precis_runtime::config::HttpConfig;
 use precis_runtime::spans::{self, Span, SpanKind, SpanStart};
 use precis_runtime::trace_context::TraceContext;
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::access::{self, Caller, Gate};
+use crate::http::framing;
 use crate::http::problem::{self, ApiError, ErrorFormat};
 use crate::http::unread_body::UnreadBody;
 use crate::metrics;
@@ -123,6 +124,11 @@ async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Resp
 }
 
 async fn guarded(guard: &Guard, mut request: Request, next: Next) -> Response {
+    if let Err(error) = framing::check(&request) {
+        // Whoever frames requests differently must not send another one.
+        let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
+        return (close, error).into_response();
+    }
     let length = request.uri().path_and_query().map_or(0, |uri| uri.as_str().len());
     if length > guard.max_uri_bytes {
         let limit = guard.max_uri_bytes;

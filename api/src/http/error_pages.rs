@@ -44,6 +44,7 @@ pages! {
     "batch_not_found"
     "route_not_found"
     "method_not_allowed"
+    "not_implemented"
     "queue_full"
     "queue_unavailable"
     "needs_queue"

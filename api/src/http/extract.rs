@@ -9,6 +9,7 @@ use futures::StreamExt;
 use http::HeaderMap;
 use http::request::Parts;
 use precis_schemas::error_code::ErrorCode;
+use precis_schemas::strict_json::{self, Strict};
 use serde::de::DeserializeOwned;
 
 use crate::http::media_type::{MediaType, announced_length, check_coding};
@@ -90,9 +91,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
         let text = media_type.text();
         return unsupported(format!("the content type is {text}; send application/json"));
     }
-    if let Some(charset) = media_type.foreign_charset() {
-        return unsupported(format!("the character set is {charset}; send UTF-8"));
-    }
+    // JSON has no parameter `charset`, so it has no effect (RFC 8259, 11).
     Ok(())
 }
 
@@ -123,18 +122,15 @@ async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body)
         .map_err(|error| invalid(format!("the body is not UTF-8 (byte {})", error.valid_up_to())))?;
-    match text.trim_start().chars().next() {
-        None => return Err(invalid("the body is empty; send a JSON object")),
-        // serde would also accept an array with the fields in order.
-        Some('[') => return Err(invalid("the body is a JSON array; send a JSON object")),
-        Some(_) => {}
+    if text.trim().is_empty() {
+        return Err(invalid("the body is empty; send a JSON object"));
     }
     // Tracking the path costs as much as parsing, so it is done only for an error message.
-    if let Ok(value) = serde_json::from_str(text) {
+    if let Ok(value) = strict_json::from_str::<T>(text) {
         return Ok(value);
     }
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Strict(&mut reader)).map_err(|error| {
         let path = error.path().to_string();
         let cause = error.into_inner();
         let place = format!("line {}, column {}", cause.line(), cause.column());
@@ -198,7 +194,15 @@ mod tests {
             (b"{\n\"text\": oops}", &["line 2, column 9", "expected"]),
             (b"{\"text\": \"x\"", &["line 1, column 12", "EOF"]),
             (b"{\"text\": \"x\"} {}", &["unexpected characters"]),
-            (b"[\"x\"]", &["array"]),
+            (b"[\"x\"]", &["invalid type: sequence"]),
+            (
+                b"{\"text\": \"x\", \"params\": [7]}",
+                &["params: invalid type: sequence"],
+            ),
+            (
+                b"{\"text\": \"x\", \"metadata\": {\"k\": \"1\", \"k\": \"2\"}}",
+                &["duplicate field `k`"],
+            ),
             (b"\"x\"", &["line 1", "invalid type: string"]),
             (b"{\"text\": \"\xff\"}", &["not UTF-8 (byte 10)"]),
             (b"{\"text\": \"\\ud800\"}", &["line 1"]),
@@ -247,15 +251,12 @@ mod tests {
             "application/json",
             "Application/JSON; charset=UTF-8",
             "application/vnd.precis+json",
+            "application/json; charset=utf8",
+            "application/json; charset=latin1",
         ] {
             assert_eq!(check(accepted), Ok(()), "{accepted}");
         }
-        for rejected in [
-            "text/plain",
-            "application/x-www-form-urlencoded",
-            "",
-            "application/json; charset=latin1",
-        ] {
+        for rejected in ["text/plain", "application/x-www-form-urlencoded", ""] {
             assert_eq!(
                 check(rejected).unwrap_err().code(),
                 ErrorCode::UnsupportedMediaType,

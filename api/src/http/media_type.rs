@@ -3,6 +3,7 @@
 use http::{HeaderMap, header};
 use precis_schemas::ErrorCode;
 
+use crate::http::prefer::{split, unquoted};
 use crate::http::problem::ApiError;
 
 /// The media type of a body, as the client wrote it.
@@ -23,27 +24,25 @@ impl<'a> MediaType<'a> {
 
     /// Type and subtype in lower case, without parameters.
     pub(crate) fn essence(self) -> String {
-        let essence = self.0.split(';').next().unwrap_or_default();
+        let essence = split(self.0, ';').next().unwrap_or_default();
         essence.trim().to_ascii_lowercase()
     }
 
     /// Names and values of the parameters. A parameter without `=` has no value.
-    pub(crate) fn parameters(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
-        self.0
-            .split(';')
+    pub(crate) fn parameters(self) -> impl Iterator<Item = (&'a str, Option<String>)> {
+        split(self.0, ';')
             .skip(1)
             .map(|parameter| match parameter.split_once('=') {
-                Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
+                Some((name, value)) => (name.trim(), Some(unquoted(value.trim()))),
                 None => (parameter.trim(), None),
             })
     }
 
-    /// The character set, if it is specified and not UTF-8.
-    pub(crate) fn foreign_charset(self) -> Option<&'a str> {
+    /// The value of a parameter.
+    pub(crate) fn parameter(self, name: &str) -> Option<String> {
         self.parameters()
-            .filter(|(name, _)| name.eq_ignore_ascii_case("charset"))
-            .filter_map(|(_, value)| value)
-            .find(|value| !value.eq_ignore_ascii_case("utf-8"))
+            .find(|(given, _)| given.eq_ignore_ascii_case(name))
+            .and_then(|(_, value)| value)
     }
 }
 
@@ -52,12 +51,21 @@ impl<'a> MediaType<'a> {
 /// # Errors
 /// [`ErrorCode::UnsupportedMediaType`] for every content coding but `identity`.
 pub(crate) fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(ApiError::new(
+    // Repeated fields form one list (RFC 9110, 5.3).
+    let lines = headers.get_all(header::CONTENT_ENCODING).iter();
+    let foreign = lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
+    match foreign {
+        Some(coding) => Err(ApiError::new(
             ErrorCode::UnsupportedMediaType,
-            "the body is compressed; send it uncompressed, without content-encoding",
+            format!(
+                "the body has the content coding {:?}; send it as it is, without content-encoding",
+                String::from_utf8_lossy(coding)
+            ),
         )),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -80,14 +88,47 @@ mod tests {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(text));
         let media_type = MediaType::of(&headers).unwrap();
         assert_eq!(media_type.essence(), "text/csv");
-        assert_eq!(media_type.foreign_charset(), Some("Latin-1"));
+        assert_eq!(media_type.parameter("charset").as_deref(), Some("Latin-1"));
+        assert_eq!(media_type.parameter("header"), None);
         let parameters: Vec<_> = media_type.parameters().collect();
-        assert_eq!(parameters, [("Charset", Some("Latin-1")), ("header", None)]);
-        for text in ["application/json;charset=UTF-8", "application/json; charset"] {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(text));
-            assert_eq!(MediaType::of(&headers).unwrap().foreign_charset(), None, "{text}");
-        }
+        assert_eq!(
+            parameters,
+            [("Charset", Some("Latin-1".to_owned())), ("header", None)]
+        );
+        // A quoted value may contain what separates parameters.
+        let text = "multipart/form-data; boundary=\"a;charset=x\"; q=1";
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(text));
+        let media_type = MediaType::of(&headers).unwrap();
+        assert_eq!(media_type.parameter("boundary").as_deref(), Some("a;charset=x"));
+        assert_eq!(media_type.parameter("charset"), None);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_bytes(b"\xff").unwrap());
         assert_eq!(MediaType::of(&headers).unwrap().essence(), "");
+    }
+    #[test]
+    fn every_content_coding_but_identity_is_refused_on_any_line() {
+        let check = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(line));
+            }
+            check_coding(&headers).is_ok()
+        };
+        for accepted in [
+            &[][..],
+            &["identity"],
+            &["Identity, identity"],
+            &[""],
+            &["identity", "identity"],
+        ] {
+            assert!(check(accepted), "{accepted:?}");
+        }
+        for refused in [
+            &["gzip"][..],
+            &["identity", "gzip"],
+            &["identity, br"],
+            &["gzip", "identity"],
+        ] {
+            assert!(!check(refused), "{refused:?}");
+        }
     }
 }

@@ -2,8 +2,10 @@
 
 pub(crate) mod accept;
 pub(crate) mod caching;
+pub(crate) mod charset;
 pub(crate) mod error_pages;
 pub(crate) mod extract;
+pub(crate) mod framing;
 mod idle;
 pub(crate) mod media_type;
 pub(crate) mod prefer;

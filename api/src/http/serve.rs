@@ -4,7 +4,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::http::framing::FromConnection;
 use crate::http::idle::IdleTimer;
 use crate::http::write_timeout::WriteTimeout;
 
@@ -33,6 +34,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Serves `router` until `stop` is cancelled, then gives open requests some time to finish.
 pub(crate) async fn serve(listener: TcpListener, router: Router, http: &HttpConfig, stop: CancellationToken) {
+    let router = router.layer(Extension(FromConnection));
     let connections = TaskTracker::new();
     let permits = Arc::new(Semaphore::new(http.max_connections.min(Semaphore::MAX_PERMITS)));
     loop {

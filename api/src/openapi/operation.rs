@@ -116,10 +116,11 @@ const KEY_ERRORS: [ErrorCode; 3] = [
     ErrorCode::RateLimited,
 ];
 /// Errors of an operation with a body.
-const BODY_ERRORS: [ErrorCode; 3] = [
+const BODY_ERRORS: [ErrorCode; 4] = [
     ErrorCode::InvalidRequest,
     ErrorCode::BodyTooLarge,
     ErrorCode::UnsupportedMediaType,
+    ErrorCode::NotImplemented,
 ];
 /// Errors of an operation that publishes jobs.
 pub(crate) const QUEUE_ERRORS: [ErrorCode; 3] = [
