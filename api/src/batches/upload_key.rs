@@ -50,10 +50,11 @@ impl UploadDigest {
         format: FileFormat,
         chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send + 'a,
     ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + 'a {
-        self.add(match format {
-            FileFormat::Csv => b"csv\n",
-            FileFormat::JsonLines => b"jsonl\n",
-        });
+        match format {
+            FileFormat::Csv(None) => self.add(b"csv\n"),
+            FileFormat::Csv(Some(charset)) => self.add(format!("csv {}\n", charset.name()).as_bytes()),
+            FileFormat::JsonLines => self.add(b"jsonl\n"),
+        }
         let digest = self.clone();
         chunks.inspect_ok(move |chunk| digest.add(chunk))
     }
@@ -76,14 +77,14 @@ impl UploadDigest {
 pub(super) async fn digest_of(state: &AppState, request: Request) -> Result<String, ApiError> {
     let digest = UploadDigest::default();
     let limits = UploadLimits::new(state.batches());
-    match upload::of_request(request, state.batches()).await? {
+    match upload::of_request(request, state.batches())? {
         Upload::List(request) => digest.add_list(&upload::list(state, *request).await?),
         Upload::File(format, body) => {
             drain(digest.add_file(format, upload::body_chunks(body, limits))).await?;
         }
-        Upload::Form(mut form) => {
-            let (format, field) = upload::file_of_form(&mut form, &limits).await?;
-            drain(digest.add_file(format, upload::field_chunks(field, limits))).await?;
+        Upload::Form(form) => {
+            let (format, file) = form.file(limits).await?;
+            drain(digest.add_file(format, file.chunks())).await?;
         }
     }
     Ok(digest.text())

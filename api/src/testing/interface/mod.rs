@@ -26,11 +26,13 @@ use crate::testing::{FakeQueue, guarded_state_of, limited_state_of, state_of};
 mod access;
 mod batches;
 mod compat;
+mod forms;
 mod idempotency;
 mod jobs;
 mod openapi;
 mod refusals;
 mod sagemaker;
+mod schema;
 
 struct Api {
     queue: Arc<FakeQueue>,
