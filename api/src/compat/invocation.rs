@@ -15,10 +15,11 @@ use serde_json::Value;
 
 use super::legacy_params::{LegacyParams, generation_params};
 use super::mlflow::error::MlflowError;
-use super::mlflow::{Predictions, table};
+use super::mlflow::{Predictions, csv_table, table};
 use crate::access::Caller;
 use crate::compat::sync_call::{Item, SyncCall};
 use crate::gateway::state::AppState;
+use crate::http::charset;
 use crate::http::extract::{self, read_body};
 use crate::http::media_type::MediaType;
 use crate::http::problem::ApiError;
@@ -123,25 +124,17 @@ fn essence(headers: &HeaderMap) -> String {
     MediaType::of(headers).map(MediaType::essence).unwrap_or_default()
 }
 
-/// Accepts JSON and CSV, with no parameter but `charset=utf-8`.
-fn check_media_type(headers: &HeaderMap) -> Result<(), MlflowError> {
+/// Accepts JSON and CSV, with no parameter but the character set.
+pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), MlflowError> {
     let essence = essence(headers);
     if !matches!(essence.as_str(), "application/json" | "text/csv") {
         return Err(MlflowError::media_type(&essence));
     }
-    let parameters = MediaType::of(headers).into_iter().flat_map(MediaType::parameters);
-    for (name, value) in parameters {
-        if !name.eq_ignore_ascii_case("charset") {
-            return Err(MlflowError::media_type_parameter(name));
-        }
-        let value = value.unwrap_or_default();
-        if !value.eq_ignore_ascii_case("utf-8") {
-            return Err(MlflowError::MediaType(format!(
-                "The character set must be utf-8. Got '{value}'."
-            )));
-        }
+    let mut parameters = MediaType::of(headers).into_iter().flat_map(MediaType::parameters);
+    match parameters.find(|(name, _)| !name.eq_ignore_ascii_case("charset")) {
+        Some((name, _)) => Err(MlflowError::media_type_parameter(name)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Parses a body: CSV if the content type says so, else JSON in either format.
@@ -149,8 +142,15 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), MlflowError> {
 /// # Errors
 /// If the body is invalid. The error has the body's format.
 pub(crate) fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Invocation, InvocationError> {
-    if essence(headers) == "text/csv" {
-        return from_table(table::from_csv(body));
+    if let Some(media_type) = MediaType::of(headers)
+        && media_type.essence() == "text/csv"
+    {
+        let charset = charset::declared(media_type).map_err(|_| {
+            InvocationError::Mlflow(MlflowError::MediaType(
+                "The scoring server only supports UTF-8".into(),
+            ))
+        })?;
+        return from_table(csv_table::from_csv(body, charset));
     }
     let value = table::parse_json(body).map_err(InvocationError::Mlflow)?;
     match &value {

@@ -33,7 +33,7 @@ pub(crate) enum MlflowError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Body {
     /// MLflow's error code.
-    error_code: &'static str,
+    pub(crate) error_code: &'static str,
     /// The message.
     pub(crate) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,13 +65,16 @@ impl MlflowError {
             "[]" => String::new(),
             extra => format!(" Note that there were extra inputs: {extra}."),
         };
-        let message = format!(
-            "Failed to enforce schema of data with schema '['article': string (required)]'. Error: Model is missing inputs \
-             ['article'].{note}"
-        );
+        Self::schema(&format!("Model is missing inputs ['article'].{note}"))
+    }
+
+    /// The table does not fit the model's signature.
+    pub(crate) fn schema(problem: &str) -> Self {
         Self::invalid(
             "INVALID_PARAMETER_VALUE",
-            message,
+            format!(
+                "Failed to enforce schema of data with schema '['article': string (required)]'. Error: {problem}"
+            ),
             "KAM01",
             "SCHEMA_ENFORCEMENT_FAILED",
         )
@@ -95,9 +98,13 @@ impl MlflowError {
 
     /// The body is JSON but no object. `kind` is its Python type.
     pub(crate) fn no_dictionary(kind: &str) -> Self {
+        let received = match kind {
+            "list" => "a list".to_owned(),
+            kind => format!("unexpected input type '<class '{kind}'>"),
+        };
         Self::bad_request(format!(
             "Invalid input. The input must be a JSON dictionary with exactly one of the input fields {FORMATS}. Received \
-             a {kind}."
+             {received}."
         ))
     }
 

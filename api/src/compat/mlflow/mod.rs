@@ -2,7 +2,12 @@
 //!
 //! The model has one input column, `article`, and one output column, `summarization`.
 
+pub(crate) mod csv_table;
 pub(crate) mod error;
+mod python_json;
+#[cfg(test)]
+mod replay;
+mod split;
 pub(crate) mod table;
 
 use axum::Extension;

@@ -1,13 +1,15 @@
-//! Bodies of MLflow's clients: a table with the column `article`, in one of four JSON formats or as CSV.
+//! JSON bodies of MLflow's clients: a table with the column `article`, in one of four formats.
 
-use precis_schemas::GenerationParams;
+use precis_schemas::{GenerationParams, strict_json};
 use serde_json::{Map, Value};
 
 use super::error::MlflowError;
+use super::python_json;
+use super::split::split;
 use crate::compat::legacy_params;
 
 /// The input column.
-const COLUMN: &str = "article";
+pub(super) const COLUMN: &str = "article";
 /// A JSON body has exactly one of these fields.
 const FIELDS: [&str; 4] = ["dataframe_records", "dataframe_split", "inputs", "instances"];
 /// Longest quote of an invalid body, in bytes.
@@ -29,7 +31,7 @@ pub(crate) fn is_table(object: &Map<String, Value>) -> bool {
 
 /// Parses a JSON body.
 pub(crate) fn parse_json(body: &[u8]) -> Result<Value, MlflowError> {
-    serde_json::from_slice(body).map_err(|error| {
+    python_json::parse(body).map_err(|error| {
         let quoted = String::from_utf8_lossy(&body[..body.len().min(MAX_QUOTED_BYTES)]).into_owned();
         MlflowError::bad_request(format!(
             "Invalid input. Ensure that input is a valid JSON formatted string. Error: '{error}'\nInput: \n{quoted}\n"
@@ -57,20 +59,18 @@ pub(crate) fn from_json(body: Value) -> Result<Table, MlflowError> {
         ("dataframe_records", Value::Array(rows)) => records(rows)?,
         ("dataframe_records", other) => {
             return Err(MlflowError::bad_request(format!(
-                "Invalid input. Dataframe records format must be a list of records. Got type <class '{}'>.",
-                python_kind(&other)
+                "Invalid input. Dataframe records format must be a list of records. Got {}.",
+                match other {
+                    Value::Object(_) => "dictionary".to_owned(),
+                    other => format!("type <class '{}'>", python_kind(&other)),
+                }
             )));
         }
         (_, Value::Array(rows)) if rows.iter().any(Value::is_object) => records(rows)?,
-        (_, Value::Array(rows)) => rows.into_iter().map(only_cell).collect(),
+        // Without names there is one column: the model's.
+        (_, Value::Array(cells)) => cells,
         (_, Value::Object(columns)) => column(columns)?,
-        (_, text @ Value::String(_)) => vec![text],
-        (field, other) => {
-            return Err(MlflowError::bad_request(format!(
-                "Invalid input. {field} must be a list or a dictionary of columns. Got type <class '{}'>.",
-                python_kind(&other)
-            )));
-        }
+        _ => return Err(MlflowError::missing_column("[]")),
     };
     Ok(Table {
         articles: texts(cells)?,
@@ -78,103 +78,49 @@ pub(crate) fn from_json(body: Value) -> Result<Table, MlflowError> {
     })
 }
 
-/// Parses a CSV body with a header.
-pub(crate) fn from_csv(body: &[u8]) -> Result<Table, MlflowError> {
-    let invalid = |error: csv::Error| {
-        MlflowError::bad_request(format!(
-            "Failed to parse input as a Pandas DataFrame. Ensure that the input is a valid CSV-formatted Pandas DataFrame \
-             produced using the `pandas.DataFrame.to_csv()` method. Error: '{error}'"
-        ))
-    };
-    let mut reader = csv::Reader::from_reader(body);
-    let headers = reader.headers().map_err(invalid)?;
-    let Some(index) = headers.iter().position(|name| name == COLUMN) else {
-        return Err(MlflowError::missing_column(&python_list(headers.iter())));
-    };
-    let mut articles = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(invalid)?;
-        articles.push(record.get(index).unwrap_or_default().to_owned());
-    }
-    Ok(Table {
-        articles,
-        params: legacy_params::defaults(),
-    })
-}
-
-/// Extracts the cells of `{"columns": […], "data": [[…], …]}`. An `index` is ignored.
-fn split(data: Value) -> Result<Vec<Value>, MlflowError> {
-    let invalid = |problem: &str| {
-        MlflowError::bad_request(format!(
-            "Invalid input. Provided dataframe_split field is not a valid dataframe representation in 'split' format. \
-             Error: '{problem}'"
-        ))
-    };
-    let Value::Object(mut parts) = data else {
-        return Err(MlflowError::bad_request(format!(
-            "Invalid input. Dataframe split format must be a dictionary. Got type <class '{}'>.",
-            python_kind(&data)
-        )));
-    };
-    let Some(Value::Array(rows)) = parts.remove("data") else {
-        return Err(invalid("data must be a list of rows"));
-    };
-    let names = match parts.remove("columns") {
-        Some(Value::Array(names)) => names,
-        // Without names there is one column: the model's.
-        None => vec![Value::from(COLUMN)],
-        Some(_) => return Err(invalid("columns must be a list of names")),
-    };
-    let Some(index) = names.iter().position(|name| name == COLUMN) else {
-        return Err(MlflowError::missing_column(&python_list(
-            names.iter().filter_map(Value::as_str),
-        )));
-    };
-    let cell = |row: Value| match row {
-        Value::Array(mut cells) if cells.len() == names.len() => Ok(cells.swap_remove(index)),
-        Value::Array(cells) => Err(invalid(&format!(
-            "{} columns passed, passed data had {} columns",
-            names.len(),
-            cells.len()
-        ))),
-        _ => Err(invalid("data must be a list of rows")),
-    };
-    rows.into_iter().map(cell).collect()
-}
-
-/// Extracts the cells of a list with an object for each row.
-fn records(rows: Vec<Value>) -> Result<Vec<Value>, MlflowError> {
-    let cell = |row: Value| match row {
-        Value::Object(mut fields) => match fields.remove(COLUMN) {
-            Some(cell) => Ok(cell),
-            None => Err(MlflowError::missing_column(&python_list(
-                fields.keys().map(String::as_str),
+/// Extracts the cells of a list with an object for each row. A row may lack the column if another one has it.
+pub(super) fn records(rows: Vec<Value>) -> Result<Vec<Value>, MlflowError> {
+    let mut extra = Vec::new();
+    if rows.first().is_none_or(Value::is_object) {
+        let has_column = rows.iter().any(|row| row.get(COLUMN).is_some());
+        let cell = |row: Value| match row {
+            Value::Object(mut fields) if has_column => Ok(fields.remove(COLUMN).unwrap_or_default()),
+            Value::Object(fields) => {
+                extra.extend(fields.into_iter().map(|(name, _)| name));
+                Ok(Value::Null)
+            }
+            other => Err(MlflowError::bad_request(format!(
+                "Invalid input. Provided dataframe_records field is not a valid dataframe representation in 'records' \
+                 format. Error: 'every row must be a dictionary, and one is of type {}'",
+                python_kind(&other)
             ))),
-        },
-        other => Err(MlflowError::bad_request(format!(
-            "Invalid input. Every row must be a dictionary like the others. Got type <class '{}'>.",
-            python_kind(&other)
-        ))),
-    };
-    rows.into_iter().map(cell).collect()
+        };
+        let cells: Vec<Value> = rows.into_iter().map(cell).collect::<Result<_, _>>()?;
+        if has_column {
+            return Ok(cells);
+        }
+    }
+    extra.dedup();
+    Err(MlflowError::missing_column(&python_list(
+        extra.iter().map(String::as_str),
+    )))
 }
 
 /// Extracts the cells of an object with an array for each column.
-fn column(mut columns: Map<String, Value>) -> Result<Vec<Value>, MlflowError> {
-    match columns.remove(COLUMN) {
-        Some(Value::Array(cells)) => Ok(cells),
-        Some(cell) => Ok(vec![cell]),
-        None => Err(MlflowError::missing_column(&python_list(
-            columns.keys().map(String::as_str),
-        ))),
-    }
-}
-
-/// Returns the only cell of a row, which may be a list.
-fn only_cell(row: Value) -> Value {
-    match row {
-        Value::Array(mut cells) if cells.len() == 1 => cells.remove(0),
-        other => other,
+pub(super) fn column(mut columns: Map<String, Value>) -> Result<Vec<Value>, MlflowError> {
+    let cells = match columns.remove(COLUMN) {
+        Some(Value::Array(cells)) => cells,
+        Some(cell) => vec![cell],
+        None => {
+            return Err(MlflowError::missing_column(&python_list(
+                columns.keys().map(String::as_str),
+            )));
+        }
+    };
+    let mut others = columns.values().filter_map(Value::as_array);
+    match others.all(|other| other.len() == cells.len()) {
+        true => Ok(cells),
+        false => Err(MlflowError::schema("All arrays must be of the same length")),
     }
 }
 
@@ -205,13 +151,13 @@ fn params(given: Option<Value>) -> Result<GenerationParams, MlflowError> {
         given.entry("num_beams").or_insert(beams);
     }
     given.retain(|name, value| GenerationParams::NAMES.contains(&name.as_str()) && !value.is_null());
-    let wanted: GenerationParams = serde_json::from_value(Value::Object(given))
+    let wanted: GenerationParams = strict_json::from_value(Value::Object(given))
         .map_err(|error| MlflowError::bad_request(format!("Invalid params: {error}")))?;
     Ok(legacy_params::with_defaults(&wanted))
 }
 
 /// The name of the Python type of a JSON value.
-fn python_kind(value: &Value) -> &'static str {
+pub(super) fn python_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "NoneType",
         Value::Bool(_) => "bool",
@@ -224,7 +170,7 @@ fn python_kind(value: &Value) -> &'static str {
 }
 
 /// Formats names as a Python list. Long names are cut.
-fn python_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn python_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = names
         .take(20)
         .map(|name| format!("'{}'", name.chars().take(80).collect::<String>()))
@@ -250,24 +196,18 @@ mod tests {
         let rows = ["Rain.", "Snow."];
         for body in [
             json!({"dataframe_split": {"columns": ["x", "article"], "index": [3, 9], "data": [[1, "Rain."], [2, "Snow."]]}}),
-            json!({"dataframe_split": {"data": [["Rain."], ["Snow."]]}}),
+            json!({"dataframe_split": {"columns": ["article"], "index": [3, 9], "data": ["Rain.", "Snow."]}}),
+            json!({"dataframe_split": {"columns": ["article", "x"], "data": [["Rain.", 1], ["Snow."]]}}),
+            json!({"dataframe_split": {"columns": ["article"], "data": [{"article": "Rain."}, {"article": "Snow."}]}}),
+            json!({"dataframe_split": {"data": {"article": ["Rain.", "Snow."]}, "columns": ["article"]}}),
             json!({"dataframe_records": [{"article": "Rain.", "x": 1}, {"article": "Snow."}]}),
             json!({"instances": [{"article": "Rain."}, {"article": "Snow."}]}),
             json!({"instances": ["Rain.", "Snow."]}),
             json!({"inputs": {"article": ["Rain.", "Snow."]}}),
-            json!({"inputs": [["Rain."], ["Snow."]]}),
             json!({"inputs": ["Rain.", "Snow."], "params": null}),
         ] {
             assert_eq!(from_json(body.clone()).unwrap().articles, rows, "{body}");
         }
-        let csv = "x,article\r\n1,Rain.\r\n2,\"Snow.\"\r\n";
-        assert_eq!(from_csv(csv.as_bytes()).unwrap().articles, rows);
-        let quoted = "article\n\"He said \"\"no\"\".\nThen he left.\"\n";
-        assert_eq!(
-            from_csv(quoted.as_bytes()).unwrap().articles,
-            ["He said \"no\".\nThen he left."]
-        );
-        assert!(from_csv(b"article\n").unwrap().articles.is_empty());
     }
 
     #[test]
@@ -311,7 +251,7 @@ mod tests {
             ),
             (
                 json!({"dataframe_split": {"columns": ["article"]}}),
-                "data must be a list of rows",
+                "must have 'data' field and optionally 'columns' and 'index' fields. Got ['columns'].",
             ),
             (
                 json!({"dataframe_split": {"columns": ["text"], "data": []}}),
@@ -323,18 +263,44 @@ mod tests {
             ),
             (
                 json!({"dataframe_records": {"article": "x"}}),
-                "Got type <class 'dict'>.",
+                "must be a list of records. Got dictionary.",
             ),
             (
                 json!({"dataframe_records": [{"article": "x"}, {"text": "x"}]}),
+                "Row 1: an article is a text, and this is of type NoneType.",
+            ),
+            (
+                json!({"dataframe_records": [{"text": "x"}]}),
                 "extra inputs: ['text'].",
+            ),
+            (json!({"dataframe_records": ["x"]}), "missing inputs ['article']."),
+            (json!({"dataframe_records": []}), "missing inputs ['article']."),
+            (
+                json!({"dataframe_split": {"data": [["x"]]}}),
+                "missing inputs ['article'].",
+            ),
+            (
+                json!({"dataframe_split": {"columns": ["article"], "data": ["x"], "dtypes": []}}),
+                "Got ['columns', 'data', 'dtypes'].",
+            ),
+            (
+                json!({"dataframe_split": {"columns": ["article"], "data": ["x"], "index": [1, 2]}}),
+                "Length of values (1) does not match length of index (2)",
+            ),
+            (
+                json!({"dataframe_split": {"columns": ["article", "article"], "data": [["x", "y"]]}}),
+                "not compatible with model signature",
+            ),
+            (
+                json!({"inputs": {"article": ["x"], "y": [1, 2]}}),
+                "All arrays must be of the same length",
             ),
             (json!({"dataframe_records": [{}]}), "missing inputs ['article']."),
             (
                 json!({"instances": [{"article": "x"}, "y"]}),
-                "Got type <class 'str'>.",
+                "every row must be a dictionary, and one is of type str",
             ),
-            (json!({"instances": 7}), "Got type <class 'int'>."),
+            (json!({"instances": 7}), "missing inputs ['article']."),
             (json!({"inputs": {"text": []}}), "extra inputs: ['text']."),
             (
                 json!({"inputs": ["x", null]}),
@@ -345,9 +311,5 @@ mod tests {
             let message = message(from_json(body.clone()));
             assert!(message.contains(part), "{body}: {message}");
         }
-        assert!(message(from_csv(b"text\nRain.\n")).contains("extra inputs: ['text']"));
-        assert!(message(from_csv(b"article,x\nRain.\n")).starts_with("Failed to parse input"));
-        assert!(message(from_csv(b"article\n\xff\n")).starts_with("Failed to parse input"));
-        assert!(message(from_csv(b"")).contains("missing inputs"));
     }
 }
