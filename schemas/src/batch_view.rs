@@ -109,6 +109,9 @@ pub struct BatchLine {
     /// Line of the upload on which the row starts, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
+    /// The row's value in the column that `id_column` named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_id: Option<String>,
     /// Handle of its job; absent if the row was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -120,7 +123,7 @@ pub struct BatchLine {
     /// The error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
-    /// The client's notes.
+    /// The row's metadata: the client's notes, or the other columns of a CSV file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
 }

@@ -5,6 +5,8 @@
 //! `batches.v1.<tenant>.<batch_id>.<number>`. The tenant in the subject hides batches from other tenants. Chunks and
 //! rows count from 0. The job of row `n` has the id `<batch_id>-<n>`.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +15,11 @@ use crate::error_code::Refusal;
 use crate::ids::JobId;
 use crate::subject::Token;
 
-/// Rows per chunk. The last chunk of a batch may have fewer.
+/// Most rows in a chunk. A chunk with large rows has fewer.
 pub const CHUNK_ROWS: usize = 500;
+
+/// Most metadata keys that [`BatchHead::columns`] lists.
+pub const MAX_COLUMNS: usize = 64;
 
 /// State of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +58,12 @@ pub struct BatchHead {
     /// SHA-256 of the upload, if it had an idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// Key of the metadata that identifies a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_column: Option<String>,
+    /// Keys of the rows' metadata, at most [`MAX_COLUMNS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
 }
 
 /// Consecutive rows of a batch.
@@ -73,6 +84,9 @@ pub struct BatchRow {
     /// Why the row has no job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// Metadata of a row without a job.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Returns the position of row `row` (from 0) in its batch, without the size, which is unknown during an upload.

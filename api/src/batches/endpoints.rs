@@ -68,6 +68,16 @@ fn submit() -> Operation {
         .query("ttl_seconds", "Deadline of the rows, in seconds from now", seconds)
         .query("params", "Generation parameters of the rows, as a JSON object", params)
         .query("callback_url", "URL of a signed webhook that is sent when the batch ends", url)
+        .query(
+            "id_column",
+            "Column (CSV) or metadata key (JSON) that identifies a row; the results repeat it as `row_id`",
+            text,
+        )
+        .query(
+            "columns",
+            "Comma-separated columns of a CSV file that the results repeat; default: all beside the texts",
+            text,
+        )
         .header(
             "Idempotency-Key",
             "The same key, query and upload return the same batch for 24 hours",

@@ -8,17 +8,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::Request;
-use futures::{Stream, StreamExt};
-use jiff::Timestamp;
+use futures::{Stream, StreamExt, TryStreamExt};
 use precis_runtime::clock;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::{Announcement, Callback, WebhookSubject};
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::manifest::{BatchChunk, BatchHead, CHUNK_ROWS, IntakeState};
+use precis_schemas::manifest::{BatchHead, IntakeState};
 use precis_schemas::{GenerationParams, JobId, JobSubject, Lane, Task};
-use serde::Serialize;
 use tokio::time::Instant;
 
+use super::csv::ColumnOptions;
+use super::options::{BatchOptions, deadline};
+use super::pending::{MetadataKeys, PendingRows};
 use super::progress::max_silence;
 use super::publisher::Publisher;
 use super::rows::{InputRow, rows_of_file, rows_of_list};
@@ -36,21 +37,6 @@ const MAX_IN_FLIGHT: usize = 64;
 /// How often to write the head of an upload in progress, so that the batch doesn't count as abandoned.
 const HEAD_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The options of all rows of a batch.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct BatchOptions {
-    /// Name of a served model. If `None`, the default model.
-    pub(super) model: Option<String>,
-    /// The lane. If `None`, `bulk`.
-    pub(super) priority: Option<Lane>,
-    /// The deadline, in seconds from now.
-    pub(super) ttl_seconds: Option<u64>,
-    /// Generation parameters.
-    pub(super) params: GenerationParams,
-    /// The URL that receives a webhook when the batch ends.
-    pub(super) callback_url: Option<String>,
-}
-
 /// A batch whose upload is in progress.
 struct IncomingBatch {
     state: AppState,
@@ -59,8 +45,10 @@ struct IncomingBatch {
     params: GenerationParams,
     subject: JobSubject,
     head: BatchHead,
-    /// Rows that are not written yet.
-    chunk: BatchChunk,
+    /// The CSV columns to keep.
+    columns: ColumnOptions,
+    pending: PendingRows,
+    keys: MetadataKeys,
     callback: Option<Callback>,
     digest: UploadDigest,
     claim: Option<UploadClaim>,
@@ -165,6 +153,13 @@ impl IncomingBatch {
             created_at: now,
             updated_at: now,
             digest: None,
+            id_column: options.id_column.clone(),
+            columns: Vec::new(),
+        };
+        let columns = ColumnOptions {
+            id: options.id_column,
+            kept: options.columns,
+            max_kept: state.limits().max_metadata_entries,
         };
         Ok(Self {
             state,
@@ -173,7 +168,9 @@ impl IncomingBatch {
             params: options.params,
             subject,
             head,
-            chunk: BatchChunk::default(),
+            columns,
+            pending: PendingRows::default(),
+            keys: MetadataKeys::default(),
             callback,
             digest: UploadDigest::default(),
             claim: None,
@@ -186,7 +183,8 @@ impl IncomingBatch {
         let state = self.state.clone();
         let limits = UploadLimits::new(state.batches());
         let max_row_bytes = state.limits().max_row_bytes();
-        match upload::of_request(request, state.batches()).await? {
+        let columns = self.columns.clone();
+        match upload::of_request(request, state.batches())? {
             Upload::List(request) => {
                 let body = upload::list(&state, *request).await?;
                 self.digest.add_list(&body);
@@ -195,13 +193,13 @@ impl IncomingBatch {
             }
             Upload::File(format, body) => {
                 let chunks = self.digest.add_file(format, upload::body_chunks(body, limits));
-                self.receive_rows(rows_of_file(format.parser(max_row_bytes), chunks))
+                self.receive_rows(rows_of_file(format.parser(max_row_bytes, columns), chunks))
                     .await
             }
-            Upload::Form(mut form) => {
-                let (format, field) = upload::file_of_form(&mut form, &limits).await?;
-                let chunks = self.digest.add_file(format, upload::field_chunks(field, limits));
-                self.receive_rows(rows_of_file(format.parser(max_row_bytes), chunks))
+            Upload::Form(form) => {
+                let (format, file) = form.file(limits).await?;
+                let chunks = self.digest.add_file(format, file.chunks());
+                self.receive_rows(rows_of_file(format.parser(max_row_bytes, columns), chunks))
                     .await
             }
         }
@@ -244,7 +242,9 @@ impl IncomingBatch {
         let stop = self.state.stop().clone();
         let publisher = self.publisher();
         let closed = publisher.closed.clone();
+        let keys = self.keys.clone();
         let published = rows
+            .inspect_ok(move |row| keys.add(row))
             .take_until(stop.clone().cancelled_owned())
             .take_while(|_| std::future::ready(!closed.load(Ordering::Relaxed)))
             .enumerate()
@@ -265,12 +265,12 @@ impl IncomingBatch {
             let Some(next) = next else { break };
             match next {
                 Ok((row, error)) => {
-                    self.chunk.rows.push(row);
+                    self.pending.push(row);
                     failure = failure.or(error.map(ApiError::from));
                 }
                 Err(error) => failure = failure.or(Some(error)),
             }
-            if self.chunk.rows.len() >= CHUNK_ROWS
+            if self.pending.is_full()
                 && let Err(refusal) = self.write_rows().await
             {
                 closed.store(true, Ordering::Relaxed);
@@ -292,6 +292,7 @@ impl IncomingBatch {
             params: self.params.clone(),
             subject: self.subject.clone(),
             batch: self.head.id.clone(),
+            id_column: self.head.id_column.clone(),
             deadline: self.head.deadline,
             closed: Arc::default(),
         }
@@ -299,20 +300,22 @@ impl IncomingBatch {
 
     /// Writes the rows that are not written yet, and the head.
     async fn write_rows(&mut self) -> Result<(), Refusal> {
-        if self.chunk.rows.is_empty() {
+        let chunk = self.pending.chunk();
+        if chunk.rows.is_empty() {
             return Ok(());
         }
         let queue = self.state.queue();
         let tenant = self.caller.tenant();
-        store::write_chunk(queue, tenant, &self.head.id, self.head.chunks, &self.chunk).await?;
-        self.head.rows += self.chunk.rows.len() as u64;
+        store::write_chunk(queue, tenant, &self.head.id, self.head.chunks, chunk).await?;
+        self.head.rows += chunk.rows.len() as u64;
         self.head.chunks += 1;
-        self.chunk.rows.clear();
+        self.pending.clear();
         self.write_head().await
     }
 
     async fn write_head(&mut self) -> Result<(), Refusal> {
         self.head.updated_at = clock::now();
+        self.head.columns = self.keys.list();
         store::write_head(self.state.queue(), self.caller.tenant(), &self.head).await?;
         self.head_written_at = Instant::now();
         Ok(())
@@ -373,19 +376,4 @@ impl IncomingBatch {
         }
         Err(error.at(&format!("the batch {} is broken", self.head.id)))
     }
-}
-
-fn deadline(state: &AppState, ttl_seconds: Option<u64>) -> Result<Timestamp, Refusal> {
-    let ttl = ttl_seconds.unwrap_or(state.batches().default_ttl_seconds);
-    let max = state.result_retention().as_secs();
-    if ttl == 0 || ttl > max {
-        return Err(Refusal::new(
-            ErrorCode::InvalidParameter,
-            format!("ttl_seconds of a batch must be 1 to {max}, and is {ttl}"),
-        ));
-    }
-    let seconds = i64::try_from(ttl).unwrap_or(i64::MAX);
-    clock::now()
-        .checked_add(jiff::SignedDuration::from_secs(seconds))
-        .map_err(|error| Refusal::new(ErrorCode::InvalidParameter, error.to_string()))
 }

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::error_code::Refusal;
 
-use super::rows::{InputRow, RowParser, UniqueValue, content_of, shortened, too_long};
+use super::rows::{InputRow, RowParser, row_of, too_long};
 
 /// A parser of JSON Lines files.
 pub(super) struct JsonLinesParser {
@@ -46,16 +46,7 @@ impl JsonLinesParser {
             };
             let bytes = start.trim_ascii();
             if !bytes.is_empty() {
-                let content = serde_json::from_slice::<UniqueValue>(bytes)
-                    .map_err(|error| {
-                        let message = format!("the line is not JSON: {}", shortened(&error.to_string()));
-                        Refusal::new(ErrorCode::InvalidRequest, message)
-                    })
-                    .and_then(content_of);
-                rows.push_back(InputRow {
-                    line: self.line,
-                    content,
-                });
+                rows.push_back(row_of(self.line, bytes));
             }
         }
         self.buffer.clear();
@@ -87,6 +78,8 @@ impl RowParser for JsonLinesParser {
 
 #[cfg(test)]
 mod tests {
+    use precis_schemas::ErrorCode;
+
     use super::*;
 
     #[test]
@@ -120,8 +113,31 @@ mod tests {
                 (7, Ok("last")),
             ]
         );
-        for size in [2, 3, 7, 1_000] {
+        for size in 2..=file.len() {
             assert_eq!(read(size), rows, "chunks of {size}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn rows_are_the_same_however_the_bytes_are_cut(
+            file in "[\u{feff}a\"{}:\\\\ \r\n]{0,60}",
+            cuts in proptest::collection::vec(1_usize..9, 1..20),
+            max in 4_usize..40,
+        ) {
+            let read = |sizes: &mut dyn Iterator<Item = usize>| {
+                let mut parser = JsonLinesParser::new(max);
+                let (mut rows, mut rest) = (VecDeque::new(), file.as_bytes());
+                while !rest.is_empty() {
+                    let (chunk, after) = rest.split_at(sizes.next().unwrap_or(usize::MAX).min(rest.len()));
+                    parser.push(chunk, &mut rows).unwrap();
+                    rest = after;
+                }
+                parser.finish(&mut rows).unwrap();
+                rows
+            };
+            let whole = read(&mut std::iter::empty());
+            proptest::prop_assert_eq!(read(&mut cuts.iter().copied().cycle()), whole);
         }
     }
 }

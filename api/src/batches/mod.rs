@@ -3,9 +3,9 @@
 //! | file | purpose |
 //! | --- | --- |
 //! | `endpoints.rs`, `routes.rs` | the routes with their documentation, and their handlers |
-//! | `upload.rs` | reads a request body as a stream of chunks, bounded in size and time |
-//! | `rows.rs`, `csv.rs`, `json_lines.rs` | parse rows; a malformed row is a row with an error |
-//! | `ingest.rs` | turns an upload into a batch, row by row |
+//! | `upload.rs`, `form.rs` | read a request body as a stream of chunks, bounded in size and time |
+//! | `rows.rs`, `csv/`, `json_lines.rs`, `decode.rs` | parse rows; a malformed row is a row with an error |
+//! | `ingest.rs`, `options.rs`, `pending.rs` | turn an upload into a batch, row by row |
 //! | `publisher.rs` | publishes the job of a row |
 //! | `upload_key.rs` | idempotent uploads |
 //! | `store.rs` | reads and writes batch records in the stream `BATCHES` |
@@ -13,9 +13,13 @@
 //! | `results.rs` | streams the results in row order, as JSON Lines or CSV |
 
 mod csv;
+mod decode;
 pub(crate) mod endpoints;
+mod form;
 mod ingest;
 mod json_lines;
+mod options;
+mod pending;
 pub(crate) mod progress;
 mod publisher;
 mod results;

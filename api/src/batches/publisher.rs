@@ -1,5 +1,6 @@
 //! Publishing rows as jobs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,10 +9,11 @@ use jiff::Timestamp;
 use precis_producer::Submission;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::error_code::{ErrorCode, Refusal};
+use precis_schemas::job::JobLimits;
 use precis_schemas::{Channel, GenerationParams, Job, JobHandle, JobId, JobSubject, Task, manifest};
 use tokio::time::Instant;
 
-use super::rows::InputRow;
+use super::rows::{InputRow, RowContent};
 use crate::access::Caller;
 use crate::gateway::state::AppState;
 use crate::http::problem::ApiError;
@@ -21,6 +23,15 @@ use crate::jobs::submit;
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// How long a row waits for the queue to be reachable again, so that an upload survives a restart of a NATS server.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Returns the metadata of a refused row as far as it is within the limits.
+fn within(metadata: BTreeMap<String, String>, limits: &JobLimits) -> BTreeMap<String, String> {
+    let bytes = limits.max_metadata_bytes;
+    let fitting = metadata
+        .into_iter()
+        .filter(|(key, value)| key.len() <= bytes && value.len() <= bytes);
+    fitting.take(limits.max_metadata_entries).collect()
+}
 
 /// Publishes the rows of one batch. Cheap to clone.
 #[derive(Clone)]
@@ -34,6 +45,8 @@ pub(super) struct Publisher {
     pub(super) subject: JobSubject,
     /// The batch.
     pub(super) batch: JobId,
+    /// Key of the metadata that identifies a row.
+    pub(super) id_column: Option<String>,
     /// The deadline of all rows.
     pub(super) deadline: Timestamp,
     /// Whether to publish no further rows.
@@ -52,14 +65,21 @@ impl Publisher {
         row: Result<InputRow, ApiError>,
     ) -> Result<(manifest::BatchRow, Option<Refusal>), ApiError> {
         let row = self.within_limit(index, row).inspect_err(|_| self.close())?;
-        let record = |sequence, refusal| manifest::BatchRow {
-            line: row.line,
-            sequence,
-            refusal,
+        let InputRow {
+            line,
+            metadata,
+            content,
+        } = row;
+        let limits = self.state.limits().job();
+        let refused = |refusal, metadata: BTreeMap<String, String>| manifest::BatchRow {
+            line,
+            sequence: None,
+            refusal: Some(refusal),
+            metadata: within(metadata, &limits),
         };
-        let content = match row.content {
+        let content = match self.identified(content, &metadata) {
             Ok(content) => content,
-            Err(refusal) => return Ok((record(None, Some(refusal)), None)),
+            Err(refusal) => return Ok((refused(refusal, metadata), None)),
         };
         let batch = manifest::place_of(&self.batch, index);
         let id = batch
@@ -75,28 +95,52 @@ impl Publisher {
             params: self.params.clone(),
             deadline: Some(self.deadline),
             channel: Channel::Batch,
-            metadata: content.metadata,
+            metadata,
             send_to_arize: None,
             callback: None,
         };
-        if let Err(refusal) = job.validate(Task::Summarize, &self.state.limits().job()) {
-            return Ok((record(None, Some(refusal)), None));
+        if let Err(refusal) = job.validate(Task::Summarize, &limits) {
+            return Ok((refused(refusal, job.metadata), None));
         }
         let submission = Submission {
             subject: self.subject.clone(),
             job,
             trace: self.trace.clone(),
         };
-        match self.publish(&submission).await {
-            Ok(handle) => Ok((record(handle.sequence, None), None)),
-            // The row is too large for a message. The others may fit.
-            Err(refusal) if refusal.code == ErrorCode::BodyTooLarge => {
-                Ok((record(None, Some(refusal)), None))
+        let published = self.publish(&submission).await;
+        let metadata = submission.job.metadata;
+        match published {
+            Ok(handle) => {
+                let row = manifest::BatchRow {
+                    line,
+                    sequence: handle.sequence,
+                    refusal: None,
+                    metadata: BTreeMap::new(),
+                };
+                Ok((row, None))
             }
+            // The row is too large for a message. The others may fit.
+            Err(refusal) if refusal.code == ErrorCode::BodyTooLarge => Ok((refused(refusal, metadata), None)),
             Err(refusal) => {
                 self.close();
-                Ok((record(None, Some(refusal.clone())), Some(refusal)))
+                Ok((refused(refusal.clone(), metadata), Some(refusal)))
             }
+        }
+    }
+
+    /// Refuses a row without the value that identifies it, if the batch asks for one.
+    fn identified(
+        &self,
+        content: Result<RowContent, Refusal>,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<RowContent, Refusal> {
+        let content = content?;
+        match &self.id_column {
+            Some(name) if metadata.get(name).is_none_or(|id| id.trim().is_empty()) => Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                format!("the row has no value in `{name}`, the column that identifies it"),
+            )),
+            _ => Ok(content),
         }
     }
 

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use precis_schemas::JobHandle;
 use precis_schemas::batch_view::BatchLine;
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use precis_schemas::manifest::{self, BatchHead, BatchRow, CHUNK_ROWS};
+use precis_schemas::manifest::{self, BatchHead, BatchRow};
 use precis_schemas::rest::{JobError, Status};
 
 use super::store;
@@ -84,22 +84,66 @@ impl ResultFormat {
         }
     }
 
-    fn header(self) -> Bytes {
+    fn header(self, columns: &CsvColumns) -> Result<Bytes, std::io::Error> {
         match self {
-            Self::JsonLines => Bytes::new(),
-            Self::Csv => Bytes::from_static(b"index,line,id,status,summary,error_code,error_message\r\n"),
+            Self::JsonLines => Ok(Bytes::new()),
+            Self::Csv => record(columns.header()),
         }
     }
 
-    fn line(self, line: &BatchLine) -> Result<Bytes, std::io::Error> {
+    fn line(self, line: &BatchLine, columns: &CsvColumns) -> Result<Bytes, std::io::Error> {
         match self {
             Self::JsonLines => {
                 let mut bytes = serde_json::to_vec(line)?;
                 bytes.push(b'\n');
                 Ok(bytes.into())
             }
-            Self::Csv => csv_line(line),
+            Self::Csv => csv_line(line, columns),
         }
+    }
+}
+
+/// The columns of results as CSV.
+const COLUMNS: [&str; 7] = [
+    "index",
+    "line",
+    "id",
+    "status",
+    "summary",
+    "error_code",
+    "error_message",
+];
+/// The column with the value that identifies a row.
+const ROW_ID: &str = "row_id";
+
+/// The columns after [`COLUMNS`].
+#[derive(Debug, Default)]
+struct CsvColumns {
+    has_row_id: bool,
+    /// Metadata keys.
+    keys: Vec<String>,
+}
+
+impl CsvColumns {
+    fn of(head: &BatchHead) -> Self {
+        let is_other = |key: &&String| head.id_column.as_ref() != Some(*key);
+        Self {
+            has_row_id: head.id_column.is_some(),
+            keys: head.columns.iter().filter(is_other).cloned().collect(),
+        }
+    }
+
+    /// The names of all columns. A key that another column has as its name gets a prefix.
+    fn header(&self) -> impl Iterator<Item = String> {
+        let row_id = self.has_row_id.then_some(ROW_ID);
+        let keys = self
+            .keys
+            .iter()
+            .map(|key| match COLUMNS.contains(&key.as_str()) || key == ROW_ID {
+                true => format!("metadata.{key}"),
+                false => key.clone(),
+            });
+        COLUMNS.into_iter().chain(row_id).map(str::to_owned).chain(keys)
     }
 }
 
@@ -114,24 +158,36 @@ fn status_name(status: Status) -> &'static str {
     }
 }
 
-fn csv_line(line: &BatchLine) -> Result<Bytes, std::io::Error> {
-    let mut writer = csv::WriterBuilder::new()
-        .terminator(csv::Terminator::CRLF)
-        .from_writer(Vec::new());
+fn csv_line(line: &BatchLine, columns: &CsvColumns) -> Result<Bytes, std::io::Error> {
     let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
     let (code, message) = match &line.error {
         Some(error) => (error.code.as_str(), error.message.as_str()),
         None => ("", ""),
     };
-    writer.write_record([
-        number(line.index).as_str(),
-        number(line.line).as_str(),
+    let (index, line_number) = (number(line.index), number(line.line));
+    let fixed = [
+        index.as_str(),
+        line_number.as_str(),
         line.id.as_deref().unwrap_or_default(),
         status_name(line.status),
         line.summary.as_deref().unwrap_or_default(),
         code,
         message,
-    ])?;
+    ];
+    let row_id = columns
+        .has_row_id
+        .then(|| line.row_id.as_deref().unwrap_or_default());
+    let keys = columns.keys.iter();
+    let values = keys.map(|key| line.metadata.get(key).map_or("", String::as_str));
+    record(fixed.into_iter().chain(row_id).chain(values))
+}
+
+/// Writes a CSV record.
+fn record(fields: impl Iterator<Item = impl AsRef<[u8]>>) -> Result<Bytes, std::io::Error> {
+    let mut writer = csv::WriterBuilder::new()
+        .terminator(csv::Terminator::CRLF)
+        .from_writer(Vec::new());
+    writer.write_record(fields)?;
     writer
         .into_inner()
         .map(Bytes::from)
@@ -145,9 +201,12 @@ pub(super) fn stream(
     head: BatchHead,
     format: ResultFormat,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
+    let columns = CsvColumns::of(&head);
+    let header = format.header(&columns);
     let broken = head.error.clone().map(|refusal| BatchLine {
         index: None,
         line: None,
+        row_id: None,
         id: None,
         status: Status::Failed,
         summary: None,
@@ -162,40 +221,46 @@ pub(super) fn stream(
                 let (state, caller, batch) = (state.clone(), caller.clone(), batch.clone());
                 async move {
                     let chunk = store::chunk(state.queue(), caller.tenant(), &batch, number).await?;
-                    let first = number * CHUNK_ROWS as u64;
-                    let rows = chunk.rows.into_iter().enumerate();
-                    let rows = rows.map(move |(offset, row)| Ok((first + offset as u64, row)));
-                    Ok::<_, Refusal>(futures::stream::iter(rows))
+                    Ok::<_, Refusal>(futures::stream::iter(chunk.rows.into_iter().map(Ok)))
                 }
             })
             .try_flatten()
+            .enumerate()
+            .map(|(index, row)| row.map(|row| (index as u64, row)))
     };
     let lines = rows
         .map_ok(move |(index, row)| line_of(state.clone(), head.clone(), index, row))
         .try_buffered(MAX_IN_FLIGHT);
-    futures::stream::iter([Ok(format.header())])
+    futures::stream::iter([header])
         .chain(
             lines
                 .chain(futures::stream::iter(broken.map(Ok)))
                 // An error cuts the body off, so that the client doesn't take it for complete.
                 .map(move |line| match line {
-                    Ok(line) => format.line(&line),
+                    Ok(line) => format.line(&line, &columns),
                     Err(refusal) => Err(std::io::Error::other(refusal.to_string())),
                 }),
         )
         .try_filter(|bytes| std::future::ready(!bytes.is_empty()))
 }
 
-/// Looks up the current result of a row.
+/// Returns the current result of a row.
 async fn line_of(state: AppState, head: BatchHead, index: u64, row: BatchRow) -> Result<BatchLine, Refusal> {
+    let line = look_up(state, &head, index, row).await?;
+    let row_id = head.id_column.and_then(|key| line.metadata.get(&key).cloned());
+    Ok(BatchLine { row_id, ..line })
+}
+
+async fn look_up(state: AppState, head: &BatchHead, index: u64, row: BatchRow) -> Result<BatchLine, Refusal> {
     let line = BatchLine {
         index: Some(index),
         line: Some(row.line),
+        row_id: None,
         id: None,
         status: Status::Failed,
         summary: None,
         error: row.refusal.as_ref().map(JobError::from),
-        metadata: Default::default(),
+        metadata: row.metadata,
     };
     let Some(sequence) = row.sequence else {
         return Ok(line);
@@ -212,7 +277,11 @@ async fn line_of(state: AppState, head: BatchHead, index: u64, row: BatchRow) ->
         ..line
     };
     let mut result = state.queue().result(&handle.id, ReadConsistency::Any).await?;
-    if result.is_none() && state.queue().queued_job(&handle.id, sequence).await?.is_none() {
+    let mut queued = None;
+    if result.is_none() {
+        queued = state.queue().queued_job(&handle.id, sequence).await?;
+    }
+    if result.is_none() && queued.is_none() {
         result = state.queue().result(&handle.id, ReadConsistency::Leader).await?;
         if result.is_none() {
             let gone = Refusal::new(ErrorCode::JobGone, "the result is no longer kept");
@@ -238,6 +307,7 @@ async fn line_of(state: AppState, head: BatchHead, index: u64, row: BatchRow) ->
                 Some(_) => Status::Running,
                 None => Status::Queued,
             },
+            metadata: queued.map(|job| job.metadata).unwrap_or_default(),
             ..line
         },
     })
@@ -276,19 +346,32 @@ mod tests {
 
     #[test]
     fn csv_fields_are_quoted_where_necessary() {
-        let line = BatchLine {
+        let mut line = BatchLine {
             index: Some(3),
             line: Some(5),
+            row_id: Some("a,7".into()),
             id: Some("b-3.9".into()),
             status: Status::Succeeded,
             summary: Some("A \"quoted\", long\nsummary.".into()),
             error: None,
             metadata: Default::default(),
         };
-        let written = csv_line(&line).unwrap();
+        let written = csv_line(&line, &CsvColumns::default()).unwrap();
         assert_eq!(
             &written[..],
             b"3,5,b-3.9,succeeded,\"A \"\"quoted\"\", long\nsummary.\",,\r\n"
+        );
+        line.summary = None;
+        line.metadata.insert("title".into(), "T".into());
+        let columns = CsvColumns {
+            has_row_id: true,
+            keys: vec!["id".into(), "title".into()],
+        };
+        let written = csv_line(&line, &columns).unwrap();
+        assert_eq!(&written[..], b"3,5,b-3.9,succeeded,,,,\"a,7\",,T\r\n");
+        assert_eq!(
+            &ResultFormat::Csv.header(&columns).unwrap()[..],
+            b"index,line,id,status,summary,error_code,error_message,row_id,metadata.id,title\r\n"
         );
     }
 }

@@ -9,11 +9,12 @@ use precis_runtime::trace_context::TraceContext;
 use precis_schemas::batch_view::BatchView;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::manifest::BatchHead;
-use precis_schemas::{GenerationParams, JobId, JobSubject, Lane};
+use precis_schemas::{GenerationParams, JobId, JobSubject, Lane, strict_json};
 use serde::Deserialize;
 use tracing::Instrument as _;
 
-use super::ingest::{BatchOptions, Ingested, ingest};
+use super::ingest::{Ingested, ingest};
+use super::options::BatchOptions;
 use super::progress::BatchProgress;
 use super::results::{self, ResultFormat};
 use super::store;
@@ -35,6 +36,9 @@ pub(crate) struct SubmitQuery {
     /// Generation parameters as a JSON object.
     params: Option<String>,
     callback_url: Option<String>,
+    id_column: Option<String>,
+    /// Names of columns, separated by commas.
+    columns: Option<String>,
 }
 
 /// `POST /v1/batches`: receives an upload. Responds 202 once every row is queued or refused.
@@ -47,7 +51,7 @@ pub(crate) async fn submit(
 ) -> Result<Response, ApiError> {
     state.queue().require_durable("a batch")?;
     let params: GenerationParams = match &query.params {
-        Some(text) => serde_json::from_str(text).map_err(|error| {
+        Some(text) => strict_json::from_str(text).map_err(|error| {
             Refusal::new(
                 ErrorCode::InvalidRequest,
                 format!("params is not a JSON object of generation parameters: {error}"),
@@ -61,6 +65,11 @@ pub(crate) async fn submit(
         ttl_seconds: query.ttl_seconds,
         params,
         callback_url: query.callback_url,
+        id_column: query.id_column,
+        columns: query.columns.map(|names| {
+            let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+            names.map(str::to_owned).collect()
+        }),
     };
     // The content of the upload is compared at its end.
     let key = IdempotencyKey::read(request.headers(), caller.tenant(), "/v1/batches", &options)?;

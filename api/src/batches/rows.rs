@@ -1,29 +1,38 @@
 //! Parses uploads into rows. A malformed row becomes a row with an error.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use precis_schemas::error_code::{ErrorCode, Refusal};
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use precis_schemas::strict_json;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, de};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use crate::http::problem::ApiError;
 
-/// The fields of a row.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The texts of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RowContent {
     /// The text to summarize.
-    #[serde(alias = "text")]
     pub(super) article: String,
     /// The reference.
-    #[serde(default, alias = "reference")]
     pub(super) summ: Option<String>,
-    /// The job's metadata.
+}
+
+/// A row as a JSON object.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RowObject {
+    #[serde(alias = "text")]
+    article: String,
+    #[serde(default, alias = "reference")]
+    summ: Option<String>,
     #[serde(default)]
-    pub(super) metadata: BTreeMap<String, String>,
+    metadata: BTreeMap<String, String>,
 }
 
 /// A row of an upload.
@@ -31,8 +40,21 @@ pub(super) struct RowContent {
 pub(super) struct InputRow {
     /// The line on which the row starts, counted from 1. In a JSON list, the row's number.
     pub(super) line: u64,
-    /// The fields, or why the row is malformed.
+    /// The job's metadata. A malformed row has what could be read.
+    pub(super) metadata: BTreeMap<String, String>,
+    /// The texts, or why the row is malformed.
     pub(super) content: Result<RowContent, Refusal>,
+}
+
+impl InputRow {
+    /// A malformed row.
+    pub(super) fn refused(line: u64, refusal: Refusal) -> Self {
+        Self {
+            line,
+            metadata: BTreeMap::new(),
+            content: Err(refusal),
+        }
+    }
 }
 
 /// An incremental parser of a file.
@@ -77,130 +99,87 @@ pub(super) fn rows_of_file<'a>(
 /// # Errors
 /// If the body is not a list.
 pub(super) fn rows_of_list(body: &[u8]) -> Result<Vec<InputRow>, ApiError> {
-    let list: Vec<UniqueValue> = serde_json::from_slice(body).map_err(|error| {
+    let list: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| {
         ApiError::new(
             ErrorCode::InvalidRequest,
             format!("the body is not a JSON list of texts or objects: {error}"),
         )
     })?;
-    let row = |(index, value)| InputRow {
-        line: index as u64 + 1,
-        content: content_of(value),
-    };
+    let row = |(index, text): (usize, &RawValue)| row_of(index as u64 + 1, text.get().as_bytes());
     Ok(list.into_iter().enumerate().map(row).collect())
 }
 
-/// A JSON value, and the first key that one of its objects has twice.
-#[derive(Debug, PartialEq)]
-pub(super) struct UniqueValue {
-    value: Value,
-    repeated: Option<String>,
+/// Parses a row: a JSON string is the text, an object has all fields. Another kind of value, an unknown field, or a key
+/// that occurs twice makes it malformed.
+pub(super) fn row_of(line: u64, text: &[u8]) -> InputRow {
+    let error = match strict_json::from_slice(text) {
+        Ok(JsonRow { content, metadata }) => {
+            return InputRow {
+                line,
+                metadata,
+                content: Ok(content),
+            };
+        }
+        Err(error) => error,
+    };
+    let message = error.to_string();
+    // A row is one line of its file.
+    let message = match message.rsplit_once(" at line ") {
+        Some((message, _)) => format!("the row: {} (column {})", shortened(message), error.column()),
+        None => format!("the row: {}", shortened(&message)),
+    };
+    InputRow {
+        metadata: serde_json::from_slice(text).map_or_else(|_| BTreeMap::new(), |row: Notes| row.metadata),
+        ..InputRow::refused(line, Refusal::new(ErrorCode::InvalidRequest, message))
+    }
 }
 
-impl<'de> Deserialize<'de> for UniqueValue {
+/// The metadata of a malformed row.
+#[derive(Deserialize)]
+struct Notes {
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+}
+
+/// A well-formed row.
+struct JsonRow {
+    content: RowContent,
+    metadata: BTreeMap<String, String>,
+}
+
+impl<'de> Deserialize<'de> for JsonRow {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyValue;
+        struct TextOrObject;
 
-        fn plain(value: impl Into<Value>) -> UniqueValue {
-            UniqueValue {
-                value: value.into(),
-                repeated: None,
-            }
-        }
+        impl<'de> Visitor<'de> for TextOrObject {
+            type Value = JsonRow;
 
-        impl<'de> Visitor<'de> for AnyValue {
-            type Value = UniqueValue;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a JSON value")
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or an object with `article` and optionally `summ` and `metadata`")
             }
 
-            fn visit_unit<E: de::Error>(self) -> Result<UniqueValue, E> {
-                Ok(plain(Value::Null))
-            }
-
-            fn visit_bool<E: de::Error>(self, value: bool) -> Result<UniqueValue, E> {
-                Ok(plain(value))
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<UniqueValue, E> {
-                Ok(plain(value))
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<UniqueValue, E> {
-                Ok(plain(value))
-            }
-
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<UniqueValue, E> {
-                Ok(plain(value))
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<UniqueValue, E> {
-                Ok(plain(value))
-            }
-
-            fn visit_string<E: de::Error>(self, value: String) -> Result<UniqueValue, E> {
-                Ok(plain(value))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<UniqueValue, A::Error> {
-                let (mut values, mut repeated) = (Vec::new(), None);
-                while let Some(item) = items.next_element::<UniqueValue>()? {
-                    repeated = repeated.or(item.repeated);
-                    values.push(item.value);
-                }
-                Ok(UniqueValue {
-                    value: values.into(),
-                    repeated,
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<JsonRow, E> {
+                let article = text.to_owned();
+                Ok(JsonRow {
+                    content: RowContent { article, summ: None },
+                    metadata: BTreeMap::new(),
                 })
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<UniqueValue, A::Error> {
-                let (mut values, mut repeated) = (Map::new(), None);
-                while let Some(name) = fields.next_key::<String>()? {
-                    let field = fields.next_value::<UniqueValue>()?;
-                    repeated = repeated.or(field.repeated);
-                    if values.insert(name.clone(), field.value).is_some() {
-                        repeated = repeated.or(Some(name));
-                    }
-                }
-                Ok(UniqueValue {
-                    value: values.into(),
-                    repeated,
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<JsonRow, A::Error> {
+                let RowObject {
+                    article,
+                    summ,
+                    metadata,
+                } = RowObject::deserialize(MapAccessDeserializer::new(fields))?;
+                Ok(JsonRow {
+                    content: RowContent { article, summ },
+                    metadata,
                 })
             }
         }
 
-        deserializer.deserialize_any(AnyValue)
-    }
-}
-
-/// Parses a JSON value into the fields of a row: a string is the text, an object has all fields.
-///
-/// # Errors
-/// [`ErrorCode::InvalidRequest`] for another kind of value, an unknown field, or a key that occurs twice.
-pub(super) fn content_of(read: UniqueValue) -> Result<RowContent, Refusal> {
-    if let Some(name) = &read.repeated {
-        let message = format!("the row: duplicate field `{}`", shortened(name));
-        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
-    }
-    let value = read.value;
-    match value {
-        Value::String(article) => Ok(RowContent {
-            article,
-            summ: None,
-            metadata: BTreeMap::new(),
-        }),
-        Value::Object(_) => serde_json::from_value(value).map_err(|error| {
-            Refusal::new(
-                ErrorCode::InvalidRequest,
-                format!("the row: {}", shortened(&error.to_string())),
-            )
-        }),
-        _ => Err(Refusal::new(
-            ErrorCode::InvalidRequest,
-            "a row must be a text, or an object with `article` and optionally `summ`",
-        )),
+        deserializer.deserialize_any(TextOrObject)
     }
 }
 
@@ -211,13 +190,8 @@ pub(super) fn shortened(message: &str) -> String {
 
 /// A row with more than `max_row_bytes` bytes.
 pub(super) fn too_long(line: u64, max_row_bytes: usize) -> InputRow {
-    InputRow {
-        line,
-        content: Err(Refusal::new(
-            ErrorCode::TextTooLong,
-            format!("the row has more than {max_row_bytes} bytes"),
-        )),
-    }
+    let message = format!("the row has more than {max_row_bytes} bytes");
+    InputRow::refused(line, Refusal::new(ErrorCode::TextTooLong, message))
 }
 
 #[cfg(test)]
@@ -230,7 +204,12 @@ mod tests {
         let rows = rows_of_list(body).unwrap();
         for (row, name) in rows.iter().zip(["article", "k"]) {
             let refusal = row.content.as_ref().unwrap_err();
-            assert_eq!(refusal.message, format!("the row: duplicate field `{name}`"));
+            assert!(
+                refusal
+                    .message
+                    .starts_with(&format!("the row: duplicate field `{name}`")),
+                "{refusal}"
+            );
         }
         assert_eq!(rows[2].content.as_ref().unwrap().article, "C");
     }
@@ -248,5 +227,19 @@ mod tests {
         let refusal = rows[3].content.as_ref().unwrap_err();
         assert!(refusal.message.contains("unknown field `x`"), "{refusal}");
         assert!(rows_of_list(br#"{"rows": []}"#).is_err());
+    }
+
+    #[test]
+    fn a_row_that_is_no_text_refuses_only_itself() {
+        let body =
+            br#"["a \ud800", {"article": "b", "metadata": [1]}, ["c"], {"article": "d", "text": "e"}, "f"]"#;
+        let rows = rows_of_list(body).unwrap();
+        let read: Vec<bool> = rows.iter().map(|row| row.content.is_ok()).collect();
+        assert_eq!(read, [false, false, false, false, true]);
+        let refusal = rows[2].content.as_ref().unwrap_err();
+        assert!(
+            refusal.message.contains("expected a text, or an object"),
+            "{refusal}"
+        );
     }
 }

@@ -176,6 +176,8 @@ mod tests {
                 created_at: at,
                 updated_at: at,
                 digest: None,
+                id_column: None,
+                columns: Vec::new(),
             };
             let body = serde_json::to_vec(&head).unwrap().into();
             queue.put_batch_record(head_of(&tenant, &id), body).await.unwrap();

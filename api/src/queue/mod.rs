@@ -12,6 +12,8 @@ pub(crate) mod lane_shares;
 pub(crate) mod nats;
 pub(crate) mod retention;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use precis_producer::{Accepted, Submission};
@@ -39,6 +41,8 @@ pub struct QueuedJob {
     pub submitted_at: Option<jiff::Timestamp>,
     /// When it expires.
     pub deadline: Option<jiff::Timestamp>,
+    /// The publisher's notes.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// How and when a job ended.

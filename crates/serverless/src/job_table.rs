@@ -201,6 +201,7 @@ impl JobTable {
             subject: job.submission.subject.clone(),
             submitted_at: Some(job.submitted_at),
             deadline: job.submission.job.deadline,
+            metadata: job.submission.job.metadata.clone(),
         })
     }
 

@@ -1,25 +1,22 @@
-//! CSV (RFC 4180) with a header. Reads the column `article` and, if there is one, `summ`.
+//! CSV (RFC 4180) with a header. Reads the column `article` and, if there is one, `summ`. The others become metadata.
 //!
 //! A line ends with LF, CR or both. A record with malformed quotes is refused, and reading continues on the line after
 //! the one on which the record starts. Until a record follows RFC 4180 strictly, a quote in an unquoted field is refused
 //! too: it may be the end of the malformed record.
 
-use std::collections::{BTreeMap, VecDeque};
+mod columns;
+
+use std::collections::VecDeque;
 
 use precis_schemas::error_code::{ErrorCode, Refusal};
 
-use super::rows::{InputRow, RowContent, RowParser, too_long};
+pub(super) use self::columns::ColumnOptions;
+use self::columns::{Columns, no_header};
+use super::rows::{InputRow, RowParser, too_long};
 
 /// A record buffer that grew beyond this many bytes is freed after its record.
 const KEPT_BUFFER: usize = 64 << 10;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-#[derive(Debug, Clone, Copy)]
-struct Columns {
-    article: usize,
-    summ: Option<usize>,
-    count: usize,
-}
 
 /// The position of the parser in a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +40,7 @@ pub(super) struct CsvParser {
     max_row_bytes: usize,
     /// Bytes of the byte order mark at the start of the file. `None` after the start.
     mark: Option<usize>,
+    options: ColumnOptions,
     /// Known once the header is parsed.
     columns: Option<Columns>,
     state: State,
@@ -60,9 +58,10 @@ pub(super) struct CsvParser {
 
 impl CsvParser {
     /// Creates a parser of records with at most `max_row_bytes` bytes.
-    pub(super) fn new(max_row_bytes: usize) -> Self {
+    pub(super) fn new(max_row_bytes: usize, options: ColumnOptions) -> Self {
         Self {
             max_row_bytes,
+            options,
             mark: Some(0),
             columns: None,
             state: State::Between,
@@ -137,7 +136,7 @@ impl CsvParser {
             return Err(no_header(problem));
         }
         let refusal = Refusal::new(ErrorCode::InvalidRequest, format!("malformed quotes: {problem}"));
-        self.refuse_with(Err(refusal), next, rows)
+        self.refuse_with(InputRow::refused(self.record_line, refusal), next, rows)
     }
 
     fn refuse_too_long(&mut self, next: u8, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
@@ -145,20 +144,17 @@ impl CsvParser {
             return Err(no_header("the first line is too long"));
         }
         let row = too_long(self.record_line, self.max_row_bytes);
-        self.refuse_with(row.content, Some(next), rows)
+        self.refuse_with(row, Some(next), rows)
     }
 
     /// Refuses the current record. Reads what follows its first line again, and then `next`.
     fn refuse_with(
         &mut self,
-        content: Result<RowContent, Refusal>,
+        row: InputRow,
         next: Option<u8>,
         rows: &mut VecDeque<InputRow>,
     ) -> Result<(), Refusal> {
-        rows.push_back(InputRow {
-            line: self.record_line,
-            content,
-        });
+        rows.push_back(row);
         self.is_recovering = true;
         let record = std::mem::take(&mut self.record);
         match record.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -184,12 +180,9 @@ impl CsvParser {
         self.state = State::Between;
         self.is_recovering = false;
         let fields = fields_of(&record);
-        match self.columns {
-            Some(columns) => rows.push_back(InputRow {
-                line: self.record_line,
-                content: content(columns, &fields),
-            }),
-            None => self.columns = Some(columns_of(&fields)?),
+        match &self.columns {
+            Some(columns) => rows.push_back(columns.row(self.record_line, &fields)),
+            None => self.columns = Some(Columns::of(&fields, &self.options)?),
         }
         if record.capacity() <= KEPT_BUFFER {
             self.record = record;
@@ -230,66 +223,6 @@ fn fields_of(record: &[u8]) -> Vec<Vec<u8>> {
         }
     }
     fields
-}
-
-fn columns_of(fields: &[Vec<u8>]) -> Result<Columns, Refusal> {
-    let names: Vec<String> = fields
-        .iter()
-        .map(|field| String::from_utf8_lossy(field).trim().to_lowercase())
-        .collect();
-    let named = |aliases: &[&str]| {
-        let mut found = (0..names.len()).filter(|index| aliases.contains(&names[*index].as_str()));
-        match (found.next(), found.next()) {
-            (Some(first), Some(second)) => Err(Refusal::new(
-                ErrorCode::InvalidRequest,
-                format!(
-                    "columns {} (`{}`) and {} (`{}`) of the CSV file mean the same; keep one",
-                    first + 1,
-                    names[first],
-                    second + 1,
-                    names[second]
-                ),
-            )),
-            (first, _) => Ok(first),
-        }
-    };
-    let Some(article) = named(&["article", "text"])? else {
-        let shown: String = names.join(", ").chars().take(200).collect();
-        return Err(no_header(&format!("it names: {shown}")));
-    };
-    Ok(Columns {
-        article,
-        summ: named(&["summ", "reference"])?,
-        count: names.len(),
-    })
-}
-
-fn content(columns: Columns, fields: &[Vec<u8>]) -> Result<RowContent, Refusal> {
-    if fields.len() != columns.count {
-        let (given, expected) = (fields.len(), columns.count);
-        return Err(Refusal::new(
-            ErrorCode::InvalidRequest,
-            format!("the row has {given} fields, but the header has {expected}"),
-        ));
-    }
-    let text = |index: usize| {
-        std::str::from_utf8(&fields[index])
-            .map(str::to_owned)
-            .map_err(|_| Refusal::new(ErrorCode::InvalidRequest, "the row is not UTF-8"))
-    };
-    let summ = columns.summ.map(text).transpose()?;
-    Ok(RowContent {
-        article: text(columns.article)?,
-        summ: summ.filter(|summ| !summ.trim().is_empty()),
-        metadata: BTreeMap::new(),
-    })
-}
-
-fn no_header(problem: &str) -> Refusal {
-    Refusal::new(
-        ErrorCode::InvalidRequest,
-        format!("the first line of a CSV file must name its columns, including `article`; {problem}"),
-    )
 }
 
 impl RowParser for CsvParser {

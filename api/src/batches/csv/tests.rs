@@ -3,7 +3,17 @@
 use super::*;
 
 fn read(file: &[u8], size: usize, max_row_bytes: usize) -> Result<VecDeque<InputRow>, Refusal> {
-    let mut parser = CsvParser::new(max_row_bytes);
+    read_columns(file, size, max_row_bytes, ColumnOptions::default())
+}
+
+fn read_columns(
+    file: &[u8],
+    size: usize,
+    max_row_bytes: usize,
+    options: ColumnOptions,
+) -> Result<VecDeque<InputRow>, Refusal> {
+    let max_kept = 3;
+    let mut parser = CsvParser::new(max_row_bytes, ColumnOptions { max_kept, ..options });
     let mut rows = VecDeque::new();
     for chunk in file.chunks(size) {
         parser.push(chunk, &mut rows)?;
@@ -157,6 +167,75 @@ fn two_columns_with_one_meaning_are_refused_by_name() {
             names.iter().all(|name| refusal.message.contains(name)),
             "{refusal}"
         );
+    }
+}
+
+#[test]
+fn other_columns_become_metadata_of_good_and_bad_rows() {
+    let file = b"id,Title,article,,summ\r\n7, A ,Rain.,x,\r\n8,B,,x,\r\n9,C,Rain, snow.,x,\r\n10\r\n";
+    let rows = read(file, 5, 1_000).unwrap();
+    let metadata: Vec<Vec<(&str, &str)>> = rows
+        .iter()
+        .map(|row| {
+            row.metadata
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect()
+        })
+        .collect();
+    assert_eq!(
+        metadata,
+        [
+            vec![("Title", " A "), ("id", "7")],
+            vec![("Title", "B"), ("id", "8")],
+            // Six fields: those before the text are in place.
+            vec![("Title", "C"), ("id", "9")],
+            vec![("id", "10")],
+        ]
+    );
+    let read: Vec<bool> = rows.iter().map(|row| row.content.is_ok()).collect();
+    assert_eq!(read, [true, true, false, false]);
+    let not_text = read_columns(b"id,article\n\xff,Rain.\n", 9, 100, ColumnOptions::default()).unwrap();
+    assert!(not_text[0].content.is_err() && not_text[0].metadata.is_empty());
+}
+
+#[test]
+fn the_query_selects_columns() {
+    let names = |header: &str, id: Option<&str>, kept: Option<&[&str]>| {
+        let options = ColumnOptions {
+            id: id.map(str::to_owned),
+            kept: kept.map(|kept| kept.iter().map(|name| (*name).to_owned()).collect()),
+            max_kept: 0,
+        };
+        let row = "x,".repeat(header.matches(',').count()) + "x";
+        let rows = read_columns(format!("{header}\n{row}\n").as_bytes(), 9, 1_000, options)?;
+        Ok::<_, Refusal>(rows[0].metadata.keys().cloned().collect::<Vec<_>>())
+    };
+    let wide = "a,b,c,d,article";
+    assert_eq!(names("a,b,article", None, None).unwrap(), ["a", "b"]);
+    assert_eq!(names(wide, None, Some(&["b"])).unwrap(), ["b"]);
+    assert_eq!(names(wide, Some("d"), Some(&[])).unwrap(), ["d"]);
+    assert!(names(wide, None, Some(&[])).unwrap().is_empty());
+    // A column that is not kept may occur twice.
+    assert_eq!(names("a,a,b,article", None, Some(&["b"])).unwrap(), ["b"]);
+    for (header, id, kept, part) in [
+        (
+            wide,
+            None,
+            None,
+            "has 4 columns beside its texts, and the results can repeat 3",
+        ),
+        (wide, Some("e"), None, "no column `e`"),
+        (wide, None, Some(&["article"][..]), "no column `article`"),
+        (
+            "a,a,article",
+            None,
+            None,
+            "columns 1 and 2 of the CSV file are both named `a`",
+        ),
+    ] {
+        let refusal = names(header, id, kept).unwrap_err();
+        assert!(refusal.message.contains(part), "{refusal}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Looks up queued jobs. The body of a job that waits is read once a minute, however often clients poll.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
@@ -15,6 +16,8 @@ use crate::queue::QueuedJob;
 
 /// Jobs whose fields are remembered. The one that was read first is forgotten first.
 const MAX_JOBS: usize = 50_000;
+/// Largest metadata that is remembered, in bytes.
+const MAX_METADATA_BYTES: usize = 1_024;
 /// How long fields are remembered. After it, a job that someone removed from the stream is noticed.
 const FIELDS_AGE: Duration = Duration::from_secs(60);
 /// Tenants' lanes whose position is remembered.
@@ -26,8 +29,10 @@ const DELIVERED_AGE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default, Deserialize)]
 struct JobFields {
     id: Option<JobId>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "time::deserialize_deadline")]
     deadline: Option<jiff::Timestamp>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
 }
 
 /// What is known about queued jobs. A job's fields never change.
@@ -90,8 +95,12 @@ impl NatsQueue {
             subject,
             submitted_at: submitted_at.map(time::to_millis),
             deadline: fields.deadline,
+            metadata: fields.metadata,
         };
-        self.queued_jobs.jobs.insert(sequence, job.clone());
+        let metadata = job.metadata.iter().map(|(key, value)| key.len() + value.len());
+        if metadata.sum::<usize>() <= MAX_METADATA_BYTES {
+            self.queued_jobs.jobs.insert(sequence, job.clone());
+        }
         Ok(Some(job))
     }
 

@@ -10,7 +10,7 @@ fn upload(rows: usize) -> Request<Body> {
         .unwrap()
 }
 
-fn results_of(answer: &Answer) -> Vec<Value> {
+pub(super) fn results_of(answer: &Answer) -> Vec<Value> {
     let text = answer.body.as_str().unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -200,54 +200,96 @@ async fn a_key_is_in_use_during_its_upload_and_free_after_a_failure() {
     api.refused(unknown(), 422, "unknown_model").await;
 }
 
-/// A form with these pieces, and a counter of the bytes read.
-fn form(
-    pieces: impl Iterator<Item = Bytes> + Send + 'static,
-) -> (Request<Body>, Arc<std::sync::atomic::AtomicUsize>) {
-    let taken = Arc::<std::sync::atomic::AtomicUsize>::default();
-    let pieces = pieces.map({
-        let taken = taken.clone();
-        move |piece| {
-            taken.fetch_add(piece.len(), Ordering::Relaxed);
-            Ok::<_, std::io::Error>(piece)
-        }
-    });
-    let body = Body::from_stream(futures::stream::iter(pieces));
-    let request = Request::post("/v1/batches")
-        .header(header::CONTENT_TYPE, "multipart/form-data; boundary=cut")
-        .body(body)
-        .unwrap();
-    (request, taken)
+#[tokio::test]
+async fn results_repeat_the_columns_of_the_upload() {
+    let queued = api();
+    let done = with_worker();
+    let file = "id,title,article,summ\n7,Rain,It rained.,\n8,Snow,,\n,Wind,The wind blew.,\n";
+    for (api, status, summary) in [
+        (&queued, "queued", Value::Null),
+        (&done, "succeeded", json!("IT RAINED.")),
+    ] {
+        let accepted = api.call(keyed("k", "?id_column=id", "text/csv", file)).await;
+        assert_eq!(accepted.body["counts"]["refused"], 2, "{}", accepted.body);
+        let path = format!("{}/results", accepted.header("location"));
+        let lines = results_of(&api.call(get(&path)).await);
+        assert_eq!(
+            (&lines[0]["status"], &lines[0]["summary"]),
+            (&json!(status), &summary)
+        );
+        let seen: Vec<(&Value, &Value)> = lines
+            .iter()
+            .map(|line| (&line["row_id"], &line["metadata"]))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (&json!("7"), &json!({"id": "7", "title": "Rain"})),
+                (&json!("8"), &json!({"id": "8", "title": "Snow"})),
+                (&json!(""), &json!({"id": "", "title": "Wind"})),
+            ]
+        );
+        assert!(
+            lines[2]["error"]["message"]
+                .as_str()
+                .unwrap()
+                .contains("no value in `id`")
+        );
+        let csv = api.call(get(&format!("{path}?format=csv"))).await;
+        let text = csv.body.as_str().unwrap();
+        let rows: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            rows[0],
+            "index,line,id,status,summary,error_code,error_message,row_id,title"
+        );
+        assert!(rows[1].ends_with(",7,Rain") && rows[2].ends_with(",8,Snow") && rows[3].ends_with(",,Wind"));
+    }
+    // JSON rows name the key of their metadata.
+    let lines = r#"{"article":"It rained.","metadata":{"key":"a"}}
+{"article":" ","metadata":{"key":"b"}}
+"It snowed."
+"#;
+    let accepted = done
+        .call(keyed("j", "?id_column=key", "application/x-ndjson", lines))
+        .await;
+    let path = format!("{}/results", accepted.header("location"));
+    let lines = results_of(&done.call(get(&path)).await);
+    let seen: Vec<(&Value, &Value)> = lines
+        .iter()
+        .map(|line| (&line["row_id"], &line["status"]))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (&json!("a"), &json!("succeeded")),
+            (&json!("b"), &json!("failed")),
+            (&Value::Null, &json!("failed"))
+        ]
+    );
+    done.refused(
+        keyed("c", "?id_column=no", "text/csv", file),
+        400,
+        "invalid_request",
+    )
+    .await;
 }
 
 #[tokio::test]
-async fn a_form_without_a_file_is_not_buffered() {
-    let api = with_worker();
-    let noise = Bytes::from(vec![b'x'; 16 << 10]);
-    let head = "--cut\r\ncontent-disposition: form-data; name=\"file\"; filename=\"rows.csv\"\r\n";
-    let begun = std::iter::once(Bytes::from(format!("{head}x-more: ")));
-    for pieces in [
-        Box::new(std::iter::repeat_n(noise.clone(), 4_000)) as Box<dyn Iterator<Item = Bytes> + Send>,
-        Box::new(begun.chain(std::iter::repeat_n(noise, 4_000))),
-    ] {
-        let (request, taken) = form(pieces);
-        let refused = api.refused(request, 400, "invalid_request").await;
-        let detail = refused.body["detail"].as_str().unwrap();
-        assert!(detail.contains("before its file begins"), "{detail}");
-        let taken = taken.load(Ordering::Relaxed);
-        assert!(taken < 200_000, "{taken} bytes were read");
-    }
-    // A long file is accepted, together with its header or after it.
-    let rows = format!("article\n{}", "Rain fell over the hills.\n".repeat(1_000));
-    let end = "\r\n--cut--\r\n";
-    let whole = format!("{head}\r\n{rows}{rest}{end}", rest = "\n".repeat(100_000));
-    let (request, _) = form(std::iter::once(Bytes::from(whole)));
-    let accepted = api.call(request).await;
-    assert_eq!(accepted.body["rows"], 1_000, "{}", accepted.body);
-    let pieces = [format!("{head}\r\n"), rows, "\n".repeat(100_000), end.to_owned()];
-    let (request, _) = form(pieces.into_iter().map(Bytes::from));
-    let accepted = api.call(request).await;
-    assert_eq!(accepted.body["rows"], 1_000, "{}", accepted.body);
+async fn rows_with_much_metadata_are_written_in_smaller_chunks() {
+    let api = api();
+    let note = "\u{1}".repeat(500);
+    let line = json!({"article": "", "metadata": {"a": note, "b": note, "c": note}});
+    let file = format!("{line}\n").repeat(300);
+    let accepted = api.call(keyed("m", "", "application/x-ndjson", file)).await;
+    assert_eq!(accepted.body["counts"]["refused"], 300, "{}", accepted.body);
+    let lines = results_of(
+        &api.call(get(&format!("{}/results", accepted.header("location"))))
+            .await,
+    );
+    let indices: Vec<u64> = lines.iter().map(|line| line["index"].as_u64().unwrap()).collect();
+    assert_eq!(indices, (0..300).collect::<Vec<u64>>());
+    assert!(lines.iter().all(|line| line["metadata"]["c"] == json!(note)));
+    assert!(api.queue.largest_batch_record() < 1 << 20);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! A queue in memory for tests.
 
 mod depth;
+mod sizes;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -92,16 +93,6 @@ impl FakeQueue {
         });
     }
 
-    /// Returns the size of the largest record, in bytes.
-    pub(crate) fn largest_record(&self) -> usize {
-        let records = self.records.lock().unwrap();
-        records
-            .values()
-            .map(|record| record.body.len())
-            .max()
-            .unwrap_or_default()
-    }
-
     fn refusal(&self) -> Result<(), Refusal> {
         match *self.refuses.lock().unwrap() {
             Some(code) => Err(Refusal::new(code, "refused by the test")),
@@ -163,6 +154,7 @@ impl QueueBackend for FakeQueue {
                     task: submission.subject.task,
                     reference: job.reference.clone(),
                     batch: job.batch.clone(),
+                    metadata: job.metadata.clone(),
                     scores: (submission.subject.task == Task::Score && !failed).then(|| Scores {
                         bleu: 50.0,
                         stemmed: job.stemmed,
@@ -220,6 +212,7 @@ impl QueueBackend for FakeQueue {
                 subject: submission.subject.clone(),
                 submitted_at: None,
                 deadline: submission.job.deadline,
+                metadata: submission.job.metadata.clone(),
             }))
         }
         .boxed()
