@@ -46,6 +46,7 @@ generate:
     PRECIS_UPDATE=1 cargo test -p precis-runtime
     PRECIS_UPDATE=1 cargo test -p precis-api openapi
     PRECIS_UPDATE=1 cargo test -p precis --test metrics
+    PRECIS_UPDATE=1 cargo test -p precis-worker params_reference
     deploy/check.sh --update
 
 # Check the OpenAPI document against a running product

@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 
+import clients
 import recount
 import scores
 import sentences
@@ -16,6 +17,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         product = Product(sys.argv[1], folder)
         try:
+            clients.check(product)
             scores.check(product, seed)
             rows, windows = int(os.environ.get("ROWS", "20000")), int(os.environ.get("WINDOWS", "40"))
             recount.check(product, rows, windows, seed)
