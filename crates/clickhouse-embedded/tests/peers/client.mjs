@@ -1,13 +1,15 @@
 // Uses @clickhouse/client. Usage: node client.mjs URL USER PASSWORD.
 
 import { strict as assert } from "node:assert";
-import { createClient } from "@clickhouse/client";
+import { ClickHouseLogLevel, createClient } from "@clickhouse/client";
 
 const [url, username, password] = process.argv.slice(2);
 const slow =
   "SELECT sum(sleepEachRow(0.1)) FROM numbers(600) SETTINGS max_block_size = 1, " +
   "function_sleep_max_microseconds_per_block = 1000000000";
-const connect = (more) => createClient({ url, username, password, ...more });
+// Refusals are expected, so the client need not log them.
+const log = { level: ClickHouseLogLevel.OFF };
+const connect = (more) => createClient({ url, username, password, log, ...more });
 const rows = async (client, query, more) =>
   (await client.query({ query, format: "JSONEachRow", ...more })).json();
 
