@@ -8,6 +8,7 @@ import clients
 import recount
 import scores
 import sentences
+import tables
 from product import Product
 
 
@@ -18,6 +19,7 @@ def main():
         product = Product(sys.argv[1], folder)
         try:
             clients.check(product)
+            tables.check(product)
             scores.check(product, seed)
             rows, windows = int(os.environ.get("ROWS", "20000")), int(os.environ.get("WINDOWS", "40"))
             recount.check(product, rows, windows, seed)

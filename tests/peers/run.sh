@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Compares Precis with independent computations: scores with rouge-score and sacrebleu, sentence boundaries with NLTK, and
-# every analytic query with a recount of the rows in Python. Also runs ClickHouse's own clients. Starts a product of its own.
-# Takes a few minutes.
+# Compares Precis with independent computations: scores with rouge-score and sacrebleu, sentence boundaries with NLTK,
+# tables with MLflow's scoring server, and every analytic query with a recount of the rows in Python. Also runs
+# ClickHouse's own clients. Starts a product of its own. Takes a few minutes.
 #
 #   tests/peers/run.sh [PROGRAM]     PROGRAM: the `precis` command; built if omitted
 #   ROWS=20000 WINDOWS=40 SEED=1     predictions, random windows of the recount, and seed of all random choices
