@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use precis_runtime::admin::{self, Readiness};
+use precis_runtime::browser_guard::BrowserGuard;
 use precis_runtime::config::ClickHouseConfig;
 use precis_runtime::liveness::LiveWorkers;
 use precis_runtime::{RoleContext, boot::NatsConnection, spans};
@@ -41,7 +42,8 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
         clickhouse: context.config.clickhouse.clone(),
         limits: context.config.limits.job(),
     };
-    let routes = admin::routes(readiness.clone()).merge(rest::routes(state, &context.config.access));
+    let admin = admin::routes(readiness.clone(), BrowserGuard::new(&context.config.http));
+    let routes = admin.merge(rest::routes(state, &context.config));
     let server = tokio::spawn(admin::serve(listener, routes, closing.clone()));
     tracing::info!(listen = %context.config.monitor.listen, "monitor started");
     let outcome = Box::pin(work(&context, &readiness, &connection)).await;

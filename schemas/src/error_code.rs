@@ -61,6 +61,10 @@ codes! {
     Unauthorized = "unauthorized", 401, "An API key is needed", false;
     /// The API key does not allow this.
     Forbidden = "forbidden", 403, "The API key does not allow this", false;
+    /// The request names a host under which the listener is not served.
+    HostNotAllowed = "host_not_allowed", 421, "The host name is not allowed", false;
+    /// A web page of another origin sent the request.
+    CrossOriginRefused = "cross_origin_refused", 403, "Pages of this origin may not call", false;
     /// The API key exceeded its request rate.
     RateLimited = "rate_limited", 429, "Too many requests", true;
     /// The API key reached its limit of queued jobs.

@@ -9,6 +9,7 @@ mod analytics;
 mod arize;
 mod backlog;
 mod batches;
+mod browsers;
 mod compat_routes;
 mod contracts;
 mod crash_isolation;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use precis_runtime::RoleContext;
 use precis_runtime::admin::{self, Readiness};
 use precis_runtime::boot::NatsConnection;
+use precis_runtime::browser_guard::BrowserGuard;
 use precis_runtime::config::WorkerConfig;
 use precis_runtime::liveness::LiveWorkers;
 use precis_runtime::results::Results;
@@ -55,7 +56,10 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
     let drained = CancellationToken::new();
     // Background tasks outlive the pipeline: acknowledgements and heartbeats continue while it drains.
     let mut tasks = JoinSet::new();
-    let (routes, admin_stop) = (admin::routes(readiness.clone()), drained.clone());
+    let (routes, admin_stop) = (
+        admin::routes(readiness.clone(), BrowserGuard::new(&config.http)),
+        drained.clone(),
+    );
     tasks.spawn(async move {
         if let Err(error) = admin::serve(admin, routes, admin_stop).await {
             tracing::error!(%error, "admin server failed");

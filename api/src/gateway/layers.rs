@@ -11,6 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use precis_runtime::browser_guard::BrowserGuard;
 use precis_runtime::config::HttpConfig;
 use precis_runtime::spans::{self, Span, SpanKind, SpanStart};
 use precis_runtime::trace_context::TraceContext;
@@ -77,9 +78,11 @@ pub(crate) fn wrap(
     routes: Router,
     gate: Arc<Gate>,
     http: &HttpConfig,
+    browsers: Option<BrowserGuard>,
     error_formats: &'static [ErrorFormat],
 ) -> Router {
     let state = Guard {
+        browsers,
         gate,
         max_uri_bytes: http.max_uri_bytes,
         body_timeout: http.body_timeout(),
@@ -97,6 +100,8 @@ pub(crate) fn wrap(
 /// Settings of the layer [`guard`].
 #[derive(Debug, Clone)]
 struct Guard {
+    /// Refuses requests of foreign web pages. `None` if callers have keys, or if there is no listener.
+    browsers: Option<BrowserGuard>,
     /// Authenticates callers and limits their rate.
     gate: Arc<Gate>,
     /// Longest path and query, in bytes.
@@ -128,6 +133,14 @@ async fn guarded(guard: &Guard, mut request: Request, next: Next) -> Response {
         // Whoever frames requests differently must not send another one.
         let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
         return (close, error).into_response();
+    }
+    let head = (request.method(), request.uri(), request.headers());
+    if let Some(Err(refusal)) = guard
+        .browsers
+        .as_ref()
+        .map(|browsers| browsers.check(head.0, head.1, head.2))
+    {
+        return ApiError::from(refusal).into_response();
     }
     let length = request.uri().path_and_query().map_or(0, |uri| uri.as_str().len());
     if length > guard.max_uri_bytes {

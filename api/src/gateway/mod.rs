@@ -43,9 +43,9 @@ impl Gateway {
         }
     }
 
-    /// Returns the router of all routes. `readiness` answers `/readyz`.
+    /// Returns the router of all routes, for callers without a listener. `readiness` answers `/readyz`.
     pub fn router(&self, readiness: &Readiness) -> Router {
-        router::router(self.state.clone(), readiness)
+        router::router(self.state.clone(), readiness, None)
     }
 
     /// Serves all routes until `stop`, then lets open requests finish.
@@ -59,7 +59,8 @@ impl Gateway {
             );
         }
         let http: &HttpConfig = self.state.http();
-        serve::serve(listener, self.router(readiness), http, stop).await;
+        let router = router::router(self.state.clone(), readiness, self.state.browsers());
+        serve::serve(listener, router, http, stop).await;
     }
 
     pub(crate) fn state(&self) -> &AppState {

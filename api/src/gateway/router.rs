@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use axum::Router;
 use axum::extract::Request;
 use precis_runtime::admin::Readiness;
+use precis_runtime::browser_guard::BrowserGuard;
 use precis_schemas::ErrorCode;
 
 use super::state::AppState;
@@ -27,7 +28,9 @@ pub(crate) fn routes(readiness: &Readiness) -> Vec<Route<AppState>> {
 }
 
 /// Returns the whole interface.
-pub(crate) fn router(state: AppState, readiness: &Readiness) -> Router {
+///
+/// `browsers` refuses requests of foreign web pages.
+pub(crate) fn router(state: AppState, readiness: &Readiness, browsers: Option<BrowserGuard>) -> Router {
     let gate = state.gate().clone();
     let http = state.http().clone();
     let routes = routes(readiness)
@@ -35,7 +38,7 @@ pub(crate) fn router(state: AppState, readiness: &Readiness) -> Router {
         .fold(Router::new(), |router, route| route.add_to(router))
         .fallback(not_found)
         .with_state(state);
-    layers::wrap(routes, gate, &http, compat::ERROR_FORMATS)
+    layers::wrap(routes, gate, &http, browsers, compat::ERROR_FORMATS)
 }
 
 async fn not_found(request: Request) -> ApiError {

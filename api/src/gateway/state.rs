@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::FromRef;
 use precis_runtime::Config;
+use precis_runtime::browser_guard::BrowserGuard;
 use precis_runtime::config::{ApiConfig, BatchesConfig, HttpConfig, LimitsConfig};
 use precis_runtime::liveness::LiveWorkers;
 use precis_schemas::JobSubject;
@@ -108,6 +109,11 @@ impl AppState {
     /// The `[http]` section.
     pub(crate) fn http(&self) -> &HttpConfig {
         &self.0.config.http
+    }
+
+    /// The guard against foreign web pages. `None` if callers need a key.
+    pub(crate) fn browsers(&self) -> Option<BrowserGuard> {
+        BrowserGuard::unless_keys(&self.0.config.http, &self.0.config.access)
     }
 
     /// Limits of a batch.

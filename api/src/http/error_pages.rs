@@ -28,6 +28,8 @@ pages! {
     "request_timeout"
     "unauthorized"
     "forbidden"
+    "host_not_allowed"
+    "cross_origin_refused"
     "rate_limited"
     "quota_exceeded"
     "callback_refused"

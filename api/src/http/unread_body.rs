@@ -160,7 +160,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
-            let routes = router(state, &Readiness::default());
+            let routes = router(state, &Readiness::default(), None);
             serve(listener, routes, &HttpConfig::default(), CancellationToken::new()).await;
         });
         let length = "content-length: 20000000";

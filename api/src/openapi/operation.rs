@@ -104,8 +104,10 @@ pub(crate) struct Operation {
 }
 
 /// Errors of every operation.
-const COMMON_ERRORS: [ErrorCode; 3] = [
+const COMMON_ERRORS: [ErrorCode; 5] = [
     ErrorCode::Internal,
+    ErrorCode::HostNotAllowed,
+    ErrorCode::CrossOriginRefused,
     ErrorCode::UriTooLong,
     ErrorCode::RequestTimeout,
 ];

@@ -1,7 +1,6 @@
-//! Access control: one user, and only programs on this machine.
+//! Access control: one user.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
@@ -114,46 +113,6 @@ fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// Rejects requests that a web page sends through a browser on this machine.
-///
-/// `Origin` exposes a page of another site, `Host` exposes a name rebound to 127.0.0.1, and `Sec-Fetch-Site` exposes
-/// embedded resources.
-pub(crate) fn check_local(headers: &HeaderMap) -> Result<(), EngineError> {
-    if headers
-        .get("sec-fetch-site")
-        .is_some_and(|site| site != "none" && site != "same-origin")
-    {
-        return Err(EngineError::new(
-            code::AUTHENTICATION_FAILED,
-            "the embedded engine rejects requests from web pages",
-        ));
-    }
-    for name in [header::HOST, header::ORIGIN] {
-        if let Some(value) = headers.get(&name)
-            && !value.to_str().is_ok_and(is_local)
-        {
-            return Err(EngineError::new(
-                code::AUTHENTICATION_FAILED,
-                format!(
-                    "the embedded engine accepts requests for this machine only: the header '{name}' names another host"
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Returns whether `host`, `host:port` or `scheme://host:port` names this machine.
-fn is_local(value: &str) -> bool {
-    let authority = value.split_once("://").map_or(value, |(_, authority)| authority);
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or(rest, |(host, _)| host),
-        None => authority.split_once(':').map_or(authority, |(host, _)| host),
-    };
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 /// Decodes standard base64, with or without padding.
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').bytes();
@@ -230,36 +189,5 @@ mod tests {
         );
         assert!(Credentials::from_headers(&headers(&[("authorization", "Bearer x")])).is_err());
         assert!(Credentials::from_headers(&headers(&[("authorization", "Basic !!!")])).is_err());
-    }
-
-    #[test]
-    fn only_loopback_hosts_are_local() {
-        for value in [
-            "localhost",
-            "LOCALHOST:8123",
-            "127.0.0.1:1",
-            "[::1]:8123",
-            "http://127.0.0.1:3000",
-            "127.9.9.9",
-        ] {
-            assert!(is_local(value), "{value}");
-        }
-        for value in [
-            "example.com",
-            "http://evil.test",
-            "10.0.0.1:8123",
-            "localhost.evil.test",
-            "null",
-            "",
-        ] {
-            assert!(!is_local(value), "{value}");
-        }
-        assert!(
-            check_local(&headers(&[
-                ("host", "localhost:1"),
-                ("origin", "http://evil.test")
-            ]))
-            .is_err()
-        );
     }
 }

@@ -28,6 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
+use precis_runtime::browser_guard::BrowserGuard;
+use precis_runtime::config::HttpConfig;
 use tokio::net::TcpListener;
 
 mod auth;
@@ -76,6 +78,8 @@ pub struct ServerOptions {
     pub user: String,
     /// Password of the user; `None` for an empty one.
     pub password: Option<String>,
+    /// Limits on HTTP clients.
+    pub http: HttpConfig,
     /// Time for running requests to finish on shutdown.
     pub drain: Duration,
 }
@@ -94,6 +98,7 @@ impl ServerOptions {
             receive_timeout: Duration::from_secs(30),
             user: auth::DEFAULT_USER.to_owned(),
             password: None,
+            http: HttpConfig::default(),
             drain: Duration::from_secs(10),
         }
     }
@@ -203,6 +208,7 @@ pub async fn run(
         idle: options.receive_timeout,
     };
     let drain = options.drain;
+    let browsers = BrowserGuard::without_pages(&options.http);
 
     let library = options.library.clone();
     let started = tokio::time::Instant::now();
@@ -234,11 +240,12 @@ pub async fn run(
         }
     });
 
-    let router = server::router(Arc::new(server::ServerState {
+    let state = server::ServerState {
         engine: Arc::clone(&engine),
         account,
         limits,
-    }));
+    };
+    let router = server::router(Arc::new(state), browsers);
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);

@@ -7,8 +7,10 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{Method, StatusCode, header};
+use precis_runtime::browser_guard::BrowserGuard;
+use precis_schemas::error_code::Refusal;
 
-use crate::auth::{Account, check_local};
+use crate::auth::Account;
 use crate::body::BodyLimits;
 use crate::engine::{Engine, SessionOptions};
 use crate::errors::{EngineError, code};
@@ -31,13 +33,21 @@ pub(crate) struct ServerState {
 }
 
 /// Returns the routes.
-pub(crate) fn router(shared: Arc<ServerState>) -> Router {
-    Router::new()
+pub(crate) fn router(shared: Arc<ServerState>, browsers: BrowserGuard) -> Router {
+    let routes = Router::new()
         .route("/", axum::routing::any(query))
         .route("/ping", get(alive))
         .route("/replicas_status", get(alive))
         .fallback(not_found)
-        .with_state(shared)
+        .with_state(shared);
+    browsers.wrap(routes, refuse)
+}
+
+/// Answers a foreign web page in ClickHouse's format.
+fn refuse(refusal: Refusal) -> Response {
+    let error = EngineError::new(code::AUTHENTICATION_FAILED, refusal.message);
+    let code = [("x-clickhouse-exception-code", error.code.to_string())];
+    (error.status(), code, format!("{error}\n")).into_response()
 }
 
 async fn alive() -> &'static str {
@@ -78,7 +88,6 @@ async fn handle(
     responder: &mut Responder<'_>,
 ) -> Result<Response, EngineError> {
     let (parts, body) = request.into_parts();
-    check_local(&parts.headers)?;
     let mut head = RequestHead::parse(&parts)?;
     responder.query_id.clone_from(&head.query_id);
     shared.account.check(&head.credentials)?;

@@ -12,6 +12,9 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::browser_guard::BrowserGuard;
+use crate::problem;
+
 /// Whether the role is ready, as `/readyz` reports it.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<AtomicBool>);
@@ -77,13 +80,14 @@ pub async fn bind_or_free(
     }
 }
 
-/// Returns a router with the three routes.
-pub fn routes(readiness: Readiness) -> Router {
-    Router::new()
+/// Returns a router with the three routes. They need no key, so the guard applies to them.
+pub fn routes(readiness: Readiness, guard: BrowserGuard) -> Router {
+    let routes = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(readiness)
+        .with_state(readiness);
+    guard.wrap(routes, |refusal| problem::response(&refusal))
 }
 
 /// `GET /healthz`: 200 while the process can answer at all.

@@ -195,6 +195,7 @@ fn run_clickhouse(args: ClickHouseArgs) -> ExitCode {
             .password
             .as_ref()
             .map(|secret| secret.expose().to_owned());
+        options.http = context.config.http;
         let stop = context.stop.clone();
         precis_clickhouse_embedded::run(options, |_| {}, async move { stop.cancelled().await }).await?;
         Ok(())

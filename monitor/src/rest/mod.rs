@@ -26,8 +26,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
-use precis_runtime::config::AccessConfig;
+use precis_runtime::Config;
+use precis_runtime::browser_guard::BrowserGuard;
 
 pub(crate) use state::RestState;
 
@@ -35,9 +37,9 @@ pub(crate) use state::RestState;
 const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// Returns the routes.
-pub(crate) fn routes(state: RestState, access: &AccessConfig) -> Router {
-    let guard = Arc::new(guard::Guard::new(access));
-    Router::new()
+pub(crate) fn routes(state: RestState, config: &Config) -> Router {
+    let guard = Arc::new(guard::Guard::new(&config.access));
+    let routes = Router::new()
         .route("/db/init", post(samples::init))
         .route("/log/online", post(log::online))
         .route("/log/batch", post(log::batch))
@@ -48,5 +50,11 @@ pub(crate) fn routes(state: RestState, access: &AccessConfig) -> Router {
         .route("/history/score", get(history::score))
         .layer(middleware::from_fn_with_state(guard, guard::check))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(state)
+        .with_state(state);
+    match BrowserGuard::unless_keys(&config.http, &config.access) {
+        Some(guard) => guard.wrap(routes, |refusal| {
+            problem::ProblemResponse(refusal).into_response()
+        }),
+        None => routes,
+    }
 }

@@ -1,13 +1,11 @@
 //! Error responses: RFC 9457 problem details, as the gateway returns them.
 
-use axum::Json;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
 use clickhouse::error::Error;
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use precis_schemas::ErrorCode;
 use precis_schemas::error_code::Refusal;
-use precis_schemas::rest::Problem;
 
 use crate::database::explain;
 
@@ -55,18 +53,7 @@ impl From<Error> for ProblemResponse {
 
 impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
-        let problem = Problem::from(&self.0);
-        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(problem)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
-        }
-        response
+        precis_runtime::problem::response(&self.0)
     }
 }
 

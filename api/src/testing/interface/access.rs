@@ -188,6 +188,7 @@ async fn a_panic_in_an_endpoint_has_sagemakers_format_and_counts_for_the_key() {
             routes,
             api.state.gate().clone(),
             &HttpConfig::default(),
+            None,
             crate::compat::ERROR_FORMATS,
         ),
         ..api

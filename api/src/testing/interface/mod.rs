@@ -25,6 +25,7 @@ use crate::testing::{FakeQueue, guarded_state_of, limited_state_of, state_of};
 
 mod access;
 mod batches;
+mod browsers;
 mod compat;
 mod forms;
 mod idempotency;
@@ -67,8 +68,8 @@ fn api_of(queue: Arc<FakeQueue>, state: AppState) -> Api {
     readiness.set(true);
     Api {
         queue,
-        state: state.clone(),
-        router: router(state, &readiness),
+        router: router(state.clone(), &readiness, state.browsers()),
+        state,
     }
 }
 

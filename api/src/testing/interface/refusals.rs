@@ -172,7 +172,7 @@ async fn unknown_routes_and_methods_are_problems() {
         "GET,HEAD,DELETE"
     );
 
-    let unready = router(api.state.clone(), &Readiness::default());
+    let unready = router(api.state.clone(), &Readiness::default(), None);
     let unready = Api {
         router: unready,
         ..api
@@ -187,7 +187,7 @@ async fn a_panic_is_a_problem_with_a_request_id() {
     }
     let routes = Router::new().route("/", axum::routing::get(handler));
     let api = Api {
-        router: layers::wrap(routes, Arc::default(), &HttpConfig::default(), &[]),
+        router: layers::wrap(routes, Arc::default(), &HttpConfig::default(), None, &[]),
         ..api()
     };
     let mut request = get("/");

@@ -251,6 +251,13 @@ async fn wrong_password_and_foreign_origin_are_rejected() {
         .await
         .unwrap();
     assert_eq!(page.status, 403);
+    // Not even a link or the health check.
+    for path in ["/?query=SELECT+1", "/ping"] {
+        let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+        assert_eq!(send("GET", path, link, b"").await.unwrap().status, 403);
+        let rebound = send("GET", path, "Host: rebound.test\r\n", b"").await.unwrap();
+        assert_eq!(rebound.status, 403, "{}", rebound.text());
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,10 @@ pub struct HttpConfig {
     pub max_uri_bytes: usize,
     /// Maximum number of open connections. Further ones wait.
     pub max_connections: usize,
+    /// Host names under which clients may reach listeners without keys, or `*` for all. IP addresses and `localhost` always
+    /// work. Other names are refused, because a web page can point its own name at this machine (DNS rebinding).
+    #[serde(deserialize_with = "texts")]
+    pub allowed_hosts: Vec<String>,
     /// Origins whose pages may call the gateway (CORS): `https://app.example.com`, or `*` for all. Empty: none.
     #[serde(deserialize_with = "texts")]
     pub cors_origins: Vec<String>,
@@ -41,6 +45,7 @@ impl Default for HttpConfig {
             max_headers: 100,
             max_uri_bytes: 8 << 10,
             max_connections: 10_000,
+            allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
         }
     }
@@ -81,12 +86,22 @@ impl Section for HttpConfig {
         check::within("http.max_headers", self.max_headers, 10..=1_000)?;
         check::within("http.max_uri_bytes", self.max_uri_bytes, 256..=65_534)?;
         check::positive("http.max_connections", self.max_connections)?;
+        self.allowed_hosts.iter().try_for_each(|name| {
+            let problem = format!("must list names such as precis.example.com, or *; {name:?} is neither");
+            check::require(is_host_name(name), "http.allowed_hosts", problem)
+        })?;
         self.cors_origins.iter().try_for_each(|origin| {
             let problem =
                 format!("must list origins such as https://app.example.com, or *; {origin:?} is neither");
             check::require(is_origin(origin), "http.cors_origins", problem)
         })
     }
+}
+
+/// Reports whether `text` is a host name without scheme and port.
+fn is_host_name(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    text == "*" || (!text.is_empty() && text.bytes().all(is_part))
 }
 
 fn is_origin(text: &str) -> bool {
@@ -103,7 +118,7 @@ mod tests {
     use crate::Config;
 
     #[test]
-    fn origins_with_a_path_and_zero_timeouts_are_rejected() {
+    fn origins_with_a_path_hosts_with_a_port_and_zero_timeouts_are_rejected() {
         let problem = |text: &str| {
             Config::from_toml(&format!("[http]\n{text}"))
                 .unwrap_err()
@@ -111,6 +126,9 @@ mod tests {
         };
         for origin in ["https://a.example/", "a.example", "ftp://a.example", ""] {
             assert!(problem(&format!("cors_origins = ['{origin}']")).contains("http.cors_origins"));
+        }
+        for host in ["http://a.example", "a.example:8000", "*.example", ""] {
+            assert!(problem(&format!("allowed_hosts = ['{host}']")).contains("http.allowed_hosts"));
         }
         assert!(problem("header_timeout_seconds = 0").contains("http.header_timeout_seconds"));
         let good = "[http]\ncors_origins = 'https://a.example, http://localhost:3000'";
