@@ -3,7 +3,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`gateway`] | the state that every handler shares, the router of all areas, the layers around it, health |
-//! | [`http`] | the server, extractors, headers and errors |
+//! | [`http`] | extractors, headers and errors |
 //! | [`access`] | API keys, tenants, rate limits and quotas |
 //! | [`jobs`] | submits, looks up, cancels and scores jobs; idempotency keys; event streams |
 //! | [`watch`] | waits for results and follows progress |

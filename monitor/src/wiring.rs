@@ -44,15 +44,18 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
     };
     let admin = admin::routes(readiness.clone(), BrowserGuard::new(&context.config.http));
     let routes = admin.merge(rest::routes(state, &context.config));
-    let server = tokio::spawn(admin::serve(listener, routes, closing.clone()));
+    let server = tokio::spawn(admin::serve(
+        listener,
+        routes,
+        context.config.http.clone(),
+        closing.clone(),
+    ));
     tracing::info!(listen = %context.config.monitor.listen, "monitor started");
     let outcome = Box::pin(work(&context, &readiness, &connection)).await;
     readiness.set(false);
     closing.cancel();
     // A client that keeps its connection open must not delay the exit.
-    if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(2), server).await {
-        tracing::warn!(%error, "admin server failed");
-    }
+    let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
     outcome
 }
 

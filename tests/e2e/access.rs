@@ -415,3 +415,27 @@ async fn an_operators_key_sees_every_tenant() {
     .unwrap();
     assert_eq!(hidden.status(), 404);
 }
+
+#[tokio::test]
+async fn half_sent_requests_are_cut_off_by_every_listener() {
+    let product = guarded().await;
+    let listeners = [
+        &product.api,
+        &product.monitor,
+        &product.worker_admin,
+        &product.clickhouse,
+    ];
+    let halves = ["", "G", "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "];
+    let cut_off = listeners
+        .into_iter()
+        .flat_map(|base| halves.map(|half| (base, half)));
+    let cut_off = cut_off.map(async |(base, half)| {
+        let address = base.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(half.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer)).await;
+        assert!(read.is_ok(), "{base} keeps {half:?} open; it answered {answer:?}");
+    });
+    futures::future::join_all(cut_off).await;
+}

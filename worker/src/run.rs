@@ -60,11 +60,7 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
         admin::routes(readiness.clone(), BrowserGuard::new(&config.http)),
         drained.clone(),
     );
-    tasks.spawn(async move {
-        if let Err(error) = admin::serve(admin, routes, admin_stop).await {
-            tracing::error!(%error, "admin server failed");
-        }
-    });
+    tasks.spawn(admin::serve(admin, routes, config.http.clone(), admin_stop));
     let triggers = ReloadTriggers::listen(&config.worker).context("listening for SIGHUP")?;
     let loaded = tokio::select! {
         loaded = connect_and_load(&context) => loaded?,

@@ -120,6 +120,20 @@ async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Resp
         .iter()
         .find(|format| path.starts_with(format.path_prefix));
     let (request, unread) = UnreadBody::track(request);
+    // Not in another service's format: that one would hide the status in its own. A malformed host is refused below.
+    let refusal = guard
+        .browsers
+        .as_ref()
+        .filter(|_| framing::check(&request).is_ok())
+        .and_then(|browsers| {
+            let checked = browsers.check(request.method(), request.uri(), request.headers());
+            checked.err()
+        });
+    if let Some(refusal) = refusal {
+        drop(request);
+        unread.discard(guard.body_timeout);
+        return ApiError::from(refusal).into_response();
+    }
     let response = guarded(&guard, request, next).await;
     unread.discard(guard.body_timeout);
     match format {
@@ -133,14 +147,6 @@ async fn guarded(guard: &Guard, mut request: Request, next: Next) -> Response {
         // Whoever frames requests differently must not send another one.
         let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
         return (close, error).into_response();
-    }
-    let head = (request.method(), request.uri(), request.headers());
-    if let Some(Err(refusal)) = guard
-        .browsers
-        .as_ref()
-        .map(|browsers| browsers.check(head.0, head.1, head.2))
-    {
-        return ApiError::from(refusal).into_response();
     }
     let length = request.uri().path_and_query().map_or(0, |uri| uri.as_str().len());
     if length > guard.max_uri_bytes {

@@ -14,15 +14,16 @@ mod service;
 pub(crate) mod state;
 mod webhook_payload;
 
-use axum::Router;
+use axum::{Extension, Router};
 use precis_runtime::admin::Readiness;
 use precis_runtime::config::HttpConfig;
+use precis_runtime::http_server;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::state::AppState;
 pub use self::state::Dependencies;
-use crate::http::serve;
+use crate::http::framing::FromConnection;
 
 /// The REST interface on a queue. Cheap to clone.
 #[derive(Clone)]
@@ -60,7 +61,9 @@ impl Gateway {
         }
         let http: &HttpConfig = self.state.http();
         let router = router::router(self.state.clone(), readiness, self.state.browsers());
-        serve::serve(listener, router, http, stop).await;
+        // The framing of requests counts only if they come over a connection.
+        let router = router.layer(Extension(FromConnection));
+        http_server::serve(listener, router, http, stop).await;
     }
 
     pub(crate) fn state(&self) -> &AppState {

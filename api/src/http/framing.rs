@@ -74,16 +74,17 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::Arc;
 
+    use axum::Extension;
     use axum::body::Body;
     use precis_runtime::admin::Readiness;
     use precis_runtime::config::HttpConfig;
+    use precis_runtime::http_server::serve;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::gateway::router::router;
-    use crate::http::serve::serve;
     use crate::testing::{FakeQueue, state_of};
 
     fn code(version: Version, fields: &[(&str, &str)]) -> Option<ErrorCode> {
@@ -161,7 +162,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let http = HttpConfig::default();
         let state = state_of(Arc::new(FakeQueue::default()));
-        let routes = router(state, &Readiness::default());
+        let routes = router(state, &Readiness::default(), None).layer(Extension(FromConnection));
         let stop = CancellationToken::new();
         tokio::spawn(async move { serve(listener, routes, &http, stop).await });
         let json = "content-type: application/json\r\nprefer: respond-async\r\n";

@@ -1,4 +1,4 @@
-//! HTTP, independent of any resource: the server, and the extractors, headers and errors that handlers share.
+//! HTTP, independent of any resource: the extractors, headers and errors that handlers share.
 
 pub(crate) mod accept;
 pub(crate) mod caching;
@@ -6,10 +6,7 @@ pub(crate) mod charset;
 pub(crate) mod error_pages;
 pub(crate) mod extract;
 pub(crate) mod framing;
-mod idle;
 pub(crate) mod media_type;
 pub(crate) mod prefer;
 pub(crate) mod problem;
-pub(crate) mod serve;
 pub(crate) mod unread_body;
-mod write_timeout;

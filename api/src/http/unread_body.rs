@@ -123,8 +123,8 @@ mod tests {
 
     use super::*;
     use crate::gateway::router::router;
-    use crate::http::serve::serve;
     use crate::testing::{FakeQueue, guarded_state_of};
+    use precis_runtime::http_server::serve;
 
     /// Sends a request with a body of 20 MB, all of it before reading. Returns the response.
     async fn response_to(address: std::net::SocketAddr, head: &str, chunk_head: &str) -> String {

@@ -27,10 +27,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use precis_runtime::browser_guard::BrowserGuard;
 use precis_runtime::config::HttpConfig;
+use precis_runtime::http_server;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 mod auth;
 mod body;
@@ -52,6 +53,8 @@ mod task;
 
 /// Interval between checks for sessions whose lifetime has passed.
 const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Maximum size of the head of a request, which contains the URL.
+const MAX_HEAD_BYTES: usize = 1 << 20;
 /// Time after which the engine and the first statements of the product have started.
 const STARTUP: Duration = Duration::from_secs(20);
 
@@ -209,6 +212,11 @@ pub async fn run(
     };
     let drain = options.drain;
     let browsers = BrowserGuard::without_pages(&options.http);
+    let http = HttpConfig {
+        // As a ClickHouse server: statements and parameters may be in the URL.
+        max_header_bytes: options.http.max_header_bytes.max(MAX_HEAD_BYTES),
+        ..options.http.clone()
+    };
 
     let library = options.library.clone();
     let started = tokio::time::Instant::now();
@@ -246,35 +254,26 @@ pub async fn run(
         limits,
     };
     let router = server::router(Arc::new(state), browsers);
-    let (stopping, stopped) = tokio::sync::oneshot::channel();
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+    let stop = CancellationToken::new();
+    // May be shorter than the limit of the HTTP server itself.
+    let stopping = async {
         shutdown.await;
-        let _ = stopping.send(());
-    });
-    let overdue = async {
-        // The sender is dropped if the server ends by itself.
-        if stopped.await.is_ok() {
-            tokio::time::sleep(drain).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
+        stop.cancel();
+        tokio::time::sleep(drain).await;
     };
-    let served = tokio::select! {
-        served = server => served.map_err(ServerError::Serve),
-        () = overdue => {
+    let all_closed = tokio::select! {
+        () = http_server::serve(listener, router, &http, stop.clone()) => true,
+        () = stopping => {
             tracing::warn!(drain_seconds = drain.as_secs(), "ClickHouse requests still open; stopping anyway");
-            Ok(())
+            false
         }
     };
     engine
-        .close(if served.is_ok() {
+        .close(if all_closed {
             drain.min(Duration::from_secs(2))
         } else {
             Duration::ZERO
         })
         .await;
-    served
+    Ok(())
 }

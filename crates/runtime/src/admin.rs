@@ -4,16 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::Router;
-use axum::extract::State;
+use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower_http::timeout::TimeoutBody;
 
 use crate::browser_guard::BrowserGuard;
-use crate::problem;
+use crate::config::HttpConfig;
+use crate::{http_server, problem};
 
 /// Whether the role is ready, as `/readyz` reports it.
 #[derive(Debug, Clone, Default)]
@@ -113,13 +116,19 @@ pub async fn metrics() -> impl IntoResponse {
 }
 
 /// Serves `router` until `stop` is cancelled, then finishes open requests.
-///
-/// # Errors
-/// If the listener fails.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, router)
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await
+pub async fn serve(listener: TcpListener, router: Router, http: HttpConfig, stop: CancellationToken) {
+    let timeout = http.body_timeout();
+    let limited = move |request: Request| {
+        let limited = request.map(|body| Body::new(TimeoutBody::new(timeout, body)));
+        std::future::ready(limited)
+    };
+    http_server::serve(
+        listener,
+        router.layer(middleware::map_request(limited)),
+        &http,
+        stop,
+    )
+    .await;
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod durable;
 pub mod expiring_map;
 #[cfg(any(test, feature = "fake-nats"))]
 pub mod fake_nats;
+pub mod http_server;
 pub mod json;
 mod json_log;
 pub mod keys;

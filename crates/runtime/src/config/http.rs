@@ -1,4 +1,4 @@
-//! `[http]`: the gateway's HTTP server and its patience with slow clients.
+//! `[http]`: the HTTP servers of all roles and their patience with slow clients.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::lists::texts;
 use super::{ConfigError, Section, check};
 
-/// The gateway's HTTP server and its patience with slow clients.
+/// The HTTP servers of all roles and their patience with slow clients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(documented::Documented, documented::DocumentedFields))]
 #[serde(deny_unknown_fields, default)]
@@ -16,15 +16,15 @@ pub struct HttpConfig {
     pub header_timeout_seconds: u64,
     /// Time limit for the body of a request, 1 to 3600. Uploads have their own limits in `[batches]`.
     pub body_timeout_seconds: u64,
-    /// How long a client may leave a response unread before the gateway closes the connection. 1 to 3600.
+    /// How long a client may leave a response unread before the connection is closed. 1 to 3600.
     pub write_timeout_seconds: u64,
     /// Maximum size of the head of a request, 8192 to 1048576. A larger one gets status 431.
     pub max_header_bytes: usize,
     /// Maximum number of header fields of a request, 10 to 1000. More get status 431.
     pub max_headers: usize,
-    /// Maximum size of path and query, 256 to 65534. A larger one gets status 414.
+    /// Maximum size of path and query at the gateway, 256 to 65534. A larger one gets status 414.
     pub max_uri_bytes: usize,
-    /// Maximum number of open connections. Further ones wait.
+    /// Maximum number of open connections of a listener. Further ones wait.
     pub max_connections: usize,
     /// Host names under which clients may reach listeners without keys, or `*` for all. IP addresses and `localhost` always
     /// work. Other names are refused, because a web page can point its own name at this machine (DNS rebinding).

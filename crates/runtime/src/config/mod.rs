@@ -78,7 +78,7 @@ pub struct Config {
     pub api: ApiConfig,
     /// API keys.
     pub access: AccessConfig,
-    /// The gateway's HTTP server.
+    /// The HTTP servers.
     pub http: HttpConfig,
     /// Uploads.
     pub batches: BatchesConfig,

@@ -113,6 +113,10 @@ resources:
 - {name: PRECIS__CLICKHOUSE__DATABASE, value: {{ .root.Values.clickhouse.database | quote }}}
 - {name: PRECIS__CLICKHOUSE__USER, value: {{ .root.Values.clickhouse.user | quote }}}
 - {name: PRECIS__ACCESS__INSECURE, value: {{ .root.Values.access.insecure | quote }}}
+{{- if .root.Values.access.insecure }}
+# Without keys, whoever reaches a service may use it, under any name.
+- {name: PRECIS__HTTP__ALLOWED_HOSTS, value: "*"}
+{{- end }}
 {{- with .values.env }}
 {{ toYaml . }}
 {{- end }}

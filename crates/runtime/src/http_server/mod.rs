@@ -1,25 +1,27 @@
-//! The HTTP server: accepts connections, limits how long a client may take, and shuts down gracefully.
+//! The HTTP server of every role: accepts connections, limits how long a client may take, and shuts down gracefully.
+
+mod idle;
+mod write_timeout;
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
-use precis_runtime::backoff::Backoff;
-use precis_runtime::config::HttpConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::http::framing::FromConnection;
-use crate::http::idle::IdleTimer;
-use crate::http::write_timeout::WriteTimeout;
+use self::idle::IdleTimer;
+use self::write_timeout::WriteTimeout;
+use crate::backoff::Backoff;
+use crate::config::HttpConfig;
 
 /// hyper's own limit on the header fields of an HTTP/1 request.
 const DEFAULT_MAX_HEADERS: usize = 100;
@@ -33,8 +35,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Serves `router` until `stop` is cancelled, then gives open requests some time to finish.
-pub(crate) async fn serve(listener: TcpListener, router: Router, http: &HttpConfig, stop: CancellationToken) {
-    let router = router.layer(Extension(FromConnection));
+pub async fn serve(listener: TcpListener, router: Router, http: &HttpConfig, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let permits = Arc::new(Semaphore::new(http.max_connections.min(Semaphore::MAX_PERMITS)));
     loop {
