@@ -15,6 +15,16 @@ pub enum InstallError {
         /// The path.
         path: PathBuf,
     },
+    /// Another user could replace an installed file after its checksum was verified.
+    #[error(
+        "{} belongs to another user, or others can write it, so it is not run; delete it, or choose another directory with \
+         `standalone.local_dir`",
+        path.display()
+    )]
+    Untrusted {
+        /// The file or directory.
+        path: PathBuf,
+    },
     /// No artifact is pinned for this platform.
     #[error("no {what} is available for {platform}; install one and set `{setting}`")]
     UnsupportedPlatform {

