@@ -51,6 +51,8 @@ pub enum ParameterKind {
         /// Maximum.
         greatest: u64,
     },
+    /// A decimal number, or nothing for no restriction.
+    Number,
     /// One of these.
     Choice(Vec<String>),
 }
@@ -116,6 +118,16 @@ pub fn find(name: &str) -> Option<NamedQuery> {
     Some(read(name, sql))
 }
 
+/// Returns the query of `GET /v1/predictions`.
+pub fn predictions() -> NamedQuery {
+    read("predictions", include_str!("../clickhouse/predictions/list.sql"))
+}
+
+/// Returns the query of `GET /v1/predictions/{id}`.
+pub fn prediction() -> NamedQuery {
+    read("prediction", include_str!("../clickhouse/predictions/one.sql"))
+}
+
 /// Parses the comments at the start of a file. The tests of this module find incomplete ones.
 fn read(name: &'static str, sql: &'static str) -> NamedQuery {
     let comments: Vec<&str> = sql
@@ -148,6 +160,7 @@ impl QueryParameter {
         let kind = match kind.trim() {
             "time" => ParameterKind::Time,
             "text" => ParameterKind::Text,
+            "number" => ParameterKind::Number,
             choices if choices.contains('|') => {
                 ParameterKind::Choice(choices.split('|').map(str::to_owned).collect())
             }
@@ -200,6 +213,12 @@ impl QueryParameter {
                 let fits = number.filter(|number| (*least..=*greatest).contains(number));
                 fits.map(|number| number.to_string()).ok_or_else(invalid)
             }
+            ParameterKind::Number if given.is_empty() => Ok(String::new()),
+            ParameterKind::Number => {
+                let number = given.parse::<f64>().ok().filter(|number| number.is_finite());
+                // ClickHouse does not read every spelling that Rust reads.
+                number.map(|number| number.to_string()).ok_or_else(invalid)
+            }
             ParameterKind::Choice(choices)
                 if given == self.default || choices.iter().any(|choice| choice == given) =>
             {
@@ -248,6 +267,7 @@ impl fmt::Display for ParameterKind {
         match self {
             Self::Time => f.write_str("a time such as 2026-11-23T13:00:00Z, now or now-15m"),
             Self::Text => write!(f, "a text of at most {MAX_TEXT_CHARS} characters"),
+            Self::Number => f.write_str("a number"),
             Self::Integer { least, greatest } => write!(f, "a whole number from {least} to {greatest}"),
             Self::Choice(choices) => write!(f, "one of {}", choices.join(", ")),
         }
@@ -277,7 +297,7 @@ mod tests {
 
     #[test]
     fn every_parameter_is_described_and_its_default_is_a_value() {
-        for query in all() {
+        for query in all().chain([predictions(), prediction()]) {
             assert!(query.title.ends_with('.'), "{}", query.name);
             let described: BTreeSet<&str> = query.parameters.iter().map(|p| p.name.as_str()).collect();
             let used: BTreeSet<&str> = query
@@ -321,6 +341,22 @@ mod tests {
             assert_eq!(*choices, known, "{}", query.name);
             assert!(channel.value(Some("rest"), now()).is_err(), "{}", query.name);
             assert_eq!(channel.value(Some(""), now()).unwrap(), "");
+        }
+    }
+
+    #[test]
+    fn numbers_are_finite_or_absent() {
+        let query = predictions();
+        let least = query
+            .parameters
+            .iter()
+            .find(|parameter| parameter.name == "min_score")
+            .unwrap();
+        for (given, value) in [("", ""), ("0.25", "0.25"), ("-1e3", "-1000"), (".5", "0.5")] {
+            assert_eq!(least.value(Some(given), now()).unwrap(), value, "{given}");
+        }
+        for bad in ["x", "1,5", "NaN", "inf", " 1", "1)"] {
+            assert!(least.value(Some(bad), now()).is_err(), "{bad}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Queries to the analytics database: named queries, and lookups of single predictions.
 
 pub(crate) mod endpoints;
+mod predictions;
 mod routes;
 
 use std::borrow::Cow;

@@ -35,6 +35,7 @@ fn describe(query: &NamedQuery) -> Value {
         let more = match &parameter.kind {
             ParameterKind::Time => json!({"type": "time"}),
             ParameterKind::Text => json!({"type": "text", "max_chars": queries::MAX_TEXT_CHARS}),
+            ParameterKind::Number => json!({"type": "number"}),
             ParameterKind::Integer { least, greatest } => {
                 json!({"type": "integer", "least": least, "greatest": greatest})
             }
@@ -72,11 +73,25 @@ pub(crate) async fn answer(
             format!("there is no query {shown:?}; choose one of {known}"),
         )
     })?;
+    respond(&state, &caller, &query, given, &headers).await
+}
+
+/// Runs a query with the parameters of a request.
+///
+/// # Errors
+/// If a parameter is invalid, the caller may not see the rows, or the database does not answer.
+pub(super) async fn respond(
+    state: &AppState,
+    caller: &Caller,
+    query: &NamedQuery,
+    given: Vec<(String, String)>,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
     let mut given = once_each(given)?;
-    let format = format_of(given.remove("format").as_deref(), &headers)?;
-    restrict(&caller, &query, &mut given)?;
-    let values = values(&query, &given, clock::now())?;
-    let body = state.analytics().run(&query, &values, format).await?;
+    let format = format_of(given.remove("format").as_deref(), headers)?;
+    restrict(caller, query, &mut given)?;
+    let values = values(query, &given, clock::now())?;
+    let body = state.analytics().run(query, &values, format).await?;
     let mut response = ([(header::CONTENT_TYPE, format.media_type())], body).into_response();
     let (name, value) = no_cache();
     response.headers_mut().insert(name, value);
