@@ -11,6 +11,7 @@
 //! | [`compat`] | the routes of the services that Precis replaces |
 //! | [`console`] | the page for browsers |
 //! | [`analytics`] | answers named queries from ClickHouse |
+//! | [`operations`] | shows the queue and the workers; reads and replays dead letters |
 //! | [`webhooks`] | posts the end of jobs and batches to their callbacks |
 //! | [`queue`] | the trait for the queue, and its implementation on NATS |
 //! | [`openapi`] | the OpenAPI document and its page |
@@ -31,6 +32,7 @@ mod http;
 mod jobs;
 mod metrics;
 mod openapi;
+mod operations;
 pub mod queue;
 #[cfg(test)]
 mod testing;

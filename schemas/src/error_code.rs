@@ -93,6 +93,10 @@ codes! {
     QueryNotFound = "query_not_found", 404, "There is no such query", false;
     /// The batch does not exist, or has expired.
     BatchNotFound = "batch_not_found", 404, "There is no such batch", false;
+    /// The dead letter does not exist, or has expired.
+    DeadLetterNotFound = "dead_letter_not_found", 404, "There is no such dead letter", false;
+    /// The dead letter can't be put back into a queue.
+    NotReplayable = "not_replayable", 409, "The dead letter can't be replayed", false;
     /// The route does not exist.
     RouteNotFound = "route_not_found", 404, "There is no such route", false;
     /// The route does not allow this method.

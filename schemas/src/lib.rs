@@ -5,7 +5,7 @@
 //! | module | content |
 //! | --- | --- |
 //! | [`job`], [`result`], [`event`], [`mod@reference`], [`dead`] | the messages on NATS, version 1 |
-//! | [`rest`] | the bodies of the REST interface |
+//! | [`rest`], [`rest_operations`] | the bodies of the REST interface |
 //! | [`termination`] | the result of a job that ended without a worker |
 //! | [`batch_view`], [`manifest`] | batches, over HTTP and in the stream `BATCHES` |
 //! | [`callback`] | webhooks |
@@ -42,6 +42,7 @@ pub mod queries;
 pub mod reference;
 pub mod rest;
 mod rest_models;
+pub mod rest_operations;
 mod rest_scores;
 pub mod result;
 mod salvage;

@@ -68,6 +68,13 @@ CALLS = [
     ("DELETE /v1/batches/{id}", 200, "curl -X DELETE $P/v1/batches/{batch}", {}),
     ("GET /v1/analytics", 200, "curl $P/v1/analytics", {}),
     ("GET /v1/analytics/{query}", 200, "curl '$P/v1/analytics/slowest?limit=2&format=csv'", {}),
+    ("GET /v1/predictions", 200, "curl '$P/v1/predictions?q=river&limit=1'", {}),
+    ("GET /v1/predictions/{id}", 200, "curl $P/v1/predictions/{done}", {}),
+    ("GET /v1/queue", 200, "curl $P/v1/queue", {}),
+    ("GET /v1/dead-letters", 200, "curl '$P/v1/dead-letters?limit=1'", {}),
+    ("GET /v1/dead-letters/{sequence}", 404, "curl $P/v1/dead-letters/1000000", {}),
+    ("POST /v1/dead-letters/{sequence}/replay", 404, "curl -X POST $P/v1/dead-letters/1000000/replay", {}),
+    ("DELETE /v1/dead-letters/{sequence}", 204, "curl -X DELETE $P/v1/dead-letters/1000000", {}),
     ("POST /article/summarize", 200, f"""curl $P/article/summarize --json '{{"article": "{RAIN}"}}'""", {}),
     (
         "POST /article/summarize",

@@ -12,7 +12,7 @@ use super::state::AppState;
 use super::{layers, service};
 use crate::http::problem::ApiError;
 use crate::openapi::{self, Route};
-use crate::{analytics, batches, compat, console, jobs};
+use crate::{analytics, batches, compat, console, jobs, operations};
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| openapi::text(&routes(&Readiness::default())));
 
@@ -21,6 +21,7 @@ pub(crate) fn routes(readiness: &Readiness) -> Vec<Route<AppState>> {
     let mut routes = jobs::endpoints::all();
     routes.extend(batches::endpoints::all());
     routes.extend(analytics::endpoints::all());
+    routes.extend(operations::endpoints::all());
     routes.extend(compat::endpoints::all(readiness));
     routes.extend(console::endpoints::all());
     routes.extend(service::endpoints(readiness, || DOCUMENT.as_str()));

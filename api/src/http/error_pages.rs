@@ -44,6 +44,8 @@ pages! {
     "job_gone"
     "query_not_found"
     "batch_not_found"
+    "dead_letter_not_found"
+    "not_replayable"
     "route_not_found"
     "method_not_allowed"
     "not_implemented"

@@ -18,6 +18,8 @@ pub(crate) enum Tag {
     Models,
     /// Named queries.
     Analytics,
+    /// The queue, the workers and the dead letters.
+    Operations,
     /// Routes of other services.
     Compatibility,
     /// The gateway itself.
@@ -26,11 +28,12 @@ pub(crate) enum Tag {
 
 impl Tag {
     /// All tags, in the order of the document.
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Jobs,
         Self::Batches,
         Self::Models,
         Self::Analytics,
+        Self::Operations,
         Self::Compatibility,
         Self::Service,
     ];
@@ -42,6 +45,7 @@ impl Tag {
             Self::Batches => "Batches",
             Self::Models => "Models",
             Self::Analytics => "Analytics",
+            Self::Operations => "Operations",
             Self::Compatibility => "Compatibility",
             Self::Service => "Service",
         }
@@ -54,6 +58,7 @@ impl Tag {
             Self::Batches => "Submit a file of texts and download the results.",
             Self::Models => "The models that workers serve.",
             Self::Analytics => "Figures that the monitor has recorded.",
+            Self::Operations => "The queue, the workers and the dead letters.",
             Self::Compatibility => {
                 "Routes of MLflow, SageMaker, AWS Lambda and the article service. Clients of these services only change \
                  the address."

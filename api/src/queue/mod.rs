@@ -15,16 +15,18 @@ pub(crate) mod retention;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::FutureExt as _;
+use futures::future::{self, BoxFuture};
 use precis_producer::{Accepted, Submission};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::Announcement;
 use precis_schemas::error_code::Refusal;
 use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
+use precis_schemas::rest_operations::StoredDeadLetter;
 use precis_schemas::termination::Termination;
 use precis_schemas::worker_consumers::TenantLane;
-use precis_schemas::{JobHandle, JobId, JobResult, JobSubject, Outcome, Token};
+use precis_schemas::{JobHandle, JobId, JobResult, JobSubject, Lane, Outcome, Token};
 use serde::Deserialize;
 
 pub use depth::{LaneDepth, QueueDepth, TenantDepth};
@@ -70,6 +72,15 @@ pub enum ReadConsistency {
     Any,
     /// The leader: the read sees every earlier write.
     Leader,
+}
+
+/// Dead letters from a part of their stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetterPage {
+    /// The dead letters, the latest first.
+    pub letters: Vec<StoredDeadLetter>,
+    /// The end of the next part, unless this one reaches the beginning of the stream.
+    pub next: Option<u64>,
 }
 
 /// A stored record with its revision.
@@ -166,6 +177,39 @@ pub trait QueueBackend: Send + Sync {
         &'a self,
         jobs: &'a TenantLane,
     ) -> BoxFuture<'a, Result<Option<TenantDepth>, Refusal>>;
+
+    /// Returns when the oldest job in a lane was accepted. The default knows no jobs.
+    fn oldest_job<'a>(
+        &'a self,
+        model: &'a Token,
+        lane: Lane,
+    ) -> BoxFuture<'a, Result<Option<jiff::Timestamp>, Refusal>> {
+        let _ = (model, lane);
+        future::ready(Ok(None)).boxed()
+    }
+
+    /// Returns the dead letters among `sequences` sequences of their stream that end before `before`, or at its end. The
+    /// default has no dead letters.
+    fn dead_letters(
+        &self,
+        before: Option<u64>,
+        sequences: u64,
+    ) -> BoxFuture<'_, Result<DeadLetterPage, Refusal>> {
+        let _ = (before, sequences);
+        future::ready(Ok(DeadLetterPage::default())).boxed()
+    }
+
+    /// Returns the dead letter at `sequence`, if there is one.
+    fn dead_letter(&self, sequence: u64) -> BoxFuture<'_, Result<Option<StoredDeadLetter>, Refusal>> {
+        let _ = sequence;
+        future::ready(Ok(None)).boxed()
+    }
+
+    /// Deletes the dead letter at `sequence`, if there is one.
+    fn delete_dead_letter(&self, sequence: u64) -> BoxFuture<'_, Result<(), Refusal>> {
+        let _ = sequence;
+        future::ready(Ok(())).boxed()
+    }
 
     /// Terminates the job that the handle names: stores its record, unless it has one, and removes it from the queue.
     /// Returns `None` if the queue has no such job.

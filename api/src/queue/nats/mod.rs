@@ -2,6 +2,7 @@
 
 mod batches;
 mod connectivity;
+mod dead_letters;
 mod depth;
 mod queued_jobs;
 mod readiness;
@@ -24,17 +25,18 @@ use precis_schemas::callback::Announcement;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Cancel;
 use precis_schemas::reference::LateReference;
+use precis_schemas::rest_operations::StoredDeadLetter;
 use precis_schemas::termination::Termination;
-use precis_schemas::topology::{BATCHES, CALLS, JOBS, RESULTS};
+use precis_schemas::topology::{BATCHES, CALLS, DEAD, JOBS, RESULTS};
 use precis_schemas::worker_consumers::TenantLane;
-use precis_schemas::{JobHandle, JobId, JobResult, Token};
+use precis_schemas::{JobHandle, JobId, JobResult, Lane, Token};
 
 use self::connectivity::{Connectivity, unavailable};
 use self::queued_jobs::QueuedJobs;
 pub(crate) use self::readiness::watch_readiness;
 use super::{
-    CreateOutcome, JobEnd, QueueBackend, QueueDepth, QueueUsage, QueuedJob, ReadConsistency, Record,
-    TenantDepth, TerminationOutcome,
+    CreateOutcome, DeadLetterPage, JobEnd, QueueBackend, QueueDepth, QueueUsage, QueuedJob, ReadConsistency,
+    Record, TenantDepth, TerminationOutcome,
 };
 
 /// How long a request to NATS may take.
@@ -52,6 +54,7 @@ pub(crate) struct NatsQueue {
     calls_stream: Stream,
     batches_stream: Stream,
     queued_jobs: Arc<QueuedJobs>,
+    dead_stream: Stream,
 }
 
 impl NatsQueue {
@@ -67,6 +70,7 @@ impl NatsQueue {
             calls_stream: topology::stream(jetstream, CALLS).await?,
             batches_stream: topology::stream(jetstream, BATCHES).await?,
             queued_jobs: Arc::default(),
+            dead_stream: topology::stream(jetstream, DEAD).await?,
             connection,
         })
     }
@@ -183,6 +187,31 @@ impl QueueBackend for NatsQueue {
         jobs: &'a TenantLane,
     ) -> BoxFuture<'a, Result<Option<TenantDepth>, Refusal>> {
         self.if_connected(self.read_tenant_depth(jobs)).boxed()
+    }
+
+    fn oldest_job<'a>(
+        &'a self,
+        model: &'a Token,
+        lane: Lane,
+    ) -> BoxFuture<'a, Result<Option<jiff::Timestamp>, Refusal>> {
+        self.if_connected(self.read_oldest_job(model, lane)).boxed()
+    }
+
+    fn dead_letters(
+        &self,
+        before: Option<u64>,
+        sequences: u64,
+    ) -> BoxFuture<'_, Result<DeadLetterPage, Refusal>> {
+        self.when_connected(self.read_dead_letters(before, sequences))
+            .boxed()
+    }
+
+    fn dead_letter(&self, sequence: u64) -> BoxFuture<'_, Result<Option<StoredDeadLetter>, Refusal>> {
+        self.when_connected(self.read_dead_letter(sequence)).boxed()
+    }
+
+    fn delete_dead_letter(&self, sequence: u64) -> BoxFuture<'_, Result<(), Refusal>> {
+        self.when_connected(self.remove_dead_letter(sequence)).boxed()
     }
 
     fn terminate<'a>(

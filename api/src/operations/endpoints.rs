@@ -1,0 +1,71 @@
+//! The routes of operations, with their documentation.
+
+use precis_schemas::ErrorCode::*;
+use precis_schemas::rest_operations::{DeadLetterList, DeadLetterView, QueueView, Replayed};
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+use super::{dead_letters, queue};
+use crate::gateway::state::AppState;
+use crate::openapi::schema::text;
+use crate::openapi::{Operation, QUEUE_ERRORS, Route, Tag};
+
+const SEQUENCE: &str = "Sequence of the dead letter, as in the list";
+
+/// Returns all of them.
+pub(crate) fn all() -> Vec<Route<AppState>> {
+    vec![
+        Route::new("/v1/queue").get(
+            queue::show,
+            Operation::new(Tag::Operations, "showQueue", "Get the depth of every lane and the live workers")
+                .returns::<QueueView>(200, "Lanes and workers")
+                .with_headers(200, &["cache-control"])
+                .errors(&[QueueUnavailable]),
+        ),
+        Route::new("/v1/dead-letters").get(
+            dead_letters::list,
+            Operation::new(Tag::Operations, "listDeadLetters", "List dead letters, the latest first")
+                .describe("A tenant's key sees the dead letters of its own jobs and webhooks.")
+                .query("before", "`next` of the page before", sequence)
+                .query("limit", "Maximum number of dead letters, 1 to 500; default 50", sequence)
+                .query("kind", "Kind to select, such as `summarize` or `webhook`", text)
+                .query("code", "Error code of the reason to select", text)
+                .query("q", "Phrase in the body, the reason or the subject, in any case", text)
+                .returns::<DeadLetterList>(200, "A page of dead letters")
+                .with_headers(200, &["cache-control"])
+                .errors(&[InvalidParameter, QueueUnavailable, NeedsQueue]),
+        ),
+        Route::new("/v1/dead-letters/{sequence}")
+            .get(
+                dead_letters::show,
+                Operation::new(Tag::Operations, "showDeadLetter", "Get a dead letter with its whole body")
+                    .path("sequence", SEQUENCE, sequence)
+                    .returns::<DeadLetterView>(200, "The dead letter")
+                    .with_headers(200, &["cache-control"])
+                    .errors(&[InvalidRequest, DeadLetterNotFound, QueueUnavailable, NeedsQueue]),
+            )
+            .delete(
+                dead_letters::delete,
+                Operation::new(Tag::Operations, "deleteDeadLetter", "Delete a dead letter")
+                    .describe("Idempotent.")
+                    .path("sequence", SEQUENCE, sequence)
+                    .returns_empty(204, "It is gone")
+                    .errors(&[InvalidRequest, QueueUnavailable, NeedsQueue]),
+            ),
+        Route::new("/v1/dead-letters/{sequence}/replay").post(
+            dead_letters::replay,
+            Operation::new(Tag::Operations, "replayDeadLetter", "Replay a dead letter")
+                .describe(
+                    "A job runs again as a new job with a new deadline; its metadata holds the first id as `replay_of`. A \
+                     webhook is sent again. The dead letter is then deleted.",
+                )
+                .path("sequence", SEQUENCE, sequence)
+                .returns::<Replayed>(202, "It is in the queue again")
+                .errors(&[InvalidRequest, DeadLetterNotFound, NotReplayable, NeedsQueue])
+                .errors(&QUEUE_ERRORS),
+        ),
+    ]
+}
+
+fn sequence(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": 1})
+}
