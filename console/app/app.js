@@ -7,13 +7,15 @@ import { Button, Dialog } from "./parts/ui.js";
 import { go, hrefOf, useRoute } from "./route.js";
 import { Analytics } from "./screens/analytics.js";
 import { Batches } from "./screens/batches.js";
+import { Jobs } from "./screens/jobs.js";
+import { Operations } from "./screens/operations.js";
 import { Summarize } from "./screens/summarize.js";
 import { T } from "./text.js";
 
 /** @typedef {import("../types/rest").ModelView} ModelView */
 
 /** @type {Record<string, any>} */
-const SCREENS = { summarize: Summarize, batches: Batches, analytics: Analytics };
+const SCREENS = { summarize: Summarize, batches: Batches, jobs: Jobs, analytics: Analytics, operations: Operations };
 const THEMES = /** @type {const} */ (["system", "light", "dark"]);
 
 /** @returns {typeof THEMES[number]} */

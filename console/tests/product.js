@@ -1,6 +1,6 @@
 // A product on free ports, and a browser.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -50,8 +50,20 @@ export async function startProduct({ settings = [], config = "", dir = mkdtempSy
   return {
     api: `http://127.0.0.1:${ports.api}`,
     monitor: `http://127.0.0.1:${ports.monitor}`,
-    pids: () => output,
     dir,
+    /** Publishes a text to NATS, for a model. */
+    publish(text, model) {
+      const file = path.join(dir, "text.txt");
+      writeFileSync(file, text);
+      execFileSync(PROGRAM, ["producer", "--set", `nats.url=nats://127.0.0.1:${ports.nats}`, "publish", file, "--model", model], { cwd: dir });
+    },
+    /** Sends a signal to one of the processes that `precis up` started, by a part of its command line. */
+    signal(part, name) {
+      const list = execFileSync("ps", ["-eo", "pid,args", "--no-headers"]).toString();
+      const ids = list.split("\n").filter((line) => line.includes(part) && line.includes(dir)).map((line) => Number(line.trim().split(" ")[0]));
+      ids.forEach((id) => process.kill(id, name));
+      return ids.length;
+    },
     async stop({ keep = false } = {}) {
       child.kill("SIGINT");
       await ended;

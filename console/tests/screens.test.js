@@ -7,13 +7,13 @@ import { openPage, startBrowser, startProduct } from "./product.js";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const SLOW = "#/summarize?num_beams=64&min_new_tokens=500&max_new_tokens=500&first_sentence=false";
-const SCREENS = ["summarize", "summarize?compare=1", "batches", "analytics?range=7d"];
+const SCREENS = ["summarize", "summarize?compare=1", "batches", "jobs?range=7d", "analytics?range=7d", "operations"];
 
 let product;
 let browser;
 
 before(async () => {
-  product = await startProduct();
+  product = await startProduct({ settings: ["monitor.unserved_grace_seconds=1"] });
   browser = await startBrowser();
 });
 
@@ -49,7 +49,7 @@ test("a sample is summarized, traced to its source, scored and logged", async ()
   await page.getByRole("button", { name: "Reference", exact: true }).click();
   assert.ok(await page.locator(".summary mark.common").count() > 0);
   assert.ok(await page.locator(".reading.small mark.common").count() > 0);
-  await page.getByRole("button", { name: "Log", exact: true }).click();
+  await page.getByRole("button", { name: "Log reference", exact: true }).click();
   await page.getByRole("button", { name: "Logged" }).waitFor();
   assert.deepEqual(problems, []);
   await context.close();
@@ -152,6 +152,61 @@ test("analytics show every chart, as a table too", async () => {
   await page.getByRole("cell", { name: "other" }).first().waitFor();
   await page.getByRole("button", { name: "SQL: Predictions by channel" }).click();
   await page.getByText("FROM figures").waitFor();
+  assert.deepEqual(problems, []);
+  await context.close();
+});
+
+test("a job is found by its text, read, and run again", async () => {
+  const { page, context, problems } = await open("#/summarize");
+  await loadSample(page, /museum|mask/i);
+  await run(page);
+  await page.locator(".status.succeeded").waitFor();
+  await page.goto(`${product.api}/#/jobs?q=aldwater%20museum`);
+  await page.locator("a.open").first().waitFor();
+  await page.locator("a.open").first().click();
+  await page.getByText("Result published").waitFor();
+  assert.ok(await page.locator(".long-text mark.copied").count() > 0);
+  const before = page.url();
+  await page.getByRole("button", { name: "Resubmit", exact: true }).click();
+  await page.waitForURL((url) => String(url) !== before);
+  await page.locator(".status.succeeded").waitFor();
+  assert.deepEqual(problems, []);
+  await context.close();
+});
+
+test("all jobs of a filter are exported and resubmitted after a confirmation", async () => {
+  const { page, context } = await open("#/jobs?q=aldwater%20museum&task=summarize");
+  await page.locator("a.open").first().waitFor();
+  const shown = await page.locator("a.open").count();
+  await page.getByRole("button", { name: "Export all" }).click();
+  const [saved] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: `Export ${shown} jobs` }).click()]);
+  assert.equal(readFileSync(await saved.path(), "utf8").match(/^"\d+~/gm).length, shown);
+  await page.getByRole("button", { name: "Close" }).last().click();
+  await page.getByRole("button", { name: "Resubmit all" }).click();
+  await page.getByRole("button", { name: `Resubmit ${shown} jobs` }).click();
+  await page.getByText(`${shown} jobs resubmitted`).waitFor();
+  await context.close();
+});
+
+test("a dead letter is searched, read, replayed and deleted", async () => {
+  const { page, context, problems } = await open("#/operations");
+  await page.getByRole("cell", { name: "precis-mini" }).waitFor();
+  // No worker serves the model, so the job soon dies.
+  await page.getByRole("searchbox").fill("bilbyday");
+  await page.getByText("No dead letter matches the filter.").waitFor();
+  product.publish("The Bilbyday opened. Rain fell over the hills all night.", "absent");
+  await page.waitForTimeout(3_000);
+  await page.getByRole("button", { name: "Refresh" }).click();
+  await page.locator(".dead .expand").first().click();
+  await page.getByRole("dialog").getByText("bilbyday").waitFor();
+  await page.getByRole("dialog").getByRole("button", { name: "Replay" }).click();
+  await page.getByText("Replayed as").waitFor();
+  await page.waitForTimeout(3_000);
+  await page.getByRole("button", { name: "Refresh" }).click();
+  await page.locator(".dead .expand").first().waitFor();
+  await page.getByRole("button", { name: "Delete all" }).click();
+  await page.getByRole("button", { name: "Delete 1 dead letter" }).click();
+  await page.getByText("1 dead letter deleted").waitFor();
   assert.deepEqual(problems, []);
   await context.close();
 });

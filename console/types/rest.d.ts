@@ -13,3 +13,5 @@ export type PairScores = Schemas["PairScores"];
 export type BatchView = Schemas["BatchView"];
 export type BatchCounts = Schemas["BatchCounts"];
 export type BatchLine = Schemas["BatchLine"];
+export type QueueView = Schemas["QueueView"];
+export type DeadLetterView = Schemas["DeadLetterView"];

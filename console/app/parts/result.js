@@ -117,8 +117,8 @@ export function Result({ id, followed, title, source, reference, other, marksMod
       ${job?.attempt && job.attempt > 1 ? html`<span class="tag">${T.summarize.attempt(job.attempt)}</span>` : ""}
       <span class="spacer"></span>
       ${!ended && !followed.error && html`<${Button} icon="stop" kind="danger" onClick=${cancel}>${T.cancel}<//>`}
-      ${text && html`<${Copy} text=${text} />`}
-      <${Curl} calls=${calls} />
+      ${text && html`<${Copy} text=${text} bare />`}
+      <${Curl} calls=${calls} bare />
     </header>
     <${Problem} error=${cancelError} />
     ${followed.error && html`<${Problem} error=${followed.error} retry=${source ? onAgain : undefined} />`}

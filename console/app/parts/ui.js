@@ -16,7 +16,7 @@ export function Button(/** @type {any} */ { kind = "", icon = "", children, clas
 }
 
 /** A button that copies a text. */
-export function Copy(/** @type {{text: string, label?: string}} */ { text, label = T.copy }) {
+export function Copy(/** @type {{text: string, label?: string, bare?: boolean}} */ { text, label = T.copy, bare }) {
   const [copied, setCopied] = useState(false);
   useEffect(() => {
     if (!copied) return;
@@ -24,7 +24,8 @@ export function Copy(/** @type {{text: string, label?: string}} */ { text, label
     return () => clearTimeout(timer);
   }, [copied]);
   const copy = () => navigator.clipboard?.writeText(text).then(() => setCopied(true));
-  return html`<${Button} kind="quiet" icon=${copied ? "check" : "copy"} onClick=${copy}>${copied ? T.copied : label}<//>`;
+  const shown = copied ? T.copied : label;
+  return html`<${Button} kind="quiet" icon=${copied ? "check" : "copy"} aria-label=${shown} title=${shown} onClick=${copy}>${bare ? "" : shown}<//>`;
 }
 
 /** A dialog that is open while it is shown. */
@@ -46,9 +47,9 @@ export function Dialog(/** @type {any} */ { title, onClose, children, class: ext
 }
 
 /** A button that shows the `curl` commands of a view. */
-export function Curl(/** @type {{calls: Call[]}} */ { calls }) {
+export function Curl(/** @type {{calls: Call[], bare?: boolean}} */ { calls, bare }) {
   const [open, setOpen] = useState(false);
-  return html`<${Button} kind="quiet" icon="terminal" onClick=${() => setOpen(true)}>curl<//>
+  return html`<${Button} kind="quiet" icon="terminal" aria-label="curl" title=${T.curl.title} onClick=${() => setOpen(true)}>${bare ? "" : "curl"}<//>
     ${open &&
     html`<${Dialog} title=${T.curl.title} class="wide" onClose=${() => setOpen(false)}>
       <p class="hint">${T.curl.hint}</p>

@@ -188,7 +188,7 @@ function Recent() {
   return html`<section class="recent">
     <h2>${t.recent}</h2>
     <div class="table-box"><table class="list">
-      <thead><tr><th>${t.file}</th><th>${t.state}</th><th class="number">${t.rowsHeader}</th><th class="grow">${t.progress}</th><th>${t.uploaded}</th><th></th></tr></thead>
+      <thead><tr><th>${t.file}</th><th>${t.state}</th><th class="number">${t.rowsHeader}</th><th class="grow">${t.progress}</th><th>${t.uploaded}</th><td></td></tr></thead>
       <tbody>
         ${list.map(({ id, name, at }) => {
           const batch = data?.[id];

@@ -62,6 +62,7 @@ export function Summarize({ route, models }) {
   const [editing, setEditing] = useState(!idA);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState(/** @type {unknown} */ (null));
+  const [showSettings, setShowSettings] = useState(!idA);
   const [dropping, setDropping] = useState(false);
   const [active, setActive] = useState({ side: 0, index: -1 });
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
@@ -100,12 +101,17 @@ export function Summarize({ route, models }) {
       const ids = jobs.map((/** @type {any} */ job) => job.id);
       rememberText(ids, draft);
       setEditing(false);
+      setShowSettings(false);
       const now = Object.fromEntries(currentRoute().query);
       go(hrefOf("summarize", "", { ...now, job: ids[0], jobB: ids[1] }));
     } catch (failure) {
       setError(failure);
     }
     setBusy(false);
+  };
+  const toggleCompare = () => {
+    setQuery({ compare: compare ? "" : "1" });
+    setShowSettings(true);
   };
   // A new entry of the history, so that “back” returns to the job.
   const leaveJob = () => setQuery({ job: "", jobB: "" }, { replace: !idA });
@@ -141,7 +147,7 @@ export function Summarize({ route, models }) {
   };
   useEffect(() => offer({ label: t.run, hint: "Ctrl-Enter", run }));
   useEffect(() => offer({ label: t.random, run: () => load("") }), []);
-  useEffect(() => offer({ label: t.compare, run: () => setQuery({ compare: compare ? "" : "1" }) }));
+  useEffect(() => offer({ label: t.compare, run: toggleCompare }));
   useEffect(() => {
     const pressed = (/** @type {KeyboardEvent} */ event) => {
       if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
@@ -219,14 +225,14 @@ export function Summarize({ route, models }) {
     <div class="pane result-pane">
       <div class="bar run-bar">
         <${Button} kind="primary" icon="play" disabled=${!canRun} title="Ctrl-Enter" onClick=${run}>${busy ? t.running : idA ? t.again : t.run}<//>
-        <${Button} kind=${compare ? "on" : ""} icon="compare" aria-pressed=${compare} title=${t.compareHint} onClick=${() => setQuery({ compare: compare ? "" : "1" })}>${t.compare}<//>
+        <${Button} kind=${compare ? "on" : ""} icon="compare" aria-pressed=${compare} title=${t.compareHint} onClick=${toggleCompare}>${t.compare}<//>
         <span class="spacer"></span>
         ${modes.length > 1 && html`<div class="segmented" role="group" aria-label=${t.marks}>
           ${modes.map((name) => html`<button type="button" aria-pressed=${mode === name} onClick=${() => setQuery({ marks: name })}>${{ source: t.marksSource, reference: t.marksReference, difference: t.marksDifference }[name]}</button>`)}
         </div>`}
         ${text.trim() && html`<${Curl} calls=${compare ? [callA, callB] : [callA]} />`}
       </div>
-      <details class="card" open=${!idA || compare}>
+      <details class="card" open=${showSettings} onToggle=${(/** @type {any} */ event) => setShowSettings(event.currentTarget.open)}>
         <summary>${t.settings}</summary>
         <div class=${`sides ${compare ? "two" : ""}`}>
           <${Settings} title=${compare ? t.settingsOf("A") : ""} values=${settings.a} models=${models.models} onChange=${(/** @type {any} */ changes) => setQuery(changes)} />
