@@ -6,6 +6,7 @@
 //! | file | content |
 //! | --- | --- |
 //! | `product.rs` | starting and stopping the product |
+//! | `browser.rs` | a headless Chromium |
 //! | `client.rs` | requests over REST, NATS and SQL |
 //! | `folder.rs` | data folders |
 //! | `process.rs` | processes that a test starts |
@@ -15,6 +16,7 @@
 //! | `wait.rs` | waiting for a condition |
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::missing_panics_doc)] // a harness of tests may panic
 
+mod browser;
 pub mod client;
 mod folder;
 pub mod process;
@@ -24,6 +26,7 @@ pub mod receiver;
 pub mod samples;
 mod wait;
 
+pub use browser::Browser;
 pub use client::id_of;
 pub use process::Process;
 pub use product::{Options, Product};
