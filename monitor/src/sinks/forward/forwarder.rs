@@ -137,8 +137,9 @@ impl<T: Target, S: Source> Forwarder<T, S> {
                         delivery.retry_later().await;
                     }
                     ItemOutcome::Rejected(reason) | ItemOutcome::NotYet(reason) => {
-                        metrics::record(sink, false);
+                        // A record whose dead letter can't be stored comes back, and counts then.
                         if self.dead_letters.store(delivery, reason).await {
+                            metrics::record(sink, false);
                             done.push(delivery);
                         }
                     }
