@@ -305,8 +305,7 @@ async fn mixed_lanes_and_tenants_are_estimated_within_three_tenths() {
     let (error, within) = simulation.errors(|_| true);
     println!("{error}, {within}");
     assert!(error <= 0.3, "{error}");
-    // More jobs of the other lanes come than anybody foresees.
-    assert!(within >= 0.5, "{within}");
+    assert!(within >= 0.85, "{within}");
 }
 
 #[tokio::test(start_paused = true)]
