@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use precis_schemas::rest::Status;
@@ -39,6 +40,46 @@ async fn a_restart_keeps_data_and_ctrl_c_leaves_no_process() {
     for view in [&before.id, &after.id] {
         assert_eq!(product.stored_rows(&id_of(view)).await.len(), 1);
     }
+    product.down().await;
+}
+
+/// Copies a folder, with its links and permissions.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(copied.success());
+}
+
+#[tokio::test]
+async fn a_copy_of_the_data_folder_restores_jobs_results_and_predictions() {
+    let mut product = Product::start(PROGRAM, Options::default()).await;
+    let (data, backup) = (product.data(), product.dir().join("backup"));
+    let saved = product
+        .summarize(&json!({"text": samples::get("tramway-fare-free").article}))
+        .await;
+    assert_eq!(product.stored_rows(&id_of(&saved.id)).await.len(), 1);
+    product.down().await;
+    copy(&data, &backup);
+    product.up().await;
+    let lost = product
+        .summarize(&json!({"text": "A text after the backup."}))
+        .await;
+    assert_eq!(product.stored_rows(&id_of(&lost.id)).await.len(), 1);
+    product.down().await;
+
+    fs::remove_dir_all(&data).unwrap();
+    copy(&backup, &data);
+    product.up().await;
+    let (status, view) = product.get(&format!("/v1/jobs/{}", saved.id)).await;
+    assert_eq!(
+        (status, view["summary"].as_str()),
+        (200, saved.summary.as_deref())
+    );
+    assert_eq!(product.rows_of(&id_of(&saved.id)).await.len(), 1);
+    assert_eq!(product.get(&format!("/v1/jobs/{}", lost.id)).await.0, 404);
+    let count = product
+        .query("SELECT count() AS predictions FROM predictions")
+        .await;
+    assert_eq!(count[0]["predictions"], 1, "{count:?}");
     product.down().await;
 }
 
