@@ -46,6 +46,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- define "precis.pod" -}}
 serviceAccountName: {{ include "precis.serviceAccount" .root }}
 automountServiceAccountToken: false
+# Precis reads variables that begin with PRECIS, and a release can be named so.
+enableServiceLinks: false
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
 {{- range . }}
