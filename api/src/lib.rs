@@ -120,7 +120,7 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
         connection = context.queue("precis-api") => connection?,
     };
     let client = &connection.client;
-    let queue = NatsQueue::open(connection.clone()).await?;
+    let queue = Box::pin(NatsQueue::open(connection.clone())).await?;
     let workers = LiveWorkers::listen(client, stop.clone()).await?;
     let events = JobEvents::default();
     let (waiters, running) = (events.waiters(), events.running());
