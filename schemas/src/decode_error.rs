@@ -241,7 +241,7 @@ mod tests {
             ] {
                 let description = of(&body);
                 prop_assert!(!description.contains("s3cret"), "{}: {}", body, description);
-                let error = serde_json::from_str::<Job>(&body).unwrap_err();
+                let error = crate::strict_json::from_str::<Job>(&body).unwrap_err();
                 let description = describe_field::<Job>(body.as_bytes(), &error);
                 prop_assert!(!description.contains("s3cret"), "{}: {}", body, description);
             }
