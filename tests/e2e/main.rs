@@ -35,6 +35,7 @@ mod operations;
 mod predictions;
 mod rest;
 mod schema;
+mod slow_clients;
 mod stranded;
 mod traces;
 mod webhooks;
