@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
+use precis_runtime::http_server::Flushes;
 
 use crate::auth::Credentials;
 use crate::errors::{EngineError, code};
@@ -63,6 +64,8 @@ pub(crate) struct RequestHead {
     pub(crate) credentials: Credentials,
     /// `Content-Encoding` of the body.
     pub(crate) encoding: Encoding,
+    /// The flushes of the connection; `None` in tests.
+    pub(crate) flushes: Option<Flushes>,
     /// Boundary of a `multipart/form-data` body.
     pub(crate) boundary: Option<String>,
 }
@@ -78,6 +81,7 @@ impl RequestHead {
             parameters: Vec::new(),
             settings: Vec::new(),
             readonly: parts.method != Method::POST,
+            flushes: parts.extensions.get::<Flushes>().cloned(),
             session_id: None,
             session_timeout: sessions::DEFAULT_TIMEOUT,
             session_check: false,

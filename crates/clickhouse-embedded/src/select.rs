@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
+use precis_runtime::http_server::Flushes;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 
@@ -25,7 +26,7 @@ use crate::task::CancelGuard;
 const MAX_IN_FLIGHT: usize = 4;
 /// Time without progress after which a slow client's query is cancelled.
 const SEND_TIMEOUT: Duration = Duration::from_secs(300);
-/// Time to send an error block before the connection is aborted.
+/// Time between the flush of an error block and the end of its connection. HTTP/2 may still wait for its client then.
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
 
 /// Formats whose output can be split between any two rows.
@@ -161,6 +162,7 @@ pub(crate) async fn run(
                 version,
                 tag: tag.to_owned(),
                 compress,
+                flushes: head.flushes.clone(),
             };
             Ok(StatementResult::Streamed(rest.into_body(first)))
         }
@@ -244,6 +246,7 @@ struct StreamedBody {
     version: String,
     tag: String,
     compress: bool,
+    flushes: Option<Flushes>,
 }
 
 impl StreamedBody {
@@ -254,6 +257,10 @@ impl StreamedBody {
         let start = (self, Some(Event::Chunk(first)), false);
         Body::from_stream(stream::unfold(start, |(mut state, pending, failed)| async move {
             if failed {
+                // A slow client leaves the block in buffers, which the end of the connection would discard.
+                if let Some(flushes) = &state.flushes {
+                    flushes.next().await;
+                }
                 tokio::time::sleep(FLUSH_DELAY).await;
                 // The server drops the body after an error and doesn't poll `unfold` again.
                 return Some((Err(io::Error::other("the query failed")), (state, None, true)));

@@ -1,5 +1,6 @@
 //! The HTTP server of every role: accepts connections, limits how long a client may take, and shuts down gracefully.
 
+mod flush;
 mod idle;
 mod write_timeout;
 
@@ -7,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -17,7 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::Layer as _;
 
+pub use self::flush::Flushes;
 use self::idle::IdleTimer;
 use self::write_timeout::WriteTimeout;
 use crate::backoff::Backoff;
@@ -35,6 +38,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Serves `router` until `stop` is cancelled, then gives open requests some time to finish.
+///
+/// Requests have their connection's [`Flushes`] as an extension.
 pub async fn serve(listener: TcpListener, router: Router, http: &HttpConfig, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let permits = Arc::new(Semaphore::new(http.max_connections.min(Semaphore::MAX_PERMITS)));
@@ -122,7 +127,10 @@ async fn serve_connection(stream: TcpStream, router: Router, http: HttpConfig, s
             Ok(None) | Err(_) => return,
         },
     };
-    let stream = TokioIo::new(WriteTimeout::new(stream, http.write_timeout()));
+    let flushes = Flushes::default();
+    let stream = WriteTimeout::new(stream, http.write_timeout());
+    let stream = TokioIo::new(flushes.reported_by(stream));
+    let router = Extension(flushes).layer(router);
     let ended = match version {
         Version::Http1 => {
             let mut builder = http1::Builder::new();
