@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use tokio::time::Instant;
 
 use crate::errors::{EngineError, code};
 use crate::ffi::Connection;
@@ -58,11 +59,14 @@ impl QueryIds {
     ) -> Result<RegisteredId, EngineError> {
         let mut running = self.running.lock();
         let mut kills = 0;
+        // Every query that ends wakes all that wait, so a timeout per wake-up might never pass.
+        let mut deadline = (Instant::now() + LEAVE_TIMEOUT).into_std();
         while running.contains(id) {
-            let in_time = !self.left.wait_for(&mut running, LEAVE_TIMEOUT).timed_out();
+            let in_time = !self.left.wait_until(&mut running, deadline).timed_out();
             if in_time || !running.contains(id) {
                 continue;
             }
+            deadline = (Instant::now() + LEAVE_TIMEOUT).into_std();
             match replace {
                 // Repeat, because the query may not have reached the engine yet.
                 Some(kill) if kills < 5 => {

@@ -61,9 +61,11 @@ impl Sessions {
     ) -> Result<(Connection, Lease), EngineError> {
         self.close_expired();
         let key = (user.to_owned(), name.id.clone());
+        // Every session that is left wakes all that wait, so a timeout per wake-up might never pass.
+        let deadline = (Instant::now() + LEAVE_TIMEOUT).into_std();
         let mut slots = self.slots.lock();
         while matches!(slots.get(&key), Some(Slot::Busy)) {
-            if self.left.wait_for(&mut slots, LEAVE_TIMEOUT).timed_out() {
+            if self.left.wait_until(&mut slots, deadline).timed_out() {
                 return Err(EngineError::new(
                     code::SESSION_IS_LOCKED,
                     format!("Session {} is locked by a concurrent client", name.id),
