@@ -38,7 +38,8 @@ pub(super) async fn drain(reaper: &Reaper, consumer: &Info) -> Result<(), ReapEr
         .pause_consumer(name, until)
         .await
         .map_err(jetstream_error("pause a consumer"))?;
-    if has_stranded(reaper, consumer).await? {
+    let found = has_stranded(reaper, consumer).await;
+    if matches!(found, Ok(true)) {
         tracing::warn!(
             consumer = name,
             "a stranded job was found; pausing its consumer to end it"
@@ -46,7 +47,7 @@ pub(super) async fn drain(reaper: &Reaper, consumer: &Info) -> Result<(), ReapEr
     } else {
         resume(reaper, consumer).await;
     }
-    Ok(())
+    found.map(|_| ())
 }
 
 /// Resumes a paused consumer. If that fails, the pause ends by itself.
