@@ -334,7 +334,10 @@ impl IncomingBatch {
             callback,
             announced_at: clock::now(),
         };
-        self.state.queue().announce(&announcement).await
+        self.state
+            .queue()
+            .announce(&announcement, &announcement.webhook_id())
+            .await
     }
 
     /// Completes the batch after its last row.

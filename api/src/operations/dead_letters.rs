@@ -202,14 +202,12 @@ pub(super) async fn replay(
         let body = stored.letter.body.as_deref().unwrap_or_default();
         let announcement: Announcement = serde_json::from_str(body)
             .map_err(|error| not_replayable(&stored, &format!("its body is not an announcement: {error}")))?;
-        let announced_at = clock::now();
-        state
-            .queue()
-            .announce(&Announcement {
-                announced_at,
-                ..announcement
-            })
-            .await?;
+        let announcement = Announcement {
+            announced_at: clock::now(),
+            ..announcement
+        };
+        // Under the webhook's own id, the stream would drop it soon after its first announcement.
+        state.queue().announce(&announcement, &replay_id(&stored)).await?;
         None
     } else {
         return Err(not_replayable(&stored, "only jobs and webhooks can be replayed").into());
@@ -218,6 +216,15 @@ pub(super) async fn replay(
     state.queue().delete_dead_letter(sequence).await?;
     tracing::info!(sequence, job = job_id.as_deref(), "dead letter replayed");
     Ok((StatusCode::ACCEPTED, Json(Replayed { job_id })))
+}
+
+/// Returns an id that is the same for every attempt to replay a dead letter, so that a repeated one publishes nothing.
+fn replay_id(stored: &StoredDeadLetter) -> String {
+    format!(
+        "replay-{}-{}",
+        stored.sequence,
+        stored.letter.died_at.as_millisecond()
+    )
 }
 
 fn not_replayable(stored: &StoredDeadLetter, why: &str) -> Refusal {
@@ -248,9 +255,7 @@ async fn replay_job(
     if job.metadata.len() < limits.max_metadata_entries {
         job.metadata.insert("replay_of".to_owned(), job.id.to_string());
     }
-    // The same for every attempt, so that a repeated one publishes no second job.
-    let id = format!("replay-{}-{}", stored.sequence, letter.died_at.as_millisecond());
-    job.id = id
+    job.id = replay_id(stored)
         .parse::<JobId>()
         .map_err(|error| ApiError::internal(&error.to_string()))?;
     job.batch = None;

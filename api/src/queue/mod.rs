@@ -166,8 +166,12 @@ pub trait QueueBackend: Send + Sync {
     /// Stores a batch record on `subject` and replaces the previous one.
     fn put_batch_record(&self, subject: String, body: Bytes) -> BoxFuture<'_, Result<(), Refusal>>;
 
-    /// Publishes an announcement: a webhook is due.
-    fn announce<'a>(&'a self, announcement: &'a Announcement) -> BoxFuture<'a, Result<(), Refusal>>;
+    /// Publishes an announcement: a webhook is due. Repeated calls with the same `message_id` publish it once.
+    fn announce<'a>(
+        &'a self,
+        announcement: &'a Announcement,
+        message_id: &'a str,
+    ) -> BoxFuture<'a, Result<(), Refusal>>;
 
     /// Returns the queue depth of every lane.
     fn depth(&self) -> BoxFuture<'_, Result<QueueDepth, Refusal>>;

@@ -32,7 +32,7 @@ pub async fn announce_end(jetstream: &jetstream::Context, result: &JobResult) ->
     let Some(announcement) = result.announcement(clock::now()) else {
         return Ok(());
     };
-    match announce(jetstream, &announcement).await {
+    match announce(jetstream, &announcement, &announcement.webhook_id()).await {
         Err(error) if classify(&error).is_full() => {
             tracing::error!(
                 job = %result.id,
@@ -75,7 +75,7 @@ async fn dead_letter(
     Ok(())
 }
 
-/// Publishes an announcement.
+/// Publishes an announcement. The stream drops it if it got the same `message_id` less than two minutes ago.
 ///
 /// # Errors
 /// If the stream is unreachable or full. If an attempt ended without an answer, the error is that of the attempt, whatever
@@ -83,9 +83,10 @@ async fn dead_letter(
 pub async fn announce(
     jetstream: &jetstream::Context,
     announcement: &Announcement,
+    message_id: &str,
 ) -> Result<(), PublishError> {
     let mut headers = HeaderMap::new();
-    headers.insert(headers::MESSAGE_ID, announcement.webhook_id());
+    headers.insert(headers::MESSAGE_ID, message_id);
     // Strings and times always serialize.
     let body = serde_json::to_vec(announcement).unwrap_or_default();
     let mut attempt = 1;
@@ -142,7 +143,7 @@ mod tests {
             },
             announced_at: clock::now(),
         };
-        let error = announce(&jetstream, &announcement).await.unwrap_err();
+        let error = announce(&jetstream, &announcement, "id").await.unwrap_err();
         assert_eq!(classify(&error), PublishFailure::Unavailable);
     }
 }

@@ -172,8 +172,12 @@ impl QueueBackend for NatsQueue {
             .boxed()
     }
 
-    fn announce<'a>(&'a self, announcement: &'a Announcement) -> BoxFuture<'a, Result<(), Refusal>> {
-        let announced = webhooks::announce(&self.connection.jetstream, announcement);
+    fn announce<'a>(
+        &'a self,
+        announcement: &'a Announcement,
+        message_id: &'a str,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        let announced = webhooks::announce(&self.connection.jetstream, announcement, message_id);
         self.when_connected(announced.map_err(|error| request_failed("announcing a webhook", &error)))
             .boxed()
     }

@@ -257,7 +257,11 @@ impl QueueBackend for FakeQueue {
         .boxed()
     }
 
-    fn announce<'a>(&'a self, announcement: &'a Announcement) -> BoxFuture<'a, Result<(), Refusal>> {
+    fn announce<'a>(
+        &'a self,
+        announcement: &'a Announcement,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
         async move {
             self.refusal()?;
             self.announcements.lock().unwrap().push(announcement.clone());

@@ -175,7 +175,7 @@ impl QueueBackend for MemoryQueue {
         future::ready(self.require_durable("a batch")).boxed()
     }
 
-    fn announce<'a>(&'a self, _: &'a Announcement) -> BoxFuture<'a, Result<(), Refusal>> {
+    fn announce<'a>(&'a self, _: &'a Announcement, _: &'a str) -> BoxFuture<'a, Result<(), Refusal>> {
         future::ready(self.require_durable("a webhook")).boxed()
     }
 
