@@ -45,6 +45,9 @@ impl PendingRows {
     }
 }
 
+/// Longest column of a batch's results, in bytes: all of them together fit into a message of NATS.
+const MAX_COLUMN_BYTES: usize = 4 << 10;
+
 /// The metadata keys of rows, in the order of their first appearance. Clones share the keys.
 #[derive(Debug, Clone, Default)]
 pub(super) struct MetadataKeys(Arc<Mutex<Vec<String>>>);
@@ -54,7 +57,8 @@ impl MetadataKeys {
     pub(super) fn add(&self, row: &InputRow) {
         let mut keys = self.0.lock();
         for key in row.metadata.keys() {
-            if keys.len() < MAX_COLUMNS && !keys.contains(key) {
+            // A row with a longer key is refused. Each head of the batch contains the keys.
+            if keys.len() < MAX_COLUMNS && key.len() <= MAX_COLUMN_BYTES && !keys.contains(key) {
                 keys.push(key.clone());
             }
         }
@@ -63,5 +67,24 @@ impl MetadataKeys {
     /// Returns the keys so far.
     pub(super) fn list(&self) -> Vec<String> {
         self.0.lock().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use precis_schemas::ErrorCode;
+    use precis_schemas::error_code::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn a_very_long_key_of_a_refused_row_is_no_column() {
+        let keys = MetadataKeys::default();
+        let mut row = InputRow::refused(2, Refusal::new(ErrorCode::InvalidRequest, "no text"));
+        for key in ["desk".to_owned(), "k".repeat(2 << 20)] {
+            row.metadata.insert(key, String::new());
+        }
+        keys.add(&row);
+        assert_eq!(keys.list(), ["desk"]);
     }
 }
