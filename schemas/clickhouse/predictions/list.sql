@@ -101,4 +101,5 @@ SELECT
     substringUTF8(summary, 1, 1000) AS summary
 FROM prediction_versions FINAL
 PREWHERE (finished_at, job_id) IN (SELECT * FROM page)
+WHERE {tenant:String} = '' OR tenant = {tenant:String}
 ORDER BY finished_at DESC, job_id DESC
