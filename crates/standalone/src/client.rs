@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use precis_runtime::clock::Instant;
+use precis_runtime::clock::{self, Instant};
+use precis_runtime::retry_after;
 use precis_schemas::JobId;
 use precis_schemas::rest::{JobView, ModelList, Problem, SubmitSummary};
 use reqwest::{RequestBuilder, Response, StatusCode};
@@ -180,11 +181,11 @@ impl<'a> Gateway<'a> {
     }
 }
 
-/// Returns the pause that a refusal asks for, in seconds in `Retry-After`.
+/// Returns the pause that a refusal asks for in `Retry-After`.
 fn pause(response: &Response) -> Duration {
     let value = response.headers().get(reqwest::header::RETRY_AFTER);
-    let seconds = value.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    seconds.map_or(DEFAULT_PAUSE, Duration::from_secs).max(MIN_PAUSE)
+    let pause = value.and_then(|value| retry_after::parse(value.as_bytes(), clock::now()));
+    pause.unwrap_or(DEFAULT_PAUSE).max(MIN_PAUSE)
 }
 
 #[cfg(test)]
