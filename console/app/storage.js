@@ -23,6 +23,11 @@ function write(/** @type {string} */ name, /** @type {unknown} */ value) {
   }
 }
 
+/** `crypto.randomUUID` exists only on https and localhost. */
+export function randomId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** @returns {Draft} */
 export function loadDraft() {
   return { text: "", reference: "", ...read(DRAFT) };

@@ -1,5 +1,5 @@
 // Upload a file of texts; the list of this browser's batches.
-import { sendJson, withQuery } from "../api.js";
+import { ApiError, sendJson, withQuery } from "../api.js";
 import { forgetBatch, knownBatches, rememberBatch } from "../batchstore.js";
 import { ago, bytes, count } from "../format.js";
 import { html, useEffect, useMemo, useRef, useState } from "../lib.js";
@@ -8,6 +8,7 @@ import { PARAMS, Settings, paramsOf } from "../parts/settings.js";
 import { Button, Curl, Field, Problem, Status, useLoad } from "../parts/ui.js";
 import { go, hrefOf, setQuery } from "../route.js";
 import { readRows } from "../rows.js";
+import { randomId } from "../storage.js";
 import { T } from "../text.js";
 import { Batch, Segments } from "./batch.js";
 
@@ -86,7 +87,7 @@ function Upload({ route, models }) {
     setFile(next);
     setPreview(null);
     // A repeated upload of the same choice is the same batch.
-    key.current = crypto.randomUUID();
+    key.current = randomId();
     try {
       const text = await next.slice(0, PREVIEW_BYTES).text();
       setPreview(readRows(next.name, text, { complete: next.size <= PREVIEW_BYTES, maxChars }));
@@ -113,8 +114,9 @@ function Upload({ route, models }) {
       go(hrefOf("batches", batch.id));
     } catch (failure) {
       setError(failure);
-      // The gateway has released the key or the upload was wrong: the next try is another upload.
-      key.current = crypto.randomUUID();
+      // A failure that passes may have hidden an accepted upload, so the next try keeps its key.
+      const passes = failure instanceof ApiError && (failure.passes || failure.code === "idempotency_key_in_use");
+      if (!passes) key.current = randomId();
     }
     setBusy(false);
   };

@@ -5,6 +5,7 @@ import { html, useEffect, useMemo, useRef, useState } from "../lib.js";
 import { offer } from "../parts/palette.js";
 import { Button, Curl, Dialog, Field, Problem, Status } from "../parts/ui.js";
 import { hrefOf, setQuery } from "../route.js";
+import { randomId } from "../storage.js";
 import { T } from "../text.js";
 import { Job } from "./job.js";
 
@@ -205,7 +206,7 @@ function Bulk(/** @type {{action: string, filter: Record<string, string>, onClos
   const [state, setState] = useState("counting");
   const [error, setError] = useState(/** @type {unknown} */ (null));
   const stop = useRef(new AbortController());
-  const run = useRef(crypto.randomUUID());
+  const run = useRef(randomId());
   useEffect(() => {
     const { signal } = stop.current;
     (async () => {
