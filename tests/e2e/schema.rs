@@ -71,7 +71,7 @@ async fn a_database_of_the_first_version_is_migrated_and_expires_data() {
         "clickhouse.text_ttl_days=3",
         "clickhouse.row_ttl_days=10",
     ];
-    let _monitor = another_monitor(&product, "old", &keep);
+    let monitor = another_monitor(&product, "old", &keep);
     let versions = "SELECT version FROM old.schema_migrations FINAL ORDER BY version";
     eventually(PATIENCE, "every migration is applied", async || {
         (product.query(versions).await.len() == migrations::ALL.len()).then_some(())
@@ -111,6 +111,24 @@ async fn a_database_of_the_first_version_is_migrated_and_expires_data() {
             json!({"job_id": "new", "text": "A text.", "summary": "A summary."}),
         ]
     );
+
+    // A longer retention does not bring back minute rollups that have expired.
+    drop(monitor);
+    let longer = [
+        "clickhouse.database=old",
+        "clickhouse.text_ttl_days=9",
+        "clickhouse.row_ttl_days=10",
+    ];
+    let _monitor = another_monitor(&product, "old", &longer);
+    let horizon = "SELECT as_select AS q, intDiv(dateDiff('hour', (SELECT since FROM old.rollup_horizon), now('UTC')), 24) AS days
+        FROM system.tables WHERE database = 'old' AND name = 'rollup_horizon'";
+    let days = eventually(PATIENCE, "the retention is longer", async || {
+        let view = product.query(horizon).await.remove(0);
+        let is_set = view["q"].as_str().unwrap().contains("toIntervalDay(9)");
+        is_set.then(|| view["days"].clone())
+    })
+    .await;
+    assert_eq!(days, 3);
 }
 
 /// Runs a statement, or a named query over an unrestricted window, in the database `old`.

@@ -16,6 +16,9 @@ const TEXTS: [&str; 5] = [
 /// Days for which minute rollups outlive texts, because late references may still change the rollups.
 const MINUTES_AFTER_TEXTS: u32 = 2;
 
+/// The view with the hour before which minute rollups may have expired.
+const HORIZON: &str = "rollup_horizon";
+
 /// A clause, how often a table's definition must contain it, and the statement that sets it.
 #[derive(Debug, PartialEq, Eq)]
 struct Rule {
@@ -25,7 +28,8 @@ struct Rule {
     statement: String,
 }
 
-fn rules(texts: u32, rows: u32) -> Vec<Rule> {
+/// The rules for these days. `horizon` is the present [rollup horizon](HORIZON), in seconds since 1970.
+fn rules(texts: u32, rows: u32, horizon: u32) -> Vec<Rule> {
     let expiry = |column: &str, days: u32| format!("{column} + toIntervalDay({days})");
     let columns: Vec<String> = TEXTS
         .iter()
@@ -52,14 +56,15 @@ fn rules(texts: u32, rows: u32) -> Vec<Rule> {
         },
         table("prediction_versions", "toDateTime(finished_at)", rows),
         table("prediction_minutes", "minute", texts + MINUTES_AFTER_TEXTS),
-        // Ends two days before the oldest minute rollups, so that none it relies on has expired.
+        // Ends two days before the oldest minute rollups, so that none it relies on has expired. It never moves back:
+        // rollups that expired under a shorter retention don't come back under a longer one.
         Rule {
-            table: "rollup_horizon",
+            table: HORIZON,
             clause: format!("toIntervalDay({texts})"),
             count: 1,
             statement: format!(
-                "CREATE OR REPLACE VIEW rollup_horizon AS \
-                 SELECT toStartOfHour(now('UTC') - toIntervalDay({texts})) AS since"
+                "CREATE OR REPLACE VIEW {HORIZON} AS SELECT greatest(\
+                 toStartOfHour(now('UTC') - toIntervalDay({texts})), toDateTime({horizon}, 'UTC')) AS since"
             ),
         },
         table("prediction_hours", "minute", rows),
@@ -74,7 +79,12 @@ fn rules(texts: u32, rows: u32) -> Vec<Rule> {
 /// When ClickHouse can't be reached, or rejects a statement.
 pub(crate) async fn apply(database: &Database, settings: &ClickHouseConfig) -> Result<usize, Error> {
     let mut changes = 0;
-    for rule in rules(settings.text_ttl_days, settings.row_ttl_days) {
+    let horizon: u32 = database
+        .client
+        .query(&format!("SELECT toUnixTimestamp(since) FROM {HORIZON}"))
+        .fetch_one()
+        .await?;
+    for rule in rules(settings.text_ttl_days, settings.row_ttl_days, horizon) {
         let definition: String = database
             .client
             .query("SELECT create_table_query FROM system.tables WHERE database = ? AND name = ?")
@@ -99,7 +109,7 @@ mod tests {
     fn migrations_set_the_default_retention() {
         let settings = ClickHouseConfig::default();
         let schema: String = precis_schemas::migrations::ALL.iter().map(|m| m.sql).collect();
-        for rule in rules(settings.text_ttl_days, settings.row_ttl_days) {
+        for rule in rules(settings.text_ttl_days, settings.row_ttl_days, 0) {
             let days = rule.clause.split(['(', ')']).rev().nth(1).unwrap();
             assert!(schema.contains(&format!("INTERVAL {days} DAY")), "{rule:?}");
         }
