@@ -111,15 +111,32 @@ pub(crate) async fn prepare(
         task,
         tenant: caller.tenant().clone(),
     };
-    caller.may_submit(subject.lane, &subject.model)?;
-    model::check_length(state, &subject.model, &job.params)?;
-    state.lane_shares().admit(state.queue(), subject.lane).await?;
-    caller.reserve(state.queue(), 1).await?;
+    admit(state, caller, &subject, &job.params).await?;
     Ok(Submission {
         subject,
         job,
         trace: trace.clone(),
     })
+}
+
+/// Checks the caller's rights and reserves room in the queue. A job of the caller's tenant takes room in the caller's
+/// quota too.
+///
+/// # Errors
+/// The first refusal that applies.
+pub(crate) async fn admit(
+    state: &AppState,
+    caller: &Caller,
+    subject: &JobSubject,
+    params: &GenerationParams,
+) -> Result<(), Refusal> {
+    caller.may_submit(subject.lane, &subject.model)?;
+    model::check_length(state, &subject.model, params)?;
+    state.lane_shares().admit(state.queue(), subject.lane).await?;
+    if subject.tenant == *caller.tenant() {
+        caller.reserve(state.queue(), 1).await?;
+    }
+    Ok(())
 }
 
 /// Publishes a job under its own id as message id. The job is accepted once this returns its handle.

@@ -4,7 +4,7 @@ use precis_schemas::ErrorCode::*;
 use precis_schemas::rest_operations::{DeadLetterList, DeadLetterView, QueueView, Replayed};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use super::{dead_letters, queue};
+use super::{dead_letters, queue, replay};
 use crate::gateway::state::AppState;
 use crate::openapi::schema::text;
 use crate::openapi::{Operation, QUEUE_ERRORS, Route, Tag};
@@ -52,15 +52,15 @@ pub(crate) fn all() -> Vec<Route<AppState>> {
                     .errors(&[InvalidRequest, QueueUnavailable, NeedsQueue]),
             ),
         Route::new("/v1/dead-letters/{sequence}/replay").post(
-            dead_letters::replay,
+            replay::replay,
             Operation::new(Tag::Operations, "replayDeadLetter", "Replay a dead letter")
                 .describe(
-                    "A job runs again as a new job with a new deadline; its metadata holds the first id as `replay_of`. A \
-                     webhook is sent again. The dead letter is then deleted.",
+                    "A job runs again as a new job with a new deadline. Its metadata holds the first id as `replay_of`, \
+                     unless it has no room. A webhook is sent again. The dead letter is then deleted.",
                 )
                 .path("sequence", SEQUENCE, sequence)
                 .returns::<Replayed>(202, "It is in the queue again")
-                .errors(&[InvalidRequest, DeadLetterNotFound, NotReplayable, NeedsQueue])
+                .errors(&[InvalidRequest, InvalidParameter, DeadLetterNotFound, NotReplayable, Forbidden, NeedsQueue])
                 .errors(&QUEUE_ERRORS),
         ),
     ]

@@ -3,3 +3,4 @@
 mod dead_letters;
 pub(crate) mod endpoints;
 mod queue;
+mod replay;

@@ -12,7 +12,7 @@
 //! Jobs of other lanes and tenants that are submitted later are not foreseen.
 
 use precis_runtime::liveness::LiveWorkers;
-use precis_schemas::{JobSubject, Lane};
+use precis_schemas::{JobSubject, Lane, Token};
 
 use crate::queue::{LaneDepth, QueueDepth, TenantDepth};
 
@@ -50,13 +50,13 @@ struct Workforce {
 }
 
 impl Workforce {
-    fn of(workers: &LiveWorkers, subject: &JobSubject) -> Option<Self> {
+    fn of(workers: &LiveWorkers, model: &Token, lane: Lane) -> Option<Self> {
         let (mut count, mut measured) = (0_u32, 0_u32);
         let mut sums = Self::default();
         // Every accepted job calls this, so no heartbeat is copied.
         workers.scan(|heartbeats| {
             for worker in heartbeats {
-                if worker.model.served_as != subject.model || !worker.lanes.contains(&subject.lane) {
+                if worker.model.served_as != *model || !worker.lanes.contains(&lane) {
                     continue;
                 }
                 count += 1;
@@ -143,6 +143,11 @@ fn turns_of_others(lane: &LaneDepth, waiting: f64, subject: &JobSubject, positio
         .sum()
 }
 
+/// Returns the jobs per second of a lane's live workers at capacity, or `None` if no live worker has measured a pace.
+pub(crate) fn pace(workers: &LiveWorkers, model: &Token, lane: Lane) -> Option<f64> {
+    Workforce::of(workers, model, lane).map(|workers| workers.pace)
+}
+
 /// Estimates when the job at `sequence` ends, or returns `None` if no live worker has measured a pace. `own` is the
 /// depth of its tenant in its lane.
 pub(crate) fn estimate(
@@ -152,7 +157,7 @@ pub(crate) fn estimate(
     subject: &JobSubject,
     sequence: u64,
 ) -> Option<Estimate> {
-    let workers = Workforce::of(workers, subject)?;
+    let workers = Workforce::of(workers, &subject.model, subject.lane)?;
     let position = own.position(sequence);
     let total: u64 = depth
         .lanes
