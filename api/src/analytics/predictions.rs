@@ -51,8 +51,10 @@ pub(super) async fn show(
         true => String::new(),
         false => caller.tenant().to_string(),
     };
+    let sequence = handle.sequence.map(|sequence| sequence.to_string());
     let values = [
         ("id".to_owned(), handle.id.to_string()),
+        ("sequence".to_owned(), sequence.unwrap_or_default()),
         ("tenant".to_owned(), tenant),
     ];
     let body = state
@@ -64,7 +66,7 @@ pub(super) async fn show(
     let Some(row) = rows.data.into_iter().next() else {
         return Err(ApiError::new(
             ErrorCode::JobNotFound,
-            format!("the analytics database has no prediction of job `{}`", handle.id),
+            format!("the analytics database has no prediction of job `{handle}`"),
         ));
     };
     Ok(([no_cache()], Json(row)).into_response())

@@ -1,10 +1,13 @@
 -- One prediction, with its texts if they are stored.
 -- param id: text = ''; id of the job
+-- param sequence: number = ''; sequence of the job in `JOBS`, for an id that was used again; empty for the latest job
 -- param tenant: text = ''; tenant that it must belong to; empty for any
 SELECT
     concat(job_id, '.', toString(job_sequence)) AS id,
     * EXCEPT (version, result_sequence, text_embedding, summary_embedding)
 FROM prediction_versions
-WHERE job_id = {id:String} AND ({tenant:String} = '' OR tenant = {tenant:String})
+WHERE job_id = {id:String}
+    AND ({sequence:String} = '' OR job_sequence IN (0, toUInt64OrZero({sequence:String})))
+    AND ({tenant:String} = '' OR tenant = {tenant:String})
 ORDER BY finished_at DESC, version DESC
 LIMIT 1
