@@ -88,6 +88,44 @@ pub fn describe(error: &Error) -> String {
     description + place
 }
 
+/// Rewrites a message of serde_json about a wrong type or value: it names the types of JSON in place of those of Rust.
+pub fn in_json_terms(message: &str) -> String {
+    let is_known = ["invalid type: ", "invalid value: "]
+        .into_iter()
+        .find_map(|wrong| Some((wrong, message.strip_prefix(wrong)?)));
+    let Some((wrong, (found, expected))) =
+        is_known.and_then(|(wrong, rest)| Some((wrong, rest.rsplit_once(", expected ")?)))
+    else {
+        return message.to_owned();
+    };
+    let (expected, place) = match expected.find(" at line ") {
+        Some(at) => expected.split_at(at),
+        None => (expected, ""),
+    };
+    let found = match found {
+        "sequence" => "array",
+        "map" => "object",
+        "unit value" => "null",
+        _ => found,
+    };
+    // A struct can also be expected "with 3 elements".
+    let first = expected.split(' ').next().unwrap_or_default();
+    let expected = match (first, expected) {
+        ("struct", _) | (_, "a map") => "an object",
+        (_, "a sequence") => "an array",
+        ("enum", _) | (_, "variant identifier" | "field identifier") => "a string",
+        (_, "a boolean") => "true or false",
+        (_, "u64" | "usize") => "a whole number of at least 0",
+        (_, "u32") => "a whole number from 0 to 4294967295",
+        (_, "u16") => "a whole number from 0 to 65535",
+        (_, "u8") => "a whole number from 0 to 255",
+        (_, "i32" | "i64" | "isize") => "a whole number",
+        (_, "f32" | "f64") => "a number",
+        _ => expected,
+    };
+    format!("{wrong}{found}, expected {expected}{place}")
+}
+
 fn without_values(message: &str) -> String {
     for wrong in ["invalid type: ", "invalid value: "] {
         let parts = message.strip_prefix(wrong);
@@ -97,7 +135,7 @@ fn without_values(message: &str) -> String {
                 .next()
                 .unwrap_or_default()
                 .trim_end();
-            return format!("{wrong}{kind}, expected {expected}");
+            return in_json_terms(&format!("{wrong}{kind}, expected {expected}"));
         }
     }
     if let Some(rest) = message.strip_prefix("unknown variant `") {
@@ -153,7 +191,7 @@ mod tests {
         for (body, part) in [
             (
                 r#""A whole article.""#,
-                "invalid type: string, expected struct Job at line 1",
+                "invalid type: string, expected an object at line 1",
             ),
             (
                 r#"{"id":"a1","text":7}"#,
@@ -187,7 +225,7 @@ mod tests {
             (
                 r#"{"id":"a1","text":"x","params":{"num_beams":"eight"}}"#,
                 "params.num_beams is \"eight\": ",
-                "u32",
+                "a whole number from 0 to 4294967295",
             ),
             (
                 r#"{"id":"a1","text":"x","params":{"long_text":"soon"}}"#,
@@ -197,7 +235,7 @@ mod tests {
             (
                 r#"{"id":"a1","text":"x","stemmed":1}"#,
                 "stemmed is 1: ",
-                "boolean",
+                "true or false",
             ),
             (
                 r#"{"id":"a.1","text":"x"}"#,

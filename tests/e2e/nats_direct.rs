@@ -70,7 +70,7 @@ async fn rest_says_why_a_published_job_is_no_job() {
     let product = shared().await;
     for (fields, reason) in [
         (r#""text":"Rain \ud800 fell.""#, "hex escape"),
-        (r#""text":"Rain.","params":[4]"#, "invalid type: sequence"),
+        (r#""text":"Rain.","params":[4]"#, "invalid type: array"),
         (r#""text":"Rain.","text":"Snow.""#, "duplicate field `text`"),
     ] {
         let id = JobId::generate();

@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
+use precis_schemas::decode_error::in_json_terms;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::strict_json;
 use serde::de::value::MapAccessDeserializer;
@@ -122,7 +123,7 @@ pub(super) fn row_of(line: u64, text: &[u8]) -> InputRow {
         }
         Err(error) => error,
     };
-    let message = error.to_string();
+    let message = in_json_terms(&error.to_string());
     // A row is one line of its file.
     let message = match message.rsplit_once(" at line ") {
         Some((message, _)) => format!("the row: {} (column {})", shortened(message), error.column()),

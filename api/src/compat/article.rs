@@ -163,7 +163,7 @@ mod tests {
                 r#"{"article":7}"#,
                 "article: invalid type: integer `7`, expected a text, or an object",
             ),
-            (r#"{"article":["x"]}"#, "article: invalid type: sequence"),
+            (r#"{"article":["x"]}"#, "article: invalid type: array"),
             (r#"{"article":{"text":"x"}}"#, "unknown field `text`"),
             (r#"{"text":"x"}"#, "unknown field `text`"),
             (r#"{"article":"x","num_beans":3}"#, "unknown field `num_beans`"),

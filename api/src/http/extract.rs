@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::HeaderMap;
 use http::request::Parts;
+use precis_schemas::decode_error::in_json_terms;
 use precis_schemas::error_code::ErrorCode;
 use precis_schemas::strict_json::{self, Strict};
 use serde::de::DeserializeOwned;
@@ -84,10 +85,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(media_type) = MediaType::of(headers) else {
         return unsupported("the content type is missing; send application/json".into());
     };
-    let essence = media_type.essence();
-    let json =
-        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
-    if !json {
+    if !media_type.is_json() {
         let text = media_type.text();
         return unsupported(format!("the content type is {text}; send application/json"));
     }
@@ -138,6 +136,7 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         if let Some(end) = message.rfind(" at line ") {
             message.truncate(end);
         }
+        let mut message = in_json_terms(&message);
         // The message may quote a whole article.
         if let Some((cut, _)) = message.char_indices().nth(300) {
             message.truncate(cut);
@@ -194,10 +193,10 @@ mod tests {
             (b"{\n\"text\": oops}", &["line 2, column 9", "expected"]),
             (b"{\"text\": \"x\"", &["line 1, column 12", "EOF"]),
             (b"{\"text\": \"x\"} {}", &["unexpected characters"]),
-            (b"[\"x\"]", &["invalid type: sequence"]),
+            (b"[\"x\"]", &["invalid type: array, expected an object"]),
             (
                 b"{\"text\": \"x\", \"params\": [7]}",
-                &["params: invalid type: sequence"],
+                &["params: invalid type: array, expected an object"],
             ),
             (
                 b"{\"text\": \"x\", \"metadata\": {\"k\": \"1\", \"k\": \"2\"}}",

@@ -3,6 +3,7 @@
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::header;
+use precis_schemas::decode_error::in_json_terms;
 use precis_schemas::{ErrorCode, strict_json};
 use serde::de::DeserializeOwned;
 
@@ -36,6 +37,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         }
         let body = Bytes::from_request(request, state).await?;
         strict_json::from_slice(&body).map(Self).map_err(|error| {
+            let error = in_json_terms(&error.to_string());
             let message = format!("the body is not the expected JSON object: {error}");
             ProblemResponse::new(ErrorCode::InvalidRequest, cut(&message))
         })
