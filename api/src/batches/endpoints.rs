@@ -65,7 +65,7 @@ fn submit() -> Operation {
         )
         .query("model", "Name of a served model", name)
         .query("priority", "Priority of the rows; default `bulk`", lane)
-        .query("ttl_seconds", "Deadline of the rows, in seconds from now", seconds)
+        .query("ttl_seconds", "Deadline of the rows, in seconds from now; at most as long as results are kept (`queue.result_ttl_hours`)", seconds)
         .query("params", "Generation parameters of the rows, as a JSON object", params)
         .query("callback_url", "URL of a signed webhook that is sent when the batch ends", url)
         .query(

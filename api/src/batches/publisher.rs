@@ -115,7 +115,8 @@ impl Publisher {
                     line,
                     sequence: handle.sequence,
                     refusal: None,
-                    metadata: BTreeMap::new(),
+                    // The result has all of it, but is not kept as long.
+                    metadata: self.id_of(metadata),
                 };
                 Ok((row, None))
             }
@@ -142,6 +143,15 @@ impl Publisher {
             )),
             _ => Ok(content),
         }
+    }
+
+    /// Returns the metadata entry that identifies a row.
+    fn id_of(&self, mut metadata: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let entry = self
+            .id_column
+            .as_ref()
+            .and_then(|name| metadata.remove_entry(name));
+        entry.into_iter().collect()
     }
 
     /// Stops the publishing of further rows.

@@ -1,5 +1,7 @@
 //! The results of a batch in row order, as JSON Lines or CSV.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use http::HeaderMap;
@@ -12,6 +14,7 @@ use precis_schemas::rest::{JobError, Status};
 use super::store;
 use crate::access::Caller;
 use crate::gateway::state::AppState;
+use crate::http::accept;
 use crate::jobs::view;
 use crate::queue::ReadConsistency;
 
@@ -49,25 +52,13 @@ impl ResultFormat {
 
     /// Returns the format with the larger weight in `Accept`. CSV wins a tie, because a client must ask for it by name.
     fn preferred(headers: &HeaderMap) -> Self {
-        let listed = headers
-            .get_all(http::header::ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|range| {
-                let mut parts = range.split(';').map(str::trim);
-                let essence = parts.next()?.to_ascii_lowercase();
-                let weight = parts
-                    .find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok())
-                    .unwrap_or(1.0);
-                Some((essence, weight))
-            });
         let (mut csv, mut json) = (0.0_f32, 0.0_f32);
-        for (essence, weight) in listed {
-            match essence.as_str() {
-                "text/csv" => csv = csv.max(weight),
-                _ => json = json.max(weight),
-            }
+        for (name, weight) in accept::media_types(headers) {
+            let of_format = match name.eq_ignore_ascii_case("text/csv") {
+                true => &mut csv,
+                false => &mut json,
+            };
+            *of_format = of_format.max(weight);
         }
         if csv > 0.0 && csv >= json {
             Self::Csv
@@ -213,6 +204,7 @@ pub(super) fn stream(
         error: Some(JobError::from(&refusal)),
         metadata: Default::default(),
     });
+    let head = Arc::new(head);
     let chunks = 0..head.chunks;
     let rows = {
         let (state, batch) = (state.clone(), head.id.clone());
@@ -229,7 +221,7 @@ pub(super) fn stream(
             .map(|(index, row)| row.map(|row| (index as u64, row)))
     };
     let lines = rows
-        .map_ok(move |(index, row)| line_of(state.clone(), head.clone(), index, row))
+        .map_ok(move |(index, row)| line_of(state.clone(), Arc::clone(&head), index, row))
         .try_buffered(MAX_IN_FLIGHT);
     futures::stream::iter([header])
         .chain(
@@ -245,9 +237,17 @@ pub(super) fn stream(
 }
 
 /// Returns the current result of a row.
-async fn line_of(state: AppState, head: BatchHead, index: u64, row: BatchRow) -> Result<BatchLine, Refusal> {
+async fn line_of(
+    state: AppState,
+    head: Arc<BatchHead>,
+    index: u64,
+    row: BatchRow,
+) -> Result<BatchLine, Refusal> {
     let line = look_up(state, &head, index, row).await?;
-    let row_id = head.id_column.and_then(|key| line.metadata.get(&key).cloned());
+    let row_id = head
+        .id_column
+        .as_ref()
+        .and_then(|key| line.metadata.get(key).cloned());
     Ok(BatchLine { row_id, ..line })
 }
 

@@ -102,7 +102,7 @@ pub(super) fn of_request(request: Request, limits: &BatchesConfig) -> Result<Upl
             &boundary,
         )?)));
     }
-    if essence == "application/json" {
+    if media_type.is_json() {
         return Ok(Upload::List(Box::new(request)));
     }
     match FileFormat::of_media_type(media_type)? {

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::Channel;
 use precis_scoring::RougeFmeasures;
@@ -14,6 +14,7 @@ use super::score::{self, Pairs};
 use crate::access::Caller;
 use crate::compat::sync_call::{Item, SyncCall};
 use crate::gateway::state::AppState;
+use crate::http::accept;
 use crate::http::extract::JsonBody;
 use crate::http::problem::ApiError;
 
@@ -68,7 +69,7 @@ pub(crate) async fn online(
     let summary = call(state, caller, trace)
         .summarize(Item::from(body.article), params)
         .await?;
-    Ok(if names_json(&headers) {
+    Ok(if accept::weight(&headers, "application/json") > 0.0 {
         Json(summary).into_response()
     } else {
         summary.into_response()
@@ -103,15 +104,4 @@ pub(crate) async fn score(
     };
     let params = LegacyParams::from_fields(body.beams, body.temperature);
     score::score_pairs(&call(state, caller, trace), pairs, params).await
-}
-
-/// Whether `Accept` names JSON explicitly. A wildcard does not count.
-fn names_json(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|range| range.split(';').next())
-        .any(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }

@@ -59,6 +59,10 @@ fn compress(plain: &[u8]) -> Bytes {
     written.expect("writing to memory cannot fail").into()
 }
 
+fn hex(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl File {
     fn new(name: &str, plain: Bytes, hash: [u8; 32]) -> Self {
         let known = COMPRESSED.lock().get(&hash).cloned();
@@ -71,7 +75,7 @@ impl File {
             media_type: media_type(name),
             plain,
             gzip,
-            sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: hex(&hash),
         }
     }
 
@@ -100,12 +104,23 @@ pub(super) fn sample(name: &str) -> Option<File> {
     ))
 }
 
+/// Libraries by checksum. A library is read when it is first requested.
+static READ: LazyLock<Mutex<HashMap<&'static str, File>>> = LazyLock::new(Mutex::default);
+
 /// Returns a library, unless it is missing or differs from the pinned file.
 pub(super) fn library(folder: &Path, file: &str) -> Option<File> {
     let library = LIBRARIES.iter().find(|library| library.file() == file)?;
+    if let Some(read) = READ.lock().get(library.sha256) {
+        return Some(read.clone());
+    }
     let content = std::fs::read(folder.join(file)).ok()?;
-    let found = File::new(file, content.clone().into(), Sha256::digest(&content).into());
-    (found.sha256 == library.sha256).then_some(found)
+    let hash: [u8; 32] = Sha256::digest(&content).into();
+    if hex(&hash) != library.sha256 {
+        return None;
+    }
+    let found = File::new(file, content.into(), hash);
+    READ.lock().insert(library.sha256, found.clone());
+    Some(found)
 }
 
 /// Whether all libraries are there.

@@ -120,21 +120,25 @@ async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Resp
         .iter()
         .find(|format| path.starts_with(format.path_prefix));
     let (request, unread) = UnreadBody::track(request);
+    let framing = framing::check(&request);
     // Not in another service's format: that one would hide the status in its own. A malformed host is refused below.
-    let refusal = guard
-        .browsers
-        .as_ref()
-        .filter(|_| framing::check(&request).is_ok())
-        .and_then(|browsers| {
-            let checked = browsers.check(request.method(), request.uri(), request.headers());
-            checked.err()
-        });
-    if let Some(refusal) = refusal {
+    if framing.is_ok()
+        && let Some(browsers) = &guard.browsers
+        && let Err(refusal) = browsers.check(request.method(), request.uri(), request.headers())
+    {
         drop(request);
         unread.discard(guard.body_timeout);
         return ApiError::from(refusal).into_response();
     }
-    let response = guarded(&guard, request, next).await;
+    let response = match framing {
+        Ok(()) => guarded(&guard, request, next).await,
+        Err(error) => {
+            drop(request);
+            // Whoever frames requests differently must not send another one.
+            let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
+            (close, error).into_response()
+        }
+    };
     unread.discard(guard.body_timeout);
     match format {
         Some(format) => format.apply(response),
@@ -143,11 +147,6 @@ async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Resp
 }
 
 async fn guarded(guard: &Guard, mut request: Request, next: Next) -> Response {
-    if let Err(error) = framing::check(&request) {
-        // Whoever frames requests differently must not send another one.
-        let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
-        return (close, error).into_response();
-    }
     let length = request.uri().path_and_query().map_or(0, |uri| uri.as_str().len());
     if length > guard.max_uri_bytes {
         let limit = guard.max_uri_bytes;

@@ -2,9 +2,8 @@
 
 use http::{HeaderMap, HeaderName, header};
 
-/// Returns the weight that a header gives to `name`: 1 if it lists the name without a weight, 0 if it does not list it.
-/// Ranges such as `*/*` don't count.
-fn weight_in(headers: &HeaderMap, header: HeaderName, name: &str) -> f32 {
+/// Returns the names that a header lists, with their weights: 1 without one.
+fn listed(headers: &HeaderMap, header: HeaderName) -> impl Iterator<Item = (&str, f32)> {
     headers
         .get_all(header)
         .iter()
@@ -12,10 +11,22 @@ fn weight_in(headers: &HeaderMap, header: HeaderName, name: &str) -> f32 {
         .flat_map(|value| value.split(','))
         .filter_map(|item| {
             let mut parts = item.split(';').map(str::trim);
-            let is_wanted = parts.next()?.eq_ignore_ascii_case(name);
+            let name = parts.next()?;
             let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
-            is_wanted.then_some(weight.unwrap_or(1.0))
+            Some((name, weight.unwrap_or(1.0)))
         })
+}
+
+/// Returns the media types and ranges in `Accept`, with their weights.
+pub(crate) fn media_types(headers: &HeaderMap) -> impl Iterator<Item = (&str, f32)> {
+    listed(headers, header::ACCEPT)
+}
+
+/// Returns the weight that a header gives to `name`, 0 if it does not list it. Ranges such as `*/*` don't count.
+fn weight_in(headers: &HeaderMap, header: HeaderName, name: &str) -> f32 {
+    listed(headers, header)
+        .filter(|(listed, _)| listed.eq_ignore_ascii_case(name))
+        .map(|(_, weight)| weight)
         .fold(0.0, f32::max)
 }
 

@@ -28,6 +28,12 @@ impl<'a> MediaType<'a> {
         essence.trim().to_ascii_lowercase()
     }
 
+    /// Whether it is JSON: `application/json`, or a type with the suffix `+json` (RFC 6839, 3.1).
+    pub(crate) fn is_json(self) -> bool {
+        let essence = self.essence();
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    }
+
     /// Names and values of the parameters. A parameter without `=` has no value.
     pub(crate) fn parameters(self) -> impl Iterator<Item = (&'a str, Option<String>)> {
         split(self.0, ';')
