@@ -84,7 +84,7 @@ pub struct BatchRow {
     /// Why the row has no job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// Metadata of a row without a job.
+    /// Metadata of a row without a job. Of a row with a job, the entry that identifies it, if the batch has one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
 }
