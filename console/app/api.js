@@ -18,6 +18,9 @@ const KEY = "precis.key";
 /** @type {Set<() => void>} */
 const keyWanted = new Set();
 
+/** Whether the present key, or its absence, was refused before. */
+let hasAsked = false;
+
 /** Registers a function that asks for an API key. Returns a function that removes it. */
 export function onKeyWanted(/** @type {() => void} */ ask) {
   keyWanted.add(ask);
@@ -34,6 +37,7 @@ export function apiKey() {
 }
 
 export function setApiKey(/** @type {string} */ key) {
+  hasAsked = false;
   try {
     if (key) sessionStorage.setItem(KEY, key);
     else sessionStorage.removeItem(KEY);
@@ -100,7 +104,11 @@ export async function send(call, signal) {
   } catch {
     // A proxy may answer in its own format.
   }
-  if (response.status === 401) keyWanted.forEach((ask) => ask());
+  // A page that polls asks once; what a person starts asks each time.
+  if (response.status === 401 && !(call.method === "GET" && hasAsked)) {
+    hasAsked = true;
+    keyWanted.forEach((ask) => ask());
+  }
   throw new ApiError(response.status, problem);
 }
 

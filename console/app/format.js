@@ -14,11 +14,14 @@ export function shortCount(/** @type {number | null | undefined} */ value) {
 export function duration(/** @type {number | null | undefined} */ ms) {
   if (ms === null || ms === undefined || Number.isNaN(ms)) return "–";
   if (ms < 1) return ms > 0 ? `${ms.toFixed(2)} ms` : "0 ms";
-  if (ms < 1_000) return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+  if (ms < 999.5) return `${ms < 9.95 ? ms.toFixed(1) : Math.round(ms)} ms`;
   const seconds = ms / 1_000;
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  // The limits are those of the rounded values, so that nothing is shown as 60 s or 60 min.
+  if (seconds < 9.995) return `${seconds.toFixed(2)} s`;
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
+  const rounded = Math.round(seconds);
+  const minutes = Math.floor(rounded / 60);
+  if (minutes < 60) return `${minutes} min ${rounded % 60} s`;
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
@@ -57,15 +60,15 @@ export function time(/** @type {string | Date | null | undefined} */ value) {
 export function ago(/** @type {string | Date | null | undefined} */ value) {
   const at = value instanceof Date ? value : parseTime(value);
   if (!at) return "–";
-  const seconds = Math.max(0, (Date.now() - at.getTime()) / 1_000);
-  if (seconds < 60) return `${Math.round(seconds)} s ago`;
-  if (seconds < 3_600) return `${Math.round(seconds / 60)} min ago`;
-  if (seconds < 86_400) return `${Math.round(seconds / 3_600)} h ago`;
-  return `${Math.round(seconds / 86_400)} d ago`;
+  const seconds = Math.max(0, Math.floor((Date.now() - at.getTime()) / 1_000));
+  if (seconds < 60) return `${seconds} s ago`;
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3_600)} h ago`;
+  return `${Math.floor(seconds / 86_400)} d ago`;
 }
 
 export function bytes(/** @type {number} */ value) {
   if (value < 1_024) return `${value} B`;
-  if (value < 1_048_576) return `${(value / 1_024).toFixed(1)} KB`;
+  if (value < 1_048_525) return `${(value / 1_024).toFixed(1)} KB`;
   return `${(value / 1_048_576).toFixed(1)} MB`;
 }
