@@ -63,10 +63,36 @@ pub struct RunArgs {
     pub stop_with_parent: bool,
 }
 
+/// A failure with an exit code of its own.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CommandError {
+    /// The exit code.
+    pub code: u8,
+    /// What to print.
+    pub message: String,
+}
+
+impl CommandError {
+    /// A failure with this exit code.
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// A command that a signal stopped.
+    pub fn interrupted() -> Self {
+        Self::new(130, "interrupted")
+    }
+}
+
 /// Exit code for an invalid configuration (`EX_CONFIG` in sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 
-/// Runs a role until it ends. Exits with 0, with 1 if the role failed, or with 78 if the configuration is invalid.
+/// Runs a role until it ends. Exits with 0, with 1 or the code of a [`CommandError`] if the role failed, or with 78 if
+/// the configuration is invalid.
 pub fn run<Role, Running>(args: &RunArgs, role: Role) -> ExitCode
 where
     Role: FnOnce(RoleContext) -> Running,
@@ -135,7 +161,10 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", with_causes(&error));
-            ExitCode::FAILURE
+            match error.downcast_ref::<CommandError>() {
+                Some(error) => ExitCode::from(error.code),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }
