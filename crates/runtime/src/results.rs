@@ -1,10 +1,13 @@
 //! Reads job results from the stream `RESULTS`, and publishes them for jobs that end without a worker.
 
-use async_nats::HeaderMap;
+use std::time::Duration;
+
 use async_nats::jetstream;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
+use async_nats::{Client, HeaderMap};
+use futures::StreamExt;
 use precis_schemas::decode_error::describe;
 use precis_schemas::topology::RESULTS;
 use precis_schemas::{JobId, JobResult, subject, time};
@@ -13,6 +16,11 @@ use crate::clock;
 use crate::nats::is_missing;
 use crate::topology;
 use crate::trace_context::TraceContext;
+
+/// Most results that one request asks for. The server accepts 1,024.
+pub const MAX_AT_ONCE: usize = 500;
+/// How long the server may take for the next of several results.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A failure to read a result. A missing result is no error.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +31,9 @@ pub enum ResultError {
     /// The leader of the stream is unreachable.
     #[error("can't read from the leader of RESULTS: {0}")]
     Leader(#[from] jetstream::stream::RawMessageError),
+    /// The server does not answer for several results at once.
+    #[error("can't read results: {0}")]
+    Request(String),
     /// The stream does not exist.
     #[error(transparent)]
     Topology(#[from] topology::TopologyError),
@@ -51,6 +62,7 @@ pub struct StoredResult {
 #[derive(Debug, Clone)]
 pub struct Results {
     stream: Stream,
+    client: Client,
 }
 
 impl Results {
@@ -61,7 +73,60 @@ impl Results {
     pub async fn open(jetstream: &jetstream::Context) -> Result<Self, ResultError> {
         Ok(Self {
             stream: topology::stream(jetstream, RESULTS).await?,
+            client: jetstream.client(),
         })
+    }
+
+    /// Returns those results of the given jobs that exist, at most [`MAX_AT_ONCE`], with one request. A result that
+    /// can't be decoded is a failed one. Some may be missing although they exist: ask again.
+    ///
+    /// # Errors
+    /// If the stream is unreachable.
+    pub async fn get_many(
+        &self,
+        ids: &[JobId],
+    ) -> Result<Vec<(JobId, Result<JobResult, String>)>, ResultError> {
+        let failed = |error: &dyn std::fmt::Display| ResultError::Request(error.to_string());
+        let subjects: Vec<String> = ids.iter().take(MAX_AT_ONCE).map(subject::result_of).collect();
+        if subjects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let body = serde_json::json!({"multi_last": subjects}).to_string();
+        let inbox = self.client.new_inbox();
+        let mut replies = self
+            .client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(|error| failed(&error))?;
+        self.client
+            .publish_with_reply(format!("$JS.API.DIRECT.GET.{RESULTS}"), inbox, body.into())
+            .await
+            .map_err(|error| failed(&error))?;
+        let mut found = Vec::new();
+        loop {
+            let reply = tokio::time::timeout(REPLY_TIMEOUT, replies.next()).await;
+            let Some(message) = reply.map_err(|_| failed(&"no answer in time"))? else {
+                return Err(failed(&"the connection was closed"));
+            };
+            match message.status.map(|status| status.as_u16()) {
+                None => {
+                    let subject = message
+                        .headers
+                        .as_ref()
+                        .and_then(|headers| headers.get("Nats-Subject"));
+                    let id = subject.and_then(|subject| subject.as_str().rsplit('.').next()?.parse().ok());
+                    let id: JobId = id.ok_or_else(|| failed(&"a result without its subject"))?;
+                    let result = serde_json::from_slice(&message.payload);
+                    found.push((id, result.map_err(|error| describe(&error))));
+                }
+                // The last of them was sent, or there are none.
+                Some(204 | 404) => return Ok(found),
+                Some(status) => {
+                    let text = message.description.unwrap_or_default();
+                    return Err(failed(&format!("status {status} {text}")));
+                }
+            }
+        }
     }
 
     /// Returns the result of a job; `None` before it ends and after the result expires.
