@@ -17,7 +17,7 @@ use precis_schemas::manifest::{BatchHead, IntakeState};
 use precis_schemas::{GenerationParams, JobId, JobSubject, Lane, Task};
 use tokio::time::Instant;
 
-use super::csv::ColumnOptions;
+use super::columns::ColumnOptions;
 use super::options::{BatchOptions, deadline};
 use super::pending::{MetadataKeys, PendingRows};
 use super::progress::max_silence;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `endpoints.rs`, `routes.rs` | the routes with their documentation, and their handlers |
 //! | `upload.rs`, `form.rs` | read a request body as a stream of chunks, bounded in size and time |
-//! | `rows.rs`, `csv/`, `json_lines.rs`, `decode.rs` | parse rows; a malformed row is a row with an error |
+//! | `rows.rs`, `columns/` | make rows of the records of a file; a malformed row is a row with an error |
 //! | `ingest.rs`, `options.rs`, `pending.rs` | turn an upload into a batch, row by row |
 //! | `publisher.rs` | publishes the job of a row |
 //! | `upload_key.rs` | idempotent uploads |
@@ -12,12 +12,10 @@
 //! | `progress.rs` | counts the rows by status, from the queue and the results |
 //! | `results.rs` | streams the results in row order, as JSON Lines or CSV |
 
-mod csv;
-mod decode;
+mod columns;
 pub(crate) mod endpoints;
 mod form;
 mod ingest;
-mod json_lines;
 mod options;
 mod pending;
 pub(crate) mod progress;

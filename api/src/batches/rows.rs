@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
+use precis_producer::rows::RowParser;
 use precis_schemas::decode_error::in_json_terms;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::strict_json;
@@ -58,24 +59,9 @@ impl InputRow {
     }
 }
 
-/// An incremental parser of a file.
-pub(super) trait RowParser: Send {
-    /// Parses the next chunk and adds the rows that it completes.
-    ///
-    /// # Errors
-    /// If the whole file is unreadable, for example without its header.
-    fn push(&mut self, chunk: &[u8], rows: &mut VecDeque<InputRow>) -> Result<(), Refusal>;
-
-    /// Adds the row that the end of the file completes.
-    ///
-    /// # Errors
-    /// See [`RowParser::push`].
-    fn finish(&mut self, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal>;
-}
-
 /// Parses a file into rows as its chunks arrive.
 pub(super) fn rows_of_file<'a>(
-    mut parser: Box<dyn RowParser>,
+    mut parser: Box<dyn RowParser<InputRow>>,
     chunks: impl Stream<Item = Result<Bytes, ApiError>> + Send + 'a,
 ) -> impl Stream<Item = Result<InputRow, ApiError>> + Send + 'a {
     let mut is_broken = false;
@@ -187,12 +173,6 @@ impl<'de> Deserialize<'de> for JsonRow {
 /// Cuts an error message, which may quote a whole article.
 pub(super) fn shortened(message: &str) -> String {
     message.chars().take(300).collect()
-}
-
-/// A row with more than `max_row_bytes` bytes.
-pub(super) fn too_long(line: u64, max_row_bytes: usize) -> InputRow {
-    let message = format!("the row has more than {max_row_bytes} bytes");
-    InputRow::refused(line, Refusal::new(ErrorCode::TextTooLong, message))
 }
 
 #[cfg(test)]

@@ -8,15 +8,14 @@ use bytes::Bytes;
 use encoding_rs::Encoding;
 use futures::{Stream, StreamExt};
 use http::HeaderMap;
+use precis_producer::rows::{CsvParser, DecodingParser, JsonLinesParser, RowParser};
 use precis_runtime::config::BatchesConfig;
 use precis_schemas::error_code::ErrorCode;
 use tokio::time::{Instant, timeout_at};
 
-use super::csv::{ColumnOptions, CsvParser};
-use super::decode::DecodingParser;
+use super::columns::{ColumnOptions, UploadRows};
 use super::form::FileForm;
-use super::json_lines::JsonLinesParser;
-use super::rows::RowParser;
+use super::rows::InputRow;
 use crate::gateway::state::AppState;
 use crate::http::media_type::{MediaType, announced_length, check_coding};
 use crate::http::problem::ApiError;
@@ -69,16 +68,17 @@ impl FileFormat {
     }
 
     /// Creates a parser of this format for rows with at most `max_row_bytes` bytes.
-    pub(super) fn parser(self, max_row_bytes: usize, columns: ColumnOptions) -> Box<dyn RowParser> {
+    pub(super) fn parser(self, max_row_bytes: usize, columns: ColumnOptions) -> Box<dyn RowParser<InputRow>> {
+        let rows = UploadRows::new(columns);
         match self {
             Self::Csv(charset) => {
-                let parser = Box::new(CsvParser::new(max_row_bytes, columns));
+                let parser = CsvParser::new(max_row_bytes, rows);
                 match charset {
                     Some(charset) => Box::new(DecodingParser::new(charset, parser)),
-                    None => parser,
+                    None => Box::new(parser),
                 }
             }
-            Self::JsonLines => Box::new(JsonLinesParser::new(max_row_bytes)),
+            Self::JsonLines => Box::new(JsonLinesParser::new(max_row_bytes, rows)),
         }
     }
 }

@@ -1,25 +1,71 @@
-//! The columns of a CSV file, from its header.
+//! The columns of a CSV file, from its header: `article` and, if there is one, `summ`. The others become metadata.
 
 use std::collections::BTreeMap;
 
+use precis_producer::rows::RecordReader;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 
-use super::super::rows::{InputRow, RowContent};
+use super::rows::{InputRow, RowContent, row_of};
 
 /// What a client wants of the columns beside the texts.
 #[derive(Debug, Clone, Default)]
-pub(in super::super) struct ColumnOptions {
+pub(super) struct ColumnOptions {
     /// Name of the column that identifies a row.
-    pub(in super::super) id: Option<String>,
+    pub(super) id: Option<String>,
     /// Names of the columns to keep. If `None`, all of them.
-    pub(in super::super) kept: Option<Vec<String>>,
+    pub(super) kept: Option<Vec<String>>,
     /// Most columns that can be kept.
-    pub(in super::super) max_kept: usize,
+    pub(super) max_kept: usize,
+}
+
+/// Reads the rows of an upload.
+pub(super) struct UploadRows {
+    options: ColumnOptions,
+    /// Known once the header of a CSV file is parsed.
+    columns: Option<Columns>,
+}
+
+impl UploadRows {
+    /// Creates a reader that keeps these columns.
+    pub(super) fn new(options: ColumnOptions) -> Self {
+        Self {
+            options,
+            columns: None,
+        }
+    }
+}
+
+impl RecordReader for UploadRows {
+    type Row = InputRow;
+
+    fn header(&mut self, names: &[Vec<u8>]) -> Result<(), Refusal> {
+        self.columns = Some(Columns::of(names, &self.options)?);
+        Ok(())
+    }
+
+    fn fields(&self, line: u64, fields: Vec<Vec<u8>>) -> InputRow {
+        match &self.columns {
+            Some(columns) => columns.row(line, &fields),
+            None => InputRow::refused(line, self.no_header("it is missing")),
+        }
+    }
+
+    fn json(&self, line: u64, text: &[u8]) -> InputRow {
+        row_of(line, text)
+    }
+
+    fn refused(&self, line: u64, refusal: Refusal) -> InputRow {
+        InputRow::refused(line, refusal)
+    }
+
+    fn no_header(&self, problem: &str) -> Refusal {
+        no_header(problem)
+    }
 }
 
 /// The columns of a file.
 #[derive(Debug, Clone)]
-pub(super) struct Columns {
+struct Columns {
     article: usize,
     summ: Option<usize>,
     /// Names and positions of the columns that become metadata.
@@ -32,7 +78,7 @@ fn invalid(message: String) -> Refusal {
 }
 
 /// The refusal of a file without a usable header.
-pub(super) fn no_header(problem: &str) -> Refusal {
+fn no_header(problem: &str) -> Refusal {
     invalid(format!(
         "the first line of a CSV file must name its columns, including `article`; {problem}"
     ))
@@ -43,7 +89,7 @@ impl Columns {
     ///
     /// # Errors
     /// If a column is missing, occurs twice, or if more columns are to be kept than can be.
-    pub(super) fn of(header: &[Vec<u8>], options: &ColumnOptions) -> Result<Self, Refusal> {
+    fn of(header: &[Vec<u8>], options: &ColumnOptions) -> Result<Self, Refusal> {
         let names: Vec<String> = header
             .iter()
             .map(|field| String::from_utf8_lossy(field).trim().to_owned())
@@ -67,7 +113,7 @@ impl Columns {
     }
 
     /// Reads a row.
-    pub(super) fn row(&self, line: u64, fields: &[Vec<u8>]) -> InputRow {
+    fn row(&self, line: u64, fields: &[Vec<u8>]) -> InputRow {
         let is_complete = fields.len() == self.count;
         // In a row with too many fields, those from the text on may be out of place: its commas lack quotes.
         let first_text = self.summ.map_or(self.article, |summ| summ.min(self.article));
@@ -162,3 +208,6 @@ fn kept(others: Vec<(String, usize)>, options: &ColumnOptions) -> Result<Vec<(St
         _ => Ok(kept),
     }
 }
+
+#[cfg(test)]
+mod tests;

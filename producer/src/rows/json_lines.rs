@@ -1,13 +1,15 @@
-//! JSON Lines: a text or an object per line. Blank lines are skipped.
+//! JSON Lines: a JSON value per line. Blank lines are skipped.
 
 use std::collections::VecDeque;
 
 use precis_schemas::error_code::Refusal;
 
-use super::rows::{InputRow, RowParser, row_of, too_long};
+use super::{RecordReader, RowParser, too_long};
 
 /// A parser of JSON Lines files.
-pub(super) struct JsonLinesParser {
+#[derive(Debug)]
+pub struct JsonLinesParser<R> {
+    reader: R,
     max_row_bytes: usize,
     line: u64,
     /// The current line. Empty if the line is too long.
@@ -15,10 +17,11 @@ pub(super) struct JsonLinesParser {
     is_too_long: bool,
 }
 
-impl JsonLinesParser {
+impl<R: RecordReader> JsonLinesParser<R> {
     /// Creates a parser of lines with at most `max_row_bytes` bytes.
-    pub(super) fn new(max_row_bytes: usize) -> Self {
+    pub fn new(max_row_bytes: usize, reader: R) -> Self {
         Self {
+            reader,
             max_row_bytes,
             line: 1,
             buffer: Vec::new(),
@@ -36,9 +39,9 @@ impl JsonLinesParser {
         }
     }
 
-    fn end_line(&mut self, rows: &mut VecDeque<InputRow>) {
+    fn end_line(&mut self, rows: &mut VecDeque<R::Row>) {
         if self.is_too_long {
-            rows.push_back(too_long(self.line, self.max_row_bytes));
+            rows.push_back(self.reader.refused(self.line, too_long(self.max_row_bytes)));
         } else {
             let start = match self.line {
                 1 => self.buffer.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.buffer),
@@ -46,7 +49,7 @@ impl JsonLinesParser {
             };
             let bytes = start.trim_ascii();
             if !bytes.is_empty() {
-                rows.push_back(row_of(self.line, bytes));
+                rows.push_back(self.reader.json(self.line, bytes));
             }
         }
         self.buffer.clear();
@@ -55,8 +58,8 @@ impl JsonLinesParser {
     }
 }
 
-impl RowParser for JsonLinesParser {
-    fn push(&mut self, chunk: &[u8], rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+impl<R: RecordReader> RowParser<R::Row> for JsonLinesParser<R> {
+    fn push(&mut self, chunk: &[u8], rows: &mut VecDeque<R::Row>) -> Result<(), Refusal> {
         let mut lines = chunk.split(|byte| *byte == b'\n');
         if let Some(rest) = lines.next() {
             self.add(rest);
@@ -68,7 +71,7 @@ impl RowParser for JsonLinesParser {
         Ok(())
     }
 
-    fn finish(&mut self, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+    fn finish(&mut self, rows: &mut VecDeque<R::Row>) -> Result<(), Refusal> {
         if self.is_too_long || !self.buffer.is_empty() {
             self.end_line(rows);
         }
@@ -80,13 +83,14 @@ impl RowParser for JsonLinesParser {
 mod tests {
     use precis_schemas::ErrorCode;
 
+    use super::super::tests::Texts;
     use super::*;
 
     #[test]
     fn rows_do_not_depend_on_chunk_sizes() {
         let file = "\u{feff}{\"article\": \"é\"}\r\n\n\"b\"\nnonsense\n\"0123456789012345678901234567\"\n[\n\"last\"";
         let read = |size: usize| {
-            let mut parser = JsonLinesParser::new(24);
+            let mut parser = JsonLinesParser::new(24, Texts);
             let mut rows = VecDeque::new();
             for chunk in file.as_bytes().chunks(size) {
                 parser.push(chunk, &mut rows).unwrap();
@@ -95,22 +99,16 @@ mod tests {
             rows
         };
         let rows = read(1);
-        let parsed: Vec<(u64, Result<&str, ErrorCode>)> = rows
-            .iter()
-            .map(|row| match &row.content {
-                Ok(content) => (row.line, Ok(content.article.as_str())),
-                Err(refusal) => (row.line, Err(refusal.code)),
-            })
-            .collect();
+        let ok = |text: &str| Ok(text.to_owned());
         assert_eq!(
-            parsed,
+            rows,
             [
-                (1, Ok("é")),
-                (3, Ok("b")),
+                (1, ok("é")),
+                (3, ok("b")),
                 (4, Err(ErrorCode::InvalidRequest)),
                 (5, Err(ErrorCode::TextTooLong)),
                 (6, Err(ErrorCode::InvalidRequest)),
-                (7, Ok("last")),
+                (7, ok("last")),
             ]
         );
         for size in 2..=file.len() {
@@ -126,7 +124,7 @@ mod tests {
             max in 4_usize..40,
         ) {
             let read = |sizes: &mut dyn Iterator<Item = usize>| {
-                let mut parser = JsonLinesParser::new(max);
+                let mut parser = JsonLinesParser::new(max, Texts);
                 let (mut rows, mut rest) = (VecDeque::new(), file.as_bytes());
                 while !rest.is_empty() {
                     let (chunk, after) = rest.split_at(sizes.next().unwrap_or(usize::MAX).min(rest.len()));

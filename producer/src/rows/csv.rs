@@ -1,18 +1,14 @@
-//! CSV (RFC 4180) with a header. Reads the column `article` and, if there is one, `summ`. The others become metadata.
+//! CSV (RFC 4180) with a header, or the same with another delimiter.
 //!
 //! A line ends with LF, CR or both. A record with malformed quotes is refused, and reading continues on the line after
 //! the one on which the record starts. Until a record follows RFC 4180 strictly, a quote in an unquoted field is refused
 //! too: it may be the end of the malformed record.
 
-mod columns;
-
 use std::collections::VecDeque;
 
 use precis_schemas::error_code::{ErrorCode, Refusal};
 
-pub(super) use self::columns::ColumnOptions;
-use self::columns::{Columns, no_header};
-use super::rows::{InputRow, RowParser, too_long};
+use super::{RecordReader, RowParser, too_long};
 
 /// A record buffer that grew beyond this many bytes is freed after its record.
 const KEPT_BUFFER: usize = 64 << 10;
@@ -36,13 +32,15 @@ enum State {
 }
 
 /// A parser of CSV files.
-pub(super) struct CsvParser {
+#[derive(Debug)]
+pub struct CsvParser<R> {
+    reader: R,
     max_row_bytes: usize,
+    delimiter: u8,
     /// Bytes of the byte order mark at the start of the file. `None` after the start.
     mark: Option<usize>,
-    options: ColumnOptions,
-    /// Known once the header is parsed.
-    columns: Option<Columns>,
+    /// Whether the header is parsed.
+    has_header: bool,
     state: State,
     /// The bytes of the current record.
     record: Vec<u8>,
@@ -56,14 +54,15 @@ pub(super) struct CsvParser {
     is_recovering: bool,
 }
 
-impl CsvParser {
-    /// Creates a parser of records with at most `max_row_bytes` bytes.
-    pub(super) fn new(max_row_bytes: usize, options: ColumnOptions) -> Self {
+impl<R: RecordReader> CsvParser<R> {
+    /// Creates a parser of records with at most `max_row_bytes` bytes, whose fields a comma separates.
+    pub fn new(max_row_bytes: usize, reader: R) -> Self {
         Self {
+            reader,
             max_row_bytes,
-            options,
+            delimiter: b',',
             mark: Some(0),
-            columns: None,
+            has_header: false,
             state: State::Between,
             record: Vec::new(),
             record_line: 1,
@@ -73,14 +72,20 @@ impl CsvParser {
         }
     }
 
-    fn read(&mut self, bytes: &[u8], rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+    /// Separates fields by another ASCII character than a comma.
+    #[must_use]
+    pub fn with_delimiter(self, delimiter: u8) -> Self {
+        Self { delimiter, ..self }
+    }
+
+    fn read(&mut self, bytes: &[u8], rows: &mut VecDeque<R::Row>) -> Result<(), Refusal> {
         for byte in bytes {
             self.read_byte(*byte, rows)?;
         }
         Ok(())
     }
 
-    fn read_byte(&mut self, byte: u8, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+    fn read_byte(&mut self, byte: u8, rows: &mut VecDeque<R::Row>) -> Result<(), Refusal> {
         let is_line_end = matches!(byte, b'\n' | b'\r');
         if is_line_end && !(byte == b'\n' && self.is_after_return) {
             self.line += 1;
@@ -95,7 +100,9 @@ impl CsvParser {
             (State::FieldStart | State::Unquoted | State::AfterQuote, _) if is_line_end => {
                 return self.end_record(rows);
             }
-            (State::FieldStart | State::Unquoted | State::AfterQuote, b',') => State::FieldStart,
+            (State::FieldStart | State::Unquoted | State::AfterQuote, _) if byte == self.delimiter => {
+                State::FieldStart
+            }
             (State::AfterQuote, b'"') => State::Quoted,
             (State::AfterQuote, _) => {
                 return self.refuse("a quoted field continues after its last quote", Some(byte), rows);
@@ -104,7 +111,7 @@ impl CsvParser {
                 self.record_line = self.line;
                 match byte {
                     b'"' => State::Quoted,
-                    b',' => State::FieldStart,
+                    _ if byte == self.delimiter => State::FieldStart,
                     _ => State::Unquoted,
                 }
             }
@@ -130,29 +137,31 @@ impl CsvParser {
         &mut self,
         problem: &str,
         next: Option<u8>,
-        rows: &mut VecDeque<InputRow>,
+        rows: &mut VecDeque<R::Row>,
     ) -> Result<(), Refusal> {
-        if self.columns.is_none() {
-            return Err(no_header(problem));
+        if !self.has_header {
+            return Err(self.reader.no_header(problem));
         }
         let refusal = Refusal::new(ErrorCode::InvalidRequest, format!("malformed quotes: {problem}"));
-        self.refuse_with(InputRow::refused(self.record_line, refusal), next, rows)
+        self.refuse_with(self.reader.refused(self.record_line, refusal), next, rows)
     }
 
-    fn refuse_too_long(&mut self, next: u8, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
-        if self.columns.is_none() {
-            return Err(no_header("the first line is too long"));
+    fn refuse_too_long(&mut self, next: u8, rows: &mut VecDeque<R::Row>) -> Result<(), Refusal> {
+        if !self.has_header {
+            return Err(self.reader.no_header("the first line is too long"));
         }
-        let row = too_long(self.record_line, self.max_row_bytes);
+        let row = self
+            .reader
+            .refused(self.record_line, too_long(self.max_row_bytes));
         self.refuse_with(row, Some(next), rows)
     }
 
     /// Refuses the current record. Reads what follows its first line again, and then `next`.
     fn refuse_with(
         &mut self,
-        row: InputRow,
+        row: R::Row,
         next: Option<u8>,
-        rows: &mut VecDeque<InputRow>,
+        rows: &mut VecDeque<R::Row>,
     ) -> Result<(), Refusal> {
         rows.push_back(row);
         self.is_recovering = true;
@@ -175,14 +184,16 @@ impl CsvParser {
         next.map_or(Ok(()), |byte| self.read_byte(byte, rows))
     }
 
-    fn end_record(&mut self, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+    fn end_record(&mut self, rows: &mut VecDeque<R::Row>) -> Result<(), Refusal> {
         let record = std::mem::take(&mut self.record);
         self.state = State::Between;
         self.is_recovering = false;
-        let fields = fields_of(&record);
-        match &self.columns {
-            Some(columns) => rows.push_back(columns.row(self.record_line, &fields)),
-            None => self.columns = Some(Columns::of(&fields, &self.options)?),
+        let fields = fields_of(&record, self.delimiter);
+        if self.has_header {
+            rows.push_back(self.reader.fields(self.record_line, fields));
+        } else {
+            self.reader.header(&fields)?;
+            self.has_header = true;
         }
         if record.capacity() <= KEPT_BUFFER {
             self.record = record;
@@ -193,7 +204,7 @@ impl CsvParser {
 }
 
 /// Splits a well-formed record into its fields.
-fn fields_of(record: &[u8]) -> Vec<Vec<u8>> {
+fn fields_of(record: &[u8], delimiter: u8) -> Vec<Vec<u8>> {
     let mut fields = vec![Vec::new()];
     let (mut is_quoted, mut is_start) = (false, true);
     let mut bytes = record.iter().copied().peekable();
@@ -210,7 +221,7 @@ fn fields_of(record: &[u8]) -> Vec<Vec<u8>> {
                 (is_quoted, is_start) = (true, false);
                 continue;
             }
-            b',' if !is_quoted => {
+            _ if byte == delimiter && !is_quoted => {
                 fields.push(Vec::new());
                 is_start = true;
                 continue;
@@ -225,8 +236,8 @@ fn fields_of(record: &[u8]) -> Vec<Vec<u8>> {
     fields
 }
 
-impl RowParser for CsvParser {
-    fn push(&mut self, chunk: &[u8], rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+impl<R: RecordReader> RowParser<R::Row> for CsvParser<R> {
+    fn push(&mut self, chunk: &[u8], rows: &mut VecDeque<R::Row>) -> Result<(), Refusal> {
         let mut rest = chunk;
         while let (Some(matched), Some((byte, after))) = (self.mark, rest.split_first()) {
             if BYTE_ORDER_MARK.get(matched) == Some(byte) {
@@ -242,19 +253,16 @@ impl RowParser for CsvParser {
         self.read(rest, rows)
     }
 
-    fn finish(&mut self, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+    fn finish(&mut self, rows: &mut VecDeque<R::Row>) -> Result<(), Refusal> {
         while self.state == State::Quoted {
             self.refuse("the quote at the start of a field is never closed", None, rows)?;
         }
         if !matches!(self.state, State::Between | State::Skipped) {
             self.end_record(rows)?;
         }
-        if self.columns.is_none() {
-            return Err(no_header("the file is empty"));
+        if !self.has_header {
+            return Err(self.reader.no_header("the file is empty"));
         }
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,9 @@
 //! Tests of the CSV reader.
 
+use std::collections::VecDeque;
+
+use precis_producer::rows::{CsvParser, RowParser as _};
+
 use super::*;
 
 fn read(file: &[u8], size: usize, max_row_bytes: usize) -> Result<VecDeque<InputRow>, Refusal> {
@@ -13,7 +17,8 @@ fn read_columns(
     options: ColumnOptions,
 ) -> Result<VecDeque<InputRow>, Refusal> {
     let max_kept = 3;
-    let mut parser = CsvParser::new(max_row_bytes, ColumnOptions { max_kept, ..options });
+    let reader = UploadRows::new(ColumnOptions { max_kept, ..options });
+    let mut parser = CsvParser::new(max_row_bytes, reader);
     let mut rows = VecDeque::new();
     for chunk in file.chunks(size) {
         parser.push(chunk, &mut rows)?;

@@ -5,32 +5,35 @@ use std::collections::VecDeque;
 use encoding_rs::{Decoder, DecoderResult, Encoding};
 use precis_schemas::error_code::Refusal;
 
-use super::rows::{InputRow, RowParser};
+use super::RowParser;
 
 /// Bytes of text to decode at once.
 const BUFFER_BYTES: usize = 8 << 10;
 
 /// Decodes a file for a parser that reads UTF-8. A byte order mark beats the declared character set.
-pub(super) struct DecodingParser {
+pub struct DecodingParser<P> {
     decoder: Decoder,
-    parser: Box<dyn RowParser>,
+    parser: P,
 }
 
-impl DecodingParser {
+impl<P> DecodingParser<P> {
     /// Decodes from `charset` for `parser`.
-    pub(super) fn new(charset: &'static Encoding, parser: Box<dyn RowParser>) -> Self {
+    pub fn new(charset: &'static Encoding, parser: P) -> Self {
         Self {
             decoder: charset.new_decoder(),
             parser,
         }
     }
 
-    fn decode(
+    fn decode<Row>(
         &mut self,
         mut bytes: &[u8],
         is_last: bool,
-        rows: &mut VecDeque<InputRow>,
-    ) -> Result<(), Refusal> {
+        rows: &mut VecDeque<Row>,
+    ) -> Result<(), Refusal>
+    where
+        P: RowParser<Row>,
+    {
         let mut text = [0; BUFFER_BYTES];
         loop {
             let (result, read, written) = self
@@ -48,12 +51,12 @@ impl DecodingParser {
     }
 }
 
-impl RowParser for DecodingParser {
-    fn push(&mut self, chunk: &[u8], rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+impl<Row, P: RowParser<Row>> RowParser<Row> for DecodingParser<P> {
+    fn push(&mut self, chunk: &[u8], rows: &mut VecDeque<Row>) -> Result<(), Refusal> {
         self.decode(chunk, false, rows)
     }
 
-    fn finish(&mut self, rows: &mut VecDeque<InputRow>) -> Result<(), Refusal> {
+    fn finish(&mut self, rows: &mut VecDeque<Row>) -> Result<(), Refusal> {
         self.decode(&[], true, rows)?;
         self.parser.finish(rows)
     }
@@ -61,20 +64,19 @@ impl RowParser for DecodingParser {
 
 #[cfg(test)]
 mod tests {
-    use super::super::csv::{ColumnOptions, CsvParser};
+    use super::super::CsvParser;
+    use super::super::tests::Texts;
     use super::*;
 
     fn read(charset: &str, file: &[u8], size: usize) -> Vec<(u64, Option<String>)> {
         let charset = Encoding::for_label(charset.as_bytes()).unwrap();
-        let mut parser =
-            DecodingParser::new(charset, Box::new(CsvParser::new(1_000, ColumnOptions::default())));
+        let mut parser = DecodingParser::new(charset, CsvParser::new(1_000, Texts));
         let mut rows = VecDeque::new();
         for chunk in file.chunks(size) {
             parser.push(chunk, &mut rows).unwrap();
         }
         parser.finish(&mut rows).unwrap();
-        let text = |row: InputRow| (row.line, row.content.ok().map(|content| content.article));
-        rows.into_iter().map(text).collect()
+        rows.into_iter().map(|(line, text)| (line, text.ok())).collect()
     }
 
     fn utf_16(text: &str, bytes_of: fn(u16) -> [u8; 2]) -> Vec<u8> {
