@@ -6,18 +6,20 @@
 //! | `summarize`, `status`, `healthcheck`, `install`, `key` | the commands of the same names |
 //! | `drain` | `precis worker drain` |
 //! | `guard` | runs a third-party server so that it never outlives `precis up` |
-//! | `client` | the HTTP client of these commands |
+//! | `manual` | shell completions and manual pages |
 //! | `cli` | the command line |
 
 mod cli;
-mod client;
 mod drain;
 mod guard;
 mod healthcheck;
 mod install;
 mod key;
+mod manual;
 mod status;
 mod summarize;
 pub mod up;
+
+use precis_producer::gateway as client;
 
 pub use cli::main;

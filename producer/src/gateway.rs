@@ -1,4 +1,4 @@
-//! The HTTP client of the command line: readiness checks and submissions.
+//! The HTTP client of command lines: readiness checks, submissions, and what operators look at.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 const KEY_VARIABLE: &str = "PRECIS_API_KEY";
 
 /// Returns a client that sends the API key of `PRECIS_API_KEY`, if set.
-pub(crate) fn http() -> anyhow::Result<reqwest::Client> {
+pub fn http() -> anyhow::Result<reqwest::Client> {
     let mut headers = reqwest::header::HeaderMap::new();
     if let Ok(key) = std::env::var(KEY_VARIABLE) {
         let mut value = reqwest::header::HeaderValue::from_str(&key)
@@ -32,7 +32,7 @@ pub(crate) fn http() -> anyhow::Result<reqwest::Client> {
 }
 
 /// Replaces an unspecified address, such as `0.0.0.0`, by loopback.
-pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -44,7 +44,7 @@ pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 /// What a server answers to a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ProbeOutcome {
+pub enum ProbeOutcome {
     /// It answers with this status.
     Answers(StatusCode),
     /// It accepts connections and does not answer in time.
@@ -55,13 +55,13 @@ pub(crate) enum ProbeOutcome {
 
 impl ProbeOutcome {
     /// Returns whether the status says success.
-    pub(crate) fn is_ready(self) -> bool {
+    pub fn is_ready(self) -> bool {
         matches!(self, Self::Answers(status) if status.is_success())
     }
 }
 
 /// Sends a GET and waits two seconds for the answer.
-pub(crate) async fn probe(client: &reqwest::Client, url: &str) -> ProbeOutcome {
+pub async fn probe(client: &reqwest::Client, url: &str) -> ProbeOutcome {
     match client.get(url).timeout(Duration::from_secs(2)).send().await {
         Ok(response) => ProbeOutcome::Answers(response.status()),
         Err(error) if error.is_connect() => ProbeOutcome::Absent,
@@ -78,7 +78,8 @@ const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 
 /// The REST gateway of a running product, and how long to wait for it.
-pub(crate) struct Gateway<'a> {
+#[derive(Debug)]
+pub struct Gateway<'a> {
     client: &'a reqwest::Client,
     address: SocketAddr,
     deadline: Instant,
@@ -86,7 +87,7 @@ pub(crate) struct Gateway<'a> {
 
 impl<'a> Gateway<'a> {
     /// Returns the gateway at `address`. All calls together take about `patience` at most.
-    pub(crate) fn new(client: &'a reqwest::Client, address: SocketAddr, patience: Duration) -> Self {
+    pub fn new(client: &'a reqwest::Client, address: SocketAddr, patience: Duration) -> Self {
         Self {
             client,
             address,
@@ -98,7 +99,7 @@ impl<'a> Gateway<'a> {
     ///
     /// # Errors
     /// If the gateway can't be reached or refuses.
-    pub(crate) async fn models(&self) -> anyhow::Result<ModelList> {
+    pub async fn models(&self) -> anyhow::Result<ModelList> {
         let url = format!("http://{}/v1/models", self.address);
         self.send(|| self.client.get(&url)).await
     }
@@ -107,7 +108,7 @@ impl<'a> Gateway<'a> {
     ///
     /// # Errors
     /// If the gateway can't be reached or rejects the request.
-    pub(crate) async fn summarize(&self, request: &SubmitSummary) -> anyhow::Result<JobView> {
+    pub async fn summarize(&self, request: &SubmitSummary) -> anyhow::Result<JobView> {
         let url = format!("http://{}/v1/summaries", self.address);
         // A repeated request must not become a second job.
         let key = JobId::generate().to_string();
@@ -128,6 +129,33 @@ impl<'a> Gateway<'a> {
         Ok(view)
     }
 
+    /// Gets a path.
+    ///
+    /// # Errors
+    /// If the gateway can't be reached or refuses.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<T> {
+        let url = format!("http://{}{path}", self.address);
+        self.send(|| self.client.get(&url).query(query)).await
+    }
+
+    /// Posts to a path, without a body.
+    ///
+    /// # Errors
+    /// As [`Gateway::get`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let url = format!("http://{}{path}", self.address);
+        self.send(|| self.client.post(&url)).await
+    }
+
+    /// Deletes what is at a path.
+    ///
+    /// # Errors
+    /// As [`Gateway::get`].
+    pub async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        let url = format!("http://{}{path}", self.address);
+        self.send_raw(|| self.client.delete(&url)).await.map(drop)
+    }
+
     fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
@@ -136,16 +164,26 @@ impl<'a> Gateway<'a> {
         self.remaining().min(MAX_LONG_POLL)
     }
 
-    /// Sends a request. Repeats it while the gateway asks to come back later and there is time.
+    /// Sends a request, and reads the response.
     async fn send<T: DeserializeOwned>(&self, request: impl Fn() -> RequestBuilder) -> anyhow::Result<T> {
+        let response = self.send_raw(request).await?;
+        let status = response.status();
+        response.json().await.with_context(|| self.not_precis(status))
+    }
+
+    /// Sends a request. Repeats it while the gateway asks to come back later and there is time.
+    async fn send_raw(&self, request: impl Fn() -> RequestBuilder) -> anyhow::Result<Response> {
         loop {
             let sent = request().timeout(MAX_LONG_POLL + Duration::from_secs(10)).send();
-            let response = sent
-                .await
-                .with_context(|| format!("calling the API at {}", self.address))?;
+            let response = sent.await.with_context(|| {
+                format!(
+                    "calling the gateway at http://{}; check that it runs and that api.listen is its address",
+                    self.address
+                )
+            })?;
             let status = response.status();
             if status.is_success() {
-                return response.json().await.with_context(|| self.not_precis(status));
+                return Ok(response);
             }
             let busy = matches!(
                 status,
