@@ -1,7 +1,13 @@
 //! Publishes jobs and reads their results: a library, which the gateway uses, and a command line.
 
+mod batch;
 pub mod cli;
+mod collect;
+mod files;
+pub mod gateway;
 mod publish;
+pub mod rows;
+mod scores;
 
 pub use precis_runtime::results::{ResultError, Results, StoredResult};
 pub use publish::{Accepted, Producer, PublishError, Submission};

@@ -8,5 +8,5 @@ use precis_runtime::boot;
 
 fn main() -> ExitCode {
     let args = cli::Cli::parse();
-    boot::run_interruptible(&args.run, move |context| cli::run(context, args.command))
+    boot::run(&args.run, move |context| cli::run(context, args.command))
 }

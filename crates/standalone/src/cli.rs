@@ -4,21 +4,21 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use precis_bench::Bench;
 use precis_clickhouse_embedded::ServerOptions;
 use precis_runtime::boot::{self, EXIT_CONFIG, RunArgs};
 use precis_runtime::config::{Config, ConfigArgs};
 
 use crate::up::{Running, UpArgs};
-use crate::{drain, guard, healthcheck, install, key, status, summarize, up};
+use crate::{drain, guard, healthcheck, install, key, manual, status, summarize, up};
 
 /// Precis: text summarization as a service, over REST and NATS.
 ///
 /// Without a command, `precis` starts the whole product (`precis up`).
 #[derive(Debug, Parser)]
 #[command(name = "precis", version, args_conflicts_with_subcommands = true)]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -49,7 +49,7 @@ enum Command {
     Worker(WorkerCommand),
     /// Run only the monitor
     Monitor(RunArgs),
-    /// Publish texts to the queue, or inspect it
+    /// Summarize texts and files through the queue, and look after it
     Producer {
         #[command(flatten)]
         run: RunArgs,
@@ -62,6 +62,10 @@ enum Command {
     /// Measure performance and quality
     #[command(subcommand)]
     Bench(Bench),
+    /// Print a completion script for a shell
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages
+    Manual(manual::ManualArgs),
     /// Run a program that stops when standard input closes
     #[command(hide = true)]
     Guard(guard::GuardArgs),
@@ -144,11 +148,13 @@ pub fn main() -> ExitCode {
             boot::run_interruptible(&quiet(run), move |context| drain::run(context, args))
         }
         Command::Monitor(args) => boot::run(&args, precis_monitor::run),
-        Command::Producer { run, command } => boot::run_interruptible(&quiet(run), move |context| {
+        Command::Producer { run, command } => boot::run(&quiet(run), move |context| {
             precis_producer::cli::run(context, command)
         }),
         Command::ClickHouse(args) => run_clickhouse(args),
         Command::Bench(bench) => bench.run::<Running>(),
+        Command::Completions(args) => manual::print_completions(Cli::command(), &args),
+        Command::Manual(args) => manual::write(Cli::command(), &args),
         Command::Guard(args) => guard::run(&args),
     }
 }
