@@ -22,7 +22,7 @@ use crate::subject::{Task, named};
 named! {
     /// The interface through which a job came.
     #[derive(Default)]
-    Channel {
+    Channel as "the channel" {
         /// REST, `/v1`.
         Api = "api",
         /// The routes of the local serving component (`/article/…`, `/model/score` with wrapped bodies).
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_are_no_jobs_and_repeated_fields_are_refused() {
+    fn arrays_and_repeated_fields_are_refused() {
         for body in [
             &br#"["a1","Rain."]"#[..],
             br#"{"id":"a1","text":"x","params":[4]}"#,

@@ -22,7 +22,7 @@ use crate::time::{millis_between, to_millis};
 
 named! {
     /// How a job ended.
-    Outcome {
+    Outcome as "the outcome" {
         /// It has a summary.
         Succeeded = "succeeded",
         /// It has an error.

@@ -58,7 +58,7 @@ pub const ALL_WORKERS: &str = "workers.v1.*";
 
 /// A string that is not a subject token, or not one of the allowed names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} must be {wanted}, and {given:?} is not")]
+#[error("{what} must be {wanted}, not {given:?}")]
 pub struct InvalidToken {
     /// Meaning of the token.
     pub what: &'static str,
@@ -149,7 +149,7 @@ impl fmt::Display for Token {
 }
 
 macro_rules! named {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+    ($(#[$doc:meta])* $name:ident as $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::serde::Serialize, ::serde::Deserialize, ::schemars::JsonSchema)]
         pub enum $name { $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)+ }
@@ -176,7 +176,7 @@ macro_rules! named {
             fn from_str(text: &str) -> Result<Self, $crate::subject::InvalidToken> {
                 match text {
                     $($text => Ok(Self::$variant),)+
-                    _ => Err($crate::subject::InvalidToken::not_among(stringify!($name), &[$($text),+], text)),
+                    _ => Err($crate::subject::InvalidToken::not_among($what, &[$($text),+], text)),
                 }
             }
         }
@@ -186,7 +186,7 @@ pub(crate) use named;
 
 named! {
     /// Priority of a job. Workers serve lanes by weight, so that bulk jobs neither block interactive ones nor starve.
-    Lane {
+    Lane as "the lane" {
         /// Interactive requests.
         High = "high",
         /// The default.
@@ -209,7 +209,7 @@ impl Lane {
 
 named! {
     /// Task of a job.
-    Task {
+    Task as "the task" {
         /// Write a summary.
         Summarize = "summarize",
         /// Score a summary against the job's reference: the given summary, or the model's.
@@ -236,7 +236,7 @@ pub struct JobSubject {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidJobSubject {
     /// Not six tokens that begin with `jobs.v1`.
-    #[error("a job's subject is jobs.v1.<model>.<lane>.<task>.<tenant>, and {0:?} is not")]
+    #[error("a job's subject is jobs.v1.<model>.<lane>.<task>.<tenant>, not {0:?}")]
     Shape(String),
     /// One of the tokens is wrong.
     #[error(transparent)]
@@ -295,7 +295,7 @@ pub fn cancel_of(id: &JobId) -> String {
     format!("cancels.v1.{id}")
 }
 
-/// Returns the subject of dead letters of a kind: a task, or another token for messages that are no jobs.
+/// Returns the subject of dead letters of a kind: a task, or another token for messages that are not jobs.
 pub fn dead_of(task: &Token) -> String {
     format!("dead.v1.{task}")
 }
@@ -355,9 +355,12 @@ mod tests {
             ("jobs.v1.a.high.summarize", "jobs.v1.<model>"),
             (
                 "jobs.v1.a.urgent.summarize.b",
-                "Lane must be one of high, normal, bulk",
+                "the lane must be one of high, normal, bulk",
             ),
-            ("jobs.v1.a.high.translate.b", "Task"),
+            (
+                "jobs.v1.a.high.translate.b",
+                "the task must be one of summarize, score",
+            ),
             ("jobs.v1.a b.high.summarize.b", "the model"),
         ] {
             let error = subject.parse::<JobSubject>().unwrap_err().to_string();

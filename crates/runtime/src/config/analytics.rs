@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 use super::secret::{Secret, ServerUrl};
 use super::{ConfigError, Section, check, loopback};
 
-/// How texts, summaries and references are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TextPolicy {
-    /// In full.
-    Full,
-    /// The first `monitor.text_chars` characters.
-    Truncated,
-    /// Their SHA-256: equal texts can be found, but not read.
-    Hash,
-    /// Not at all.
-    None,
+choices! {
+    /// How texts, summaries and references are stored.
+    TextPolicy {
+        /// In full.
+        Full = "full",
+        /// The first `monitor.text_chars` characters.
+        Truncated = "truncated",
+        /// Their SHA-256: equal texts can be found, but not read.
+        Hash = "hash",
+        /// Not at all.
+        None = "none",
+    }
 }
 
 /// The monitor.
@@ -27,6 +27,7 @@ pub enum TextPolicy {
 #[serde(deny_unknown_fields, default)]
 pub struct MonitorConfig {
     /// Address of the HTTP server.
+    #[serde(deserialize_with = "super::values::address")]
     pub listen: SocketAddr,
     /// Maximum number of rows in one insert, 1 to 100000. An insert also holds at most 8 MiB of results, or two
     /// messages of the maximum size that NATS accepts.

@@ -14,8 +14,10 @@ pub struct DriftConfig {
     pub every_minutes: u64,
     /// Start of the baseline. Unset: the first `baseline_days` days of each model become its baseline once they are
     /// over.
+    #[serde(deserialize_with = "super::values::optional_time")]
     pub baseline_from: Option<Timestamp>,
     /// End of the baseline (exclusive). Requires `baseline_from`.
+    #[serde(deserialize_with = "super::values::optional_time")]
     pub baseline_to: Option<Timestamp>,
     /// Length of an automatic baseline, 1 to 366.
     pub baseline_days: u32,

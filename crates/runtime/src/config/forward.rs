@@ -5,17 +5,18 @@ use serde::{Deserialize, Serialize};
 use super::secret::{Secret, ServerUrl};
 use super::{ConfigError, Section, check};
 
-/// Format of the predictions sent to Arize.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ArizeFormat {
-    /// Traces over OTLP, as Arize's current SDK sends them.
-    #[default]
-    Traces,
-    /// Records of a generative model, over the record interface of SDK 7.x.
-    Records,
-    /// Both, each by its own sink.
-    Both,
+choices! {
+    /// Format of the predictions sent to Arize.
+    #[derive(Default)]
+    ArizeFormat {
+        /// Traces over OTLP, as Arize's current SDK sends them.
+        #[default]
+        Traces = "traces",
+        /// Records of a generative model, over the record interface of SDK 7.x.
+        Records = "records",
+        /// Both, each by its own sink.
+        Both = "both",
+    }
 }
 
 impl ArizeFormat {

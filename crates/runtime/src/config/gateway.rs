@@ -9,14 +9,14 @@ use super::lists::names;
 use super::secret::{Secret, ServerUrl};
 use super::{ConfigError, Section, check, loopback};
 
-/// Where the gateway's jobs run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineChoice {
-    /// On workers behind NATS.
-    Queue,
-    /// In the gateway's own process, set up by `[worker]`.
-    Local,
+choices! {
+    /// Where the gateway's jobs run.
+    EngineChoice {
+        /// On workers behind NATS.
+        Queue = "queue",
+        /// In the gateway's own process, configured by `[worker]`.
+        Local = "local",
+    }
 }
 
 /// The REST gateway.
@@ -25,6 +25,7 @@ pub enum EngineChoice {
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
     /// Address of the HTTP server.
+    #[serde(deserialize_with = "super::values::address")]
     pub listen: SocketAddr,
     /// Model of requests without `model`.
     pub default_model: String,

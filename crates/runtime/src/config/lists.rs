@@ -26,11 +26,7 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
 
 /// Reads lanes as [`texts`] reads strings.
 pub(super) fn lanes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Lane>, D::Error> {
-    let named = |name: &String| {
-        name.trim()
-            .parse::<Lane>()
-            .map_err(|error| D::Error::custom(format!("lanes: {error}")))
-    };
+    let named = |name: &String| name.trim().parse::<Lane>().map_err(D::Error::custom);
     texts(deserializer)?.iter().map(named).collect()
 }
 

@@ -20,6 +20,9 @@
 //! assert!(precis_runtime::Config::from_toml("[nats]\nurll = 'x'").unwrap_err().to_string().contains("urll"));
 //! ```
 
+#[macro_use]
+mod values;
+
 mod access;
 mod analytics;
 mod api_key;
@@ -31,6 +34,7 @@ mod gateway;
 mod http;
 mod lists;
 mod load;
+mod problem;
 mod queue;
 #[cfg(test)]
 mod reference;
@@ -116,7 +120,7 @@ trait Section {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A source can't be read, or has an unknown key or a value of the wrong type.
-    #[error("configuration: {0}")]
+    #[error("configuration: {}", problem::describe(.0))]
     Read(#[from] config::ConfigError),
     /// The file is not TOML. Its text is not shown, because the line may hold a secret.
     #[error("configuration: {file}, line {line}: {problem}")]
@@ -137,7 +141,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// `--set` without an equals sign.
-    #[error("configuration: --set takes key=value, such as nats.url=nats://host:4222, and not {0:?}")]
+    #[error("configuration: --set takes key=value, such as nats.url=nats://host:4222, not {0:?}")]
     BadOverride(String),
     /// A value breaks a rule.
     #[error("configuration: {key}: {problem}")]

@@ -80,8 +80,8 @@ pub struct QueueConfig {
     /// rest is kept for interactive jobs.
     pub bulk_share: f64,
     /// Share of `max_jobs` that the jobs of one tenant may take in each lane, per model and task. More are refused with
-    /// `quota_exceeded`. NATS enforces it, also for clients that publish to it directly. Above `bulk_share`, an upload
-    /// leaves room for interactive jobs of its own lane.
+    /// `quota_exceeded`. NATS enforces it, also for clients that publish to it directly. If it exceeds
+    /// `bulk_share`, uploads stop first, and interactive jobs of the same lane still fit.
     pub tenant_share: f64,
     /// How long a result can be fetched, 1 to 8760.
     pub result_ttl_hours: u64,

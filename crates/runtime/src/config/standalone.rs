@@ -26,6 +26,7 @@ pub struct StandaloneConfig {
     pub start_nats: bool,
     /// Address on which the started NATS server listens; by default the one in `nats.url`. Workers on other machines need
     /// one that they can reach, such as `0.0.0.0:4222`. That requires `nats.user` and `nats.password`, or `nats.token`.
+    #[serde(deserialize_with = "super::values::optional_address")]
     pub nats_listen: Option<SocketAddr>,
     /// Port on 127.0.0.1 for the monitoring endpoints of the started NATS server (`/varz`, `/connz`, `/jsz`). Unset:
     /// none.

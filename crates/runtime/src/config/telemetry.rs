@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::secret::{Secret, ServerUrl};
 use super::{ConfigError, Section, check};
 
-/// Format of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Plain text.
-    Text,
-    /// One JSON object per line.
-    Json,
+choices! {
+    /// Format of log lines.
+    LogFormat {
+        /// Plain text.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
 }
 
 /// Logs and traces of Precis itself.

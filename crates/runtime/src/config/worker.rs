@@ -77,17 +77,18 @@ impl From<ModelChoice> for String {
     }
 }
 
-/// The texts for which a worker returns embeddings.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EmbeddingTexts {
-    /// No text.
-    #[default]
-    None,
-    /// The job's text.
-    Document,
-    /// The job's text and its summary.
-    Both,
+choices! {
+    /// The texts for which a worker returns embeddings.
+    #[derive(Default)]
+    EmbeddingTexts {
+        /// No text.
+        #[default]
+        None = "none",
+        /// The job's text.
+        Document = "document",
+        /// The job's text and its summary.
+        Both = "both",
+    }
 }
 
 /// Workers and their model.
@@ -129,6 +130,7 @@ pub struct WorkerConfig {
     pub drain_seconds: u64,
     /// Address of `/healthz`, `/readyz` and `/metrics`. Unset: port 9021 on 127.0.0.1, or a free port if another process
     /// has it; the worker logs which.
+    #[serde(deserialize_with = "super::values::optional_address")]
     pub admin_listen: Option<SocketAddr>,
     /// Generation parameters for requests that don't set them.
     pub params: GenerationParams,
@@ -185,7 +187,7 @@ impl Section for WorkerConfig {
         check::at_most("worker.drain_seconds", self.drain_seconds, 3_600)?;
         self.params.validate().map_err(|refusal| ConfigError::Invalid {
             key: "worker.params",
-            problem: refusal.message,
+            problem: refusal.message.trim_start_matches("params.").to_owned(),
         })
     }
 }
