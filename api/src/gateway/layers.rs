@@ -10,7 +10,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use precis_runtime::browser_guard::BrowserGuard;
 use precis_runtime::config::HttpConfig;
 use precis_runtime::spans::{self, Span, SpanKind, SpanStart};
@@ -21,7 +21,6 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::access::{self, Caller, Gate};
-use crate::http::framing;
 use crate::http::problem::{self, ApiError, ErrorFormat};
 use crate::http::unread_body::UnreadBody;
 use crate::metrics;
@@ -120,25 +119,15 @@ async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Resp
         .iter()
         .find(|format| path.starts_with(format.path_prefix));
     let (request, unread) = UnreadBody::track(request);
-    let framing = framing::check(&request);
-    // Not in another service's format: that one would hide the status in its own. A malformed host is refused below.
-    if framing.is_ok()
-        && let Some(browsers) = &guard.browsers
+    // Not in another service's format: that one would hide the status in its own.
+    if let Some(browsers) = &guard.browsers
         && let Err(refusal) = browsers.check(request.method(), request.uri(), request.headers())
     {
         drop(request);
         unread.discard(guard.body_timeout);
         return ApiError::from(refusal).into_response();
     }
-    let response = match framing {
-        Ok(()) => guarded(&guard, request, next).await,
-        Err(error) => {
-            drop(request);
-            // Whoever frames requests differently must not send another one.
-            let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
-            (close, error).into_response()
-        }
-    };
+    let response = guarded(&guard, request, next).await;
     unread.discard(guard.body_timeout);
     match format {
         Some(format) => format.apply(response),

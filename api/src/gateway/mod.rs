@@ -14,7 +14,7 @@ mod service;
 pub(crate) mod state;
 mod webhook_payload;
 
-use axum::{Extension, Router};
+use axum::Router;
 use precis_runtime::admin::Readiness;
 use precis_runtime::config::HttpConfig;
 use precis_runtime::http_server;
@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::state::AppState;
 pub use self::state::Dependencies;
-use crate::http::framing::FromConnection;
 
 /// The REST interface on a queue. Cheap to clone.
 #[derive(Clone)]
@@ -61,8 +60,6 @@ impl Gateway {
         }
         let http: &HttpConfig = self.state.http();
         let router = router::router(self.state.clone(), readiness, self.state.browsers());
-        // The framing of requests counts only if they come over a connection.
-        let router = router.layer(Extension(FromConnection));
         http_server::serve(listener, router, http, stop).await;
     }
 

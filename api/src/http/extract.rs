@@ -8,9 +8,9 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::HeaderMap;
 use http::request::Parts;
-use precis_schemas::decode_error::in_json_terms;
+use precis_schemas::decode_error::{explain_query, in_json_terms};
 use precis_schemas::error_code::ErrorCode;
-use precis_schemas::strict_json::{self, Strict};
+use precis_schemas::strict_json::{self, BYTE_ORDER_MARK, Strict};
 use serde::de::DeserializeOwned;
 
 use crate::http::media_type::{MediaType, announced_length, check_coding};
@@ -120,6 +120,7 @@ async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body)
         .map_err(|error| invalid(format!("the body is not UTF-8 (byte {})", error.valid_up_to())))?;
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     if text.trim().is_empty() {
         return Err(invalid("the body is empty; send a JSON object"));
     }
@@ -168,7 +169,7 @@ impl<T: DeserializeOwned + Send, S: Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         axum::extract::Query::try_from_uri(&parts.uri)
             .map(|axum::extract::Query(query)| Self(query))
-            .map_err(|rejection| invalid(format!("the query: {}", rejection.body_text())))
+            .map_err(|rejection| invalid(format!("the query: {}", explain_query(&rejection.body_text()))))
     }
 }
 
@@ -263,5 +264,32 @@ mod tests {
             );
         }
         assert!(check_media_type(&HeaderMap::new()).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_query_error_says_what_the_value_must_be() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Wanted {
+            #[expect(dead_code, reason = "only parsed")]
+            wait: Option<u64>,
+            #[expect(dead_code, reason = "only parsed")]
+            stream: Option<bool>,
+        }
+        for (query, problem) in [
+            ("wait=x", "wait must be a whole number of at least 0"),
+            ("wait=-1", "wait must be a whole number of at least 0"),
+            ("wait=", "wait must be a whole number of at least 0"),
+            ("wait=99999999999999999999", "wait is too large"),
+            ("stream=yes", "stream must be true or false"),
+            ("nope=1", "unknown field `nope`"),
+        ] {
+            let request = http::Request::get(format!("/?{query}")).body(()).unwrap();
+            let (mut parts, ()) = request.into_parts();
+            let error = Query::<Wanted>::from_request_parts(&mut parts, &())
+                .await
+                .unwrap_err();
+            assert!(format!("{error:?}").contains(problem), "{query}: {error:?}");
+        }
     }
 }

@@ -5,7 +5,6 @@ pub(crate) mod caching;
 pub(crate) mod charset;
 pub(crate) mod error_pages;
 pub(crate) mod extract;
-pub(crate) mod framing;
 pub(crate) mod media_type;
 pub(crate) mod prefer;
 pub(crate) mod problem;

@@ -208,11 +208,15 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 fn encoding(headers: &HeaderMap) -> Result<Encoding, EngineError> {
-    let Some(name) = text(headers, header::CONTENT_ENCODING.as_str()) else {
-        return Ok(Encoding::Plain);
-    };
-    match name.to_ascii_lowercase().as_str() {
-        "identity" => Ok(Encoding::Plain),
+    let lines = headers.get_all(header::CONTENT_ENCODING).iter();
+    // Repeated fields form one list (RFC 9110, 5.3). A body with two codings is not supported.
+    let names: Vec<String> = lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(|name| String::from_utf8_lossy(name).trim().to_ascii_lowercase())
+        .filter(|name| !name.is_empty() && name != "identity")
+        .collect();
+    match names.join(", ").as_str() {
+        "" => Ok(Encoding::Plain),
         "gzip" | "x-gzip" => Ok(Encoding::Gzip),
         "deflate" => Ok(Encoding::Deflate),
         "lz4" => Ok(Encoding::Lz4),

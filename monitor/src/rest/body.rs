@@ -3,6 +3,7 @@
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::header;
+use precis_runtime::http_server::foreign_coding;
 use precis_schemas::decode_error::in_json_terms;
 use precis_schemas::{ErrorCode, strict_json};
 use serde::de::DeserializeOwned;
@@ -33,6 +34,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
             return Err(ProblemResponse::new(
                 ErrorCode::UnsupportedMediaType,
                 format!("the content type is {essence:?}; send application/json"),
+            ));
+        }
+        if let Some(coding) = foreign_coding(request.headers()) {
+            return Err(ProblemResponse::new(
+                ErrorCode::UnsupportedMediaType,
+                format!(
+                    "the body has the content coding {coding:?}; send it as it is, without content-encoding"
+                ),
             ));
         }
         let body = Bytes::from_request(request, state).await?;

@@ -63,7 +63,7 @@ impl WindowQuery {
             let given: String = freq.chars().take(80).collect();
             return Err(ProblemResponse::new(
                 ErrorCode::InvalidParameter,
-                format!("freq must be one of Hour, Day, Month, and {given:?} is not"),
+                format!("freq must be one of Hour, Day, Month, not {given:?}"),
             ));
         }
         if let Some(far) = [end, start].into_iter().find(|time| !is_in_range(*time)) {
@@ -91,7 +91,7 @@ fn parse_time(name: &str, text: &str) -> Result<Timestamp, ProblemResponse> {
         let given: String = text.chars().take(80).collect();
         ProblemResponse::new(
             ErrorCode::InvalidParameter,
-            format!("{name} must be a time such as 2026-11-24 13:00:00 (UTC), and {given:?} is not"),
+            format!("{name} must be a time such as 2026-11-24 13:00:00 (UTC), not {given:?}"),
         )
     })
 }

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use clickhouse::error::Error;
 use http::StatusCode;
 use precis_schemas::ErrorCode;
+use precis_schemas::decode_error::explain_query;
 use precis_schemas::error_code::Refusal;
 
 use crate::database::explain;
@@ -37,7 +38,10 @@ impl From<BytesRejection> for ProblemResponse {
 
 impl From<QueryRejection> for ProblemResponse {
     fn from(rejection: QueryRejection) -> Self {
-        Self::new(ErrorCode::InvalidRequest, cut(&rejection.body_text()))
+        Self::new(
+            ErrorCode::InvalidRequest,
+            cut(&explain_query(&rejection.body_text())),
+        )
     }
 }
 

@@ -28,6 +28,7 @@ mod batches;
 mod browsers;
 mod compat;
 mod forms;
+mod framing;
 mod idempotency;
 mod jobs;
 mod openapi;

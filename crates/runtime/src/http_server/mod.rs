@@ -1,6 +1,7 @@
 //! The HTTP server of every role: accepts connections, limits how long a client may take, and shuts down gracefully.
 
 mod flush;
+mod framing;
 mod idle;
 mod write_timeout;
 
@@ -8,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::{Extension, Router, middleware};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tower::Layer as _;
 
 pub use self::flush::Flushes;
+pub use self::framing::foreign_coding;
 use self::idle::IdleTimer;
 use self::write_timeout::WriteTimeout;
 use crate::backoff::Backoff;
@@ -39,8 +41,9 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Serves `router` until `stop` is cancelled, then gives open requests some time to finish.
 ///
-/// Requests have their connection's [`Flushes`] as an extension.
+/// Requests have their connection's [`Flushes`] as an extension. Those whose framing RFC 9112 forbids are refused.
 pub async fn serve(listener: TcpListener, router: Router, http: &HttpConfig, stop: CancellationToken) {
+    let router = router.layer(middleware::from_fn(framing::guard));
     let connections = TaskTracker::new();
     let permits = Arc::new(Semaphore::new(http.max_connections.min(Semaphore::MAX_PERMITS)));
     loop {
