@@ -7,7 +7,7 @@ use serde_json::{Deserializer, Error, Value};
 use serde_path_to_error::{Path, Segment};
 
 use crate::ids::is_token;
-use crate::strict_json::Strict;
+use crate::strict_json::{BYTE_ORDER_MARK, Strict};
 
 /// Maximum length of a description, in characters.
 const MAX_CHARS: usize = 300;
@@ -30,6 +30,36 @@ pub fn describe_field<T: DeserializeOwned>(body: &[u8], error: &Error) -> String
         _ if field.is_empty() => description,
         Some(value) => format!("{field} is {value}: {description}"),
         None => format!("{field}: {description}"),
+    }
+}
+
+/// Describes the error of decoding a `T` from `body` for the client that sent it: the field, and then the problem, which
+/// may quote the value.
+pub fn explain_field<T: DeserializeOwned>(body: &[u8], error: &Error) -> String {
+    let mut message = error.to_string();
+    if let Some(end) = message.rfind(" at line ") {
+        message.truncate(end);
+    }
+    let message = in_json_terms(&message);
+    let body = body.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(body);
+    let tracked = serde_path_to_error::deserialize::<_, T>(Strict(&mut Deserializer::from_slice(body)));
+    let place = tracked.err().filter(|error| error.inner().is_data());
+    match place.map(|error| error.path().to_string()) {
+        Some(path) if path != "." && path != "?" => format!("{path}: {message}"),
+        _ => message,
+    }
+}
+
+/// Describes the error of a query string in the words of `serde_urlencoded`, without words of Rust.
+pub fn explain_query(text: &str) -> String {
+    let text = text.trim_start_matches("Failed to deserialize query string: ");
+    match text.rsplit_once(": ") {
+        Some((name, "invalid digit found in string" | "cannot parse integer from empty string")) => {
+            format!("{name} must be a whole number of at least 0")
+        }
+        Some((name, "number too large to fit in target type")) => format!("{name} is too large"),
+        Some((name, "provided string was not `true` or `false`")) => format!("{name} must be true or false"),
+        _ => text.to_owned(),
     }
 }
 

@@ -1,8 +1,11 @@
 //! Generation parameters. All are optional: missing ones come from the worker's configuration, then from the model's
 //! `generation_config.json`.
 
+use std::fmt;
+
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error_code::{ErrorCode, Refusal};
 use crate::subject::named;
@@ -21,7 +24,7 @@ pub const MAX_NEW_TOKENS: u32 = 512;
 named! {
     /// How to handle a text with more tokens than the model reads.
     #[derive(Default)]
-    LongText {
+    LongText as "long_text" {
         /// Cut off its end.
         #[default]
         Truncate = "truncate",
@@ -32,21 +35,48 @@ named! {
 
 named! {
     /// The third value of [`EarlyStopping`].
-    Never {
+    Never as "early_stopping" {
         /// Stop when no running beam can beat the worst finished one at any length.
         Never = "never",
     }
 }
 
 /// When a beam search stops: `false`, `true` or `"never"`, as in transformers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "true, false or \"never\"")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
 pub enum EarlyStopping {
     /// `true`: as soon as `num_beams` hypotheses are finished. `false`: when the best running beam, at its current length,
     /// is no better than the worst finished one.
     Flag(bool),
     /// When no running beam can become better at any length.
     Never(Never),
+}
+
+impl<'de> Deserialize<'de> for EarlyStopping {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FlagOrNever;
+
+        impl Visitor<'_> for FlagOrNever {
+            type Value = EarlyStopping;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or \"never\"")
+            }
+
+            fn visit_bool<E: de::Error>(self, flag: bool) -> Result<EarlyStopping, E> {
+                Ok(EarlyStopping::Flag(flag))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<EarlyStopping, E> {
+                match text.parse() {
+                    Ok(never) => Ok(EarlyStopping::Never(never)),
+                    Err(_) => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(FlagOrNever)
+    }
 }
 
 /// Generation parameters. Names and meanings are those of `generate` in Hugging Face transformers.
@@ -140,7 +170,7 @@ impl GenerationParams {
                 let bracket = if open_low { "above" } else { "at least" };
                 Err(Refusal::new(
                     ErrorCode::InvalidParameter,
-                    format!("params.{field} must be {bracket} {low} and at most {high}, and is {value}"),
+                    format!("params.{field} must be {bracket} {low} and at most {high}, not {value}"),
                 ))
             }
             _ => Ok(()),
@@ -245,7 +275,7 @@ mod tests {
     fn errors_name_the_parameter_and_its_bounds() {
         assert_eq!(
             refused(r#"{"num_beams":65}"#),
-            "params.num_beams must be at least 1 and at most 64, and is 65"
+            "params.num_beams must be at least 1 and at most 64, not 65"
         );
         assert!(refused(r#"{"temperature":0}"#).contains("temperature must be at least 0.001"));
         // As f32, this divides logits into infinities.

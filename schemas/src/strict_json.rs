@@ -1,10 +1,12 @@
-//! Reads JSON that clients send. Every entrance uses this reader, so all of them judge the same text alike.
+//! Reads JSON that clients send. Every interface uses this parser, so all accept the same JSON.
 //!
-//! It differs from `serde_json` in three ways:
+//! It differs from `serde_json` in five ways:
 //!
 //! * An object is an object. serde also takes an array with the fields in their order.
 //! * A key that occurs twice in an object is an error. serde takes the last value of a map.
-//! * An integer may be written as `4.0` or `2e1`, as in JSON Schema.
+//! * An integer may be written as `4.0` or `2e1`, as in JSON Schema, up to 2⁵³: above, not every integer has such a form.
+//! * A value that is one of several names is a string. serde also takes an object with the name as its key.
+//! * A byte order mark at the beginning is skipped (RFC 8259, 8.1).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,11 +18,17 @@ use serde::de::{
 };
 use serde_json::Value;
 
+/// The byte order mark of UTF-8.
+pub const BYTE_ORDER_MARK: &str = "\u{feff}";
+/// 2⁵³: up to here, every integer is a double.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// Decodes a JSON text.
 ///
 /// # Errors
-/// If the text is not JSON, or is no `T`.
+/// If the text is not JSON, or is not a `T`.
 pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(text);
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = T::deserialize(Strict(&mut reader))?;
     reader.end()?;
@@ -32,6 +40,7 @@ pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
 /// # Errors
 /// See [`from_slice`].
 pub fn from_str<'de, T: Deserialize<'de>>(text: &'de str) -> serde_json::Result<T> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = T::deserialize(Strict(&mut reader))?;
     reader.end()?;
@@ -41,7 +50,7 @@ pub fn from_str<'de, T: Deserialize<'de>>(text: &'de str) -> serde_json::Result<
 /// Decodes a JSON value. Its objects can't have a key twice any more.
 ///
 /// # Errors
-/// If the value is no `T`.
+/// If the value is not a `T`.
 pub fn from_value<T: DeserializeOwned>(value: Value) -> serde_json::Result<T> {
     T::deserialize(Strict(value))
 }
@@ -141,11 +150,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
     /// No enum that clients send has fields in its variants.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
-        name: &'static str,
-        variants: &'static [&'static str],
+        _: &'static str,
+        names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_enum(name, variants, visitor)
+        self.0.deserialize_any(NameVisitor { visitor, names })
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -154,6 +163,25 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
 
     fn is_human_readable(&self) -> bool {
         self.0.is_human_readable()
+    }
+}
+
+/// Reads one of several names.
+struct NameVisitor<V> {
+    visitor: V,
+    names: &'static [&'static str],
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for NameVisitor<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.names.iter().map(|name| format!("\"{name}\"")).collect();
+        f.write_str(&names.join(" or "))
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<V::Value, E> {
+        self.visitor.visit_enum(name.into_deserializer())
     }
 }
 
@@ -177,11 +205,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for StrictVisitor<V> {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<V::Value, E> {
-        // The bounds are powers of two, so they are exact.
-        let is_integer = self.expected == Expected::Integer && value.fract() == 0.0;
-        if is_integer && (0.0..18_446_744_073_709_551_616.0).contains(&value) {
+        let is_integer =
+            self.expected == Expected::Integer && value.fract() == 0.0 && value.abs() <= MAX_EXACT;
+        if is_integer && value >= 0.0 {
             self.visitor.visit_u64(value as u64)
-        } else if is_integer && (-9_223_372_036_854_775_808.0..0.0).contains(&value) {
+        } else if is_integer {
             self.visitor.visit_i64(value as i64)
         } else {
             self.visitor.visit_f64(value)
@@ -297,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_no_object_at_any_depth() {
+    fn an_array_is_not_an_object_at_any_depth() {
         for text in ["[1]", r#"{"nested":[1]}"#, r#"{"list":[[1]]}"#] {
             assert!(error(text).starts_with("invalid type: sequence"), "{text}");
             let value: Value = serde_json::from_str(text).unwrap();
@@ -305,6 +333,40 @@ mod tests {
         }
         assert!(from_slice::<Job>(br#"["id","text"]"#).is_err());
         assert!(from_str::<GenerationParams>("[7]").is_err());
+    }
+
+    #[test]
+    fn one_of_several_names_is_a_string() {
+        for text in [
+            r#"{"long_text":{"truncate":null}}"#,
+            r#"{"early_stopping":{"never":null}}"#,
+            r#"{"long_text":7}"#,
+            r#"{"early_stopping":"sometimes"}"#,
+        ] {
+            let error = from_str::<GenerationParams>(text).unwrap_err();
+            assert!(
+                error.is_data() && error.to_string().contains("expected "),
+                "{error}"
+            );
+            let value: Value = serde_json::from_str(text).unwrap();
+            assert!(from_value::<GenerationParams>(value).is_err(), "{text}");
+        }
+        let text = r#"{"long_text":"map_reduce","early_stopping":"never"}"#;
+        assert!(from_str::<GenerationParams>(text).is_ok());
+        let flag = from_str::<GenerationParams>(r#"{"early_stopping":true}"#).unwrap();
+        assert_eq!(
+            serde_json::to_string(&flag).unwrap(),
+            r#"{"early_stopping":true}"#
+        );
+        let job = r#"{"id":"a","text":"x","channel":{"direct":null}}"#;
+        assert!(from_str::<Job>(job).is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        let text = "\u{feff}{\"small\":1}";
+        assert_eq!(from_str::<Sample>(text).unwrap().small, 1);
+        assert_eq!(from_slice::<Sample>(text.as_bytes()).unwrap().small, 1);
     }
 
     #[test]
@@ -343,6 +405,8 @@ mod tests {
             r#"{"small":-1.0}"#,
             r#"{"large":18446744073709551616}"#,
             r#"{"large":1e20}"#,
+            // This double may stand for its odd neighbours too.
+            r#"{"large":9007199254740994.0}"#,
             r#"{"signed":-1e19}"#,
             r#"{"small":1e400}"#,
         ] {

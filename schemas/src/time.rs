@@ -1,5 +1,7 @@
 //! Times on the wire: RFC 3339 in UTC with milliseconds, such as `2026-11-23T13:00:00.250Z`.
 
+use std::borrow::Cow;
+
 use jiff::civil::Date;
 use jiff::fmt::temporal::Pieces;
 use jiff::{SignedDuration, Timestamp};
@@ -20,13 +22,15 @@ pub fn to_millis(time: Timestamp) -> Timestamp {
 /// `9999-12-31T23:59:59Z`. They become the last one.
 ///
 /// # Errors
-/// If the text is no time.
+/// If the text is not a time.
 pub fn deserialize_deadline<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Timestamp>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else {
         return Ok(None);
     };
+    // RFC 3339 allows any number of digits, and a timestamp has nine.
+    let text = without_digits_after_nine(&text);
     text.parse()
         .map(Some)
         .or_else(|error: jiff::Error| match is_after_last(&text) {
@@ -35,7 +39,19 @@ pub fn deserialize_deadline<'de, D: Deserializer<'de>>(
         })
 }
 
-/// Whether `text`, which is no [`Timestamp`], is a time in the last year.
+/// Cuts the fraction of a second to nine digits.
+fn without_digits_after_nine(text: &str) -> Cow<'_, str> {
+    let Some(dot) = text.find('.') else {
+        return Cow::Borrowed(text);
+    };
+    let digits = text[dot + 1..].bytes().take_while(u8::is_ascii_digit).count();
+    match digits > 9 {
+        true => Cow::Owned(format!("{}{}", &text[..dot + 10], &text[dot + 1 + digits..])),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// Whether `text`, which is not a [`Timestamp`], is a time in the last year.
 fn is_after_last(text: &str) -> bool {
     Pieces::parse(text).is_ok_and(|pieces| {
         let is_complete = pieces.time().is_some() && pieces.offset().is_some();
@@ -59,6 +75,12 @@ mod tests {
         let of = |time: &str| read(&format!(r#"{{"deadline":"{time}"}}"#));
         let plain: Timestamp = "2026-11-23T13:00:00Z".parse().unwrap();
         assert_eq!(of("2026-11-23T14:00:00+01:00").unwrap(), Some(plain));
+        assert_eq!(of("2026-11-23T13:00:00.000000000999Z").unwrap(), Some(plain));
+        assert_eq!(
+            of("9999-12-31T23:59:59.9999999999Z").unwrap(),
+            Some(Timestamp::MAX)
+        );
+        assert!(of("2026-11-23T13:00:00.0000000000xZ").is_err());
         for last in [
             "9999-12-31T23:59:59Z",
             "9999-12-31T00:00:00.5+00:00",
