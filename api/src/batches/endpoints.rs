@@ -75,7 +75,7 @@ fn submit() -> Operation {
         )
         .query(
             "columns",
-            "Comma-separated columns of a CSV file that the results repeat; default: all beside the texts",
+            "Comma-separated columns of a CSV file that the results repeat; default: all except the texts",
             text,
         )
         .header(

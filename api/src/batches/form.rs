@@ -32,8 +32,8 @@ const MAX_FRAMING_BYTES: usize = 64 << 10;
 /// Reads that the form parser may request before it parses what it has: one for each part of a field's head.
 const READS_BEFORE_PARSE: usize = 16;
 
-/// Limits what a form has beside its file. The form parser buffers that, and reads all that is available, so it gets one
-/// chunk at a time.
+/// Limits the bytes before and after the file, which the form parser buffers. The parser reads all that is available, so
+/// it gets one chunk at a time.
 fn with_bounded_framing(
     body: Body,
     framing: Arc<Framing>,

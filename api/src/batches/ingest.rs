@@ -160,6 +160,7 @@ impl IncomingBatch {
             id: options.id_column,
             kept: options.columns,
             max_kept: state.limits().max_metadata_entries,
+            max_value_bytes: state.limits().max_metadata_bytes,
         };
         Ok(Self {
             state,

@@ -39,7 +39,7 @@ pub(super) fn deadline(state: &AppState, ttl_seconds: Option<u64>) -> Result<Tim
     if ttl == 0 || ttl > max {
         return Err(Refusal::new(
             ErrorCode::InvalidParameter,
-            format!("ttl_seconds of a batch must be 1 to {max}, and is {ttl}"),
+            format!("ttl_seconds of a batch must be 1 to {max}, not {ttl}"),
         ));
     }
     let seconds = i64::try_from(ttl).unwrap_or(i64::MAX);

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_very_long_key_of_a_refused_row_is_no_column() {
+    fn a_very_long_key_of_a_refused_row_is_not_a_column() {
         let keys = MetadataKeys::default();
         let mut row = InputRow::refused(2, Refusal::new(ErrorCode::InvalidRequest, "no text"));
         for key in ["desk".to_owned(), "k".repeat(2 << 20)] {

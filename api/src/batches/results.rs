@@ -42,7 +42,7 @@ impl ResultFormat {
             Some(other) => Err(Refusal::new(
                 ErrorCode::InvalidParameter,
                 format!(
-                    "format must be jsonl or csv, and is {:?}",
+                    "format must be jsonl or csv, not {:?}",
                     other.chars().take(40).collect::<String>()
                 ),
             )),

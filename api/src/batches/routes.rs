@@ -7,7 +7,7 @@ use axum::{Extension, Json};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::batch_view::BatchView;
-use precis_schemas::decode_error::in_json_terms;
+use precis_schemas::decode_error::explain_field;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::manifest::BatchHead;
 use precis_schemas::{GenerationParams, JobId, JobSubject, Lane, strict_json};
@@ -57,7 +57,7 @@ pub(crate) async fn submit(
                 ErrorCode::InvalidRequest,
                 format!(
                     "params is not a JSON object of generation parameters: {}",
-                    in_json_terms(&error.to_string())
+                    explain_field::<GenerationParams>(text.as_bytes(), &error)
                 ),
             )
         })?,

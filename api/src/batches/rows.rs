@@ -1,12 +1,12 @@
 //! Parses uploads into rows. A malformed row becomes a row with an error.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use precis_producer::rows::RowParser;
-use precis_schemas::decode_error::in_json_terms;
+use precis_schemas::decode_error::explain_field;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::strict_json;
 use serde::de::value::MapAccessDeserializer;
@@ -86,6 +86,9 @@ pub(super) fn rows_of_file<'a>(
 /// # Errors
 /// If the body is not a list.
 pub(super) fn rows_of_list(body: &[u8]) -> Result<Vec<InputRow>, ApiError> {
+    let body = body
+        .strip_prefix(strict_json::BYTE_ORDER_MARK.as_bytes())
+        .unwrap_or(body);
     let list: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| {
         ApiError::new(
             ErrorCode::InvalidRequest,
@@ -109,15 +112,29 @@ pub(super) fn row_of(line: u64, text: &[u8]) -> InputRow {
         }
         Err(error) => error,
     };
-    let message = in_json_terms(&error.to_string());
+    let problem = match named_twice(text) {
+        Some(names) => format!("{names} mean the same; keep one"),
+        None => explain_field::<RowObject>(text, &error),
+    };
     // A row is one line of its file.
-    let message = match message.rsplit_once(" at line ") {
-        Some((message, _)) => format!("the row: {} (column {})", shortened(message), error.column()),
-        None => format!("the row: {}", shortened(&message)),
+    let message = match error.line() {
+        0 => format!("the row: {}", shortened(&problem)),
+        _ => format!("the row: {} (column {})", shortened(&problem), error.column()),
     };
     InputRow {
         metadata: serde_json::from_slice(text).map_or_else(|_| BTreeMap::new(), |row: Notes| row.metadata),
         ..InputRow::refused(line, Refusal::new(ErrorCode::InvalidRequest, message))
+    }
+}
+
+/// Returns two names that a row uses for one text, if there are any.
+fn named_twice(text: &[u8]) -> Option<&'static str> {
+    let row: HashMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
+    let has = |name| row.contains_key(name);
+    match (has("article") && has("text"), has("summ") && has("reference")) {
+        (true, _) => Some("`article` and `text`"),
+        (_, true) => Some("`summ` and `reference`"),
+        _ => None,
     }
 }
 
@@ -196,6 +213,22 @@ mod tests {
     }
 
     #[test]
+    fn a_malformed_row_says_which_field_is_wrong() {
+        let body = br#"[{"article":"A","text":"B"}, {"article":"A","summ":"B","reference":"C"}, {"article":7}, {"article":"A","metadata":{"k":1}}]"#;
+        let rows = rows_of_list(body).unwrap();
+        for (row, problem) in rows.iter().zip([
+            "the row: `article` and `text` mean the same; keep one",
+            "the row: `summ` and `reference` mean the same; keep one",
+            "the row: article: invalid type: integer `7`, expected a string",
+            "the row: metadata.k: invalid type: integer `1`, expected a string",
+        ]) {
+            let refusal = row.content.as_ref().unwrap_err();
+            assert!(refusal.message.starts_with(problem), "{refusal}");
+        }
+        assert_eq!(rows_of_list("\u{feff}[\"a\"]".as_bytes()).unwrap().len(), 1);
+    }
+
+    #[test]
     fn a_list_has_texts_and_objects_and_keeps_its_bad_rows() {
         let rows =
             rows_of_list(br#"["a", {"article": "b", "summ": "c"}, 7, {"text": "d", "x": 1}]"#).unwrap();
@@ -211,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_no_text_refuses_only_itself() {
+    fn a_row_that_is_not_text_refuses_only_itself() {
         let body =
             br#"["a \ud800", {"article": "b", "metadata": [1]}, ["c"], {"article": "d", "text": "e"}, "f"]"#;
         let rows = rows_of_list(body).unwrap();

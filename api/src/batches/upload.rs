@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
-use encoding_rs::Encoding;
+use encoding_rs::{Encoding, UTF_8};
 use futures::{Stream, StreamExt};
 use http::HeaderMap;
 use precis_producer::rows::{CsvParser, DecodingParser, JsonLinesParser, RowParser};
@@ -41,7 +41,7 @@ pub(super) enum FileFormat {
 }
 
 impl FileFormat {
-    /// Returns the format of a media type, if it is one of a file.
+    /// Returns the file format of a media type, or `None` for other types.
     ///
     /// # Errors
     /// If the media type declares an unknown character set.
@@ -73,10 +73,7 @@ impl FileFormat {
         match self {
             Self::Csv(charset) => {
                 let parser = CsvParser::new(max_row_bytes, rows);
-                match charset {
-                    Some(charset) => Box::new(DecodingParser::new(charset, parser)),
-                    None => Box::new(parser),
-                }
+                Box::new(DecodingParser::new(charset.unwrap_or(UTF_8), parser))
             }
             Self::JsonLines => Box::new(JsonLinesParser::new(max_row_bytes, rows)),
         }

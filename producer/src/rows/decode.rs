@@ -1,4 +1,4 @@
-//! Files in a declared character set other than UTF-8.
+//! Files in UTF-8, in UTF-16 with a byte order mark, or in a declared character set.
 
 use std::collections::VecDeque;
 
@@ -97,6 +97,9 @@ mod tests {
             ("utf-16", utf_16(&marked, u16::to_le_bytes)),
             // The mark says which byte comes first.
             ("utf-16", utf_16(&marked, u16::to_be_bytes)),
+            ("utf-8", utf_16(&marked, u16::to_le_bytes)),
+            ("utf-8", utf_16(&marked, u16::to_be_bytes)),
+            ("utf-8", text.as_bytes().to_vec()),
             ("latin1", marked.into_bytes()),
             ("gb18030", encoding_rs::GB18030.encode(text).0.into_owned()),
         ] {
@@ -112,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_refuse_only_their_row() {
+    fn bytes_that_are_not_text_refuse_only_their_row() {
         let mut file = utf_16("article\nRain.\nx", u16::to_le_bytes);
         file.extend([0x00, 0xd8]);
         file.extend(utf_16("\nSnow.\n", u16::to_le_bytes));

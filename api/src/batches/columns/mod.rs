@@ -7,7 +7,7 @@ use precis_schemas::error_code::{ErrorCode, Refusal};
 
 use super::rows::{InputRow, RowContent, row_of};
 
-/// What a client wants of the columns beside the texts.
+/// The columns that a client wants in addition to the texts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ColumnOptions {
     /// Name of the column that identifies a row.
@@ -16,6 +16,8 @@ pub(super) struct ColumnOptions {
     pub(super) kept: Option<Vec<String>>,
     /// Most columns that can be kept.
     pub(super) max_kept: usize,
+    /// Largest value that can be kept, in bytes. Longer ones are left out, unless the client named their column.
+    pub(super) max_value_bytes: usize,
 }
 
 /// Reads the rows of an upload.
@@ -70,6 +72,9 @@ struct Columns {
     summ: Option<usize>,
     /// Names and positions of the columns that become metadata.
     kept: Vec<(String, usize)>,
+    /// Largest value that becomes metadata, in bytes, of a column that the client did not name.
+    max_value_bytes: usize,
+    id: Option<String>,
     count: usize,
 }
 
@@ -108,6 +113,11 @@ impl Columns {
             article,
             summ,
             kept: kept(others, options)?,
+            max_value_bytes: match options.kept {
+                Some(_) => usize::MAX,
+                None => options.max_value_bytes,
+            },
+            id: options.id.clone(),
             count: names.len(),
         })
     }
@@ -121,17 +131,23 @@ impl Columns {
             .kept
             .iter()
             .filter(|(_, index)| is_complete || *index < first_text);
-        let metadata: BTreeMap<String, String> = kept
-            .filter_map(|(name, index)| {
-                Some((name.clone(), String::from_utf8(fields.get(*index)?.clone()).ok()?))
-            })
-            .collect();
-        let has_all = metadata.len() == self.kept.len();
+        let values = kept.filter_map(|(name, index)| Some((name, fields.get(*index)?)));
+        let mut is_text = true;
+        let mut metadata = BTreeMap::new();
+        for (name, value) in values {
+            match std::str::from_utf8(value) {
+                Ok(value) if value.len() <= self.max_value_bytes || self.id.as_ref() == Some(name) => {
+                    metadata.insert(name.clone(), value.to_owned());
+                }
+                Ok(_) => {}
+                Err(_) => is_text = false,
+            }
+        }
         InputRow {
             line,
             metadata,
             content: match is_complete {
-                true => self.content(fields, has_all),
+                true => self.content(fields, is_text),
                 false => Err(invalid(format!(
                     "the row has {} fields, but the header has {}",
                     fields.len(),
@@ -141,14 +157,14 @@ impl Columns {
         }
     }
 
-    fn content(&self, fields: &[Vec<u8>], has_all: bool) -> Result<RowContent, Refusal> {
+    fn content(&self, fields: &[Vec<u8>], is_text: bool) -> Result<RowContent, Refusal> {
         let text = |index: usize| std::str::from_utf8(&fields[index]).map(str::to_owned);
         let read = || {
             let summ = self.summ.map(text).transpose()?;
             Ok::<_, std::str::Utf8Error>((text(self.article)?, summ))
         };
         match read() {
-            Ok((article, summ)) if has_all => Ok(RowContent {
+            Ok((article, summ)) if is_text => Ok(RowContent {
                 article,
                 summ: summ.filter(|summ| !summ.trim().is_empty()),
             }),
@@ -182,7 +198,7 @@ fn kept(others: Vec<(String, usize)>, options: &ColumnOptions) -> Result<Vec<(St
     for name in wanted {
         if !others.iter().any(|(other, _)| other == name) {
             return Err(invalid(format!(
-                "the CSV file has no column `{name}` beside its texts; the query names it"
+                "the query names the column `{name}`, but the CSV file has no column `{name}` in addition to its texts"
             )));
         }
     }
@@ -202,7 +218,7 @@ fn kept(others: Vec<(String, usize)>, options: &ColumnOptions) -> Result<Vec<(St
     let max = options.max_kept;
     match kept.len() {
         count if count > max => Err(invalid(format!(
-            "the CSV file has {count} columns beside its texts, and the results can repeat {max}; name those to keep \
+            "the CSV file has {count} columns in addition to its texts, and the results can repeat {max}; name those to keep \
              in the query (`?columns=a,b`, or `?columns=` for none)"
         ))),
         _ => Ok(kept),

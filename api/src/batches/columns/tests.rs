@@ -16,9 +16,12 @@ fn read_columns(
     max_row_bytes: usize,
     options: ColumnOptions,
 ) -> Result<VecDeque<InputRow>, Refusal> {
-    let max_kept = 3;
-    let reader = UploadRows::new(ColumnOptions { max_kept, ..options });
-    let mut parser = CsvParser::new(max_row_bytes, reader);
+    let options = ColumnOptions {
+        max_kept: 3,
+        max_value_bytes: 100,
+        ..options
+    };
+    let mut parser = CsvParser::new(max_row_bytes, UploadRows::new(options));
     let mut rows = VecDeque::new();
     for chunk in file.chunks(size) {
         parser.push(chunk, &mut rows)?;
@@ -205,12 +208,34 @@ fn other_columns_become_metadata_of_good_and_bad_rows() {
 }
 
 #[test]
+fn a_long_value_is_left_out_unless_its_column_was_named() {
+    let long = "x".repeat(101);
+    let file = format!("note,key,article\n{long},{long},Rain.\n");
+    let names = |options: ColumnOptions| {
+        let rows = read_columns(file.as_bytes(), 50, 1_000, options).unwrap();
+        assert!(rows[0].content.is_ok());
+        rows[0].metadata.keys().cloned().collect::<Vec<_>>()
+    };
+    assert!(names(ColumnOptions::default()).is_empty());
+    let with_id = ColumnOptions {
+        id: Some("key".to_owned()),
+        ..ColumnOptions::default()
+    };
+    assert_eq!(names(with_id), ["key"]);
+    let with_columns = ColumnOptions {
+        kept: Some(vec!["note".to_owned()]),
+        ..ColumnOptions::default()
+    };
+    assert_eq!(names(with_columns), ["note"]);
+}
+
+#[test]
 fn the_query_selects_columns() {
     let names = |header: &str, id: Option<&str>, kept: Option<&[&str]>| {
         let options = ColumnOptions {
             id: id.map(str::to_owned),
             kept: kept.map(|kept| kept.iter().map(|name| (*name).to_owned()).collect()),
-            max_kept: 0,
+            ..ColumnOptions::default()
         };
         let row = "x,".repeat(header.matches(',').count()) + "x";
         let rows = read_columns(format!("{header}\n{row}\n").as_bytes(), 9, 1_000, options)?;
@@ -228,7 +253,7 @@ fn the_query_selects_columns() {
             wide,
             None,
             None,
-            "has 4 columns beside its texts, and the results can repeat 3",
+            "has 4 columns in addition to its texts, and the results can repeat 3",
         ),
         (wide, Some("e"), None, "no column `e`"),
         (wide, None, Some(&["article"][..]), "no column `article`"),
