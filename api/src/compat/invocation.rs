@@ -41,7 +41,7 @@ pub(crate) struct Invocation {
 /// The format of a request and its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyFormat {
-    /// The container's: a list of texts for `{"articles": […]}`.
+    /// The SageMaker container's: a list of texts for `{"articles": […]}`.
     List,
     /// MLflow's: `{"predictions": […]}` for a table.
     Table,

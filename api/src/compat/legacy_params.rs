@@ -23,7 +23,7 @@ pub(crate) struct LegacyParams {
 }
 
 impl LegacyParams {
-    /// Combines fields that stand beside others. Returns `None` if neither is set.
+    /// Builds parameters from top-level fields. Returns `None` if neither is set.
     pub(crate) fn from_fields(beams: Option<u32>, temperature: Option<f64>) -> Option<Self> {
         (beams.is_some() || temperature.is_some()).then_some(Self { beams, temperature })
     }

@@ -148,7 +148,7 @@ fn beams() -> Value {
         "type": ["integer", "null"],
         "minimum": 1,
         "maximum": MAX_BEAMS,
-        "description": "Beams; both spellings are the same",
+        "description": "Number of beams; either spelling",
     })
 }
 
@@ -159,7 +159,7 @@ fn temperature() -> Value {
 fn config() -> Value {
     json!({
         "type": ["object", "null"],
-        "description": "With it, the model samples beams; without it, the deployment's own method applies.",
+        "description": "If present, the model samples at this temperature; if absent, the deployment's own method applies.",
         "properties": {"num_beans": beams(), "num_beams": beams(), "temperature": temperature()},
         "not": {"required": ["num_beans", "num_beams"]},
         "additionalProperties": false,

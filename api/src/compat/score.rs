@@ -79,7 +79,7 @@ pub(crate) async fn score_pairs(
     if articles.len() != targets.len() {
         let (articles, targets) = (articles.len(), targets.len());
         return invalid(format!(
-            "there are {articles} articles and {targets} targets; each article needs one target"
+            "articles: {articles}, targets: {targets}; each article needs one target"
         ));
     }
     if articles.is_empty() {

@@ -98,6 +98,21 @@ pub(crate) async fn resolve(state: &AppState, requested: Option<&str>) -> Result
     ))
 }
 
+/// Whether a live worker serves the model `name`. Shortly after the gateway's start, before it can have heard of every
+/// worker, a consumer of the model is enough.
+pub(crate) async fn is_served(state: &AppState, name: &str) -> bool {
+    if state.workers().resolve(name).is_some() {
+        return true;
+    }
+    if tokio::time::Instant::now() >= state.started() + HEARTBEAT_WAIT {
+        return false;
+    }
+    match (Token::new("the model", name), state.depth().await) {
+        (Ok(token), Ok(depth)) => depth.has_consumers_of(&token),
+        _ => false,
+    }
+}
+
 /// Checks a minimum length that comes without a maximum against the default maximum of the workers that serve the model.
 ///
 /// # Errors

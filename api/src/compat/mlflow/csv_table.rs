@@ -17,20 +17,28 @@ const END: &str = "end";
 pub(crate) fn from_csv(body: &[u8], charset: Option<&'static Encoding>) -> Result<Table, MlflowError> {
     let text = decode(body, charset)?;
     let rest = format!("\n{END}");
-    let mut records: Vec<StringRecord> = csv::ReaderBuilder::new()
+    let records: Vec<StringRecord> = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .from_reader(text.as_bytes().chain(rest.as_bytes()))
         .records()
         .collect::<Result<_, _>>()
         .map_err(|error| failed(&error.to_string()))?;
-    if records.pop().is_none_or(|last| last != [END][..]) {
+    if records.last().is_none_or(|last| last != &[END][..]) {
         return Err(failed("EOF inside a quoted string"));
     }
-    // A line of spaces is a blank line.
-    let is_blank =
-        |record: &StringRecord| record.len() == 1 && !record[0].is_empty() && record[0].trim().is_empty();
-    let mut records = records.into_iter().filter(|record| !is_blank(record));
+    let start_of = |record: &StringRecord| record.position().map_or(0, |at| at.byte() as usize);
+    let starts: Vec<usize> = records.iter().map(start_of).collect();
+    // A line of spaces and tabs is a blank line, unless they are in quotes.
+    let is_blank = |index: usize| {
+        let written = text.get(starts[index]..starts[index + 1].min(text.len()));
+        written.is_some_and(|line| line.bytes().all(|byte| b" \t\r\n".contains(&byte)))
+    };
+    // Without the last record.
+    let records = records.iter().zip(0..starts.len() - 1);
+    let mut records = records
+        .filter(|(_, index)| !is_blank(*index))
+        .map(|(record, _)| record);
     let Some(header) = records.next() else {
         return Err(failed("No columns to parse from file"));
     };
@@ -102,6 +110,7 @@ mod tests {
             "\u{feff}\"article\"\nRain.\nSnow.\n",
             // Blank lines, and lines of spaces.
             "\n \narticle\n\nRain.\n  \nSnow.\n\n",
+            "article\n\t \nRain.\r\n \r\nSnow.\n ",
             // Rows that are shorter than the header.
             "article,x,y\nRain.,1\nSnow.\n",
             // The index of a table, with and without a name.
@@ -113,6 +122,11 @@ mod tests {
         assert_eq!(
             articles("article\n\"He said \"\"no\"\".\nThen he left.\"\n"),
             ["He said \"no\".\nThen he left."]
+        );
+        // Other white space, and spaces in quotes, are texts.
+        assert_eq!(
+            articles("article\nRain.\n\" \"\n\u{a0}\n\"\u{3000}\"\nSnow.\n"),
+            ["Rain.", " ", "\u{a0}", "\u{3000}", "Snow."]
         );
         assert!(articles("article\n").is_empty());
         assert_eq!(articles("x,article\n1\n"), [""]);

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::gateway::state::AppState;
 use crate::http::problem::Rendered;
+use crate::jobs::model;
 
 /// The MLflow version that these routes imitate.
 const MLFLOW_VERSION: &str = "3.17.2";
@@ -52,24 +53,12 @@ pub(crate) async fn ping(
 ) -> Response {
     let status = if !readiness.get() {
         StatusCode::SERVICE_UNAVAILABLE
-    } else if serves_default_model(&state).await {
+    } else if model::is_served(&state, &state.api().default_model).await {
         StatusCode::OK
     } else {
         StatusCode::NOT_FOUND
     };
     plain(status, "\n")
-}
-
-/// Whether a worker serves the default model: a live one, or one with a consumer in the queue.
-async fn serves_default_model(state: &AppState) -> bool {
-    let name = &state.api().default_model;
-    if state.workers().resolve(name).is_some() {
-        return true;
-    }
-    match (precis_schemas::Token::new("the model", name), state.depth().await) {
-        (Ok(token), Ok(depth)) => depth.has_consumers_of(&token),
-        _ => false,
-    }
 }
 
 /// `GET /version`: plain text with a JSON content type, as MLflow sends it.

@@ -216,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_else_changes(text in r#"[\[\]{},:"\\u0-9a-fdNI. \-]{0,40}"#, string in ".{0,20}") {
+        fn other_text_is_unchanged(text in r#"[\[\]{},:"\\u0-9a-fdNI. \-]{0,40}"#, string in ".{0,20}") {
             let quoted = serde_json::to_string(&string).unwrap();
             for text in [text, format!("[{quoted}, 1]")] {
                 if let Ok(value) = serde_json::from_str::<Value>(&text) {

@@ -1,5 +1,6 @@
 //! JSON bodies of MLflow's clients: a table with the column `article`, in one of four formats.
 
+use precis_schemas::decode_error::explain_field;
 use precis_schemas::{GenerationParams, strict_json};
 use serde_json::{Map, Value};
 
@@ -151,8 +152,11 @@ fn params(given: Option<Value>) -> Result<GenerationParams, MlflowError> {
         given.entry("num_beams").or_insert(beams);
     }
     given.retain(|name, value| GenerationParams::NAMES.contains(&name.as_str()) && !value.is_null());
-    let wanted: GenerationParams = strict_json::from_value(Value::Object(given))
-        .map_err(|error| MlflowError::bad_request(format!("Invalid params: {error}")))?;
+    let text = Value::Object(given).to_string();
+    let wanted: GenerationParams = strict_json::from_str(&text).map_err(|error| {
+        let problem = explain_field::<GenerationParams>(text.as_bytes(), &error);
+        MlflowError::bad_request(format!("Invalid params: {problem}"))
+    })?;
     Ok(legacy_params::with_defaults(&wanted))
 }
 
