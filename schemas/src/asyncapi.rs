@@ -156,7 +156,7 @@ pub fn document() -> Value {
         "info": {
             "title": "Precis over NATS",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Publish a job, read its result. `send` and `receive` are meant as seen from Precis. Bodies are \
+            "description": "Publish a job, read its result. `send` and `receive` are from Precis' point of view. Bodies are \
                 JSON; readers of results ignore fields that they don't know, jobs with unknown fields are refused.",
             "license": {"name": "Apache-2.0"},
         },
@@ -189,11 +189,11 @@ fn messages(generator: &mut SchemaGenerator) -> Value {
     json!({
         "job": message::<Job>(generator, "job.v1", "A text to summarize"),
         "result": message::<JobResult>(generator, "result.v1", "How a job ended"),
-        "reference": message::<LateReference>(generator, "reference.v1", "A human's summary that came late"),
-        "deadLetter": message::<DeadLetter>(generator, "dead-letter.v1", "A message that could not be done"),
+        "reference": message::<LateReference>(generator, "reference.v1", "A late reference"),
+        "deadLetter": message::<DeadLetter>(generator, "dead-letter.v1", "A dead letter"),
         "progress": message::<Progress>(generator, "progress.v1", "A job is running"),
-        "cancel": message::<Cancel>(generator, "cancel.v1", "A job is not wanted any more"),
-        "drain": message::<Drain>(generator, "drain.v1", "A worker shall retire"),
+        "cancel": message::<Cancel>(generator, "cancel.v1", "A job was cancelled"),
+        "drain": message::<Drain>(generator, "drain.v1", "A request to retire a worker"),
         "heartbeat": message::<Heartbeat>(generator, "heartbeat.v1", "A worker is alive"),
     })
 }
@@ -235,8 +235,8 @@ fn parameters(address: &str) -> Value {
                 "enum": Lane::ALL.iter().map(|lane| lane.as_str()).collect::<Vec<_>>(),
                 "default": "normal",
             }),
-            "task" => json!({"description": "What is to be done, such as `summarize`"}),
-            "tenant" => json!({"description": "On whose account"}),
+            "task" => json!({"description": "Task of the job, such as `summarize`"}),
+            "tenant" => json!({"description": "Tenant that owns the job"}),
             "job_id" => json!({"description": "Id of the job: 1 to 64 characters of A-Z a-z 0-9 _ -"}),
             _ => json!({"description": "Id of the worker"}),
         };

@@ -64,15 +64,15 @@ codes! {
     /// The request names a host under which the listener is not served.
     HostNotAllowed = "host_not_allowed", 421, "The host name is not allowed", false;
     /// A web page of another origin sent the request.
-    CrossOriginRefused = "cross_origin_refused", 403, "Pages of this origin may not call", false;
+    CrossOriginRefused = "cross_origin_refused", 403, "Requests from this origin are not allowed", false;
     /// The API key exceeded its request rate.
     RateLimited = "rate_limited", 429, "Too many requests", true;
     /// The API key reached its limit of queued jobs.
-    QuotaExceeded = "quota_exceeded", 429, "Too many jobs in the queue", true;
+    QuotaExceeded = "quota_exceeded", 429, "The quota of queued jobs is used up", true;
     /// The callback address is not allowed, or no secret can sign the webhook.
     CallbackRefused = "callback_refused", 422, "The callback address is not allowed", false;
     /// The receiver did not accept the webhook before its deadline, or rejected further attempts. Only in dead letters.
-    CallbackFailed = "callback_failed", 502, "The webhook was not taken", false;
+    CallbackFailed = "callback_failed", 502, "The receiver did not accept the webhook", false;
     /// No worker serves a model of this name.
     UnknownModel = "unknown_model", 422, "No worker serves this model", true;
     /// The deadline passed before the job ended or was submitted.
@@ -108,7 +108,7 @@ codes! {
     /// The message queue is unreachable.
     QueueUnavailable = "queue_unavailable", 503, "The queue is unavailable", true;
     /// The route needs a queue, and this gateway runs without one.
-    NeedsQueue = "needs_queue", 501, "This needs a queue", false;
+    NeedsQueue = "needs_queue", 501, "This feature needs a queue", false;
     /// The analytics database is unreachable or too slow.
     AnalyticsUnavailable = "analytics_unavailable", 503, "The analytics database is unavailable", true;
     /// The result was not ready within the time that the client waited.
@@ -118,7 +118,7 @@ codes! {
     /// The model failed on this text.
     InferenceFailed = "inference_failed", 500, "The model failed on this text", true;
     /// A bug in Precis.
-    Internal = "internal", 500, "Something went wrong inside", true;
+    Internal = "internal", 500, "An internal error occurred", true;
 }
 
 impl ErrorCode {

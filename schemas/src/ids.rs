@@ -11,7 +11,7 @@ pub const MAX_ID_BYTES: usize = 64;
 
 /// Error of parsing an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an id must be 1 to {MAX_ID_BYTES} characters of A-Z a-z 0-9 _ -, and {given:?} is not")]
+#[error("an id must be 1 to {MAX_ID_BYTES} characters of A-Z a-z 0-9 _ -, not {given:?}")]
 pub struct InvalidId {
     /// The rejected text, cut to 80 characters.
     pub given: String,
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_are_no_subject_token_are_rejected() {
+    fn ids_that_are_not_subject_tokens_are_rejected() {
         for text in [
             "",
             "a b",

@@ -27,7 +27,7 @@ pub enum UnsupportedServer {
     )]
     LosesJobs(String),
     /// Its version can't be read.
-    #[error("the server reports the version {0:?}, which is not one of nats-server")]
+    #[error("the server reports the version {0:?}, which is not a version of nats-server")]
     Unknown(String),
 }
 

@@ -42,7 +42,7 @@ mod tests {
     use crate::Job;
 
     #[test]
-    fn the_id_is_found_beside_fields_that_are_no_text() {
+    fn the_id_is_found_despite_fields_that_are_not_text() {
         for body in [
             &br#"{"text":"Rain \ud800 fell.","id":"a1"}"#[..],
             b"{\"text\":\"Rain \xff fell.\",\"id\":\"a1\"}",

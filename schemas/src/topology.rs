@@ -167,7 +167,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
         },
         StreamSpec {
             name: REFERENCES,
-            description: "Summaries by humans that came after their jobs",
+            description: "Late references",
             subjects: vec![subject::ALL_REFERENCES.into()],
             retention: Retention::Limits,
             // The oldest have most likely been read.
@@ -182,7 +182,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
         },
         StreamSpec {
             name: BATCHES,
-            description: "Which rows a batch has, and where their jobs stood",
+            description: "Batch manifests: rows and the sequences of their jobs",
             subjects: vec![subject::ALL_BATCHES.into()],
             retention: Retention::Limits,
             on_full: OnFull::DropOldest,
@@ -198,7 +198,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
         },
         StreamSpec {
             name: WEBHOOKS,
-            description: "Jobs and batches whose end is to be posted",
+            description: "Announcements of due webhooks",
             subjects: vec![subject::ALL_WEBHOOKS_V1.into(), subject::ALL_WEBHOOKS.into()],
             retention: Retention::WorkQueue,
             on_full: OnFull::Reject,
@@ -213,7 +213,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
         },
         StreamSpec {
             name: DEAD,
-            description: "Jobs that could not be done, with the reason",
+            description: "Dead letters, with the reason",
             subjects: vec![subject::ALL_DEAD.into()],
             retention: Retention::Limits,
             on_full: OnFull::DropOldest,
@@ -227,7 +227,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
         },
         StreamSpec {
             name: CALLS,
-            description: "What is remembered of requests: idempotency keys, batches of scores",
+            description: "Request records: idempotency keys, batches of scores",
             subjects: vec![subject::ALL_CALLS.into()],
             retention: Retention::Limits,
             on_full: OnFull::DropOldest,
@@ -241,7 +241,7 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
         },
         StreamSpec {
             name: ADVISORIES,
-            description: "Jobs that were delivered as often as allowed",
+            description: "Advisories: jobs that reached the maximum number of deliveries",
             subjects: vec![format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{JOBS}.*")],
             retention: Retention::WorkQueue,
             on_full: OnFull::DropOldest,
@@ -284,7 +284,7 @@ pub fn clickhouse_sink_consumer() -> ConsumerSpec {
     ConsumerSpec {
         stream: RESULTS,
         name: "monitor-clickhouse".into(),
-        description: "Results on their way to ClickHouse".into(),
+        description: "Consumer of results for ClickHouse".into(),
         filter: None,
         ack_wait: Duration::from_secs(60),
         max_deliver: None,
@@ -299,7 +299,7 @@ pub fn forward_consumer(sink: &str) -> ConsumerSpec {
     ConsumerSpec {
         stream: RESULTS,
         name: format!("monitor-{sink}"),
-        description: format!("Results on their way to {sink}"),
+        description: format!("Consumer of results for {sink}"),
         filter: None,
         ack_wait: Duration::from_secs(60),
         max_deliver: None,
@@ -314,7 +314,7 @@ pub fn forward_references_consumer(sink: &str) -> ConsumerSpec {
     ConsumerSpec {
         stream: REFERENCES,
         name: format!("monitor-{sink}-references"),
-        description: format!("Late references on their way to {sink}"),
+        description: format!("Consumer of late references for {sink}"),
         ..forward_consumer(sink)
     }
 }
@@ -324,7 +324,7 @@ pub fn clickhouse_references_consumer() -> ConsumerSpec {
     ConsumerSpec {
         stream: REFERENCES,
         name: "monitor-clickhouse-references".into(),
-        description: "Late references on their way to ClickHouse".into(),
+        description: "Consumer of late references for ClickHouse".into(),
         filter: None,
         ack_wait: Duration::from_secs(60),
         max_deliver: None,
@@ -340,7 +340,7 @@ pub fn webhook_consumer() -> ConsumerSpec {
     ConsumerSpec {
         stream: WEBHOOKS,
         name: "gateway-webhooks".into(),
-        description: "Webhooks on their way to their receivers".into(),
+        description: "Consumer of due webhooks".into(),
         filter: None,
         ack_wait: Duration::from_secs(60),
         max_deliver: None,
@@ -355,7 +355,7 @@ pub fn dead_letter_consumer() -> ConsumerSpec {
     ConsumerSpec {
         stream: ADVISORIES,
         name: "monitor-reaper".into(),
-        description: "Jobs that were delivered as often as allowed, on their way to DEAD".into(),
+        description: "Consumer of jobs that reached the maximum number of deliveries".into(),
         filter: None,
         ack_wait: Duration::from_secs(30),
         max_deliver: None,

@@ -70,7 +70,7 @@ pub const MAX_TEXT_CHARS: usize = 200;
 
 /// A rejected parameter value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name} must be {wanted}, and {given:?} is not")]
+#[error("{name} must be {wanted}, not {given:?}")]
 pub struct InvalidValue {
     /// The parameter.
     pub name: String,

@@ -127,7 +127,7 @@ fn values_of_the_wrong_kind_are_rejected() {
         .to_string();
     assert_eq!(
         error,
-        "score must be one of rouge1, rouge2, rougeL, rougeLsum, bleu, and \"rouge9\" is not"
+        "score must be one of rouge1, rouge2, rougeL, rougeLsum, bleu, not \"rouge9\""
     );
     for bad in ["0", "1001", "-1", "+5", "5.0", "", "1e2", " 5"] {
         assert!(
