@@ -34,7 +34,7 @@ pub fn describe() {
     describe_counter!(
         WEBHOOKS,
         Unit::Count,
-        "Webhook attempts, by outcome: delivered, failed (retried), given_up, unwanted, refused, gone, unreadable"
+        "Webhook attempts, by outcome: delivered, failed (retried), given_up (deadline), unwanted (410 Gone), refused (not allowed), gone (result no longer kept), unreadable"
     );
     describe_gauge!(
         QUEUED,

@@ -76,7 +76,7 @@ pub(crate) fn describe() {
     describe_gauge!(
         DRIFT_COMPUTED,
         Unit::Seconds,
-        "Time of the last drift computation, in seconds since 1970"
+        "Unix time of the last drift computation"
     );
     describe_counter!(DEAD, Unit::Count, "Dead letters, by reason");
     describe_counter!(

@@ -201,7 +201,7 @@ impl<'a> Gateway<'a> {
             let advice = match status {
                 StatusCode::UNAUTHORIZED => format!("; set {KEY_VARIABLE} to an API key of this deployment"),
                 _ if busy => format!(
-                    "; the product at {} is running, but takes no more requests for {} s: try again then, or wait longer with --wait",
+                    "; the gateway at {} is limiting requests: try again in {} s, or wait longer with --wait",
                     self.address,
                     pause.as_secs()
                 ),
@@ -213,7 +213,7 @@ impl<'a> Gateway<'a> {
 
     fn not_precis(&self, status: StatusCode) -> String {
         format!(
-            "the server at {} does not answer like the gateway of Precis ({status}); set api.listen to the gateway's address",
+            "the server at {} is not a Precis gateway ({status}); set api.listen to the gateway's address",
             self.address
         )
     }
@@ -275,10 +275,7 @@ mod tests {
         let http = client();
         let gateway = Gateway::new(&http, address, Duration::from_secs(30));
         let error = gateway.summarize(&SubmitSummary::default()).await.unwrap_err();
-        assert!(
-            error.to_string().contains("does not answer like the gateway"),
-            "{error:#}"
-        );
+        assert!(error.to_string().contains("is not a Precis gateway"), "{error:#}");
         let seen = seen.lock().unwrap();
         let key = |request: &String| {
             let line = request.lines().find(|line| line.starts_with("idempotency-key"));
@@ -296,7 +293,7 @@ mod tests {
         let http = client();
         let gateway = Gateway::new(&http, address, Duration::from_secs(5));
         let error = gateway.models().await.unwrap_err().to_string();
-        for part in ["rate_limited", "slow down", "is running", "60 s"] {
+        for part in ["rate_limited", "slow down", "is limiting requests", "60 s"] {
             assert!(error.contains(part), "{error}");
         }
     }

@@ -66,7 +66,7 @@ async fn malformed_messages_are_answered_if_possible_and_dead_lettered() {
 }
 
 #[tokio::test]
-async fn rest_says_why_a_published_job_is_no_job() {
+async fn rest_says_why_a_published_job_is_malformed() {
     let product = shared().await;
     for (fields, reason) in [
         (r#""text":"Rain \ud800 fell.""#, "hex escape"),

@@ -91,7 +91,7 @@ async fn a_dead_job_is_found_and_replayed_as_a_new_job() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_no_job_cannot_be_replayed() {
+async fn a_malformed_message_cannot_be_replayed() {
     let product = shared().await;
     product
         .publish("jobs.v1.default.normal.summarize.public", "{\"wombatfair\": ")

@@ -33,7 +33,7 @@ CALLS = [
     ("GET /", 200, "curl $P/", {}),
     ("GET /v1/models", 200, "curl $P/v1/models", {}),
     ("POST /v1/summaries", 200, f"""curl $P/v1/summaries -H 'prefer: wait=30' --json '{{"text": "{RAIN}"}}'""", {"done": "id"}),
-    ("POST /v1/summaries", 202, f"""curl $P/v1/summaries --json '{{"texts": ["{RAIN}", "Snow lay on the pass."]}}'""", {}),
+    ("POST /v1/summaries", 202, f"""curl $P/v1/summaries --json '{{"texts": ["{RAIN}", "Snow lay on the pass until April. The road was closed for weeks."]}}'""", {}),
     (
         "POST /v1/summaries",
         202,
@@ -85,7 +85,7 @@ CALLS = [
     (
         "POST /article/summarize_batch",
         200,
-        f"""curl $P/article/summarize_batch --json '{{"articles": ["{RAIN}", "Snow lay on the pass."]}}'""",
+        f"""curl $P/article/summarize_batch --json '{{"articles": ["{RAIN}", "Snow lay on the pass until April. The road was closed for weeks."]}}'""",
         {},
     ),
     (

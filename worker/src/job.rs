@@ -166,13 +166,13 @@ pub fn give_up(accepted: &AcceptedJob, delivery: &Delivery, signature: &Signatur
     let deliveries = delivery.counted_attempt() - 1;
     let reason = Refusal::new(
         ErrorCode::TooManyAttempts,
-        format!("delivered {deliveries} times, finished by no worker"),
+        format!("the job was delivered {deliveries} times, and no worker finished it"),
     );
     let result = ResultBuilder { delivery, signature }.refused(accepted, Outcome::Failed, reason.clone());
     finish(accepted, delivery, result, InferenceOutcome::Failed(reason))
 }
 
-/// Settles a message that was rejected. One that is no job gets a dead letter.
+/// Settles a message that was rejected. One that is not a job gets a dead letter.
 pub fn reject(message: RejectedMessage, delivery: &Delivery, signature: &Signature) -> Settlement {
     let result = ResultBuilder { delivery, signature }.rejected(&message);
     let dead_letter = message.job.is_none().then(|| {

@@ -10,7 +10,7 @@ pub fn describe() {
     describe_counter!(
         "precis_worker_jobs_total",
         Unit::Count,
-        "Jobs answered, by outcome and error code"
+        "Jobs finished, by outcome and error code"
     );
     describe_counter!(
         "precis_worker_redeliveries_total",

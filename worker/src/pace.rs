@@ -1,8 +1,8 @@
 //! Measures the worker's pace, from which waiting times are estimated.
 //!
-//! A job takes longer beside others. The meter fits a line through the durations of recent jobs, by the number of jobs
-//! that ran meanwhile. The line says how long a job takes alone, and how many jobs a second a full worker finishes, also
-//! before the worker was ever full. Once it was, that pace is measured directly.
+//! A job takes longer while others run. The meter fits a line through the durations of recent jobs, by the number of jobs
+//! that ran at the same time. The line predicts how long a job takes alone, and how many jobs a second a full worker
+//! finishes. Once the worker has been full, that pace is measured directly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use precis_schemas::event::Pace;
 const HALF_LIFE_SECONDS: f64 = 60.0;
 /// Share of a job's duration that grows with the number of running jobs, as long as nothing else is known.
 const ASSUMED_SLOPE: f64 = 0.7;
-/// How many jobs the assumption weighs as much as, times the variance of the number of running jobs.
+/// Weight of the assumed slope: a number of jobs, times the variance of the number of running jobs.
 const ASSUMED_WEIGHT: f64 = 4.0;
 /// Seconds at capacity after which the measured pace counts as much as the line.
 const TRUSTED_SECONDS: f64 = 2.0;
@@ -35,16 +35,16 @@ struct DecayingSums {
     jobs: f64,
     /// Input tokens of those jobs.
     tokens: f64,
-    /// Seconds with about as many running jobs as the worker takes, and jobs that ran beside about as many.
+    /// Seconds at or near capacity, and the jobs that finished then.
     full: f64,
     jobs_while_full: f64,
-    /// Over the finished jobs, sums of the duration, of the average number of running jobs meanwhile, and of their
-    /// products.
+    /// Over the finished jobs, sums of the duration, of the average number of jobs that ran at the same time, and of
+    /// their products.
     took: f64,
     took_squared: f64,
-    beside: f64,
-    beside_squared: f64,
-    beside_took: f64,
+    concurrency: f64,
+    concurrency_squared: f64,
+    concurrency_took: f64,
 }
 
 /// The duration of a job as a line over the number of running jobs.
@@ -72,9 +72,9 @@ impl DecayingSums {
             jobs_while_full: 0.0,
             took: 0.0,
             took_squared: 0.0,
-            beside: 0.0,
-            beside_squared: 0.0,
-            beside_took: 0.0,
+            concurrency: 0.0,
+            concurrency_squared: 0.0,
+            concurrency_took: 0.0,
         }
     }
 
@@ -100,9 +100,9 @@ impl DecayingSums {
             &mut self.jobs_while_full,
             &mut self.took,
             &mut self.took_squared,
-            &mut self.beside,
-            &mut self.beside_squared,
-            &mut self.beside_took,
+            &mut self.concurrency,
+            &mut self.concurrency_squared,
+            &mut self.concurrency_took,
         ] {
             *sum *= kept;
         }
@@ -112,31 +112,31 @@ impl DecayingSums {
         }
     }
 
-    /// Counts a job that took `seconds` beside an average of `beside` running jobs, itself included.
-    fn finished(&mut self, seconds: f64, beside: f64) {
+    /// Counts a job that took `seconds` while `concurrency` jobs ran on average, itself included.
+    fn finished(&mut self, seconds: f64, concurrency: f64) {
         self.jobs += 1.0;
-        if self.is_full(beside) {
+        if self.is_full(concurrency) {
             self.jobs_while_full += 1.0;
         }
         self.took += seconds;
         self.took_squared += seconds * seconds;
-        self.beside += beside;
-        self.beside_squared += beside * beside;
-        self.beside_took += beside * seconds;
+        self.concurrency += concurrency;
+        self.concurrency_squared += concurrency * concurrency;
+        self.concurrency_took += concurrency * seconds;
     }
 
     fn line(&self) -> Line {
         let mean = |sum: f64| sum / self.jobs;
-        let (took, beside) = (mean(self.took), mean(self.beside).max(1.0));
-        let variance = (mean(self.beside_squared) - beside * beside).max(0.0);
-        let covariance = mean(self.beside_took) - beside * took;
+        let (took, concurrency) = (mean(self.took), mean(self.concurrency).max(1.0));
+        let variance = (mean(self.concurrency_squared) - concurrency * concurrency).max(0.0);
+        let covariance = mean(self.concurrency_took) - concurrency * took;
         let weight = ASSUMED_WEIGHT / self.jobs;
-        let assumed = ASSUMED_SLOPE * took / beside;
-        let slope = ((covariance + assumed * weight) / (variance + weight)).clamp(0.0, took / beside);
+        let assumed = ASSUMED_SLOPE * took / concurrency;
+        let slope = ((covariance + assumed * weight) / (variance + weight)).clamp(0.0, took / concurrency);
         let spread = mean(self.took_squared) - took * took;
         let unexplained = spread - 2.0 * slope * covariance + slope * slope * variance;
         Line {
-            base: took - slope * beside,
+            base: took - slope * concurrency,
             slope,
             deviation: unexplained.max(0.0).sqrt() / took.max(f64::MIN_POSITIVE),
         }
@@ -217,14 +217,14 @@ impl RunningJob {
         let seconds = now.saturating_duration_since(self.started).as_secs_f64();
         let mut sums = self.meter.0.lock();
         sums.advance(now);
-        let beside = (sums.job_seconds - self.job_seconds) / seconds;
-        let beside = if beside.is_finite() {
-            beside
+        let concurrency = (sums.job_seconds - self.job_seconds) / seconds;
+        let concurrency = if concurrency.is_finite() {
+            concurrency
         } else {
             sums.running as f64
         };
         sums.tokens += tokens as f64;
-        sums.finished(seconds, beside);
+        sums.finished(seconds, concurrency);
     }
 }
 
@@ -278,11 +278,11 @@ mod tests {
         assert_eq!(meter.0.lock().running, 0);
     }
 
-    /// Runs `count` jobs, `beside` at a time, on a worker that takes one second and a half for each of them.
-    async fn run(meter: &PaceMeter, count: usize, beside: usize) {
+    /// Runs `count` jobs, `concurrency` at a time, on a worker that takes one second and a half for each of them.
+    async fn run(meter: &PaceMeter, count: usize, concurrency: usize) {
         for _ in 0..count {
-            let jobs: Vec<RunningJob> = (0..beside).map(|_| meter.start()).collect();
-            tokio::time::advance(Duration::from_secs_f64(1.0 + 0.5 * beside as f64)).await;
+            let jobs: Vec<RunningJob> = (0..concurrency).map(|_| meter.start()).collect();
+            tokio::time::advance(Duration::from_secs_f64(1.0 + 0.5 * concurrency as f64)).await;
             jobs.into_iter().for_each(|job| job.finish(20));
         }
     }

@@ -208,7 +208,7 @@ async fn cancel_after(stop: CancellationToken, grace: Duration, drain_deadline: 
     stop.cancelled().await;
     tokio::select! {
         () = tokio::time::sleep(grace) => {
-            tracing::warn!("draining takes too long; handing back unfinished jobs");
+            tracing::warn!("drain timeout reached; handing back unfinished jobs");
             drain_deadline.cancel();
         }
         () = drain_deadline.cancelled() => {}

@@ -168,7 +168,7 @@ mod tests {
             (&[("authorization", "Bearer precis_one")][..], "one"),
             (&[("authorization", "bearer  precis_two")], "shared"),
             (&[("x-api-key", "precis_two")], "shared"),
-            // A signature of an AWS client is no key.
+            // A signature of an AWS client is not a key.
             (
                 &[
                     ("authorization", "AWS4-HMAC-SHA256 Credential=x"),

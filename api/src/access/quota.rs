@@ -41,7 +41,7 @@ impl Quota {
             Reservation::Admitted => Ok(()),
             Reservation::NoRoom(present) => Err(Refusal::new(
                 ErrorCode::QuotaExceeded,
-                format!("{present} jobs of `{tenant}` are in the queue; this key may have {max_jobs}"),
+                format!("tenant `{tenant}` has {present} queued jobs; this key allows {max_jobs}"),
             )),
         }
     }
@@ -60,7 +60,7 @@ mod tests {
         assert!(quota.reserve(&queue, &tenant, 2).await.is_ok());
         let refusal = quota.reserve(&queue, &tenant, 2).await.unwrap_err();
         assert_eq!(refusal.code, ErrorCode::QuotaExceeded);
-        assert!(refusal.message.contains("2 jobs of `acme`"), "{refusal}");
+        assert!(refusal.message.contains("`acme` has 2 queued jobs"), "{refusal}");
         assert!(quota.reserve(&queue, &tenant, 1).await.is_ok());
     }
 }

@@ -100,7 +100,7 @@ impl IntoResponse for Exceeded<'_> {
     fn into_response(self) -> Response {
         let seconds = self.wait.as_secs_f64().ceil().max(1.0) as u64;
         let message = format!(
-            "this key may send {} requests at once and one more every {:?}",
+            "this key may send {} requests at once and then one every {:?}",
             self.rate.burst, self.rate.refill_interval
         );
         let mut response = ApiError::new(ErrorCode::RateLimited, message).into_response();

@@ -29,6 +29,15 @@ pub(super) async fn list(
     Query(given): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let without_value =
+        |(name, value): &&(String, String)| name == "metadata" && !value.is_empty() && !value.contains('=');
+    if let Some((_, value)) = given.iter().find(without_value) {
+        let shown: String = value.chars().take(80).collect();
+        return Err(ApiError::new(
+            ErrorCode::InvalidParameter,
+            format!("metadata must be name=value, not {shown:?}"),
+        ));
+    }
     respond(&state, &caller, &LIST, given, &headers).await
 }
 

@@ -191,7 +191,7 @@ fn format_of(given: Option<&str>, headers: &HeaderMap) -> Result<Format, Refusal
         Some(other) => {
             return Err(Refusal::new(
                 ErrorCode::InvalidParameter,
-                format!("format must be one of json, csv, arrow, but is {}", shown(other)),
+                format!("format must be one of json, csv, arrow, not {}", shown(other)),
             ));
         }
         None => {}

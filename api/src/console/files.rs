@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_or_foreign_path_is_no_file() {
+    fn an_unknown_or_foreign_path_is_not_a_file() {
         for path in [
             "",
             "other.js",

@@ -51,7 +51,7 @@ async fn job_payload(
     if result.tenant != announcement.tenant {
         return expired(
             ErrorCode::JobNotFound,
-            format!("the job `{id}` is another tenant's"),
+            format!("the job `{id}` belongs to another tenant"),
         );
     }
     if result.job_sequence > sequence {

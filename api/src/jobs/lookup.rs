@@ -105,7 +105,8 @@ pub(super) async fn snapshot(
     Err(Refusal::new(
         ErrorCode::JobGone,
         format!(
-            "job `{handle}` has left the queue and its result is no longer kept (results are kept for {retention})"
+            "job `{handle}` has left the queue and its result is no longer kept (results are kept for {retention}); \
+             a message without a readable id is among the dead letters"
         ),
     ))
 }

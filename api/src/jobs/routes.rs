@@ -44,7 +44,7 @@ pub(super) fn wait_duration(query: &WaitQuery, limits: &LimitsConfig) -> Result<
     if seconds > max {
         return Err(Refusal::new(
             ErrorCode::InvalidParameter,
-            format!("wait must be at most {max} seconds, and is {seconds}"),
+            format!("wait must be at most {max} seconds, not {seconds}"),
         ));
     }
     Ok(Duration::from_secs(seconds))

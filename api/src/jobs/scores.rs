@@ -71,7 +71,7 @@ async fn prepare(
     };
     for (index, pair) in body.pairs.iter().enumerate() {
         let problem = match (&pair.text, &pair.summary) {
-            (Some(_), Some(_)) => "text and summary exclude each other; send one of them",
+            (Some(_), Some(_)) => "send either text or summary, not both",
             (None, None) => "both text and summary are missing; send one of them",
             _ => continue,
         };

@@ -220,7 +220,7 @@ pub(super) async fn terminate(
         tracing::error!(%error, "terminating a job failed");
         Err(Refusal::new(
             ErrorCode::Internal,
-            "internal error; the logs have the details under this request id",
+            "an internal error occurred; the logs have the details under this request id",
         ))
     })
 }
@@ -236,13 +236,13 @@ fn deadline(
         (Some(_), Some(_)) => {
             return Err(Refusal::new(
                 ErrorCode::InvalidRequest,
-                "deadline and ttl_seconds exclude each other; send one of them",
+                "send either deadline or ttl_seconds, not both",
             ));
         }
         (Some(deadline), None) if deadline <= now => {
             return Err(Refusal::new(
                 ErrorCode::InvalidParameter,
-                format!("deadline {deadline} has passed; it is {now}"),
+                format!("deadline {deadline} is in the past; the time is now {now}"),
             ));
         }
         (Some(deadline), None) => return Ok(deadline),
@@ -251,7 +251,7 @@ fn deadline(
     if ttl == 0 {
         return Err(Refusal::new(
             ErrorCode::InvalidParameter,
-            "ttl_seconds must be at least 1, and is 0",
+            "ttl_seconds must be at least 1, not 0",
         ));
     }
     let ttl = SignedDuration::from_secs(i64::try_from(ttl).unwrap_or(i64::MAX));
@@ -274,13 +274,8 @@ mod tests {
             assert_eq!(deadline(None, Some(endless), 1, now), Ok(Timestamp::MAX));
         }
         for (given, ttl, code, part) in [
-            (
-                Some(later),
-                Some(1),
-                ErrorCode::InvalidRequest,
-                "exclude each other",
-            ),
-            (Some(now), None, ErrorCode::InvalidParameter, "has passed"),
+            (Some(later), Some(1), ErrorCode::InvalidRequest, "not both"),
+            (Some(now), None, ErrorCode::InvalidParameter, "is in the past"),
             (None, Some(0), ErrorCode::InvalidParameter, "at least 1"),
         ] {
             let refusal = deadline(given, ttl, 60, now).unwrap_err();

@@ -58,7 +58,7 @@ async fn prepare(
     let invalid = |message: &str| Err(ApiError::new(ErrorCode::InvalidRequest, message));
     let (texts, references) = match (&body.text, &body.texts, &body.reference, &body.references) {
         (None, None, ..) => return invalid("missing field `text`; send `text`, or several `texts`"),
-        (Some(_), Some(_), ..) => return invalid("text and texts exclude each other; send one of them"),
+        (Some(_), Some(_), ..) => return invalid("send either text or texts, not both"),
         (Some(_), None, _, Some(_)) => {
             return invalid("references belong to texts; send `reference` with a text");
         }

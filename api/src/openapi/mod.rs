@@ -62,7 +62,7 @@ pub(crate) fn document<S>(routes: &[Route<S>]) -> Value {
             "headers": render::headers(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, if the deployment has keys."},
-                "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "The same key."},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "The same key, in another header."},
             },
         },
     })

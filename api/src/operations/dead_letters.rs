@@ -105,7 +105,7 @@ pub(super) async fn list(
     state.queue().require_durable("dead letters")?;
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
-        let message = format!("limit must be 1 to {MAX_LIMIT}, and is {limit}");
+        let message = format!("limit must be 1 to {MAX_LIMIT}, not {limit}");
         return Err(ApiError::new(ErrorCode::InvalidParameter, message));
     }
     let limits = state.limits().job();

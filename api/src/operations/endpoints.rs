@@ -25,7 +25,7 @@ pub(crate) fn all() -> Vec<Route<AppState>> {
             dead_letters::list,
             Operation::new(Tag::Operations, "listDeadLetters", "List dead letters, the latest first")
                 .describe("A tenant's key sees the dead letters of its own jobs and webhooks.")
-                .query("before", "`next` of the page before", sequence)
+                .query("before", "`next` of the previous page", sequence)
                 .query("limit", "Maximum number of dead letters, 1 to 500; default 50", sequence)
                 .query("kind", "Kind to select, such as `summarize` or `webhook`", text)
                 .query("code", "Error code of the reason to select", text)
@@ -48,7 +48,7 @@ pub(crate) fn all() -> Vec<Route<AppState>> {
                 Operation::new(Tag::Operations, "deleteDeadLetter", "Delete a dead letter")
                     .describe("Idempotent.")
                     .path("sequence", SEQUENCE, sequence)
-                    .returns_empty(204, "It is gone")
+                    .returns_empty(204, "Deleted")
                     .errors(&[InvalidRequest, QueueUnavailable, NeedsQueue]),
             ),
         Route::new("/v1/dead-letters/{sequence}/replay").post(

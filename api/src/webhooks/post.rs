@@ -153,7 +153,7 @@ fn from_error(error: &reqwest::Error) -> Attempt {
         cause = inner.source();
     }
     let problem = if let Some(problem) = tls_error(error) {
-        format!("no TLS connection to the receiver: {problem}")
+        format!("the TLS handshake with the receiver failed: {problem}")
     } else if error.is_timeout() {
         "the receiver did not answer in time".to_owned()
     } else if error.is_connect() {

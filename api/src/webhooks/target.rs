@@ -17,7 +17,7 @@ use super::network::may_call;
 /// Maximum length of a URL, in bytes.
 const MAX_URL_BYTES: usize = 2_048;
 
-/// Why a URL may not be called.
+/// Why a URL is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TargetViolation {
     /// It is not a valid URL, or too long.
@@ -30,11 +30,11 @@ pub(super) enum TargetViolation {
     #[error("must not contain a user or a password")]
     Credentials,
     /// The port is not allowed.
-    #[error("port {0} may not be called (webhooks.ports)")]
+    #[error("port {0} is not allowed (webhooks.ports)")]
     Port(u16),
     /// The address is in a network that is not allowed.
     #[error(
-        "it leads to an address that may not be called: private, loopback, link-local, or otherwise not public"
+        "it resolves to an address that is not allowed: private, loopback, link-local, or otherwise not public"
     )]
     Network,
 }
@@ -156,7 +156,7 @@ mod tests {
         let refused = resolve(TargetPolicy::new(&WebhooksConfig::default()))
             .await
             .unwrap_err();
-        assert!(refused.to_string().contains("may not be called"), "{refused}");
+        assert!(refused.to_string().contains("is not allowed"), "{refused}");
         let allowed = WebhooksConfig {
             allow_networks: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
             ..WebhooksConfig::default()

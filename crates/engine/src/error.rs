@@ -153,7 +153,7 @@ fn hub_hint(reason: &str) -> &'static str {
 
 /// A parameter that is out of bounds.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{field} must be {bounds}, and is {value}")]
+#[error("{field} must be {bounds}, not {value}")]
 pub struct ParamError {
     /// The field of [`GenerationParams`](crate::GenerationParams).
     pub field: &'static str,

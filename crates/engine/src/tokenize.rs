@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_shown_as_in_the_result() {
+    fn bytes_that_are_not_text_are_shown_as_in_the_result() {
         let tokenizer = of_bytes(true);
         let ids = [u32::from(b'a'), 0xff, 0xff, 0xff, 0xff, 0xff];
         assert_eq!(

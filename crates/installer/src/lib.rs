@@ -106,7 +106,7 @@ impl Installer {
                 Err(error) => tracing::warn!(
                     program = %program.display(),
                     %error,
-                    "ignoring the nats-server on the path"
+                    "ignoring the nats-server on PATH"
                 ),
             }
         }

@@ -119,7 +119,7 @@ impl BrowserGuard {
             return Ok(());
         }
         let page = match origin {
-            Some(origin) => format!("a page of {:?}", shown(origin)),
+            Some(origin) => format!("a page at {:?}", shown(origin)),
             None => "a page of another site".to_owned(),
         };
         Err(Refusal::new(

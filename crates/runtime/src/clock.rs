@@ -27,7 +27,7 @@ static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
 ///
 /// A missing or unreadable file leaves the time of day as it is.
 pub async fn follow(file: PathBuf) {
-    tracing::warn!(file = %file.display(), "the time of day follows a file: for tests only");
+    tracing::warn!(file = %file.display(), "reading the time of day from a file (for tests only)");
     loop {
         if let Some(ahead) = read_jump(&file) {
             AHEAD_MS.store(ahead, Ordering::Relaxed);

@@ -22,7 +22,7 @@ pub const MAX_AT_ONCE: usize = 500;
 /// How long the server may take for the next of several results.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A failure to read a result. A missing result is no error.
+/// A failure to read a result. A missing result is not an error.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultError {
     /// The server or the stream is unreachable.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 /// Returns how long the sender of a response asks to wait from `now`: a number of seconds, or a date in one of the three
-/// forms of HTTP. A date in the past is no wait, and a number that no clock can hold is the longest one.
+/// forms of HTTP. A date in the past means no wait, and a number too large for a clock means the longest one.
 ///
 /// Returns `None` if the value is neither.
 pub fn parse(value: &[u8], now: Timestamp) -> Option<Duration> {

@@ -185,7 +185,7 @@ async fn apply_stream(
     if !manage {
         tracing::warn!(
             stream = spec.name,
-            "the stream has other settings than configured; ask an administrator of NATS to update it"
+            "the stream's settings differ from the configuration; ask an administrator of NATS to update it"
         );
         return Ok(());
     }
@@ -250,7 +250,7 @@ async fn safe_subject_limit(
         stream = spec.name,
         messages = most,
         limit,
-        "a subject has too many messages for its new limit, which will be set at a start with fewer"
+        "a subject exceeds its new limit; the old limit stays until a start finds fewer messages"
     );
     Ok(present)
 }

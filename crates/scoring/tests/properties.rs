@@ -69,7 +69,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn rouge_is_a_share(reference in text(), prediction in text(), stem: bool) {
+    fn rouge_is_between_0_and_1(reference in text(), prediction in text(), stem: bool) {
         let scores = Rouge::new(stem).score(&reference, &prediction);
         for Prf { precision, recall, fmeasure } in parts(&scores) {
             for figure in [precision, recall, fmeasure] {
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn rouge_of_a_text_with_itself_is_one_or_nothing(text in text(), stem: bool) {
+    fn rouge_of_a_text_with_itself_is_1_or_absent(text in text(), stem: bool) {
         let scores = Rouge::new(stem).score(&text, &text);
         for prf in parts(&scores) {
             let one = Prf { precision: 1.0, recall: 1.0, fmeasure: 1.0 };
@@ -101,13 +101,13 @@ proptest! {
     }
 
     #[test]
-    fn on_one_line_lsum_is_l(a in text(), b in text()) {
+    fn rouge_lsum_of_one_line_equals_rouge_l(a in text(), b in text()) {
         let scores = Rouge::default().score(&a.replace('\n', " "), &b.replace('\n', " "));
         prop_assert_eq!(scores.rouge_l, scores.rouge_lsum);
     }
 
     #[test]
-    fn signals_are_what_their_formulae_say(article in text(), summary in text()) {
+    fn signals_follow_their_formulae(article in text(), summary in text()) {
         let found = signals(&article, &summary);
         let (article, summary) = (words(&article), words(&summary));
         prop_assert_eq!(found.article_words, article.len() as u64);
@@ -198,7 +198,7 @@ proptest! {
     }
 
     #[test]
-    fn a_text_holds_itself(text in text()) {
+    fn a_text_fully_covers_itself(text in text()) {
         let found = signals(&text, &text);
         prop_assert_eq!(found.novel_ngrams, [0.0; 3]);
         prop_assert_eq!(found.coverage, f64::from(u8::from(!found.empty)));

@@ -46,11 +46,11 @@ pub fn describe() {
     describe_counter!(
         REPORTS,
         Unit::Count,
-        "Summaries reported to a monitor, by outcome: accepted (`told`), refused, dropped (api.engine = local)"
+        "Summaries reported to a monitor, by outcome: accepted, refused, dropped (api.engine = local)"
     );
 }
 
-/// Counts a report to the monitor: `told`, `refused` or `dropped`.
+/// Counts a report to the monitor: `accepted`, `refused` or `dropped`.
 pub(crate) fn record_report(outcome: &'static str) {
     counter!(REPORTS, "outcome" => outcome).increment(1);
 }

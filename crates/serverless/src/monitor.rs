@@ -164,7 +164,7 @@ async fn send(client: &Client, address: &Url, report: &Report) -> &'static str {
     for attempt in 1..=ATTEMPTS {
         let problem = match client.post(address.clone()).json(report).send().await {
             Ok(response) if is_page(response.headers()) => "a web page answered".to_owned(),
-            Ok(response) if response.status().is_success() => return "told",
+            Ok(response) if response.status().is_success() => return "accepted",
             Ok(response) if response.status().is_client_error() => {
                 let status = response.status();
                 tracing::warn!(%status, "monitor rejected a summary");
@@ -230,10 +230,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_web_page_is_no_confirmation_of_a_report() {
+    async fn a_web_page_does_not_confirm_a_report() {
         assert_eq!(
             outcome_of("200 OK\r\ncontent-type: application/json").await,
-            "told"
+            "accepted"
         );
         let page = "200 OK\r\ncontent-type: text/html; charset=utf-8";
         assert_eq!(outcome_of(page).await, "dropped");

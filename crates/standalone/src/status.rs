@@ -55,7 +55,9 @@ fn describe(outcome: ProbeOutcome) -> String {
     match outcome {
         ProbeOutcome::Answers(status) if status.is_success() => "ready".into(),
         ProbeOutcome::Answers(StatusCode::SERVICE_UNAVAILABLE) => "not ready".into(),
-        ProbeOutcome::Answers(StatusCode::TOO_MANY_REQUESTS) => "up, but limits this key's requests".into(),
+        ProbeOutcome::Answers(StatusCode::TOO_MANY_REQUESTS) => {
+            "up; this key's rate limit is exceeded".into()
+        }
         ProbeOutcome::Answers(status) => format!("answers {status}"),
         ProbeOutcome::Silent => "silent".into(),
         ProbeOutcome::Absent => "down".into(),

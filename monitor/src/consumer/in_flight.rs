@@ -30,7 +30,7 @@ impl InFlight {
         &self.deliveries
     }
 
-    /// Returns the deliveries for another thread.
+    /// Returns a shared handle on the deliveries, for use on another thread.
     pub(crate) fn shared(&self) -> Arc<Vec<Delivery>> {
         Arc::clone(&self.deliveries)
     }

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn one_outlier_against_a_constant_baseline_is_no_drift() {
+    fn one_outlier_against_a_constant_baseline_is_not_drift() {
         let baseline = Moments {
             mean: 1.0,
             deviation: 0.0,

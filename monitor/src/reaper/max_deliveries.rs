@@ -98,7 +98,7 @@ async fn terminate(reaper: &Reaper, advisory: &Advisory) -> Result<(), ReapError
 
 /// Returns how a job ends after that many deliveries.
 pub(super) fn termination(deliveries: u64) -> Termination {
-    let message = format!("delivered {deliveries} times, finished by no worker");
+    let message = format!("the job was delivered {deliveries} times, and no worker finished it");
     Termination {
         outcome: Outcome::Failed,
         reason: Refusal::new(ErrorCode::TooManyAttempts, message),
@@ -119,7 +119,7 @@ mod tests {
         let termination = termination(advisory.deliveries);
         assert_eq!(
             termination.reason.message,
-            "delivered 5 times, finished by no worker"
+            "the job was delivered 5 times, and no worker finished it"
         );
         assert_eq!(termination.attempts, 5);
     }

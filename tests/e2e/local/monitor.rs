@@ -32,7 +32,7 @@ async fn summaries_are_reported_to_a_monitor_and_scored() {
     );
     let metrics = metrics(&product).await;
     assert!(
-        metrics.contains("precis_api_monitor_reports_total{outcome=\"told\"} 1"),
+        metrics.contains("precis_api_monitor_reports_total{outcome=\"accepted\"} 1"),
         "{metrics}"
     );
 }

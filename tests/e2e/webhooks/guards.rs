@@ -149,6 +149,6 @@ async fn reusing_another_tenants_job_id_reveals_no_result() {
     assert!(webhook.starts_with(&format!("job_{id}_")), "{webhook}");
     assert_ne!(webhook, webhook_id_of(&handle));
     assert_eq!(code, "job_not_found", "{reason}");
-    assert!(reason.contains("another tenant's"), "{reason}");
+    assert!(reason.contains("another tenant"), "{reason}");
     assert!(receiver.calls("/stolen").is_empty());
 }

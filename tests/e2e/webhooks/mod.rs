@@ -212,7 +212,7 @@ async fn names_that_resolve_to_private_addresses_are_refused_on_connect() {
     let id = submitted(product, "two", &format!("http://localhost:{port}/private")).await;
     let (code, reason) = given_up(product, dead, &id).await;
     assert_eq!(code, "callback_refused");
-    assert!(reason.contains("may not be called"), "{reason}");
+    assert!(reason.contains("is not allowed"), "{reason}");
     assert!(private.calls("/private").is_empty());
 }
 

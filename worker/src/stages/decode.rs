@@ -17,11 +17,11 @@ pub struct AcceptedJob {
 /// A message that is answered without running the model.
 #[derive(Debug)]
 pub struct RejectedMessage {
-    /// The job; none if the body is no job.
+    /// The job; none if the body is not a job.
     pub job: Option<Job>,
     /// The id to answer under; none if the body has none.
     pub id: Option<JobId>,
-    /// The subject; none if it is no job's subject.
+    /// The subject; none if it is not a job's subject.
     pub subject: Option<JobSubject>,
     /// `failed` or `expired`.
     pub outcome: Outcome,
@@ -36,7 +36,7 @@ pub struct RejectedMessage {
 /// Reads and checks a message.
 ///
 /// # Errors
-/// When the message is no job, breaks a limit, or is past its deadline.
+/// When the message is not a job, breaks a limit, or is past its deadline.
 pub fn decode(
     message: async_nats::Message,
     limits: &JobLimits,
@@ -85,7 +85,7 @@ pub fn expired(job: &Job, now: Timestamp) -> Option<Refusal> {
     (deadline <= now).then(|| {
         Refusal::new(
             ErrorCode::DeadlineExceeded,
-            format!("the deadline {deadline} has passed: it is {now}"),
+            format!("the deadline {deadline} is in the past; the time is now {now}"),
         )
     })
 }

@@ -79,7 +79,7 @@ impl Workforce {
         })
     }
 
-    /// Returns the duration of a job beside `running` others and itself.
+    /// Returns how long a job takes while `running` jobs run, itself included.
     fn duration(&self, running: f64) -> f64 {
         let full = (self.capacity / self.pace).max(self.alone);
         let load = (running - 1.0) / (self.capacity - 1.0).max(1.0);

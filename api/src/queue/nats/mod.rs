@@ -266,7 +266,7 @@ async fn with_timeout<T>(request: impl Future<Output = Result<T, Refusal>> + Sen
 fn internal() -> Refusal {
     Refusal::new(
         ErrorCode::Internal,
-        "an internal error occurred; the server's log has the details under this request id",
+        "an internal error occurred; the logs have the details under this request id",
     )
 }
 

@@ -261,7 +261,7 @@ async fn wrong_password_and_foreign_origin_are_rejected() {
 }
 
 #[tokio::test]
-async fn a_function_or_column_called_format_is_no_clause() {
+async fn a_function_or_column_called_format_is_not_a_clause() {
     for (sql, format, answer) in [
         (
             "SELECT format('{}-{}','rain','snow') AS x",

@@ -162,23 +162,23 @@ mod tests {
     fn out_of_bounds_errors_name_field_and_bounds() {
         assert_eq!(
             message(|p| p.num_beams = 0),
-            "num_beams must be at least 1 and at most 64, and is 0"
+            "num_beams must be at least 1 and at most 64, not 0"
         );
         assert_eq!(
             message(|p| p.temperature = 0.0),
-            "temperature must be at least 0.001 and at most 100, and is 0"
+            "temperature must be at least 0.001 and at most 100, not 0"
         );
         assert_eq!(
             message(|p| p.top_p = f64::NAN),
-            "top_p must be above 0 and at most 1, and is NaN"
+            "top_p must be above 0 and at most 1, not NaN"
         );
         assert_eq!(
             message(|p| p.length_penalty = 11.0),
-            "length_penalty must be at least -10 and at most 10, and is 11"
+            "length_penalty must be at least -10 and at most 10, not 11"
         );
         assert_eq!(
             message(|p| p.repetition_penalty = -1.0),
-            "repetition_penalty must be at least 0.01 and at most 10, and is -1"
+            "repetition_penalty must be at least 0.01 and at most 10, not -1"
         );
         for tiny in [1e-39, 1e-4] {
             assert!(message(|p| p.temperature = tiny).contains("at least 0.001"));
@@ -186,11 +186,11 @@ mod tests {
         }
         assert_eq!(
             message(|p| p.max_new_tokens = 0),
-            "max_new_tokens must be at least 1 and at most 512, and is 0"
+            "max_new_tokens must be at least 1 and at most 512, not 0"
         );
         assert_eq!(
             message(|p| p.min_new_tokens = 64),
-            "min_new_tokens must be at least 0 and at most 63, and is 64"
+            "min_new_tokens must be at least 0 and at most 63, not 64"
         );
         assert!(
             GenerationParams::default()

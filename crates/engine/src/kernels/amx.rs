@@ -172,7 +172,7 @@ macro_rules! passes {
         /// AMX is usable, rows and panel have `steps` lines, and the tiles are configured for the pass.
         #[inline]
         unsafe fn $narrow(pass: Pass, sums: &mut Sums) {
-            // SAFETY: reads lines of rows and panel, writes the sums of 16 rows and the tiles.
+            // SAFETY: the caller guarantees `steps` lines in rows and panel. `sums` holds 16 rows.
             unsafe {
                 asm!(
                     "tilezero tmm0",

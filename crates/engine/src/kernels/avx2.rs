@@ -92,7 +92,7 @@ fn store_sums<const R: usize>(results: &mut [[f32; PANEL]; R], column: usize, su
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn f32_panel(rows: Rows<'_, f32>, panel: &[f32], target: &mut Target<'_>) {
     for (first, count) in tiles(rows.count, TILE) {
-        // SAFETY: the rows of the tile are rows of `rows`.
+        // SAFETY: `tiles` yields only ranges within `rows`.
         unsafe { by_rows!(count, f32_tile, (rows, panel, target, first)) };
     }
 }
@@ -141,7 +141,7 @@ unsafe fn f32_tile<const R: usize>(
 pub(super) unsafe fn bf16_panel(rows: Rows<'_, u16>, panel: &[u16], target: &mut Target<'_>) {
     let mut wide = [[0f32; BF16_BLOCK]; TILE];
     for (first, count) in tiles(rows.count, TILE) {
-        // SAFETY: the rows of the tile are rows of `rows`.
+        // SAFETY: `tiles` yields only ranges within `rows`.
         unsafe { by_rows!(count, bf16_tile, (rows, panel, target, first, &mut wide)) };
     }
 }
@@ -215,7 +215,7 @@ pub(super) unsafe fn int8_panel(
 ) {
     let mut wide = [[0i16; INT8_BLOCK]; TILE];
     for (first, count) in tiles(rows.count, TILE) {
-        // SAFETY: the rows of the tile are rows of `rows`.
+        // SAFETY: `tiles` yields only ranges within `rows`.
         unsafe { by_rows!(count, int8_tile, (rows, panel, scales, target, first, &mut wide)) };
     }
 }

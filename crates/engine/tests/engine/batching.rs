@@ -240,7 +240,7 @@ fn a_bad_row_fails_alone() {
         })
     );
     let text = results[7].as_ref().unwrap_err().to_string();
-    assert_eq!(text, "num_beams must be at least 1 and at most 64, and is 65");
+    assert_eq!(text, "num_beams must be at least 1 and at most 64, not 65");
 }
 
 #[test]

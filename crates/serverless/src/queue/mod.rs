@@ -234,7 +234,7 @@ impl QueueBackend for MemoryQueue {
     fn require_durable(&self, feature: &str) -> Result<(), Refusal> {
         Err(Refusal::new(
             ErrorCode::NeedsQueue,
-            format!("{feature} needs a queue, and this gateway has none (api.engine = local)"),
+            format!("this gateway has no queue (api.engine = \"local\"), which {feature} would need"),
         ))
     }
 }

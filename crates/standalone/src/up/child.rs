@@ -191,7 +191,7 @@ async fn supervise(
         };
         let is_healthy = healthy.load(Ordering::Acquire);
         if spec.may_retire && is_healthy && status.as_ref().is_ok_and(ExitStatus::success) {
-            eprintln!("{} was asked to stop and is not started again", spec.name);
+            eprintln!("{} was retired; not restarting it", spec.name);
             return;
         }
         let exit = describe_exit(status);

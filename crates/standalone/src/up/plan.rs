@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn nats_listens_where_it_is_told_if_its_own_url_reaches_that() {
+    fn nats_listens_on_the_configured_address_if_it_includes_the_url() {
         let nats = |settings: &[&str]| {
             let args = ConfigArgs {
                 overrides: settings.iter().map(|setting| (*setting).to_owned()).collect(),

@@ -140,7 +140,7 @@ impl Findings {
             if stop.is_cancelled() {
                 return;
             }
-            // The next pause comes as late as the first.
+            // The consumer must look stranded for the full time again before the next pause.
             self.oldest.forget(&sighting(consumer, sequence));
             if let Err(error) = pause::drain(reaper, consumer).await {
                 tracing::warn!(%error, consumer = consumer.name, "consumer not checked for stranded jobs");

@@ -27,7 +27,7 @@ const READING_DELAY: Duration = Duration::from_secs(1);
 /// When the server can't be asked. The pause then ends by itself.
 pub(super) async fn drain(reaper: &Reaper, consumer: &Info) -> Result<(), ReapError> {
     let name = consumer.name.as_str();
-    // The server's clock ends the pause, so this is no time of the product's clock.
+    // The server's clock ends the pause, so the product's clock does not apply.
     let until = datetime::add_std_duration(
         datetime::now(),
         consumer.config.ack_wait * MAX_PAUSE_ACK_WAITS + READING_DELAY * 10,

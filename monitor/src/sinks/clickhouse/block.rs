@@ -189,7 +189,7 @@ mod tests {
     use super::*;
     use crate::row::{Scorer, TextFilter};
 
-    /// A table that rejects poisoned rows, after a number of failures.
+    /// A fake table: its first inserts fail, then it rejects poisoned rows.
     #[derive(Default)]
     struct Table {
         poison: BTreeSet<u64>,

@@ -72,7 +72,7 @@ impl ReferenceSink {
     async fn store(&self, in_flight: &InFlight) -> Option<()> {
         let deliveries = in_flight.deliveries();
         let mut outcomes: Vec<DeliveryOutcome> = deliveries.iter().map(|_| DeliveryOutcome::Done).collect();
-        // The others of a job are superseded by its latest reference.
+        // A job's earlier references are superseded by its latest.
         let mut labels = vec!["superseded"; deliveries.len()];
         let latest = latest_of_each(deliveries, &mut outcomes);
         let rows = self.rows(latest.keys()).await?;

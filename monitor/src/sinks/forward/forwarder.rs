@@ -104,7 +104,7 @@ impl<T: Target, S: Source> Forwarder<T, S> {
             tracing::warn!(
                 sink,
                 messages = returned,
-                "stopped before the target had these messages; they will be redelivered"
+                "stopped before the target confirmed these messages; they will be redelivered"
             );
         }
     }
@@ -132,7 +132,7 @@ impl<T: Target, S: Source> Forwarder<T, S> {
                             sink,
                             sequence,
                             reason,
-                            "target lacks or does not confirm the prediction; retrying later"
+                            "target does not have or did not confirm the prediction; retrying later"
                         );
                         delivery.retry_later().await;
                     }

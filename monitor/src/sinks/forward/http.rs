@@ -66,7 +66,7 @@ impl Confirmation {
     pub(crate) fn unreadable(&self) -> SendError {
         let Self { body, media_type } = self;
         SendError::Unconfirmed(format!(
-            "the response is no confirmation: {media_type} {}",
+            "the response is not a confirmation: {media_type} {}",
             quote(body)
         ))
     }
@@ -127,7 +127,7 @@ async fn read(mut response: reqwest::Response) -> reqwest::Result<Bytes> {
     Ok(body.into())
 }
 
-/// Returns the beginning of a body for a reason.
+/// Returns the start of a response body, to quote in a reason.
 fn quote(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     text.trim().chars().take(MAX_REASON_CHARS).collect()

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_in_doubt_is_asked_with_one_item_and_as_late_as_it_wants() {
+    fn a_failing_target_is_probed_with_one_item_after_its_retry_after() {
         let target = fake_target(8, &BTreeSet::new(), 2);
         let (outcomes, delays) = send_all(&target, &items(8));
         assert_eq!(outcomes.len(), 8);

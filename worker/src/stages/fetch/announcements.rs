@@ -82,7 +82,7 @@ impl Announcements {
         let mut messages = match queue.settings.client.subscribe(filter).await {
             Ok(messages) => messages,
             Err(error) => {
-                tracing::error!(%error, "subscribing to queued jobs failed; jobs of new tenants wait for seconds");
+                tracing::error!(%error, "subscribing to queued jobs failed; jobs of new tenants may wait a few seconds");
                 return;
             }
         };

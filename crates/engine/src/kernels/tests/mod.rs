@@ -95,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_number_does_not_become_one(
+    fn non_finite_inputs_stay_non_finite(
         inputs in 1usize..300, place in 0usize..300, infinite in any::<bool>(), seed in 0u64..1000,
     ) {
         let outputs = 70;
@@ -112,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn a_row_is_the_same_whatever_is_beside_it(count in 1usize..70, inputs in widths(700), seed in 0u64..1000) {
+    fn a_row_does_not_depend_on_its_neighbours(count in 1usize..70, inputs in widths(700), seed in 0u64..1000) {
         let outputs = 100;
         let (rows, weights) = (numbers(count * inputs, seed), numbers(outputs * inputs, seed + 1));
         for isa in isas() {
