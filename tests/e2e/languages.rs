@@ -180,6 +180,7 @@ async fn the_python_client_works() {
             &python,
             &["-m", "pip", "install", "--quiet", ".[nats,pandas,test]"],
         );
+        done(&python, &["generate.py", "--check"]);
         done(&python, &["-m", "mypy", "--cache-dir=/dev/null"]);
         done(&python, &["-m", "pytest", "--quiet", "-p", "no:cacheprovider"]);
     });
