@@ -12,7 +12,7 @@ const IMPOSSIBLE: f32 = f32::NEG_INFINITY;
 /// A finished hypothesis.
 #[derive(Debug, Clone)]
 struct Hypothesis {
-    /// Includes the start token.
+    /// Includes the prompt.
     tokens: Vec<u32>,
     /// Log-probability / length^length_penalty.
     score: f32,
@@ -27,10 +27,12 @@ pub(crate) struct BeamSearch {
     length_penalty: f64,
     early_stopping: EarlyStopping,
     eos: Vec<u32>,
+    /// Number of tokens in the prompt.
+    prompt: usize,
     processors: Processors,
     /// `None` means no sampling.
     rng: Option<RowRng>,
-    /// Running sequences, including the start token, with their summed log-probabilities, best first.
+    /// Running sequences, including the prompt, with their summed log-probabilities, best first.
     running: Vec<(Vec<u32>, f32)>,
     /// The best `beams` hypotheses so far, best first. Placeholders fill it at the beginning.
     best: Vec<Hypothesis>,
@@ -48,12 +50,12 @@ struct Candidate {
 }
 
 impl BeamSearch {
-    /// Starts a search with the token `start`.
-    pub(crate) fn new(params: &GenerationParams, start: u32, eos: &[u32], rng: Option<RowRng>) -> Self {
+    /// Starts a search after a prompt of at least one token.
+    pub(crate) fn new(params: &GenerationParams, prompt: &[u32], eos: &[u32], rng: Option<RowRng>) -> Self {
         let beams = params.num_beams;
         let score = |beam: usize| if beam == 0 { 0.0 } else { IMPOSSIBLE };
         let nothing = Hypothesis {
-            tokens: vec![start],
+            tokens: prompt.to_vec(),
             score: IMPOSSIBLE,
             finished: false,
         };
@@ -63,13 +65,19 @@ impl BeamSearch {
             length_penalty: params.length_penalty,
             early_stopping: params.early_stopping,
             eos: eos.to_vec(),
-            processors: Processors::new(params, eos),
+            prompt: prompt.len(),
+            processors: Processors::new(params, eos, prompt.len()),
             rng,
             // At the first step all beams are equal, so only the first one counts.
-            running: (0..beams).map(|beam| (vec![start], score(beam))).collect(),
+            running: (0..beams).map(|beam| (prompt.to_vec(), score(beam))).collect(),
             best: vec![nothing; beams],
             improvable: true,
         }
+    }
+
+    /// Returns the number of new tokens of the running sequences.
+    fn new_tokens(&self) -> usize {
+        self.running[0].0.len() - self.prompt
     }
 
     /// Candidates per step: enough to leave `beams` to continue with even if every end token is among them.
@@ -79,7 +87,7 @@ impl BeamSearch {
 
     /// Returns the decoder rows of the next step: one at the first step, where all beams are equal.
     pub(crate) fn rows(&self, vocabulary: usize) -> usize {
-        let first = self.running[0].0.len() == 1;
+        let first = self.new_tokens() == 0;
         match first && self.processors.has_at_least(self.count(), vocabulary) {
             true => 1,
             false => self.beams,
@@ -99,7 +107,7 @@ impl BeamSearch {
         if candidates.is_empty() {
             return None;
         }
-        let new_tokens = self.running[0].0.len();
+        let new_tokens = self.new_tokens() + 1;
         self.finish(&candidates, new_tokens);
 
         let mut order: Vec<Candidate> = candidates.clone();
@@ -126,7 +134,7 @@ impl BeamSearch {
     /// Returns the candidates, best first, or in drawing order when sampling.
     fn candidates(&mut self, logits: &[RowLogits]) -> Vec<Candidate> {
         let count = self.count();
-        let at_limit = self.running[0].0.len() >= self.max_new_tokens;
+        let at_limit = self.new_tokens() + 1 >= self.max_new_tokens;
         let mut all: Vec<Candidate> = Vec::new();
         for (beam, (row, (tokens, sum))) in logits.iter().zip(&self.running).enumerate() {
             let own = self.processors.candidates(tokens, row, true, count);
@@ -153,7 +161,7 @@ impl BeamSearch {
     }
 
     /// Inserts candidates that end, and rank among the first `beams`, into the best hypotheses. `new_tokens` is their
-    /// length without the start token.
+    /// length without the prompt.
     fn finish(&mut self, candidates: &[Candidate], new_tokens: usize) {
         let length = (new_tokens as f64).powf(self.length_penalty) as f32;
         for candidate in candidates
@@ -201,15 +209,21 @@ impl BeamSearch {
             .any(|best| hope > if best.finished { worst } else { IMPOSSIBLE })
     }
 
-    /// Returns the `count` best sequences so far, including the start token, with their scores, best first.
+    /// Returns the new tokens of the `count` best sequences so far, with their scores, best first.
     pub(crate) fn results(&self, count: usize) -> impl Iterator<Item = (&[u32], f32)> {
         let best = self.best.iter().take(count);
-        best.map(|best| (best.tokens.as_slice(), best.score))
+        best.map(|best| (&best.tokens[self.prompt..], best.score))
     }
 
-    /// Returns a running sequence including the start token. Sequence 0 is the best.
+    /// Returns the new tokens of a running sequence. Sequence 0 is the best.
     pub(crate) fn running(&self, beam: usize) -> &[u32] {
-        &self.running[beam].0
+        &self.running[beam].0[self.prompt..]
+    }
+
+    /// Returns the last token of a running sequence, which is the prompt's at the beginning.
+    pub(crate) fn last_token(&self, beam: usize) -> u32 {
+        let tokens = &self.running[beam].0;
+        tokens[tokens.len() - 1]
     }
 }
 
@@ -227,7 +241,7 @@ mod tests {
             ..Default::default()
         };
         let logits = [0.0, 0.1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0];
-        let mut search = BeamSearch::new(&params, 0, &[1], None);
+        let mut search = BeamSearch::new(&params, &[0], &[1], None);
         loop {
             let rows: Vec<RowLogits> = (0..search.rows(logits.len()))
                 .map(|row| {
@@ -245,7 +259,7 @@ mod tests {
         }
         let results: Vec<(&[u32], f32)> = search.results(2).collect();
         for (tokens, score) in results {
-            assert_eq!(tokens.len(), 41);
+            assert_eq!(tokens.len(), 40);
             assert!(score.is_finite() && score < -1e9, "{score}");
         }
     }

@@ -15,6 +15,8 @@ pub(crate) struct Processors {
     no_repeat_ngram_size: usize,
     min_new_tokens: usize,
     eos: Vec<u32>,
+    /// Number of tokens in the prompt.
+    prompt: usize,
     warp: Option<Warpers>,
 }
 
@@ -29,14 +31,15 @@ struct Warpers {
 }
 
 impl Processors {
-    /// Builds the processors of `params` with the end tokens `eos`.
-    pub(crate) fn new(params: &GenerationParams, eos: &[u32]) -> Self {
+    /// Builds the processors of `params` with the end tokens `eos`, for sequences that begin with `prompt` tokens.
+    pub(crate) fn new(params: &GenerationParams, eos: &[u32], prompt: usize) -> Self {
         let min_tokens_to_keep = if params.num_beams > 1 { eos.len() + 1 } else { 1 };
         Self {
             repetition_penalty: params.repetition_penalty as f32,
             no_repeat_ngram_size: params.no_repeat_ngram_size,
             min_new_tokens: params.min_new_tokens,
             eos: eos.to_vec(),
+            prompt,
             warp: params.do_sample.then_some(Warpers {
                 temperature: params.temperature as f32,
                 top_k: params.top_k,
@@ -73,7 +76,7 @@ impl Processors {
         if self.no_repeat_ngram_size > 0 {
             banned.extend(self.repeating(tokens));
         }
-        if tokens.len() <= self.min_new_tokens {
+        if tokens.len() < self.prompt + self.min_new_tokens {
             banned.extend(&self.eos);
         }
         banned
@@ -111,7 +114,7 @@ impl Processors {
         }
     }
 
-    /// Processes the scores of the token after `tokens`, which include the start token. Scores are logits, or
+    /// Processes the scores of the token after `tokens`, which include the prompt. Scores are logits, or
     /// log-probabilities in a beam search.
     fn apply(&self, tokens: &[u32], scores: &mut [f32]) {
         if self.repetition_penalty != 1.0 {
@@ -127,16 +130,17 @@ impl Processors {
 
     fn penalize_repetition(&self, tokens: &[u32], scores: &mut [f32]) {
         let penalty = self.repetition_penalty;
-        for (index, id) in tokens.iter().enumerate() {
-            // Once per distinct token.
-            if !tokens[..index].contains(id) {
-                let score = &mut scores[*id as usize];
-                *score = if *score < 0.0 {
-                    *score * penalty
-                } else {
-                    *score / penalty
-                };
-            }
+        // Once per distinct token.
+        let mut distinct = tokens.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        for id in distinct {
+            let score = &mut scores[id as usize];
+            *score = if *score < 0.0 {
+                *score * penalty
+            } else {
+                *score / penalty
+            };
         }
     }
 
@@ -254,7 +258,7 @@ mod tests {
 
     fn processed(params: &GenerationParams, tokens: &[u32], scores: &[f32]) -> Vec<f32> {
         let mut scores = scores.to_vec();
-        Processors::new(params, &[1]).apply(tokens, &mut scores);
+        Processors::new(params, &[1], 1).apply(tokens, &mut scores);
         scores
     }
 
@@ -356,7 +360,7 @@ mod tests {
             ..Default::default()
         };
         for params in [sampling, beams] {
-            let processors = Processors::new(&params, &[1]);
+            let processors = Processors::new(&params, &[1], 1);
             let tokens = [0, 2, 11, 12];
             let read = |wanted| {
                 let mut row = RowLogits::new(Isa::detect());

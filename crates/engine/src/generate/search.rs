@@ -16,13 +16,14 @@ pub(crate) enum Search {
 }
 
 impl Search {
-    /// Creates the search that `params` describe, starting with the token `start`. `seed` applies to sampling only.
-    pub(crate) fn new(params: &GenerationParams, start: u32, eos: &[u32], seed: u64) -> Self {
+    /// Creates the search that `params` describe. It continues `prompt`, which is the start token of an encoder-decoder
+    /// model, and the whole input of a decoder-only one. `seed` applies to sampling only.
+    pub(crate) fn new(params: &GenerationParams, prompt: &[u32], eos: &[u32], seed: u64) -> Self {
         let rng = params.do_sample.then(|| RowRng::new(seed));
         if params.num_beams == 1 {
-            Self::Single(SingleSearch::new(params, start, eos, rng))
+            Self::Single(SingleSearch::new(params, prompt, eos, rng))
         } else {
-            Self::Beam(BeamSearch::new(params, start, eos, rng))
+            Self::Beam(BeamSearch::new(params, prompt, eos, rng))
         }
     }
 
@@ -36,11 +37,10 @@ impl Search {
 
     /// Returns the last token of a row.
     pub(crate) fn last_token(&self, row: usize) -> u32 {
-        let tokens = match self {
-            Self::Single(search) => search.result().0,
-            Self::Beam(search) => search.running(row),
-        };
-        tokens[tokens.len() - 1]
+        match self {
+            Self::Single(search) => search.last_token(),
+            Self::Beam(search) => search.last_token(row),
+        }
     }
 
     /// Returns what the search needs of a row's logits, and the banned ids. `drafts` are tokens assumed to follow.
@@ -76,20 +76,20 @@ impl Search {
         }
     }
 
-    /// Returns the best sequence so far without the start token, for progress events.
+    /// Returns the new tokens of the best sequence so far, for progress events.
     pub(crate) fn tokens_so_far(&self) -> &[u32] {
         match self {
-            Self::Single(search) => &search.result().0[1..],
-            Self::Beam(search) => &search.running(0)[1..],
+            Self::Single(search) => search.result().0,
+            Self::Beam(search) => search.running(0),
         }
     }
 
-    /// Returns the resulting sequences without the start token, with their scores, best first.
+    /// Returns the new tokens of the resulting sequences, with their scores, best first.
     pub(crate) fn results(&self, count: usize) -> Vec<(Vec<u32>, f32)> {
-        let without_start = |(tokens, score): (&[u32], f32)| (tokens[1..].to_vec(), score);
+        let owned = |(tokens, score): (&[u32], f32)| (tokens.to_vec(), score);
         match self {
-            Self::Single(search) => vec![without_start(search.result())],
-            Self::Beam(search) => search.results(count).map(without_start).collect(),
+            Self::Single(search) => vec![owned(search.result())],
+            Self::Beam(search) => search.results(count).map(owned).collect(),
         }
     }
 }

@@ -14,22 +14,25 @@ pub(crate) struct SingleSearch {
     processors: Processors,
     /// `None` means greedy.
     rng: Option<RowRng>,
-    /// Includes the start token.
+    /// The prompt and the new tokens.
     tokens: Vec<u32>,
+    /// Number of tokens in the prompt.
+    prompt: usize,
     /// Sum of the tokens' unprocessed log-probabilities.
     log_probability: f64,
 }
 
 impl SingleSearch {
-    /// Starts a search with the token `start`.
-    pub(crate) fn new(params: &GenerationParams, start: u32, eos: &[u32], rng: Option<RowRng>) -> Self {
+    /// Starts a search after a prompt of at least one token.
+    pub(crate) fn new(params: &GenerationParams, prompt: &[u32], eos: &[u32], rng: Option<RowRng>) -> Self {
         Self {
             max_new_tokens: params.max_new_tokens,
             length_penalty: params.length_penalty,
             eos: eos.to_vec(),
-            processors: Processors::new(params, eos),
+            processors: Processors::new(params, eos, prompt.len()),
             rng,
-            tokens: vec![start],
+            tokens: prompt.to_vec(),
+            prompt: prompt.len(),
             log_probability: 0.0,
         }
     }
@@ -73,19 +76,25 @@ impl SingleSearch {
         };
         self.log_probability += f64::from(original - logits.log_sum_exp());
         self.tokens.push(token);
-        !self.eos.contains(&token) && self.tokens.len() <= self.max_new_tokens
+        !self.eos.contains(&token) && self.room() > 0
     }
 
     /// Returns the maximum number of tokens that can still follow.
     pub(crate) fn room(&self) -> usize {
-        (self.max_new_tokens + 1).saturating_sub(self.tokens.len())
+        (self.max_new_tokens + self.prompt).saturating_sub(self.tokens.len())
     }
 
-    /// Returns the sequence so far, including the start token, and its score: log-probability / length^length_penalty.
+    /// Returns the last token, which is the prompt's at the beginning.
+    pub(crate) fn last_token(&self) -> u32 {
+        self.tokens[self.tokens.len() - 1]
+    }
+
+    /// Returns the new tokens so far, and their score: log-probability / length^length_penalty.
     pub(crate) fn result(&self) -> (&[u32], f32) {
-        let length = (self.tokens.len() - 1).max(1) as f64;
+        let new = &self.tokens[self.prompt..];
+        let length = new.len().max(1) as f64;
         (
-            &self.tokens,
+            new,
             (self.log_probability / length.powf(self.length_penalty)) as f32,
         )
     }
