@@ -1,4 +1,4 @@
-//! KV cache of generated tokens, and attention to it.
+//! KV cache of a decoder's tokens, and attention to it.
 
 use super::attention::AttentionScratch;
 use super::elementwise::softmax;
@@ -11,8 +11,8 @@ const CHUNK: usize = 64;
 /// Elements of a head that are summed side by side.
 const WIDE: usize = 64;
 
-/// Keys and values of generated tokens in all layers, one slot per token. Stored as f32, or as bf16 with bf16 and int8
-/// products. Grows by chunks that never move.
+/// Keys and values of a decoder's tokens in all layers, one slot per token. Stored as f32, or as bf16 with bf16 and
+/// int8 products. Grows by chunks that never move.
 #[derive(Debug)]
 pub struct SlotCache {
     half: bool,
@@ -58,6 +58,38 @@ impl SlotCache {
         &self.chunks[chunk].get::<T>()[first..first + length]
     }
 
+    /// Returns a precision of products that stores numbers as this cache does.
+    pub(super) fn precision(&self) -> Precision {
+        match self.half {
+            true => Precision::Bf16,
+            false => Precision::F32,
+        }
+    }
+
+    /// Returns the number of key and value heads.
+    pub(super) fn heads(&self) -> usize {
+        self.heads
+    }
+
+    /// Returns the width of a head.
+    pub(super) fn d_kv(&self) -> usize {
+        self.d_kv
+    }
+
+    /// Copies the tokens in `slots` to `out`, in their order: `[slots, keys | values]`.
+    ///
+    /// # Panics
+    /// If a slot is out of range.
+    pub(super) fn gather(&self, layer: usize, slots: &[u32], out: &mut Vec<f32>) {
+        out.clear();
+        for slot in slots {
+            match self.half {
+                true => out.extend(self.slot::<u16>(layer, *slot).iter().map(|bits| from_bf16(*bits))),
+                false => out.extend_from_slice(self.slot::<f32>(layer, *slot)),
+            }
+        }
+    }
+
     /// Stores a token's keys and values, `[heads · d_kv]` each.
     ///
     /// # Panics
@@ -98,7 +130,8 @@ fn store_half_body(keys: &[f32], values: &[f32], out: &mut [u16]) {
 }
 
 /// Computes attention of one query, `[heads · d_kv]`, to the cached tokens in `slots`, in their order. A head's bias is
-/// at `bias[head · length + distance]`; the last token has distance 0. `out` is `[heads · d_kv]`.
+/// at `bias[head · length + distance]`; the last token has distance 0. An empty `bias` adds nothing. Several adjacent
+/// query heads may share a head of the cache (grouped-query attention). `out` is `[heads · d_kv]`.
 ///
 /// # Panics
 /// If the lengths do not match, or there are more slots than biases.
@@ -116,15 +149,20 @@ pub fn attend_slots(
 ) {
     let inner = cache.heads * cache.d_kv;
     assert!(
-        query.len() == inner && out.len() == inner,
+        query.len().is_multiple_of(inner) && out.len() == query.len(),
         "wrong width of the query or the output"
     );
+    let heads = query.len() / cache.d_kv;
     assert!(
-        slots.len() <= length && bias.len() >= cache.heads * length,
+        bias.is_empty() || slots.len() <= length && bias.len() >= heads * length,
         "too few biases for the tokens"
     );
-    let scores = scratch.scores(cache.heads * slots.len());
-    let shape = (cache.heads, cache.d_kv);
+    let scores = scratch.scores(heads * slots.len());
+    let shape = Shape {
+        heads,
+        shared: query.len() / inner,
+        d_kv: cache.d_kv,
+    };
     if cache.half {
         let slots: Vec<&[u16]> = slots.iter().map(|slot| cache.slot(layer, *slot)).collect();
         half_scores(isa, query, &slots, shape, bias, length, scores);
@@ -138,6 +176,24 @@ pub fn attend_slots(
     }
 }
 
+/// Shape of the queries.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    /// Query heads.
+    heads: usize,
+    /// Query heads per head of the cache.
+    shared: usize,
+    /// Width of a head.
+    d_kv: usize,
+}
+
+impl Shape {
+    /// Returns the width of a token's keys in the cache.
+    fn inner(self) -> usize {
+        self.heads / self.shared * self.d_kv
+    }
+}
+
 fn shares(isa: Isa, scores: &mut [f32], tokens: usize) {
     for scores in scores.chunks_exact_mut(tokens.max(1)) {
         softmax(isa, scores, tokens, None);
@@ -145,7 +201,7 @@ fn shares(isa: Isa, scores: &mut [f32], tokens: usize) {
 }
 
 versions! {
-    fn half_scores(query: &[f32], slots: &[&[u16]], shape: (usize, usize), bias: &[f32], length: usize, scores: &mut [f32])
+    fn half_scores(query: &[f32], slots: &[&[u16]], shape: Shape, bias: &[f32], length: usize, scores: &mut [f32])
         = half_scores_body
 }
 
@@ -153,7 +209,7 @@ versions! {
 fn half_scores_body(
     query: &[f32],
     slots: &[&[u16]],
-    shape: (usize, usize),
+    shape: Shape,
     bias: &[f32],
     length: usize,
     scores: &mut [f32],
@@ -162,7 +218,7 @@ fn half_scores_body(
 }
 
 versions! {
-    fn single_scores(query: &[f32], slots: &[&[f32]], shape: (usize, usize), bias: &[f32], length: usize, scores: &mut [f32])
+    fn single_scores(query: &[f32], slots: &[&[f32]], shape: Shape, bias: &[f32], length: usize, scores: &mut [f32])
         = single_scores_body
 }
 
@@ -170,7 +226,7 @@ versions! {
 fn single_scores_body(
     query: &[f32],
     slots: &[&[f32]],
-    shape: (usize, usize),
+    shape: Shape,
     bias: &[f32],
     length: usize,
     scores: &mut [f32],
@@ -183,7 +239,7 @@ fn single_scores_body(
 fn scores_body<T: Copy>(
     query: &[f32],
     slots: &[&[T]],
-    (heads, d_kv): (usize, usize),
+    Shape { heads, shared, d_kv }: Shape,
     bias: &[f32],
     length: usize,
     scores: &mut [f32],
@@ -194,13 +250,17 @@ fn scores_body<T: Copy>(
         let distance = tokens - 1 - token;
         for head in 0..heads {
             let query = &query[head * d_kv..(head + 1) * d_kv];
-            let key = &slot[head * d_kv..(head + 1) * d_kv];
+            let key = &slot[head / shared * d_kv..][..d_kv];
             let lanes = match (<&[f32; WIDE]>::try_from(query), <&[T; WIDE]>::try_from(key)) {
                 // The usual width, as a compile-time constant.
                 (Ok(query), Ok(key)) => products(query, key, &number),
                 _ => products(query, key, &number),
             };
-            scores[head * tokens + token] = sum(lanes) + bias[head * length + distance];
+            let bias = match bias.is_empty() {
+                true => 0.0,
+                false => bias[head * length + distance],
+            };
+            scores[head * tokens + token] = sum(lanes) + bias;
         }
     }
 }
@@ -227,20 +287,20 @@ fn products<T: Copy>(query: &[f32], key: &[T], number: &impl Fn(T) -> f32) -> [f
 }
 
 versions! {
-    fn half_values(slots: &[&[u16]], shape: (usize, usize), shares: &[f32], out: &mut [f32]) = half_values_body
+    fn half_values(slots: &[&[u16]], shape: Shape, shares: &[f32], out: &mut [f32]) = half_values_body
 }
 
 #[inline(always)]
-fn half_values_body(slots: &[&[u16]], shape: (usize, usize), shares: &[f32], out: &mut [f32]) {
+fn half_values_body(slots: &[&[u16]], shape: Shape, shares: &[f32], out: &mut [f32]) {
     values_body(slots, shape, shares, out, from_bf16);
 }
 
 versions! {
-    fn single_values(slots: &[&[f32]], shape: (usize, usize), shares: &[f32], out: &mut [f32]) = single_values_body
+    fn single_values(slots: &[&[f32]], shape: Shape, shares: &[f32], out: &mut [f32]) = single_values_body
 }
 
 #[inline(always)]
-fn single_values_body(slots: &[&[f32]], shape: (usize, usize), shares: &[f32], out: &mut [f32]) {
+fn single_values_body(slots: &[&[f32]], shape: Shape, shares: &[f32], out: &mut [f32]) {
     values_body(slots, shape, shares, out, |number| number);
 }
 
@@ -248,20 +308,21 @@ fn single_values_body(slots: &[&[f32]], shape: (usize, usize), shares: &[f32], o
 #[inline(always)]
 fn values_body<T: Copy>(
     slots: &[&[T]],
-    (heads, d_kv): (usize, usize),
+    shape: Shape,
     shares: &[f32],
     out: &mut [f32],
     number: impl Fn(T) -> f32,
 ) {
-    let (tokens, inner) = (slots.len(), heads * d_kv);
+    let Shape { heads, shared, d_kv } = shape;
+    let (tokens, inner) = (slots.len(), shape.inner());
     for head in 0..heads {
         let shares = &shares[head * tokens..(head + 1) * tokens];
         for first in (0..d_kv).step_by(WIDE) {
-            let place = head * d_kv + first;
+            let (place, source) = (head * d_kv + first, head / shared * d_kv + first);
             let width = (d_kv - first).min(WIDE);
             let mut sums = [0f32; WIDE];
             for (share, slot) in shares.iter().zip(slots) {
-                let values = &slot[inner + place..][..width];
+                let values = &slot[inner + source..][..width];
                 if let Ok(values) = <&[T; WIDE]>::try_from(values) {
                     for (sum, value) in sums.iter_mut().zip(values) {
                         *sum += share * number(*value);

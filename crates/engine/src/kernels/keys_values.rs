@@ -143,7 +143,12 @@ impl PackedKeysValues {
 
     /// Returns the number of tokens, rounded up to whole groups.
     pub(super) fn value_inputs(&self) -> usize {
-        self.tokens.next_multiple_of(self.group)
+        self.whole_groups(self.tokens)
+    }
+
+    /// Rounds a number of tokens up to whole groups.
+    pub(super) fn whole_groups(&self, tokens: usize) -> usize {
+        tokens.next_multiple_of(self.group)
     }
 
     /// Returns the elements of a head's keys.

@@ -1,4 +1,4 @@
-//! CPU kernels of the T5 graph: matrix products on packed weights, attention, and selection of the highest logits.
+//! CPU kernels of the model graphs: matrix products on packed weights, attention, and selection of the highest logits.
 //!
 //! Every kernel is a portable Rust function. Products also have versions for AMX, AVX-512 and AVX2 (`amx.rs`,
 //! `avx512.rs`, `avx2.rs`), the only places with `unsafe` intrinsics. Everything else is compiled once per instruction
@@ -29,9 +29,9 @@ mod tests;
 mod weights;
 
 pub use activations::Activations;
-pub use attention::{AttentionScratch, DistanceBias, attend};
+pub use attention::{AttentionScratch, DistanceBias, attend, attend_prompt};
 pub use cache::{SlotCache, attend_slots};
-pub use elementwise::{gelu_gate, rms_norm};
+pub use elementwise::{gelu_gate, rms_norm, rotate, silu_gate};
 pub use isa::Isa;
 pub use keys_values::PackedKeysValues;
 pub use peak::operations_at_peak;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod causal;
 mod tiles;
 
 fn isas() -> Vec<Isa> {
