@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::channel::mpsc::unbounded;
 
 use crate::batching::{Batcher, Event, Generation, Load, Subscriber, Threads};
-use crate::config::T5Config;
+use crate::config::ModelConfig;
 use crate::device::Target;
 use crate::error::{Result, RowError};
 use crate::faulty::Faulty;
@@ -18,7 +18,7 @@ use crate::generate::{
 use crate::info::ModelInfo;
 use crate::kernels::Isa;
 use crate::memory;
-use crate::model::{Backend, Cpu, T5Model, Tensors};
+use crate::model::{Backend, Cpu, Model, Tensors};
 use crate::noop;
 use crate::options::{EngineOptions, max_input_tokens, settings};
 use crate::source::{ModelFiles, ModelSource, find};
@@ -89,25 +89,32 @@ impl Engine {
     }
 
     fn load_on<B: Backend>(backend: &B, files: ModelFiles, options: &EngineOptions) -> Result<Self> {
-        let config = T5Config::from_json(&files.config)?;
+        let config = ModelConfig::from_json(&files.config)?;
         let defaults = GenerationDefaults::from_json(files.generation.as_deref(), &config)?;
         let max_input_tokens = max_input_tokens(options, &config)?;
-        let tokenizer = Arc::new(TextTokenizer::new(&files.tokenizer, &config, max_input_tokens)?);
+        let tokenizer = Arc::new(TextTokenizer::new(
+            &files.tokenizer,
+            &files.chat,
+            &config,
+            &options.prompt,
+            max_input_tokens,
+        )?);
         let settings = settings(options, backend, &config);
         let weights = Weights::open(&files.weights)?;
+        let untied = config.is_untied(weights.has("lm_head.weight"));
         if backend.device() == "cpu" {
-            let untied = weights.has("lm_head.weight");
             memory::check(&config, backend.precision(), untied, options.memory_bytes)?;
         }
-        let model = T5Model::load(backend, &weights, config, max_input_tokens)?;
+        let model = Model::load(backend, &weights, config, max_input_tokens)?;
         let config = model.config();
         let info = ModelInfo {
             name: files.name,
             revision: files.revision,
-            architecture: config.architecture.as_str(),
-            parameters: model.parameters(),
-            vocabulary: config.vocab_size,
-            d_model: config.d_model,
+            architecture: config.architecture(),
+            has_encoder: config.has_encoder(),
+            parameters: config.parameters(untied),
+            vocabulary: config.vocabulary(),
+            d_model: config.width(),
             max_input_tokens,
             prompt_prefix: tokenizer.prefix().to_owned(),
             device: backend.device(),

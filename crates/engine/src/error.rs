@@ -37,11 +37,26 @@ pub enum LoadError {
     },
     /// The engine does not support this kind of model.
     #[error(
-        "model type {found:?} is not supported: this engine runs encoder-decoder t5, mt5 and umt5 models"
+        "model type {found:?} is not supported: this engine runs t5, mt5, umt5, llama, mistral, qwen2, qwen3 and \
+         gemma3 models"
     )]
     Architecture {
         /// `model_type` of `config.json`.
         found: String,
+    },
+    /// A GGUF file cannot be used.
+    #[error("{} is not a usable GGUF file: {reason}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The prompt does not fit the model.
+    #[error("the prompt cannot be used: {reason}")]
+    Prompt {
+        /// What is wrong with it.
+        reason: String,
     },
     /// The weights cannot be parsed: truncated, overwritten, or not safetensors.
     #[error("the weights in {file} are corrupt: {reason}")]

@@ -9,17 +9,19 @@ pub struct ModelInfo {
     pub name: String,
     /// Commit on the hub, or the first 12 hex digits of the SHA-256 of the files.
     pub revision: String,
-    /// Member of the T5 family: `model_type` of `config.json`.
+    /// `t5`, `llama` or another `model_type` of `config.json`.
     pub architecture: &'static str,
+    /// Whether an encoder reads the text. If so, a generated summary comes with the text's embedding.
+    pub has_encoder: bool,
     /// Number of parameters.
     pub parameters: u64,
     /// Size of the vocabulary.
     pub vocabulary: usize,
     /// Width of the hidden states, and of the vectors that [`Engine::embed`](crate::Engine::embed) returns.
     pub d_model: usize,
-    /// Maximum input tokens, including prefix and end token.
+    /// Maximum input tokens, including the prompt.
     pub max_input_tokens: usize,
-    /// Prompt prefix of every text.
+    /// Prompt prefix of every text, for models with an encoder.
     pub prompt_prefix: String,
     /// Device: `cpu`, `cuda` or `metal`.
     pub device: &'static str,

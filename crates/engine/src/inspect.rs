@@ -5,8 +5,8 @@ use crate::error::RowError;
 use crate::tokenize::Encoded;
 
 impl Engine {
-    /// Returns the encoder's final hidden states of one input, after the last normalization: one vector of `d_model`
-    /// per token.
+    /// Returns the final hidden states of one input, after the last normalization: one vector of `d_model` per token.
+    /// They are those of the encoder, or of a decoder-only model.
     ///
     /// # Errors
     /// Ids outside the vocabulary; a failed computation.
@@ -19,7 +19,7 @@ impl Engine {
             .collect())
     }
 
-    /// Returns an embedding of the input: the mean of its encoder states, `d_model` wide.
+    /// Returns an embedding of the input: the mean of its hidden states, `d_model` wide.
     ///
     /// # Errors
     /// As [`Engine::encoder_states`].

@@ -1,5 +1,5 @@
-//! T5 inference for summarization: loads a model, tokenizes, and generates in continuous batches. It knows no queue, and
-//! uses the network only to download a model.
+//! Inference for summarization with T5 and decoder-only models: loads a model, tokenizes, and generates in continuous
+//! batches. It knows no queue, and uses the network only to download a model.
 //!
 //! ```no_run
 //! use precis_engine::{Engine, EngineOptions, GenerateRequest, ModelSource};
@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Modules, from the outside in: `engine` (the public calls), `tokenize`, `batching` (which requests are decoded when),
-//! `generate` (how tokens are chosen), `model` (the T5 graph), `kernels` (CPU arithmetic), `weights` and `source` (where
-//! the parameters come from).
+//! `generate` (how tokens are chosen), `model` (the model graphs), `kernels` (CPU arithmetic), `weights` and `source`
+//! (where the parameters come from).
 
 mod batching;
 mod clock;
@@ -26,6 +26,7 @@ mod engine;
 mod error;
 mod faulty;
 mod generate;
+mod gguf;
 mod info;
 mod inspect;
 /// Exposed for benchmarks and tests only.
@@ -55,4 +56,4 @@ pub use info::ModelInfo;
 pub use memory::resident as resident_bytes;
 pub use options::EngineOptions;
 pub use source::{FAULTY, ModelSource, NO_OP, SourceError};
-pub use tokenize::{DEFAULT_PREFIX, Encoded};
+pub use tokenize::{DEFAULT_PREFIX, Encoded, Prompt};

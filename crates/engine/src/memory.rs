@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::config::T5Config;
+use crate::config::ModelConfig;
 use crate::error::{LoadError, Result};
 
 /// Refuses a model that needs more memory than available. `limit` caps the memory in bytes; 0 means all free memory. If
 /// the free memory is unknown, any model passes.
-pub(crate) fn check(config: &T5Config, precision: &str, untied: bool, limit: u64) -> Result<()> {
+pub(crate) fn check(config: &ModelConfig, precision: &str, untied: bool, limit: u64) -> Result<()> {
     let needed = needed(config, precision, untied);
     let available = match limit {
         0 => available(),
@@ -21,8 +21,8 @@ pub(crate) fn check(config: &T5Config, precision: &str, untied: bool, limit: u64
 
 /// Returns the bytes that loading needs: the weights plus one f32 copy of the largest tensor. KV caches come on top,
 /// bounded by `EngineOptions::cache_bytes`.
-fn needed(config: &T5Config, precision: &str, untied: bool) -> u64 {
-    let table = (config.vocab_size * config.d_model) as u64;
+fn needed(config: &ModelConfig, precision: &str, untied: bool) -> u64 {
+    let table = (config.vocabulary() * config.width()) as u64;
     let (embedding_bytes, weight_bytes) = match precision {
         "f32" => (4, 4),
         // Embeddings stay in bfloat16.
@@ -30,7 +30,7 @@ fn needed(config: &T5Config, precision: &str, untied: bool) -> u64 {
         _ => (2, 2),
     };
     // The output head is packed separately, even if it is tied to the embedding.
-    let others = super::model::parameters(config, untied) - table * if untied { 2 } else { 1 };
+    let others = config.parameters(untied) - table * if untied { 2 } else { 1 };
     table * embedding_bytes + (table + others) * weight_bytes + 4 * table
 }
 
@@ -95,8 +95,8 @@ pub fn resident() -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn small() -> T5Config {
-        T5Config::from_json(
+    fn small() -> ModelConfig {
+        ModelConfig::from_json(
             br#"{"model_type":"t5","vocab_size":32128,"d_model":512,"d_kv":64,"d_ff":2048,"num_layers":6,
             "num_heads":8,"relative_attention_num_buckets":32}"#,
         )

@@ -91,6 +91,7 @@ pub(crate) fn info() -> ModelInfo {
         name: "no-op".to_owned(),
         revision: "1".to_owned(),
         architecture: "none",
+        has_encoder: true,
         parameters: 0,
         vocabulary: VOCABULARY,
         d_model: 1,

@@ -12,7 +12,7 @@ use super::texts::{Text, Texts};
 use crate::error::RowError;
 use crate::generate::RowLogits;
 use crate::kernels::Isa;
-use crate::model::{Backend, Logits, StepRows, T5Model, Workspace};
+use crate::model::{Backend, Logits, Model, Prefilled, StepRows, Workspace};
 use crate::tokenize::TextTokenizer;
 
 /// Batching limits of an engine.
@@ -24,13 +24,13 @@ pub(crate) struct Settings {
     pub(crate) rows: usize,
     /// Maximum cache bytes per thread.
     pub(crate) bytes: usize,
-    /// Input tokens per prefill.
+    /// Input tokens per prefill, or of all prompts per step of a decoder-only model.
     pub(crate) prefill_tokens: usize,
     /// Maximum bytes of cached encoder states.
     pub(crate) text_bytes: usize,
     /// Cache bytes per generated token, over all layers.
     pub(crate) bytes_per_token: usize,
-    /// Bytes per text token that the decoder's cross-attention reads, over all layers.
+    /// Bytes per text token that the decoder reads, over all layers.
     pub(crate) bytes_per_text_token: usize,
     /// Texts are padded to a multiple of this many tokens.
     pub(crate) text_tokens_together: usize,
@@ -49,7 +49,7 @@ impl Settings {
 
 /// State that an engine's threads share.
 pub(super) struct Shared<B: Backend> {
-    pub(super) model: T5Model<B>,
+    pub(super) model: Model<B>,
     pub(super) tokenizer: Arc<TextTokenizer>,
     pub(super) start: u32,
     pub(super) eos: Vec<u32>,
@@ -67,9 +67,8 @@ impl<B: Backend> Shared<B> {
     fn context(&self) -> Context<'_> {
         Context {
             tokenizer: &self.tokenizer,
-            start: self.start,
             eos: &self.eos,
-            vocabulary: self.model.config().vocab_size,
+            vocabulary: self.model.config().vocabulary(),
             drafting: self.settings.drafting,
         }
     }
@@ -138,8 +137,10 @@ impl<B: Backend> Runner<B> {
                 let before = self.active.len();
                 self.admit(tickets);
                 let came = self.active.len() > before;
-                // With much room left, prefill comes first: steps with few rows are inefficient.
-                let reads_on = came && 2 * self.used().rows < self.shared.settings.rows;
+                // With much room left, the encoder comes first: steps with few rows are inefficient.
+                let reads_on = came
+                    && self.shared.model.config().has_encoder()
+                    && 2 * self.used().rows < self.shared.settings.rows;
                 if !reads_on && !self.active.is_empty() {
                     self.step();
                 }
@@ -179,7 +180,7 @@ impl<B: Backend> Runner<B> {
         }
     }
 
-    /// Runs the encoder for new requests and makes them active.
+    /// Runs the encoder, if there is one, for new requests and makes them active.
     fn admit(&mut self, tickets: Vec<Ticket>) {
         let shared = self.shared.clone();
         let (mut known, mut unread): (Vec<(Ticket, Text<B>)>, Vec<Ticket>) = (Vec::new(), Vec::new());
@@ -188,13 +189,18 @@ impl<B: Backend> Runner<B> {
                 continue;
             }
             ticket.subscribers.start();
+            if !shared.model.config().has_encoder() {
+                known.push((ticket, Arc::new(Prefilled::nothing())));
+                continue;
+            }
             match shared.texts.get(&ticket.ids) {
                 Some(text) => known.push((ticket, text)),
                 None => unread.push(ticket),
             }
         }
+        let reused = shared.model.config().has_encoder();
         for (ticket, text) in known {
-            self.begin(ticket, text, Duration::ZERO, true);
+            self.begin(ticket, text, Duration::ZERO, reused);
         }
         if unread.is_empty() {
             return;
@@ -221,7 +227,9 @@ impl<B: Backend> Runner<B> {
     }
 
     fn begin(&mut self, ticket: Ticket, text: Text<B>, encode: Duration, reused: bool) {
-        let active = Active::new(ticket, text, encode, reused, &self.shared.context());
+        let shared = &self.shared;
+        let prompt = shared.model.prompt(&ticket.ids, &shared.start).to_vec();
+        let active = Active::new(ticket, text, prompt, encode, reused, &shared.context());
         self.active.push(active);
         self.cross = None;
     }
@@ -242,6 +250,10 @@ impl<B: Backend> Runner<B> {
         let logits = &self.logits;
         let before = self.active.len();
         self.active.retain_mut(|active| {
+            if active.rows() == 0 {
+                // Its prompt is not read yet.
+                return true;
+            }
             let own = &logits[first..first + active.rows()];
             first += active.rows();
             let advanced = catch_unwind(AssertUnwindSafe(|| active.advance(own, slots, &context)));
@@ -267,7 +279,7 @@ impl<B: Backend> Runner<B> {
         let shared = self.shared.clone();
         let context = shared.context();
         let sure: usize = self.active.iter().map(Active::sure_rows).sum();
-        self.plan.clear();
+        self.plan.start(shared.settings.prefill_tokens);
         let most = sure + self.active.len() * 16;
         if self.logits.len() < most {
             let isa = Isa::detect();
@@ -284,6 +296,7 @@ impl<B: Backend> Runner<B> {
                 &context,
             );
         }
+        self.plan.finish();
         compute(|| {
             let (backend, plan) = (&mut self.work.backend, &self.plan);
             backend.reserve(&mut self.cache, self.slots.count())?;
@@ -299,8 +312,9 @@ impl<B: Backend> Runner<B> {
                 slots: &plan.slots,
                 lengths: &plan.lengths,
                 rows: &plan.rows,
+                prompts: &plan.prompts,
             };
-            let count = plan.tokens.len();
+            let count = plan.lengths.len();
             let logits = &mut self.logits[..count];
             // The row that needs most decides; one row that needs all logits makes it all.
             let mut counts = logits.iter().map(RowLogits::count);

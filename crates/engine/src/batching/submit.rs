@@ -10,7 +10,7 @@ use super::texts::Texts;
 use crate::error::{LoadError, Result, RowError};
 use crate::generate::{GenerateRequest, RowLogits, Wanted};
 use crate::kernels::Isa;
-use crate::model::{Backend, Logits, StepRows, T5Model, Workspace};
+use crate::model::{Backend, Logits, Model, Workspace};
 use crate::tokenize::TextTokenizer;
 
 /// An engine's batching, independent of the backend.
@@ -39,7 +39,7 @@ impl<B: Backend> Threads<B> {
     /// # Errors
     /// Threads that cannot be started.
     pub(crate) fn start(
-        model: T5Model<B>,
+        model: Model<B>,
         backend: &B,
         tokenizer: Arc<TextTokenizer>,
         (start, eos): (u32, Vec<u32>),
@@ -82,7 +82,7 @@ impl<B: Backend> Threads<B> {
     /// Runs a computation on a compute thread and waits for its result.
     fn ask<T: Send + 'static>(
         &self,
-        task: impl FnOnce(&T5Model<B>, &mut Workspace<B>) -> candle_core::Result<T> + Send + 'static,
+        task: impl FnOnce(&Model<B>, &mut Workspace<B>) -> candle_core::Result<T> + Send + 'static,
     ) -> Result<T, RowError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let task: Task<B> = Box::new(move |model, work| {
@@ -106,9 +106,16 @@ impl<B: Backend> Drop for Threads<B> {
 
 impl<B: Backend> Batcher for Threads<B> {
     fn submit(&self, request: &GenerateRequest, subscriber: Subscriber) {
-        let (ids, params) = (&request.encoded.ids, &request.params);
-        let ids: Arc<[u32]> = ids.as_slice().into();
+        let ids: Arc<[u32]> = request.encoded.ids.as_slice().into();
         let settings = &self.shared.settings;
+        let mut params = request.params.clone();
+        if let Some(context) = self.shared.model.config().context() {
+            // Beyond its context a model writes nonsense.
+            params.max_new_tokens = params
+                .max_new_tokens
+                .min(context.saturating_sub(ids.len()).max(1));
+            params.min_new_tokens = params.min_new_tokens.min(params.max_new_tokens);
+        }
         // Two samples without a seed are different requests.
         let equal_is_same = !params.do_sample || params.seed.is_some();
         let key = (settings.share_equal && equal_is_same).then(|| {
@@ -133,7 +140,6 @@ impl<B: Backend> Batcher for Threads<B> {
         let generated = params.num_beams * (params.max_new_tokens + 1) * settings.bytes_per_token;
         self.shared.queue.push(Ticket {
             ids,
-            params: params.clone(),
             seed: params.seed.unwrap_or_else(rand::random),
             stop: request.stop.clone(),
             joinable: key.map(|key| Joinable {
@@ -145,6 +151,7 @@ impl<B: Backend> Batcher for Threads<B> {
                 rows: params.num_beams,
                 bytes: text + generated,
             },
+            params,
             submitted: crate::clock::now(),
             passed: 0,
         });
@@ -158,20 +165,9 @@ impl<B: Backend> Batcher for Threads<B> {
     fn first_logits(&self, ids: &[u32]) -> Result<Vec<f32>, RowError> {
         let (ids, start) = (ids.to_vec(), self.shared.start);
         self.ask(move |model, work| {
-            let texts = model.prefill(work, &[&ids])?;
-            let cross = texts.iter().map(|text| text.cross.clone()).collect();
-            let cross = work.backend.cross_batch(cross)?;
-            let mut cache = model.cache(&work.backend)?;
-            work.backend.reserve(&mut cache, 1)?;
-            let step = StepRows {
-                tokens: &[start],
-                slots: &[0],
-                lengths: &[1],
-                rows: &[1],
-            };
             let mut logits = RowLogits::new(Isa::detect());
             logits.begin(Wanted::All, Vec::new());
-            model.step(work, step, &cross, &mut cache, None, &mut |part| {
+            model.first_step(work, &ids, start, &mut |part| {
                 if let Logits::Columns(first, block) = part {
                     logits.feed(first, block);
                 }

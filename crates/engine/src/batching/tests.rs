@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::T5Config;
+use crate::config::ModelConfig;
 use crate::kernels::{Isa, PackedKeysValues, Precision};
 use crate::model::Cpu;
 use crate::{
@@ -83,13 +83,15 @@ fn a_panicking_stop_rule_fails_only_its_request() {
 #[test]
 fn a_text_fits_into_its_estimated_size() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/t5/config.json");
-    let config = T5Config::from_json(&std::fs::read(file).unwrap()).unwrap();
+    let config = ModelConfig::from_json(&std::fs::read(file).unwrap()).unwrap();
+    let shape = config.cache_shape();
+    let inner = shape.heads * shape.width;
     let isa = Isa::detect();
     for precision in [Precision::F32, Precision::Int8] {
         let options = EngineOptions::default();
         let settings = crate::options::settings(&options, &Cpu::new(isa, precision), &config);
         for tokens in [1, 5, 64, 65, 300] {
-            let width = 2 * config.inner_dim();
+            let width = 2 * inner;
             let rows = vec![0.0; tokens * width];
             let layer = PackedKeysValues::pack(
                 isa,
@@ -97,23 +99,20 @@ fn a_text_fits_into_its_estimated_size() {
                 &rows,
                 width,
                 0,
-                config.inner_dim(),
+                inner,
                 tokens,
-                config.num_heads,
-                config.d_kv,
+                shape.heads,
+                shape.width,
             );
-            let (taken, counted) = (
-                config.num_decoder_layers * layer.bytes(),
-                settings.bytes_of_text(tokens),
-            );
+            let (taken, counted) = (shape.layers * layer.bytes(), settings.bytes_of_text(tokens));
             assert!(
                 taken <= counted,
                 "{precision:?}, {tokens} tokens: {taken} bytes, {counted} counted"
             );
             // The estimate exceeds the real size by padding to whole panels only.
-            let fewest = tokens.next_multiple_of(64) * config.num_decoder_layers * width;
+            let fewest = tokens.next_multiple_of(64) * shape.layers * width;
             let bytes_per_number = if precision == Precision::F32 { 4 } else { 2 };
-            assert!(counted <= fewest * bytes_per_number * 64_usize.div_ceil(config.d_kv));
+            assert!(counted <= fewest * bytes_per_number * 64_usize.div_ceil(shape.width));
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::params::{EarlyStopping, GenerationParams, MAX_NEW_TOKENS};
-use crate::config::{Ids, T5Config};
+use crate::config::{Ids, ModelConfig};
 use crate::error::{LoadError, Result};
 
 /// A model's default parameters and special tokens, from `generation_config.json`.
@@ -16,6 +16,9 @@ pub(crate) struct GenerationDefaults {
     /// End-of-sequence ids.
     pub(crate) eos: Vec<u32>,
 }
+
+/// Maximum new tokens of a decoder-only model if neither the model nor the request sets it: a few sentences.
+const CAUSAL_NEW_TOKENS: usize = 128;
 
 /// Settings that would change the output but are not supported, unless they have their neutral values.
 const NOT_SUPPORTED: [&str; 12] = [
@@ -39,7 +42,7 @@ impl GenerationDefaults {
     /// Missing settings come from the summarization task of `config.json`, where older models keep them, then from
     /// transformers' defaults. The maximum length is the exception: transformers' default of 20 would truncate every
     /// summary, so it is the 64 of the T5 summarizers.
-    pub(crate) fn from_json(bytes: Option<&[u8]>, config: &T5Config) -> Result<Self> {
+    pub(crate) fn from_json(bytes: Option<&[u8]>, config: &ModelConfig) -> Result<Self> {
         let file: Map<String, Value> = match bytes {
             Some(bytes) => serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?,
             None => Map::new(),
@@ -57,20 +60,24 @@ impl GenerationDefaults {
         }
         let fields = Fields {
             file: &file,
-            task: &config.summarization,
+            task: config.summarization(),
         };
         let fallback = GenerationParams::default();
+        // The lengths of a decoder-only model include its input.
+        let lengths = config.has_encoder();
         let max_new_tokens = match fields.whole("max_new_tokens")? {
             Some(new) => new,
-            None => fields
+            None if lengths => fields
                 .whole("max_length")?
                 .map_or(fallback.max_new_tokens, |length| length.saturating_sub(1)),
+            None => CAUSAL_NEW_TOKENS,
         };
         let min_new_tokens = match fields.whole("min_new_tokens")? {
             Some(new) => new,
-            None => fields
+            None if lengths => fields
                 .whole("min_length")?
                 .map_or(0, |length| length.saturating_sub(1)),
+            None => 0,
         };
         let num_beams = fields.whole("num_beams")?.unwrap_or(fallback.num_beams);
         let do_sample = fields.flag("do_sample")?.unwrap_or(fallback.do_sample);
@@ -116,10 +123,10 @@ impl GenerationDefaults {
         let eos = id("eos_token_id")?.filter(|ids| !ids.is_empty());
         let defaults = Self {
             params,
-            start: start.unwrap_or(config.decoder_start_token_id),
-            eos: eos.unwrap_or_else(|| config.eos_token_ids.clone()),
+            start: start.unwrap_or(config.start()),
+            eos: eos.unwrap_or_else(|| config.eos().to_vec()),
         };
-        let unknown = |id: &u32| *id as usize >= config.vocab_size;
+        let unknown = |id: &u32| *id as usize >= config.vocabulary();
         let first = [defaults.start]
             .into_iter()
             .chain(defaults.eos.iter().copied())
@@ -127,7 +134,7 @@ impl GenerationDefaults {
         if let Some(id) = first {
             return Err(wrong(format!(
                 "token id {id} is outside the vocabulary of {}",
-                config.vocab_size
+                config.vocabulary()
             )));
         }
         Ok(defaults)
@@ -217,12 +224,12 @@ impl Fields<'_> {
 mod tests {
     use super::*;
 
-    fn config(task: &str) -> T5Config {
+    fn config(task: &str) -> ModelConfig {
         let json = format!(
             r#"{{"model_type":"t5","vocab_size":100,"d_model":8,"d_kv":4,"d_ff":16,"num_layers":1,"num_heads":2,
             "relative_attention_num_buckets":32,"task_specific_params":{{"summarization":{task}}}}}"#
         );
-        T5Config::from_json(json.as_bytes()).unwrap()
+        ModelConfig::from_json(json.as_bytes()).unwrap()
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub struct Generated {
     pub alternatives: Vec<Alternative>,
     /// The seed of the sampling, or `None` without sampling.
     pub seed: Option<u64>,
-    /// An embedding of the input: the mean of its encoder states, `d_model` wide.
+    /// An embedding of the input: the mean of its encoder states, `d_model` wide. Empty for decoder-only models.
     pub embedding: Arc<[f32]>,
     /// Time spent.
     pub timings: Timings,
@@ -112,7 +112,8 @@ impl FinishReason {
 pub struct Timings {
     /// From submission until a compute thread took the request.
     pub wait: Duration,
-    /// Prefill: encoder and cross-attention keys and values, of all texts in the same prefill.
+    /// Prefill: encoder and cross-attention keys and values, of all texts in the same prefill. A decoder-only model
+    /// reads its prompt up to the first token.
     pub encode: Duration,
     /// From the first decoding step to the last.
     pub decode: Duration,

@@ -1,6 +1,6 @@
-//! The operations that the T5 graph needs of a backend.
+//! The operations that the model graphs need of a backend.
 //!
-//! The graph (`encoder.rs`, `decoder.rs`) is written once, over this trait. [`Cpu`](super::cpu::Cpu) implements it with
+//! Each graph (`t5/`, `causal/`) is written once, over this trait. [`Cpu`](super::cpu::Cpu) implements it with
 //! this crate's kernels on packed weights. [`Tensors`](super::tensors::Tensors) implements it with candle's tensors on
 //! any candle device, and is the reference that the kernels are tested against.
 //!
@@ -24,6 +24,36 @@ pub(crate) struct DistanceTable {
     pub(crate) center: usize,
 }
 
+/// Angles of a rotary position embedding (RoPE).
+#[derive(Debug, Clone)]
+pub(crate) struct Angles {
+    /// `[positions, half]`.
+    pub(crate) cos: Vec<f32>,
+    /// `[positions, half]`.
+    pub(crate) sin: Vec<f32>,
+    /// Half the width of a head.
+    pub(crate) half: usize,
+}
+
+/// Causal self-attention with rotary positions. Several adjacent query heads share a key and value head.
+#[derive(Debug)]
+pub(crate) struct CausalAttention<B: Backend> {
+    /// Query heads.
+    pub(crate) heads: usize,
+    /// Key and value heads.
+    pub(crate) kv_heads: usize,
+    /// Width of a head.
+    pub(crate) width: usize,
+    /// Factor of the scores.
+    pub(crate) scale: f32,
+    /// Number of tokens that a query sees, including its own, or `None` for all.
+    pub(crate) window: Option<usize>,
+    /// Normalizations of each query and key head.
+    pub(crate) query_key_norms: Option<(B::Norm, B::Norm)>,
+    /// Shared by layers with the same angles.
+    pub(crate) rotation: std::sync::Arc<B::Rotation>,
+}
+
 /// A feed-forward layer: `outer(activation(inner(norm(x))))`. Gated if `inner` is two projections side by side.
 #[derive(Debug)]
 pub(crate) struct FeedForward<B: Backend> {
@@ -34,12 +64,23 @@ pub(crate) struct FeedForward<B: Backend> {
     pub(crate) d_ff: usize,
     pub(crate) activation: Activation,
     pub(crate) gated: bool,
+    /// Normalizes the result before it is added (Gemma).
+    pub(crate) post_norm: Option<B::Norm>,
+}
+
+/// Consecutive tokens of a prompt that a step reads into the KV cache. They produce no logits.
+#[derive(Debug, Clone)]
+pub(crate) struct PromptChunk {
+    /// KV cache slots of the prompt so far, ending with those that this chunk fills.
+    pub(crate) slots: Vec<u32>,
+    /// Number of tokens in the chunk.
+    pub(crate) count: usize,
 }
 
 /// One decoding step of many sequences.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepRows<'a> {
-    /// Last token of each row.
+    /// Last token of each row, then the tokens of all chunks.
     pub(crate) tokens: &'a [u32],
     /// KV cache slots of all rows, one row after the other. Each row lists the slots of its tokens in order, ending
     /// with the slot that this step fills.
@@ -48,6 +89,8 @@ pub(crate) struct StepRows<'a> {
     pub(crate) lengths: &'a [usize],
     /// Rows per request, in the order of the cross batch.
     pub(crate) rows: &'a [usize],
+    /// Chunks of prompts, for decoder-only models. Rows may continue a prompt whose last chunk is in the same step.
+    pub(crate) prompts: &'a [PromptChunk],
 }
 
 impl<'a> StepRows<'a> {
@@ -60,13 +103,25 @@ impl<'a> StepRows<'a> {
             own
         })
     }
+
+    /// Iterates over the position and the slot of every token, in the order of `tokens`.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (usize, u32)> + use<'a> {
+        let last = |slots: &'a [u32]| Some((slots.len().checked_sub(1)?, *slots.last()?));
+        let chunk = |chunk: &'a PromptChunk| {
+            let first = chunk.slots.len() - chunk.count;
+            (first..).zip(chunk.slots[first..].iter().copied())
+        };
+        self.ancestries()
+            .filter_map(last)
+            .chain(self.prompts.iter().flat_map(chunk))
+    }
 }
 
 /// A compute device with scratch memory, one per compute thread. Weights are shared between threads.
 pub(crate) trait Backend: Send + Sized + 'static {
     /// Activations, `[rows, width]`.
     type Rows: Default + Send;
-    /// A projection without bias.
+    /// A projection.
     type Linear: Send + Sync + std::fmt::Debug;
     /// Weight of an RMS normalization.
     type Norm: Send + Sync + std::fmt::Debug;
@@ -74,11 +129,13 @@ pub(crate) trait Backend: Send + Sized + 'static {
     type Embedding: Send + Sync + std::fmt::Debug;
     /// A [`DistanceTable`] on the device.
     type Bias: Send + Sync + std::fmt::Debug;
+    /// [`Angles`] on the device.
+    type Rotation: Send + Sync + std::fmt::Debug;
     /// Cross-attention keys and values of one text in one layer.
     type KeysValues: Send + Sync;
     /// Cross-attention keys and values of a step's texts, in every layer.
     type CrossBatch: Send;
-    /// KV cache of generated tokens, in every layer.
+    /// KV cache of a decoder's tokens, in every layer.
     type Cache: Send;
 
     /// Creates another instance for another thread.
@@ -88,14 +145,17 @@ pub(crate) trait Backend: Send + Sized + 'static {
     /// Returns the number format: `f32`, `bf16`, `f16` or `int8`.
     fn precision(&self) -> &'static str;
 
-    /// Loads weights of `[outputs, inputs]` each, f32 on the CPU, as one projection with all outputs side by side.
-    fn linear(&self, parts: &[Tensor]) -> Result<Self::Linear>;
+    /// Loads weights of `[outputs, inputs]` each, f32 on the CPU, as one projection with all outputs side by side, and
+    /// optionally a bias, `[all outputs]`.
+    fn linear(&self, parts: &[Tensor], bias: Option<&Tensor>) -> Result<Self::Linear>;
     /// Loads a normalization weight, `[d_model]`.
     fn norm(&self, weight: &Tensor, epsilon: f32) -> Result<Self::Norm>;
     /// Loads an embedding table, `[vocab_size, d_model]`.
     fn embedding(&self, table: &Tensor) -> Result<Self::Embedding>;
     /// Loads a position bias.
     fn bias(&self, table: DistanceTable) -> Result<Self::Bias>;
+    /// Loads the angles of rotary positions.
+    fn rotation(&self, angles: Angles) -> Result<Self::Rotation>;
     /// Creates an empty cache.
     fn cache(&self, layers: usize, heads: usize, d_kv: usize) -> Result<Self::Cache>;
     /// Grows the cache to this many slots.
@@ -113,13 +173,16 @@ pub(crate) trait Backend: Send + Sized + 'static {
         linear: &Self::Linear,
         out: &mut Self::Rows,
     ) -> Result<()>;
-    /// Computes `rows += linear(input)`.
+    /// Computes `rows += linear(input)`, or `rows += norm(linear(input))`.
     fn project_onto(
         &mut self,
         rows: &mut Self::Rows,
         input: &Self::Rows,
         linear: &Self::Linear,
+        norm: Option<&Self::Norm>,
     ) -> Result<()>;
+    /// Drops all rows but the first `count`.
+    fn truncate(&mut self, rows: &mut Self::Rows, count: usize) -> Result<()>;
     /// Computes `rows += feed_forward(rows)`.
     fn feed_forward(&mut self, rows: &mut Self::Rows, layer: &FeedForward<Self>) -> Result<()>;
     /// Computes the self-attention of every text. `qkv` is `[tokens of all texts, 3 · heads · d_kv]`.
@@ -158,6 +221,17 @@ pub(crate) trait Backend: Send + Sized + 'static {
         layer: usize,
         step: StepRows<'_>,
         bias: &Self::Bias,
+        out: &mut Self::Rows,
+    ) -> Result<()>;
+    /// Normalizes and rotates the queries and keys of every row, stores keys and values, then computes every row's
+    /// attention to its tokens so far. `qkv` is `[tokens, (heads + 2 · kv_heads) · width]`.
+    fn causal_attention(
+        &mut self,
+        qkv: &mut Self::Rows,
+        cache: &mut Self::Cache,
+        layer: usize,
+        step: StepRows<'_>,
+        attention: &CausalAttention<Self>,
         out: &mut Self::Rows,
     ) -> Result<()>;
     /// Computes the logits of norm(rows) · scale, in blocks of columns that stay in the processor's cache. Calls `take`

@@ -1,56 +1,60 @@
-//! The T5 graph, independent of the backend.
+//! The model graphs, independent of the backend.
 //!
-//! Generation needs two calls: [`T5Model::prefill`] encodes texts, and [`T5Model::step`] decodes one token for any
-//! number of rows. The rows may belong to requests of any length, age and number of beams.
+//! The scheduler sees a [`Model`] only. Every model is a decoder that continues sequences of tokens: [`Model::step`]
+//! decodes one token for any number of rows, which may belong to requests of any length, age and number of beams. What
+//! the sequence begins with depends on the architecture:
 //!
-//! Architecture: Raffel et al. 2020, <https://arxiv.org/abs/1910.10683>. Details follow `modeling_t5.py` of
-//! transformers, which the golden tests compare with.
+//! * An encoder-decoder (`t5/`) first reads the text with [`Model::prefill`], and its sequence begins with a start
+//!   token.
+//! * A decoder-only model (`causal/`) has the text in the sequence itself. Steps read it in chunks
+//!   ([`StepRows::prompts`]) beside the rows of other requests.
 
 mod backend;
+mod causal;
 mod cpu;
-mod decoder;
-mod encoder;
-mod load;
-mod position;
+mod t5;
 mod tensors;
+
+use std::sync::Arc;
 
 use candle_core::Result;
 
-use crate::config::{Architecture, T5Config};
+use self::causal::CausalModel;
+use self::t5::T5Model;
+use crate::config::ModelConfig;
 use crate::error;
-use crate::generate::MAX_NEW_TOKENS;
 use crate::weights::Weights;
-pub(crate) use backend::{Backend, Highest, Logits, StepRows};
+pub(crate) use backend::{Angles, Backend, Highest, Logits, PromptChunk, StepRows};
 pub(crate) use cpu::Cpu;
-pub(crate) use decoder::Cross;
-use decoder::{Decoder, DecoderScratch};
-use encoder::{Encoder, EncoderScratch};
 pub(crate) use tensors::Tensors;
-
-/// Maximum decoder tokens of a sequence: start token, new tokens, and unverified drafts.
-const DECODER_TOKENS: usize = MAX_NEW_TOKENS + 64;
 
 /// A loaded model. Immutable, so any number of threads can use it at once.
 #[derive(Debug)]
-pub(crate) struct T5Model<B: Backend> {
-    config: T5Config,
-    /// `[vocab_size, d_model]`.
-    embedding: B::Embedding,
-    encoder: Encoder<B>,
-    decoder: Decoder<B>,
-    /// The decoder's final normalization.
-    norm: B::Norm,
-    head: B::Linear,
-    parameters: u64,
+pub(crate) struct Model<B: Backend> {
+    config: ModelConfig,
+    graph: Graph<B>,
+}
+
+#[derive(Debug)]
+enum Graph<B: Backend> {
+    T5(T5Model<B>),
+    Causal(CausalModel<B>),
 }
 
 /// A thread's scratch memory for a model.
 pub(crate) struct Workspace<B: Backend> {
     /// The backend.
     pub(crate) backend: B,
-    encoder: EncoderScratch<B::Rows>,
-    decoder: DecoderScratch<B::Rows>,
+    scratch: Scratch<B::Rows>,
     rows: B::Rows,
+}
+
+/// Scratch memory of a pass through the layers.
+#[derive(Debug, Default)]
+struct Scratch<R> {
+    rows: R,
+    projected: R,
+    attended: R,
 }
 
 impl<B: Backend> Workspace<B> {
@@ -58,14 +62,17 @@ impl<B: Backend> Workspace<B> {
     pub(crate) fn new(backend: B) -> Self {
         Self {
             backend,
-            encoder: EncoderScratch::default(),
-            decoder: DecoderScratch::default(),
+            scratch: Scratch::default(),
             rows: B::Rows::default(),
         }
     }
 }
 
-/// An encoded text.
+/// Cross-attention keys and values of one text, by decoder layer. Computed once per text and shared by the beams of its
+/// request and by other requests for the same text.
+pub(crate) type Cross<B> = Arc<Vec<<B as Backend>::KeysValues>>;
+
+/// A text that an encoder has read.
 pub(crate) struct Prefilled<B: Backend> {
     /// Its cross-attention keys and values.
     pub(crate) cross: Cross<B>,
@@ -73,7 +80,17 @@ pub(crate) struct Prefilled<B: Backend> {
     pub(crate) embedding: Vec<f32>,
 }
 
-impl<B: Backend> T5Model<B> {
+impl<B: Backend> Prefilled<B> {
+    /// Returns what a model without an encoder knows of a text before decoding: nothing.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            cross: Arc::default(),
+            embedding: Vec::new(),
+        }
+    }
+}
+
+impl<B: Backend> Model<B> {
     /// Loads the tensors that the configuration requires. Texts may have up to `max_input_tokens` tokens.
     ///
     /// # Errors
@@ -81,90 +98,59 @@ impl<B: Backend> T5Model<B> {
     pub(crate) fn load(
         backend: &B,
         weights: &Weights,
-        config: T5Config,
+        config: ModelConfig,
         max_input_tokens: usize,
     ) -> error::Result<Self> {
-        let shape = [config.vocab_size, config.d_model];
-        // Checkpoints use four names for the same embedding tensor.
-        let names = [
-            "shared.weight",
-            "encoder.embed_tokens.weight",
-            "decoder.embed_tokens.weight",
-        ];
-        let name = names
-            .into_iter()
-            .find(|name| weights.has(name))
-            .unwrap_or(names[0]);
-        let embedding = weights.get(name, &shape)?;
-        let untied = weights.has("lm_head.weight");
-        let head = match untied {
-            true => weights.get("lm_head.weight", &shape)?,
-            false => embedding.clone(),
+        let graph = match &config {
+            ModelConfig::T5(config) => Graph::T5(T5Model::load(backend, weights, config, max_input_tokens)?),
+            ModelConfig::Causal(config) => {
+                Graph::Causal(CausalModel::load(backend, weights, config, max_input_tokens)?)
+            }
         };
-        let norm = weights.get("decoder.final_layer_norm.weight", &[config.d_model])?;
-        Ok(Self {
-            encoder: Encoder::load(backend, weights, &config, max_input_tokens)?,
-            decoder: Decoder::load(backend, weights, &config, DECODER_TOKENS)?,
-            norm: backend.norm(&norm, config.layer_norm_epsilon as f32)?,
-            head: backend.linear(&[head])?,
-            embedding: backend.embedding(&embedding)?,
-            parameters: parameters(&config, untied),
-            config,
-        })
+        Ok(Self { config, graph })
     }
 
     /// Returns the model's shape.
-    pub(crate) fn config(&self) -> &T5Config {
+    pub(crate) fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// Returns the number of parameters.
-    pub(crate) fn parameters(&self) -> u64 {
-        self.parameters
-    }
-
-    /// Creates a KV cache for generated tokens.
+    /// Creates a KV cache.
     pub(crate) fn cache(&self, backend: &B) -> Result<B::Cache> {
-        backend.cache(
-            self.config.num_decoder_layers,
-            self.config.num_heads,
-            self.config.d_kv,
-        )
+        let shape = self.config.cache_shape();
+        backend.cache(shape.layers, shape.heads, shape.width)
     }
 
-    /// Encodes texts.
+    /// Reads texts with the encoder. A decoder-only model reads nothing here.
     pub(crate) fn prefill(&self, work: &mut Workspace<B>, inputs: &[&[u32]]) -> Result<Vec<Prefilled<B>>> {
-        let lengths: Vec<usize> = inputs.iter().map(|ids| ids.len()).collect();
-        self.read(work, inputs, &lengths)?;
-        let cross = self
-            .decoder
-            .cross(&mut work.backend, &work.rows, &lengths, &mut work.decoder)?;
-        let means = work.backend.means(&work.rows, &lengths)?;
-        let prefilled = cross.into_iter().zip(means);
-        Ok(prefilled
-            .map(|(cross, embedding)| Prefilled { cross, embedding })
-            .collect())
+        match &self.graph {
+            Graph::T5(model) => model.prefill(work, inputs),
+            Graph::Causal(_) => Ok(inputs.iter().map(|_| Prefilled::nothing()).collect()),
+        }
     }
 
-    /// Returns the hidden states of one text, `[tokens, d_model]`.
+    /// Returns the hidden states of one text after the last normalization, `[tokens, width]`: those of the encoder, or
+    /// of a decoder-only model.
     pub(crate) fn encode(&self, work: &mut Workspace<B>, ids: &[u32]) -> Result<Vec<f32>> {
-        self.read(work, &[ids], &[ids.len()])?;
-        work.backend.to_host(&work.rows)
+        match &self.graph {
+            Graph::T5(model) => model.encode(work, ids),
+            Graph::Causal(model) => {
+                let mut cache = self.cache(&work.backend)?;
+                model.encode(work, ids, &mut cache)
+            }
+        }
     }
 
-    fn read(&self, work: &mut Workspace<B>, inputs: &[&[u32]], lengths: &[usize]) -> Result<()> {
-        let Workspace {
-            backend,
-            encoder,
-            rows,
-            ..
-        } = work;
-        self.encoder
-            .forward(backend, &self.embedding, &inputs.concat(), lengths, encoder, rows)
+    /// Returns the first tokens of a request's sequence: the start token, or the whole input of a decoder-only model.
+    pub(crate) fn prompt<'a>(&self, ids: &'a [u32], start: &'a u32) -> &'a [u32] {
+        match &self.graph {
+            Graph::T5(_) => std::slice::from_ref(start),
+            Graph::Causal(_) => ids,
+        }
     }
 
-    /// Runs one decoding step. `take` receives the logits in blocks of columns, or only the `highest` ones if no row
-    /// needs more and transfers are expensive.
+    /// Runs one decoding step. `take` receives the logits of the rows in blocks of columns, or only the `highest` ones
+    /// if no row needs more and transfers are expensive. A step without rows only reads prompts.
     pub(crate) fn step(
         &self,
         work: &mut Workspace<B>,
@@ -174,46 +160,65 @@ impl<B: Backend> T5Model<B> {
         highest: Option<usize>,
         take: &mut dyn FnMut(Logits<'_>),
     ) -> Result<()> {
-        let Workspace {
-            backend,
-            decoder,
-            rows,
-            ..
-        } = work;
-        backend.embed(&self.embedding, step.tokens, rows)?;
-        self.decoder.step(backend, rows, step, cross, cache, decoder)?;
-        let scale = match self.config.scale_output {
-            true => (self.config.d_model as f32).powf(-0.5),
-            false => 1.0,
-        };
-        if let Some(count) = highest
-            && let Some(found) = backend.highest(rows, &self.norm, scale, &self.head, count)?
-        {
-            take(Logits::Highest(&found));
-            return Ok(());
+        match &self.graph {
+            Graph::T5(model) => model.step(work, step, cross, cache, highest, take),
+            Graph::Causal(model) => model.step(work, step, cache, highest, take),
         }
-        let mut columns = |first: usize, block: &[f32]| take(Logits::Columns(first, block));
-        backend.logits(rows, &self.norm, scale, &self.head, &mut columns)
+    }
+
+    /// Computes the logits of the first generated token, in one step.
+    pub(crate) fn first_step(
+        &self,
+        work: &mut Workspace<B>,
+        ids: &[u32],
+        start: u32,
+        take: &mut dyn FnMut(Logits<'_>),
+    ) -> Result<()> {
+        let texts = self.prefill(work, &[ids])?;
+        let cross = texts.iter().map(|text| text.cross.clone()).collect();
+        let cross = work.backend.cross_batch(cross)?;
+        let prompt = self.prompt(ids, &start);
+        let slots: Vec<u32> = (0..prompt.len() as u32).collect();
+        let mut cache = self.cache(&work.backend)?;
+        work.backend.reserve(&mut cache, slots.len())?;
+        let Some((last, read)) = prompt.split_last() else {
+            candle_core::bail!("an empty prompt");
+        };
+        let chunk = PromptChunk {
+            slots: slots[..read.len()].to_vec(),
+            count: read.len(),
+        };
+        let step = StepRows {
+            tokens: &[&[*last][..], read].concat(),
+            slots: &slots,
+            lengths: &[slots.len()],
+            rows: &[1],
+            prompts: if read.is_empty() {
+                &[]
+            } else {
+                std::slice::from_ref(&chunk)
+            },
+        };
+        self.step(work, step, &cross, &mut cache, None, take)
     }
 }
 
-/// Returns the number of parameters of a model of this shape.
-pub(crate) fn parameters(config: &T5Config, untied: bool) -> u64 {
-    let (model, inner, wide) = (config.d_model, config.inner_dim(), config.d_ff);
-    let attention = 4 * model * inner + model;
-    let feed_forward = (if config.gated { 3 } else { 2 }) * model * wide + model;
-    let bias = config.relative_attention_num_buckets * config.num_heads;
-    let biases = |layers| {
-        if config.architecture == Architecture::Umt5 {
-            layers * bias
-        } else {
-            bias
-        }
-    };
-    let encoder = config.num_layers * (attention + feed_forward) + biases(config.num_layers) + model;
-    let decoder = config.num_decoder_layers * (2 * attention + feed_forward)
-        + biases(config.num_decoder_layers)
-        + model;
-    let embeddings = config.vocab_size * model * if untied { 2 } else { 1 };
-    (embeddings + encoder + decoder) as u64
+/// Passes the logits of norm(rows) · scale to `take`.
+fn take_logits<B: Backend>(
+    backend: &mut B,
+    rows: &B::Rows,
+    norm: &B::Norm,
+    scale: f32,
+    head: &B::Linear,
+    highest: Option<usize>,
+    take: &mut dyn FnMut(Logits<'_>),
+) -> Result<()> {
+    if let Some(count) = highest
+        && let Some(found) = backend.highest(rows, norm, scale, head, count)?
+    {
+        take(Logits::Highest(&found));
+        return Ok(());
+    }
+    let mut columns = |first: usize, block: &[f32]| take(Logits::Columns(first, block));
+    backend.logits(rows, norm, scale, head, &mut columns)
 }

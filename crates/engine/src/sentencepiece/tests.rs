@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::*;
-use crate::config::T5Config;
-use crate::source::TokenizerFile;
-use crate::tokenize::{TextTokenizer, Tokenize};
+use crate::config::ModelConfig;
+use crate::source::{ChatFiles, TokenizerFile};
+use crate::tokenize::{Prompt, TextTokenizer, Tokenize};
 
 #[derive(Deserialize)]
 struct Case {
@@ -161,9 +161,9 @@ proptest! {
         bytes.truncate(if cut % 3 == 0 { cut % bytes.len() } else { bytes.len() });
         let config = r#"{"model_type":"t5","vocab_size":400,"d_model":8,"d_kv":4,"d_ff":16,"num_layers":1,
             "num_heads":2,"relative_attention_num_buckets":32}"#;
-        let config = T5Config::from_json(config.as_bytes()).unwrap();
+        let config = ModelConfig::from_json(config.as_bytes()).unwrap();
         let file = TokenizerFile::SentencePiece { model: bytes, config: None };
-        if let Ok(made) = TextTokenizer::new(&file, &config, 512) {
+        if let Ok(made) = TextTokenizer::new(&file, &ChatFiles::default(), &config, &Prompt::default(), 512) {
             let _ = made.encode("The bridge \u{fb01} will close.");
         }
     }

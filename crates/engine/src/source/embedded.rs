@@ -9,7 +9,7 @@ pub(super) const NAME: &str = "precis-mini";
 /// Returns the files of the embedded model.
 #[cfg(feature = "embedded-model")]
 pub(crate) fn files() -> Result<ModelFiles> {
-    use super::files::{TokenizerFile, WeightFiles, hash_bytes};
+    use super::files::{ChatFiles, TokenizerFile, WeightFiles, hash_bytes};
 
     const CONFIG: &[u8] = include_bytes!("../../../../models/precis-mini/config.json");
     const GENERATION: &[u8] = include_bytes!("../../../../models/precis-mini/generation_config.json");
@@ -22,6 +22,7 @@ pub(crate) fn files() -> Result<ModelFiles> {
         config: CONFIG.into(),
         generation: Some(GENERATION.into()),
         tokenizer: TokenizerFile::Json(TOKENIZER.into()),
+        chat: ChatFiles::default(),
         weights: WeightFiles::Embedded(WEIGHTS),
     })
 }

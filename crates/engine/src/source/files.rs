@@ -24,8 +24,19 @@ pub(crate) struct ModelFiles {
     pub(crate) generation: Option<Cow<'static, [u8]>>,
     /// The tokenizer.
     pub(crate) tokenizer: TokenizerFile,
+    /// How a decoder-only model sees a conversation.
+    pub(crate) chat: ChatFiles,
     /// The weights.
     pub(crate) weights: WeightFiles,
+}
+
+/// The files that say how a decoder-only model sees a conversation.
+#[derive(Debug, Default)]
+pub(crate) struct ChatFiles {
+    /// `tokenizer_config.json`.
+    pub(crate) config: Option<Vec<u8>>,
+    /// `chat_template.jinja`, which replaces the template of `tokenizer_config.json`.
+    pub(crate) template: Option<String>,
 }
 
 /// A tokenizer definition.
@@ -50,6 +61,8 @@ pub(crate) enum WeightFiles {
     Embedded(&'static [u8]),
     /// In one file or several shards, to be memory-mapped.
     Files(Vec<PathBuf>),
+    /// In a GGUF file.
+    Gguf(PathBuf),
 }
 
 /// Reads a whole file. Returns `None` if it does not exist.
@@ -101,6 +114,7 @@ pub(super) fn hash_all(
     config: &[u8],
     generation: Option<&[u8]>,
     tokenizer: &TokenizerFile,
+    chat: &ChatFiles,
     weights: &[PathBuf],
 ) -> Result<String> {
     let mut hash = Sha256::new();
@@ -118,8 +132,26 @@ pub(super) fn hash_all(
             add(config.as_deref().unwrap_or_default());
         }
     }
+    for part in [
+        chat.config.as_deref(),
+        chat.template.as_deref().map(str::as_bytes),
+    ] {
+        part.into_iter().for_each(&mut add);
+    }
+    add_files(&mut hash, weights)?;
+    Ok(prefix(hash))
+}
+
+/// Returns the first 12 hex digits of a file's SHA-256.
+pub(super) fn hash_file(path: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    add_files(&mut hash, &[path.to_owned()])?;
+    Ok(prefix(hash))
+}
+
+fn add_files(hash: &mut Sha256, paths: &[PathBuf]) -> Result<()> {
     let mut buffer = vec![0; 1 << 20];
-    for path in weights {
+    for path in paths {
         let wrong = |source| LoadError::Io {
             path: path.clone(),
             source,
@@ -132,7 +164,7 @@ pub(super) fn hash_all(
             }
         }
     }
-    Ok(prefix(hash))
+    Ok(())
 }
 
 fn prefix(hash: Sha256) -> String {

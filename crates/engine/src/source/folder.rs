@@ -1,28 +1,90 @@
-//! Models in a local folder, in Hugging Face's layout.
+//! Models on this machine: a folder in Hugging Face's layout, or a GGUF file.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::files::{ModelFiles, TokenizerFile, WeightFiles, hash_all, read, shard_names};
+use super::files::{
+    ChatFiles, ModelFiles, TokenizerFile, WeightFiles, hash_all, hash_file, read, shard_names,
+};
+use crate::config;
 use crate::error::{LoadError, Result};
+use crate::gguf;
 
-const SAFETENSORS: &str =
-    "this engine reads Hugging Face folders with safetensors weights and a tokenizer.json or a spiece.model";
+const SAFETENSORS: &str = "this engine reads GGUF files, and Hugging Face folders with safetensors weights and a \
+     tokenizer.json or a spiece.model";
 
-/// Returns the name of a folder's model: that of the folder.
+/// Returns the name of a model: that of its folder, or of its file without the ending.
 pub(super) fn name(folder: &Path) -> String {
     let resolved = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let name = resolved
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
+    let name = match is_gguf(&resolved) {
+        true => resolved.file_stem(),
+        false => resolved.file_name(),
+    };
+    let name = name.map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| "model".to_owned())
 }
 
-/// Locates the files of a model folder.
+fn is_gguf(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+}
+
+/// Returns the only GGUF file of a folder without a `config.json`.
+fn only_gguf(folder: &Path) -> Option<PathBuf> {
+    if folder.join("config.json").exists() {
+        return None;
+    }
+    let files = std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path());
+    let mut files = files.filter(|path| is_gguf(path));
+    match (files.next(), files.next()) {
+        (Some(one), None) => Some(one),
+        _ => None,
+    }
+}
+
+/// Reads the description of a GGUF file.
+fn gguf_file(path: &Path) -> Result<ModelFiles> {
+    let description = gguf::describe(path)?;
+    Ok(ModelFiles {
+        name: name(path),
+        revision: hash_file(path)?,
+        config: description.config.into(),
+        generation: Some(description.generation.into()),
+        tokenizer: TokenizerFile::Json(description.tokenizer.into()),
+        chat: ChatFiles {
+            config: Some(description.tokenizer_config),
+            template: None,
+        },
+        weights: WeightFiles::Gguf(path.to_owned()),
+    })
+}
+
+/// Reads the files that only decoder-only models have.
+fn chat_files(folder: &Path, config: &[u8]) -> Result<ChatFiles> {
+    if !config::is_causal(config) {
+        return Ok(ChatFiles::default());
+    }
+    let template = read(&folder.join("chat_template.jinja"))?;
+    Ok(ChatFiles {
+        config: read(&folder.join("tokenizer_config.json"))?,
+        template: template.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+    })
+}
+
+/// Locates the files of a model: those of a folder, or what a GGUF file contains.
 ///
 /// # Errors
 /// A missing or unreadable file.
 pub(super) fn files(folder: &Path) -> Result<ModelFiles> {
+    if folder.is_file() && is_gguf(folder) {
+        return gguf_file(folder);
+    }
+    if let Some(file) = only_gguf(folder) {
+        return gguf_file(&file);
+    }
     let missing = |file: &str| LoadError::MissingFile {
         file: file.to_owned(),
         place: folder.display().to_string(),
@@ -52,12 +114,14 @@ pub(super) fn files(folder: &Path) -> Result<ModelFiles> {
         }
         shards.into_iter().map(|shard| folder.join(shard)).collect()
     };
+    let chat = chat_files(folder, &config)?;
     Ok(ModelFiles {
         name: name(folder),
-        revision: hash_all(&config, generation.as_deref(), &tokenizer, &files)?,
+        revision: hash_all(&config, generation.as_deref(), &tokenizer, &chat, &files)?,
         config: config.into(),
         generation: generation.map(Cow::from),
         tokenizer,
+        chat,
         weights: WeightFiles::Files(files),
     })
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::files::{ModelFiles, TokenizerFile, WeightFiles, read, shard_names};
+use super::files::{ChatFiles, ModelFiles, TokenizerFile, WeightFiles, read, shard_names};
+use crate::config;
 use crate::error::{LoadError, Result};
 
 /// Number of download retries.
@@ -69,6 +70,7 @@ impl Revision<'_> {
 
     fn files(&self) -> Result<ModelFiles> {
         let config = self.required("config.json")?;
+        let settings = read(&config)?.unwrap_or_default();
         let tokenizer = match self.optional("tokenizer.json")? {
             Some(path) => TokenizerFile::Json(read(&path)?.unwrap_or_default().into()),
             None => TokenizerFile::SentencePiece {
@@ -89,9 +91,18 @@ impl Revision<'_> {
             }
             None => vec![self.required("model.safetensors")?],
         };
-        let generation = match self.optional("generation_config.json")? {
-            Some(path) => read(&path)?,
-            None => None,
+        let optional = |file: &str| match self.optional(file)? {
+            Some(path) => read(&path),
+            None => Ok(None),
+        };
+        let generation = optional("generation_config.json")?;
+        let chat = match config::is_causal(&settings) {
+            true => ChatFiles {
+                config: optional("tokenizer_config.json")?,
+                template: optional("chat_template.jinja")?
+                    .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+            },
+            false => ChatFiles::default(),
         };
         // The cache stores a revision's files in `snapshots/<commit>`.
         let commit = config.parent().and_then(|folder| folder.file_name());
@@ -102,9 +113,10 @@ impl Revision<'_> {
         Ok(ModelFiles {
             name: name(self.id),
             revision: commit,
-            config: read(&config)?.unwrap_or_default().into(),
+            config: settings.into(),
             generation: generation.map(Into::into),
             tokenizer,
+            chat,
             weights: WeightFiles::Files(weights),
         })
     }

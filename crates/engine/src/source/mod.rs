@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use crate::error::Result;
 
-pub(crate) use files::{ModelFiles, TokenizerFile, WeightFiles};
+pub(crate) use files::{ChatFiles, ModelFiles, TokenizerFile, WeightFiles};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum ModelSource {
     /// The small model inside the binary (cargo feature `embedded-model`).
     Embedded,
     /// A folder in Hugging Face's layout: `config.json`, `tokenizer.json` or `spiece.model`, `model.safetensors` or
-    /// `model.safetensors.index.json` with its shards, and optionally `generation_config.json`.
+    /// `model.safetensors.index.json` with its shards, and optionally `generation_config.json`. Or a GGUF file.
     Path(PathBuf),
     /// A repository of the Hugging Face hub. Cached files (`HF_HOME`) are used first, so a model that was downloaded
     /// once loads without a network. Other files come from `HF_ENDPOINT`, with `HF_TOKEN` if set.

@@ -10,32 +10,46 @@ use super::texts::Text;
 use super::{Drafting, Event};
 use crate::error::RowError;
 use crate::generate::{Alternative, FinishReason, Generated, RowLogits, Search, Timings};
-use crate::model::Backend;
+use crate::model::{Backend, PromptChunk};
 use crate::tokenize::{TextTokenizer, Tokenize};
 
 /// The decoder rows of the next step, of all requests.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
+    /// Last token of each row; after [`Plan::finish`], the tokens of prompts too.
     pub(super) tokens: Vec<u32>,
     pub(super) slots: Vec<u32>,
     pub(super) lengths: Vec<usize>,
     /// Number of rows per request.
     pub(super) rows: Vec<usize>,
+    /// Chunks of prompts, which produce no logits.
+    pub(super) prompts: Vec<PromptChunk>,
+    prompt_tokens: Vec<u32>,
+    /// Number of prompt tokens that the step can still read.
+    room: usize,
 }
 
 impl Plan {
-    pub(super) fn clear(&mut self) {
+    /// Starts a step that reads up to `prompt_tokens` tokens of prompts.
+    pub(super) fn start(&mut self, prompt_tokens: usize) {
         self.tokens.clear();
         self.slots.clear();
         self.lengths.clear();
         self.rows.clear();
+        self.prompts.clear();
+        self.prompt_tokens.clear();
+        self.room = prompt_tokens;
+    }
+
+    /// Ends the planning.
+    pub(super) fn finish(&mut self) {
+        self.tokens.append(&mut self.prompt_tokens);
     }
 }
 
 /// State outside a request that decoding it needs.
 pub(super) struct Context<'a> {
     pub(super) tokenizer: &'a TextTokenizer,
-    pub(super) start: u32,
     pub(super) eos: &'a [u32],
     pub(super) vocabulary: usize,
     pub(super) drafting: Drafting,
@@ -46,6 +60,8 @@ pub(super) struct Active<B: Backend> {
     pub(super) ticket: Ticket,
     pub(super) text: Text<B>,
     search: Search,
+    /// What the sequence begins with.
+    prompt: Vec<u32>,
     /// Per row, the KV cache slots of its tokens.
     lines: Vec<Vec<u32>>,
     /// All slots of the request.
@@ -68,14 +84,16 @@ impl<B: Backend> Active<B> {
     pub(super) fn new(
         ticket: Ticket,
         text: Text<B>,
+        prompt: Vec<u32>,
         encode: Duration,
         reused_encoder: bool,
         context: &Context<'_>,
     ) -> Self {
-        let search = Search::new(&ticket.params, context.start, context.eos, ticket.seed);
+        let search = Search::new(&ticket.params, &prompt, context.eos, ticket.seed);
         Self {
             lines: vec![Vec::new(); search.rows(context.vocabulary)],
             search,
+            prompt,
             ticket,
             text,
             owned: Vec::new(),
@@ -100,6 +118,11 @@ impl<B: Backend> Active<B> {
         others: usize,
         context: &Context<'_>,
     ) {
+        if !self.plan_prompt(plan, slots) {
+            self.rows = 0;
+            plan.rows.push(0);
+            return;
+        }
         let first = plan.tokens.len();
         for (row, line) in self.lines.iter_mut().enumerate() {
             let slot = slots.take();
@@ -134,6 +157,37 @@ impl<B: Backend> Active<B> {
         }
     }
 
+    /// Adds a chunk of the prompt, without its last token, to the next step. Returns whether the prompt is then read.
+    ///
+    /// The last token is an ordinary row, because it produces the first logits.
+    fn plan_prompt(&mut self, plan: &mut Plan, slots: &mut Slots) -> bool {
+        let (read, whole) = (self.lines[0].len(), self.prompt.len() - 1);
+        if self.steps > 0 || read >= whole {
+            return true;
+        }
+        let count = (whole - read).min(plan.room);
+        if count == 0 {
+            return false;
+        }
+        plan.room -= count;
+        let taken: Vec<u32> = (0..count).map(|_| slots.take()).collect();
+        self.owned.extend_from_slice(&taken);
+        self.lines[0].extend_from_slice(&taken);
+        plan.prompt_tokens
+            .extend_from_slice(&self.prompt[read..read + count]);
+        plan.prompts.push(PromptChunk {
+            slots: self.lines[0].clone(),
+            count,
+        });
+        if read + count < whole {
+            return false;
+        }
+        // All beams begin with the same prompt.
+        let line = self.lines[0].clone();
+        self.lines.fill(line);
+        true
+    }
+
     /// Returns the request's rows in this step.
     pub(super) fn rows(&self) -> usize {
         self.rows
@@ -153,6 +207,11 @@ impl<B: Backend> Active<B> {
     ) -> Result<bool, RowError> {
         let step = self.steps;
         self.steps += 1;
+        if step == 0 && self.prompt.len() > 1 {
+            // Reading the prompt is this model's prefill.
+            self.encode = self.began.elapsed();
+            self.began = crate::clock::now();
+        }
         match self.search.draft_room() {
             Some(_) => self.advance_greedy(logits, slots, context, step),
             None => Ok(self.advance_lines(logits, slots, step)? && !self.stops(context)?),

@@ -2,19 +2,21 @@
 
 use super::*;
 use crate::batching::queue::Cost;
-use crate::config::T5Config;
+use crate::config::ModelConfig;
 use crate::generate::{GenerationParams, StopRule};
 use crate::kernels::Isa;
 use crate::model::{Cpu, Prefilled};
-use crate::source::TokenizerFile;
+use crate::source::{ChatFiles, TokenizerFile};
+use crate::tokenize::Prompt;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/t5/");
 const VOCABULARY: usize = 250;
 
 fn tokenizer() -> TextTokenizer {
     let read = |name: &str| std::fs::read(format!("{FOLDER}{name}")).unwrap();
-    let config = T5Config::from_json(&read("config.json")).unwrap();
-    TextTokenizer::new(&TokenizerFile::Json(read("tokenizer.json").into()), &config, 64).unwrap()
+    let config = ModelConfig::from_json(&read("config.json")).unwrap();
+    let file = TokenizerFile::Json(read("tokenizer.json").into());
+    TextTokenizer::new(&file, &ChatFiles::default(), &config, &Prompt::default(), 64).unwrap()
 }
 
 /// A greedy request for a text that repeats itself, so that its first token already has a draft.
@@ -45,22 +47,18 @@ fn decode(
     let tokenizer = tokenizer();
     let context = Context {
         tokenizer: &tokenizer,
-        start: 0,
         eos: &[1],
         vocabulary: VOCABULARY,
         drafting,
     };
-    let text = Arc::new(Prefilled::<Cpu> {
-        cross: Arc::default(),
-        embedding: Vec::new(),
-    });
-    let mut active = Active::new(ticket(stop), text, Duration::ZERO, false, &context);
+    let text = Arc::new(Prefilled::<Cpu>::nothing());
+    let mut active = Active::new(ticket(stop), text, vec![0], Duration::ZERO, false, &context);
     let mut slots = Slots::default();
     let mut plan = Plan::default();
     let mut logits: Vec<RowLogits> = (0..16).map(|_| RowLogits::new(Isa::detect())).collect();
     let mut written = 0;
     let ended = loop {
-        plan.clear();
+        plan.start(0);
         active.plan(&mut plan, &mut slots, &mut logits, 0, &context);
         for (row, logits) in logits.iter_mut().enumerate().take(active.rows()) {
             let mut block = vec![0f32; VOCABULARY];

@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::{Event, Subscriber};
 use crate::error::RowError;
 use crate::generate::{Generated, GenerationParams, StopRule};
-use crate::model::{Backend, T5Model, Workspace};
+use crate::model::{Backend, Model, Workspace};
 
 /// How often cheaper requests may overtake the oldest one.
 const MAX_OVERTAKES: u32 = 8;
@@ -158,7 +158,7 @@ impl Drop for Ticket {
 }
 
 /// A computation other than decoding, such as encoder states.
-pub(super) type Task<B> = Box<dyn FnOnce(&T5Model<B>, &mut Workspace<B>) + Send>;
+pub(super) type Task<B> = Box<dyn FnOnce(&Model<B>, &mut Workspace<B>) + Send>;
 
 /// Limits of one compute thread.
 #[derive(Debug, Clone, Copy)]

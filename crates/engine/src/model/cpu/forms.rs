@@ -3,6 +3,7 @@
 use candle_core::{Device, Module, Result, Tensor};
 use candle_nn::Activation;
 
+use crate::kernels::PackedWeights;
 use crate::model::backend::DistanceTable;
 
 /// `[rows, width]`.
@@ -22,6 +23,34 @@ impl Rows {
         self.width = width;
         self.values.resize(count * width, 0.0);
         &mut self.values
+    }
+}
+
+/// A projection.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    pub(super) weights: PackedWeights,
+    pub(super) bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// Returns the width of the result.
+    pub(super) fn outputs(&self) -> usize {
+        self.weights.outputs()
+    }
+
+    /// Adds the bias, if any, to every row of a result.
+    pub(super) fn add_bias(&self, rows: &mut [f32]) {
+        if let Some(bias) = &self.bias {
+            add_to_rows(bias, rows);
+        }
+    }
+}
+
+/// Adds a vector to every row.
+pub(super) fn add_to_rows(vector: &[f32], rows: &mut [f32]) {
+    for row in rows.chunks_exact_mut(vector.len()) {
+        row.iter_mut().zip(vector).for_each(|(value, own)| *value += own);
     }
 }
 

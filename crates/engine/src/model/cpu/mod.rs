@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
-use candle_nn::Activation;
 
-use self::forms::{Bias, Embedding, Norm, Rows, Vectors, activate, head_width, numbers};
-use super::backend::{Backend, DistanceTable, FeedForward, StepRows};
+use self::feed_forward::add_product;
+use self::forms::{Bias, Embedding, Linear, Norm, Rows, Vectors, head_width, numbers};
+use super::backend::{Angles, Backend, CausalAttention, DistanceTable, FeedForward, StepRows};
 use crate::kernels::{
     Activations, AttentionScratch, DistanceBias, Epilogue, Isa, PackedKeysValues, PackedWeights, Precision,
-    SlotCache, attend, attend_slots, gelu_gate, product, product_columns, rms_norm,
+    SlotCache, attend, attend_slots, product, product_columns, rms_norm,
 };
 
+mod causal;
+mod feed_forward;
 mod forms;
 
-/// Rows per block of a feed-forward layer: the inner activations stay in the second-level cache.
-const FEED_FORWARD_ROWS: usize = 96;
 /// Columns per block of the output head: the logits stay in the processor's cache.
 const HEAD_COLUMNS: usize = 1024;
 
@@ -28,6 +28,7 @@ pub(crate) struct Cpu {
     inner: Activations,
     wide: Vec<f32>,
     gated: Vec<f32>,
+    added: Vec<f32>,
     attention: AttentionScratch,
     keys_values: Option<PackedKeysValues>,
 }
@@ -42,6 +43,7 @@ impl Cpu {
             inner: Activations::default(),
             wide: Vec::new(),
             gated: Vec::new(),
+            added: Vec::new(),
             attention: AttentionScratch::default(),
             keys_values: None,
         }
@@ -50,10 +52,11 @@ impl Cpu {
 
 impl Backend for Cpu {
     type Rows = Rows;
-    type Linear = PackedWeights;
+    type Linear = Linear;
     type Norm = Norm;
     type Embedding = Embedding;
     type Bias = Bias;
+    type Rotation = Angles;
     type KeysValues = PackedKeysValues;
     type CrossBatch = Vec<Arc<Vec<PackedKeysValues>>>;
     type Cache = (SlotCache, usize);
@@ -74,7 +77,7 @@ impl Backend for Cpu {
         }
     }
 
-    fn linear(&self, parts: &[Tensor]) -> Result<PackedWeights> {
+    fn linear(&self, parts: &[Tensor], bias: Option<&Tensor>) -> Result<Linear> {
         let inputs = match parts.first() {
             Some(part) => part.dim(1)?,
             None => candle_core::bail!("a projection of nothing"),
@@ -82,7 +85,10 @@ impl Backend for Cpu {
         let values: Result<Vec<Vec<f32>>> = parts.iter().map(numbers).collect();
         let values = values?;
         let parts: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
-        Ok(PackedWeights::pack(self.precision, inputs, &parts))
+        Ok(Linear {
+            weights: PackedWeights::pack(self.precision, inputs, &parts),
+            bias: bias.map(numbers).transpose()?,
+        })
     }
 
     fn norm(&self, weight: &Tensor, epsilon: f32) -> Result<Norm> {
@@ -113,6 +119,10 @@ impl Backend for Cpu {
             .flat_map(of_head)
             .collect();
         Ok(Bias { table, back })
+    }
+
+    fn rotation(&self, angles: Angles) -> Result<Angles> {
+        Ok(angles)
     }
 
     fn cache(&self, layers: usize, heads: usize, d_kv: usize) -> Result<Self::Cache> {
@@ -148,13 +158,7 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn project(
-        &mut self,
-        rows: &Rows,
-        norm: Option<&Norm>,
-        linear: &PackedWeights,
-        out: &mut Rows,
-    ) -> Result<()> {
+    fn project(&mut self, rows: &Rows, norm: Option<&Norm>, linear: &Linear, out: &mut Rows) -> Result<()> {
         let activations = &mut self.activations;
         match norm {
             Some(norm) => activations.fill_normed(
@@ -168,51 +172,32 @@ impl Backend for Cpu {
             None => activations.fill(self.isa, self.precision, &rows.values, rows.width),
         }
         let out = out.shape(rows.count(), linear.outputs());
-        product(self.isa, activations, linear, Epilogue::Store, out);
+        product(self.isa, activations, &linear.weights, Epilogue::Store, out);
+        linear.add_bias(out);
         Ok(())
     }
 
-    fn project_onto(&mut self, rows: &mut Rows, input: &Rows, linear: &PackedWeights) -> Result<()> {
+    fn project_onto(
+        &mut self,
+        rows: &mut Rows,
+        input: &Rows,
+        linear: &Linear,
+        norm: Option<&Norm>,
+    ) -> Result<()> {
         self.activations
             .fill(self.isa, self.precision, &input.values, input.width);
-        product(
-            self.isa,
-            &self.activations,
-            linear,
-            Epilogue::Add,
-            &mut rows.values,
-        );
+        let input = &self.activations;
+        add_product(self.isa, input, linear, norm, &mut self.added, &mut rows.values);
+        Ok(())
+    }
+
+    fn truncate(&mut self, rows: &mut Rows, count: usize) -> Result<()> {
+        rows.values.truncate(count * rows.width);
         Ok(())
     }
 
     fn feed_forward(&mut self, rows: &mut Rows, layer: &FeedForward<Self>) -> Result<()> {
-        let (isa, precision, width) = (self.isa, self.precision, rows.width);
-        for rows in rows.values.chunks_mut(FEED_FORWARD_ROWS * width) {
-            let count = rows.len() / width;
-            self.activations
-                .fill_normed(isa, precision, rows, &layer.norm.weight, layer.norm.epsilon, 1.0);
-            let epilogue = match (layer.gated, layer.activation) {
-                (false, Activation::Relu) => Epilogue::Relu,
-                _ => Epilogue::Store,
-            };
-            self.wide.resize(count * layer.inner.outputs(), 0.0);
-            product(isa, &self.activations, &layer.inner, epilogue, &mut self.wide);
-            let activated = match (layer.gated, layer.activation) {
-                (false, Activation::Relu) => &self.wide,
-                (true, Activation::NewGelu) => {
-                    self.gated.resize(count * layer.d_ff, 0.0);
-                    gelu_gate(isa, &self.wide, layer.d_ff, &mut self.gated);
-                    &self.gated
-                }
-                (gated, activation) => {
-                    self.gated = activate(activation, gated, &self.wide, count, layer.d_ff)?;
-                    &self.gated
-                }
-            };
-            self.inner.fill(isa, precision, activated, layer.d_ff);
-            product(isa, &self.inner, &layer.outer, Epilogue::Add, rows);
-        }
-        Ok(())
+        self.add_feed_forward(rows, layer)
     }
 
     fn encoder_attention(
@@ -365,12 +350,25 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn causal_attention(
+        &mut self,
+        qkv: &mut Rows,
+        (cache, _): &mut Self::Cache,
+        layer: usize,
+        step: StepRows<'_>,
+        attention: &CausalAttention<Self>,
+        out: &mut Rows,
+    ) -> Result<()> {
+        self.attend_causally(qkv, cache, layer, step, attention, out);
+        Ok(())
+    }
+
     fn logits(
         &mut self,
         rows: &Rows,
         norm: &Norm,
         scale: f32,
-        head: &PackedWeights,
+        head: &Linear,
         take: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
         let (isa, vocabulary) = (self.isa, head.outputs());
@@ -385,7 +383,16 @@ impl Backend for Cpu {
         for first in (0..vocabulary).step_by(HEAD_COLUMNS) {
             let columns = first..(first + HEAD_COLUMNS).min(vocabulary);
             self.wide.resize(rows.count() * columns.len(), 0.0);
-            product_columns(isa, &self.activations, head, columns, &mut self.wide);
+            product_columns(
+                isa,
+                &self.activations,
+                &head.weights,
+                columns.clone(),
+                &mut self.wide,
+            );
+            if let Some(bias) = &head.bias {
+                forms::add_to_rows(&bias[columns], &mut self.wide);
+            }
             take(first, &self.wide);
         }
         Ok(())

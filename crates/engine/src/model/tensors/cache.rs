@@ -1,4 +1,4 @@
-//! KV cache of generated tokens, and a decoding step's attention to it.
+//! KV cache of a decoder's tokens, and a decoding step's attention to it.
 
 use candle_core::{Result, Tensor, TensorId};
 
@@ -124,6 +124,12 @@ impl Cache {
         }
         self.slots = grown;
         Ok(())
+    }
+
+    /// Returns a layer's keys and values, `[slots, heads, d_kv]` each.
+    pub(super) fn layer(&self, layer: usize) -> (&Tensor, &Tensor) {
+        let (keys, values) = &self.layers[layer];
+        (keys, values)
     }
 
     /// Stores the keys and values of a layer's rows, `[rows, 3 · heads · d_kv]` with the queries first, and attends

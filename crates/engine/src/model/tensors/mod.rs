@@ -6,10 +6,13 @@ use candle_core::{DType, Device, Module, Result, Tensor};
 
 use self::attention::{attend, join_heads, split_heads};
 use self::cache::Cache;
-use super::backend::{Backend, DistanceTable, FeedForward, Highest, StepRows};
+use self::forms::{Bias, Linear, Norm, Rows, normed_if};
+use super::backend::{Angles, Backend, CausalAttention, DistanceTable, FeedForward, Highest, StepRows};
 
 mod attention;
 mod cache;
+mod causal;
+mod forms;
 mod highest;
 
 /// Score of masked positions: its exponential is 0.
@@ -58,76 +61,6 @@ impl Tensors {
     }
 }
 
-/// `[rows, width]`, or `None` before the first use.
-#[derive(Debug, Default)]
-pub(crate) struct Rows(Option<Tensor>);
-
-impl Rows {
-    fn get(&self) -> Result<&Tensor> {
-        match &self.0 {
-            Some(tensor) => Ok(tensor),
-            None => candle_core::bail!("the rows have no data: nothing was computed yet"),
-        }
-    }
-}
-
-/// x · Wᵀ.
-#[derive(Debug)]
-pub(crate) struct Linear {
-    /// `[inputs, outputs]`, contiguous.
-    weight: Tensor,
-}
-
-impl Linear {
-    fn forward(&self, rows: &Tensor) -> Result<Tensor> {
-        rows.matmul(&self.weight)
-    }
-}
-
-/// x / √(mean(x²) + ε) · weight.
-#[derive(Debug)]
-pub(crate) struct Norm {
-    weight: Tensor,
-    epsilon: f32,
-}
-
-impl Norm {
-    fn forward(&self, rows: &Tensor) -> Result<Tensor> {
-        candle_nn::ops::rms_norm(&rows.contiguous()?, &self.weight, self.epsilon)
-    }
-}
-
-/// A position bias on the device.
-#[derive(Debug)]
-pub(crate) struct Bias {
-    /// `[length, heads]`.
-    table: Tensor,
-    center: usize,
-}
-
-impl Bias {
-    /// Returns the table indices of queries at `queries` and keys at 0..keys, query after query.
-    fn places(&self, queries: impl Iterator<Item = usize>, keys: usize) -> Result<Vec<u32>> {
-        let length = self.table.dim(0)?;
-        let mut places = Vec::new();
-        for query in queries {
-            // Keys beyond the table are padding.
-            let place = |key: usize| (self.center + key).saturating_sub(query).min(length - 1) as u32;
-            places.extend((0..keys).map(place));
-        }
-        Ok(places)
-    }
-
-    /// Returns the bias between all tokens of a text, `[1, heads, tokens, tokens]`.
-    fn within(&self, backend: &Tensors, tokens: usize) -> Result<Tensor> {
-        let places = backend.index(&self.places(0..tokens, tokens)?)?;
-        let bias = self.table.index_select(&places, 0)?;
-        bias.reshape((1, tokens, tokens, self.table.dim(1)?))?
-            .permute((0, 3, 1, 2))?
-            .contiguous()
-    }
-}
-
 /// Keys and values of a text in a layer, `[heads, tokens, d_kv]` each.
 #[derive(Debug)]
 pub(crate) struct KeysValues {
@@ -150,6 +83,7 @@ impl Backend for Tensors {
     type Norm = Norm;
     type Embedding = Tensor;
     type Bias = Bias;
+    type Rotation = causal::Rotation;
     type KeysValues = KeysValues;
     type CrossBatch = CrossBatch;
     type Cache = Cache;
@@ -166,9 +100,10 @@ impl Backend for Tensors {
         self.dtype.as_str()
     }
 
-    fn linear(&self, parts: &[Tensor]) -> Result<Linear> {
+    fn linear(&self, parts: &[Tensor], bias: Option<&Tensor>) -> Result<Linear> {
         let weight = self.put(&Tensor::cat(parts, 0)?.t()?.contiguous()?)?;
-        Ok(Linear { weight })
+        let bias = bias.map(|bias| self.put(bias)).transpose()?;
+        Ok(Linear { weight, bias })
     }
 
     fn norm(&self, weight: &Tensor, epsilon: f32) -> Result<Norm> {
@@ -188,6 +123,10 @@ impl Backend for Tensors {
             table: self.put(&values.t()?.contiguous()?)?,
             center: table.center,
         })
+    }
+
+    fn rotation(&self, angles: Angles) -> Result<causal::Rotation> {
+        causal::Rotation::new(self, angles)
     }
 
     fn cache(&self, layers: usize, heads: usize, d_kv: usize) -> Result<Cache> {
@@ -216,8 +155,20 @@ impl Backend for Tensors {
         Ok(())
     }
 
-    fn project_onto(&mut self, rows: &mut Rows, input: &Rows, linear: &Linear) -> Result<()> {
-        rows.0 = Some((rows.get()? + linear.forward(input.get()?)?)?);
+    fn project_onto(
+        &mut self,
+        rows: &mut Rows,
+        input: &Rows,
+        linear: &Linear,
+        norm: Option<&Norm>,
+    ) -> Result<()> {
+        let added = normed_if(norm, linear.forward(input.get()?)?)?;
+        rows.0 = Some((rows.get()? + added)?);
+        Ok(())
+    }
+
+    fn truncate(&mut self, rows: &mut Rows, count: usize) -> Result<()> {
+        rows.0 = Some(rows.get()?.narrow(0, 0, count)?);
         Ok(())
     }
 
@@ -231,8 +182,9 @@ impl Backend for Tensors {
             }
             false => layer.activation.forward(&inner)?,
         };
-        let added = (own + layer.outer.forward(&inner)?)?;
-        rows.0 = Some(added);
+        let added = normed_if(layer.post_norm.as_ref(), layer.outer.forward(&inner)?)?;
+        let sum = (own + added)?;
+        rows.0 = Some(sum);
         Ok(())
     }
 
@@ -344,6 +296,19 @@ impl Backend for Tensors {
         out: &mut Rows,
     ) -> Result<()> {
         out.0 = Some(cache.attend(self, qkv.get()?, layer, step, bias)?);
+        Ok(())
+    }
+
+    fn causal_attention(
+        &mut self,
+        qkv: &mut Rows,
+        cache: &mut Cache,
+        layer: usize,
+        step: StepRows<'_>,
+        attention: &CausalAttention<Self>,
+        out: &mut Rows,
+    ) -> Result<()> {
+        out.0 = Some(causal::attend(self, qkv.get()?, cache, layer, step, attention)?);
         Ok(())
     }
 

@@ -2,10 +2,11 @@
 
 use candle_core::Result;
 
-use super::backend::{Backend, DistanceTable, FeedForward};
 use super::load::{self, AttentionNames};
 use crate::config::{Architecture, T5Config};
 use crate::error;
+use crate::model::Scratch;
+use crate::model::backend::{Backend, DistanceTable, FeedForward};
 use crate::weights::Weights;
 
 #[derive(Debug)]
@@ -25,14 +26,6 @@ pub(crate) struct Encoder<B: Backend> {
     bias: Vec<B::Bias>,
     norm: B::Norm,
     heads: usize,
-}
-
-/// Scratch memory of an encoder pass.
-#[derive(Debug, Default)]
-pub(crate) struct EncoderScratch<R> {
-    rows: R,
-    projected: R,
-    attended: R,
 }
 
 impl<B: Backend> Encoder<B> {
@@ -77,10 +70,10 @@ impl<B: Backend> Encoder<B> {
         embedding: &B::Embedding,
         ids: &[u32],
         lengths: &[usize],
-        scratch: &mut EncoderScratch<B::Rows>,
+        scratch: &mut Scratch<B::Rows>,
         states: &mut B::Rows,
     ) -> Result<()> {
-        let EncoderScratch {
+        let Scratch {
             rows,
             projected,
             attended,
@@ -90,7 +83,7 @@ impl<B: Backend> Encoder<B> {
             let bias = &self.bias[index.min(self.bias.len() - 1)];
             backend.project(rows, Some(&block.norm), &block.query_key_value, projected)?;
             backend.encoder_attention(projected, lengths, self.heads, bias, attended)?;
-            backend.project_onto(rows, attended, &block.output)?;
+            backend.project_onto(rows, attended, &block.output, None)?;
             backend.feed_forward(rows, &block.feed_forward)?;
         }
         backend.normed(rows, &self.norm, states)

@@ -1,4 +1,4 @@
-//! The settings that the engine reads from `config.json` and `generation_config.json`.
+//! The configuration of the T5 family.
 
 use candle_nn::Activation;
 use candle_transformers::models::t5::deserialize_feed_forward_proj_activation;
@@ -7,6 +7,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::Error as NameError;
 use serde_json::{Map, Value};
 
+use super::Ids;
 use crate::error::{LoadError, Result};
 
 /// A member of the T5 family.
@@ -93,23 +94,6 @@ pub struct T5Config {
     pub n_positions: Option<usize>,
     /// `task_specific_params.summarization`: the prompt prefix and, in older files, generation defaults.
     pub summarization: Map<String, Value>,
-}
-
-/// An id or a list of ids: files contain either.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Ids {
-    One(u32),
-    Many(Vec<u32>),
-}
-
-impl Ids {
-    pub(crate) fn into_vec(self) -> Vec<u32> {
-        match self {
-            Self::One(id) => vec![id],
-            Self::Many(ids) => ids,
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -217,6 +201,27 @@ impl T5Config {
     /// Width of all heads together.
     pub fn inner_dim(&self) -> usize {
         self.num_heads * self.d_kv
+    }
+
+    /// Returns the number of parameters of a model of this shape. `untied` says whether it has its own output head.
+    pub(crate) fn parameters(&self, untied: bool) -> u64 {
+        let (model, inner, wide) = (self.d_model, self.inner_dim(), self.d_ff);
+        let attention = 4 * model * inner + model;
+        let feed_forward = (if self.gated { 3 } else { 2 }) * model * wide + model;
+        let bias = self.relative_attention_num_buckets * self.num_heads;
+        let biases = |layers| {
+            if self.architecture == Architecture::Umt5 {
+                layers * bias
+            } else {
+                bias
+            }
+        };
+        let encoder = self.num_layers * (attention + feed_forward) + biases(self.num_layers) + model;
+        let decoder = self.num_decoder_layers * (2 * attention + feed_forward)
+            + biases(self.num_decoder_layers)
+            + model;
+        let embeddings = self.vocab_size * model * if untied { 2 } else { 1 };
+        (embeddings + encoder + decoder) as u64
     }
 
     fn check(&self) -> Result<(), String> {

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::backend::{Backend, DistanceTable, FeedForward};
 use super::position::bucket;
 use crate::config::T5Config;
 use crate::error::Result;
+use crate::model::backend::{Backend, DistanceTable, FeedForward};
 use crate::weights::Weights;
 
 /// Loads `<layer>.layer_norm.weight`, `[d_model]`.
@@ -37,11 +37,12 @@ pub(super) fn feed_forward<B: Backend>(
     };
     Ok(FeedForward {
         norm: norm(backend, weights, layer, config)?,
-        inner: backend.linear(&inner)?,
-        outer: backend.linear(&[dense("wo", [narrow, wide])?])?,
+        inner: backend.linear(&inner, None)?,
+        outer: backend.linear(&[dense("wo", [narrow, wide])?], None)?,
         d_ff: wide,
         activation: config.activation,
         gated: config.gated,
+        post_norm: None,
     })
 }
 
@@ -75,7 +76,7 @@ impl AttentionNames {
             .iter()
             .map(|name| self.inward(name, weights, config))
             .collect();
-        Ok(backend.linear(&parts?)?)
+        Ok(backend.linear(&parts?, None)?)
     }
 
     /// Loads `[d_model → 3 · heads · d_kv]`.
@@ -116,7 +117,8 @@ impl AttentionNames {
         config: &T5Config,
     ) -> Result<B::Linear> {
         let shape = [config.d_model, config.inner_dim()];
-        Ok(backend.linear(&[weights.get(&format!("{}.o.weight", self.prefix), &shape)?])?)
+        let output = weights.get(&format!("{}.o.weight", self.prefix), &shape)?;
+        Ok(backend.linear(&[output], None)?)
     }
 
     /// Loads `relative_attention_bias`, `[buckets, heads]`.

@@ -1,15 +1,21 @@
 //! Conversion between text and token ids, exactly as the model was trained.
 
+mod chat;
+mod prompt;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use tokenizers::Tokenizer;
 
-use crate::config::T5Config;
+use self::chat::TokenizerConfig;
+pub use self::prompt::Prompt;
+use self::prompt::Prompts;
+use crate::config::ModelConfig;
 use crate::error::{LoadError, Result, RowError};
 use crate::sentencepiece;
-use crate::source::TokenizerFile;
+use crate::source::{ChatFiles, TokenizerFile};
 
 /// Prompt prefix of models whose configuration names none.
 pub const DEFAULT_PREFIX: &str = "summarize: ";
@@ -70,17 +76,30 @@ fn extra_ids(config: &[u8]) -> Result<Option<usize>> {
     Ok(own.extra_ids)
 }
 
-/// A model's tokenizer with its prompt prefix.
+/// A model's tokenizer with its prompt.
 pub(crate) struct TextTokenizer {
     tokenizer: Tokenizer,
-    prefix: String,
+    format: Format,
     max_input_tokens: usize,
-    eos: u32,
+}
+
+/// What surrounds a text.
+enum Format {
+    /// A prefix and the end token, for encoders.
+    Prefixed { prefix: String, eos: u32 },
+    /// A conversation, for decoder-only models.
+    Prompted(Prompts),
 }
 
 impl TextTokenizer {
-    /// Parses the file and checks it against the model's configuration.
-    pub(crate) fn new(file: &TokenizerFile, config: &T5Config, max_input_tokens: usize) -> Result<Self> {
+    /// Parses the files and checks them against the model's configuration. `prompt` applies to decoder-only models.
+    pub(crate) fn new(
+        file: &TokenizerFile,
+        chat: &ChatFiles,
+        config: &ModelConfig,
+        prompt: &Prompt,
+        max_input_tokens: usize,
+    ) -> Result<Self> {
         let wrong = |error: tokenizers::Error| LoadError::Tokenizer {
             file: "tokenizer.json",
             reason: error.to_string(),
@@ -95,7 +114,7 @@ impl TextTokenizer {
             }
             TokenizerFile::SentencePiece { model, config: own } => {
                 let extra_ids = own.as_deref().map(extra_ids).transpose()?.flatten();
-                sentencepiece::tokenizer(model, extra_ids, config.vocab_size).map_err(|reason| {
+                sentencepiece::tokenizer(model, extra_ids, config.vocabulary()).map_err(|reason| {
                     LoadError::Tokenizer {
                         file: "spiece.model",
                         reason,
@@ -107,28 +126,46 @@ impl TextTokenizer {
         tokenizer.with_truncation(None).map_err(wrong)?;
         tokenizer.with_padding(None);
         if let Some(highest) = tokenizer.get_vocab(true).into_values().max()
-            && highest as usize >= config.vocab_size
+            && highest as usize >= config.vocabulary()
         {
             return Err(LoadError::TokenizerVocabulary {
                 highest,
-                vocabulary: config.vocab_size,
+                vocabulary: config.vocabulary(),
             });
         }
-        let prefix = config
-            .summarization
-            .get("prefix")
-            .and_then(serde_json::Value::as_str);
+        let format = match config {
+            ModelConfig::T5(config) => {
+                let prefix = config
+                    .summarization
+                    .get("prefix")
+                    .and_then(serde_json::Value::as_str);
+                Format::Prefixed {
+                    prefix: prefix.unwrap_or(DEFAULT_PREFIX).to_owned(),
+                    eos: config.eos_token_ids[0],
+                }
+            }
+            ModelConfig::Causal(_) => {
+                let config = TokenizerConfig::parse(chat.config.as_deref())?;
+                let bos = config.bos_token().filter(|_| config.add_bos_token == Some(true));
+                let bos = bos.and_then(|bos| tokenizer.token_to_id(bos));
+                let template = config.into_template(chat.template.clone())?;
+                let prompts = Prompts::new(prompt.clone(), template, bos, &tokenizer, max_input_tokens)?;
+                Format::Prompted(prompts)
+            }
+        };
         Ok(Self {
             tokenizer,
-            prefix: prefix.unwrap_or(DEFAULT_PREFIX).to_owned(),
+            format,
             max_input_tokens,
-            eos: config.eos_token_ids[0],
         })
     }
 
-    /// Returns the prompt prefix.
+    /// Returns the prompt prefix of an encoder.
     pub(crate) fn prefix(&self) -> &str {
-        &self.prefix
+        match &self.format {
+            Format::Prefixed { prefix, .. } => prefix,
+            Format::Prompted(_) => "",
+        }
     }
 }
 
@@ -139,18 +176,22 @@ impl Tokenize for TextTokenizer {
 
     /// Truncation keeps the first `max_input_tokens - 1` ids and adds the end token.
     fn encode(&self, text: &str) -> Result<Encoded, RowError> {
-        let prompt = format!("{}{text}", self.prefix);
+        let (prefix, eos) = match &self.format {
+            Format::Prefixed { prefix, eos } => (prefix, *eos),
+            Format::Prompted(prompts) => return prompts.encode(&self.tokenizer, text),
+        };
+        let prompt = format!("{prefix}{text}");
         let encode = || self.tokenizer.encode_fast(prompt, true);
         let encoding = guarded(encode).map_err(RowError::Tokenize)?;
         let mut ids = encoding.get_ids().to_vec();
         // Some tokenizer files lack the template that adds the end token.
-        if ids.last() != Some(&self.eos) {
-            ids.push(self.eos);
+        if ids.last() != Some(&eos) {
+            ids.push(eos);
         }
         let tokens = ids.len();
         if tokens > self.max_input_tokens {
             ids.truncate(self.max_input_tokens - 1);
-            ids.push(self.eos);
+            ids.push(eos);
         }
         Ok(Encoded {
             truncated_tokens: tokens - ids.len(),
@@ -235,9 +276,11 @@ mod tests {
         });
         TextTokenizer {
             tokenizer: Tokenizer::from_bytes(file.to_string()).unwrap(),
-            prefix: String::new(),
+            format: Format::Prefixed {
+                prefix: String::new(),
+                eos: 1,
+            },
             max_input_tokens: 512,
-            eos: 1,
         }
     }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use candle_core::Result;
 
-use super::backend::{Backend, FeedForward, StepRows};
 use super::load::{self, AttentionNames};
 use crate::config::{Architecture, T5Config};
 use crate::error;
+use crate::model::backend::{Backend, FeedForward, StepRows};
+use crate::model::{Cross, Scratch};
 use crate::weights::Weights;
 
 #[derive(Debug)]
@@ -32,17 +33,6 @@ pub(crate) struct Decoder<B: Backend> {
     bias: Vec<B::Bias>,
     heads: usize,
 }
-
-/// Scratch memory of a step.
-#[derive(Debug, Default)]
-pub(crate) struct DecoderScratch<R> {
-    projected: R,
-    attended: R,
-}
-
-/// Cross-attention keys and values of one text, by decoder layer. Computed once per text and shared by the beams of its
-/// request and by other requests for the same text.
-pub(crate) type Cross<B> = Arc<Vec<<B as Backend>::KeysValues>>;
 
 impl<B: Backend> Decoder<B> {
     /// Loads `decoder.*`. `max_tokens` is the maximum length of a sequence.
@@ -87,7 +77,7 @@ impl<B: Backend> Decoder<B> {
         backend: &mut B,
         states: &B::Rows,
         lengths: &[usize],
-        scratch: &mut DecoderScratch<B::Rows>,
+        scratch: &mut Scratch<B::Rows>,
     ) -> Result<Vec<Cross<B>>> {
         let mut texts: Vec<Vec<B::KeysValues>> = lengths.iter().map(|_| Vec::new()).collect();
         for block in &self.blocks {
@@ -110,18 +100,20 @@ impl<B: Backend> Decoder<B> {
         step: StepRows<'_>,
         cross: &B::CrossBatch,
         cache: &mut B::Cache,
-        scratch: &mut DecoderScratch<B::Rows>,
+        scratch: &mut Scratch<B::Rows>,
     ) -> Result<()> {
-        let DecoderScratch { projected, attended } = scratch;
+        let Scratch {
+            projected, attended, ..
+        } = scratch;
         for (index, block) in self.blocks.iter().enumerate() {
             let bias = &self.bias[index.min(self.bias.len() - 1)];
             backend.project(rows, Some(&block.self_norm), &block.query_key_value, projected)?;
             backend.self_attention(projected, cache, index, step, bias, attended)?;
-            backend.project_onto(rows, attended, &block.self_output)?;
+            backend.project_onto(rows, attended, &block.self_output, None)?;
 
             backend.project(rows, Some(&block.cross_norm), &block.cross_query, projected)?;
             backend.cross_attention(projected, cross, index, step.rows, attended)?;
-            backend.project_onto(rows, attended, &block.cross_output)?;
+            backend.project_onto(rows, attended, &block.cross_output, None)?;
 
             backend.feed_forward(rows, &block.feed_forward)?;
         }
