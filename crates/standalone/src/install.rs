@@ -12,7 +12,7 @@ pub(crate) struct InstallArgs {
     /// Arguments that every command takes.
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
-    /// What to install; default: everything
+    /// What to install; default: everything that `precis up` needs
     #[arg(value_name = "PART")]
     parts: Vec<Part>,
 }
@@ -27,6 +27,9 @@ enum Part {
     ClickHouse,
     /// The libraries of the console
     Console,
+    /// SmolLM2-135M-Instruct, a small instruct model; only if named
+    #[value(name = "smollm2-135m-instruct")]
+    SmolLm2,
 }
 
 /// Returns an installer with the settings of the configuration.
@@ -54,6 +57,9 @@ pub(crate) async fn run(context: RoleContext, args: InstallArgs) -> anyhow::Resu
     }
     if wanted(Part::Console) {
         println!("{}", installer.ensure_console().await?.display());
+    }
+    if args.parts.contains(&Part::SmolLm2) {
+        println!("{}", installer.ensure_smollm2().await?.display());
     }
     Ok(())
 }
