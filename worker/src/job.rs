@@ -82,6 +82,7 @@ impl JobRunner {
                     &model.engine,
                     self.embeddings,
                     &job.id,
+                    &request.generate.encoded,
                     generated,
                     &request.params,
                 )

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use precis_engine::{DeviceChoice, Engine, EngineOptions, LoadError, ModelSource, PrecisionChoice};
+use precis_engine::{DeviceChoice, Engine, EngineOptions, LoadError, ModelSource, PrecisionChoice, Prompt};
 use precis_runtime::config::{ModelChoice, WorkerConfig};
 
 /// Why a model can't be served.
@@ -70,6 +70,10 @@ pub(super) fn load(config: &WorkerConfig, newest: bool) -> Result<Arc<Engine>, M
         device,
         precision,
         threads: config.threads,
+        prompt: Prompt {
+            system: config.system_prompt.clone(),
+            user: config.prompt.clone(),
+        },
         newest,
         ..EngineOptions::default()
     };
@@ -78,4 +82,15 @@ pub(super) fn load(config: &WorkerConfig, newest: bool) -> Result<Arc<Engine>, M
         source,
     })?;
     Ok(Arc::new(engine))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_prompt_is_the_engines() {
+        let (config, own) = (WorkerConfig::default(), Prompt::default());
+        assert_eq!((config.system_prompt, config.prompt), (own.system, own.user));
+    }
 }

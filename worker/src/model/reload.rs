@@ -144,14 +144,16 @@ impl WatchedFolder {
 /// Path, size in bytes and modification time of a file.
 type FileStamp = (PathBuf, u64, Option<SystemTime>);
 
-/// Returns the files of a folder, with links followed. An unreadable folder has none.
-fn file_stamps(folder: &Path) -> Vec<FileStamp> {
+/// Returns the files of a model, with links followed: those of its folder, or the only one. An unreadable model has
+/// none.
+fn file_stamps(model: &Path) -> Vec<FileStamp> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if let Ok(metadata) = std::fs::metadata(entry.path())
+    let entries = std::fs::read_dir(model).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).chain([model.to_owned()]) {
+        if let Ok(metadata) = std::fs::metadata(&path)
             && metadata.is_file()
         {
-            files.push((entry.path(), metadata.len(), metadata.modified().ok()));
+            files.push((path, metadata.len(), metadata.modified().ok()));
         }
     }
     files.sort();
@@ -171,6 +173,7 @@ mod tests {
         let first = file_stamps(&folder);
         std::fs::write(folder.join("config.json"), "{ }").unwrap();
         let second = file_stamps(&folder);
+        assert_eq!(file_stamps(&folder.join("config.json")), second);
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(empty.is_empty() && file_stamps(&folder).is_empty());
         assert_ne!(first, second);

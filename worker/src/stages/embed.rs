@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use precis_engine::{Engine, Generated, RowError};
+use precis_engine::{Encoded, Engine, Generated, RowError};
 use precis_runtime::config::EmbeddingTexts;
 use precis_schemas::embedding::{EmbeddingVector, Embeddings};
 use precis_schemas::{GenerationParams, JobId};
@@ -11,12 +11,13 @@ use crate::summary::summary_of;
 
 /// Returns the embeddings of a generated summary; none if the configuration asks for none.
 ///
-/// The encoder has already computed the text's embedding. The summary's takes another pass. An embedding that fails is
-/// logged and left out: the summary is still good.
+/// An encoder has already computed the text's embedding. That of a decoder-only model takes another pass, as the
+/// summary's does with every model. An embedding that fails is logged and left out: the summary is still good.
 pub async fn embed(
     engine: &Arc<Engine>,
     texts: EmbeddingTexts,
     id: &JobId,
+    text: &Encoded,
     generated: &Generated,
     params: &GenerationParams,
 ) -> Option<Embeddings> {
@@ -25,7 +26,13 @@ pub async fn embed(
         EmbeddingTexts::Document => None,
         EmbeddingTexts::Both => embed_summary(engine, id, summary_of(&generated.text, params)).await,
     };
-    let document = vector(&generated.embedding);
+    let document = match engine.info().has_encoder {
+        true => vector(&generated.embedding),
+        false => {
+            let text = text.clone();
+            compute(engine, id, move |engine| engine.embed(&text)).await
+        }
+    };
     Some(Embeddings { document, summary })
 }
 
@@ -33,16 +40,24 @@ async fn embed_summary(engine: &Arc<Engine>, id: &JobId, summary: String) -> Opt
     if summary.is_empty() {
         return None;
     }
-    let engine = engine.clone();
-    let embedded = tokio::task::spawn_blocking(move || -> Result<Vec<f32>, RowError> {
+    compute(engine, id, move |engine| {
         engine.embed(&engine.tokenize(&summary)?)
-    });
-    let error = match embedded.await {
+    })
+    .await
+}
+
+async fn compute(
+    engine: &Arc<Engine>,
+    id: &JobId,
+    work: impl FnOnce(&Engine) -> Result<Vec<f32>, RowError> + Send + 'static,
+) -> Option<EmbeddingVector> {
+    let engine = engine.clone();
+    let error = match tokio::task::spawn_blocking(move || work(&engine)).await {
         Ok(Ok(numbers)) => return vector(&numbers),
         Ok(Err(error)) => error.to_string(),
         Err(panic) => panic.to_string(),
     };
-    tracing::warn!(job = %id, error, "embedding the summary failed");
+    tracing::warn!(job = %id, error, "computing an embedding failed");
     None
 }
 

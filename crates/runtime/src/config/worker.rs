@@ -1,7 +1,7 @@
 //! `[worker]`: workers and their model.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use precis_schemas::{GenerationParams, Lane};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use super::{ConfigError, Section, check, loopback};
 pub enum ModelChoice {
     /// The built-in model.
     Embedded,
-    /// A directory in Hugging Face's layout.
+    /// A directory in Hugging Face's layout, or a GGUF file.
     Folder(PathBuf),
     /// A repository of the Hugging Face hub, with an optional revision after `@`.
     Hub {
@@ -32,6 +32,12 @@ pub enum ModelChoice {
     Faulty,
 }
 
+fn is_gguf_file(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+        && path.is_file()
+}
+
 const NO_OP: &str = "benchmark:no-op";
 const FAULTY: &str = "benchmark:faulty";
 
@@ -44,7 +50,12 @@ impl From<String> for ModelChoice {
             Self::NoOp
         } else if text == FAULTY {
             Self::Faulty
-        } else if path.is_absolute() || text.starts_with('.') || text.starts_with('~') || path.is_dir() {
+        } else if path.is_absolute()
+            || text.starts_with('.')
+            || text.starts_with('~')
+            || path.is_dir()
+            || is_gguf_file(&path)
+        {
             Self::Folder(path)
         } else {
             match text.split_once('@') {
@@ -98,11 +109,17 @@ choices! {
 pub struct WorkerConfig {
     /// Id in heartbeats and rows; by default the host name and a random suffix.
     pub id: Option<String>,
-    /// `embedded`, a directory (absolute, or starting with a dot), or a hub id with an optional `@revision`.
+    /// `embedded`, a directory or a GGUF file (absolute, or starting with a dot), or a hub id with an optional
+    /// `@revision`.
     pub model: ModelChoice,
     /// How often to check the files of a model directory. Changed files are loaded once they are stable, and serve all
     /// later jobs. 0: only on SIGHUP, which also reloads a hub id.
     pub watch_model_seconds: u64,
+    /// What an instruct model is asked: a Jinja template of the user's message, with `{{ text }}` for the text. Without
+    /// `{{`, the text follows after an empty line. T5 models have their own prefix instead.
+    pub prompt: String,
+    /// System message of an instruct model. Empty: none.
+    pub system_prompt: String,
     /// Name under which the model is served. It is the model's token in the subject of its jobs.
     pub serve_as: String,
     /// Device: `cpu`, `cuda`, `metal` or `auto`.
@@ -120,8 +137,8 @@ pub struct WorkerConfig {
     /// Lanes to pull: a list, or a string with commas (`high,normal`).
     #[serde(deserialize_with = "lanes")]
     pub lanes: Vec<Lane>,
-    /// Embeddings in results, for drift, Arize and Phoenix: `none`, `document` (free, because the encoder reads the
-    /// text anyway) or `both` (the encoder also reads the summary).
+    /// Embeddings in results, for drift, Arize and Phoenix: `none`, `document` (free with T5, because the encoder reads
+    /// the text anyway; another pass with other models) or `both` (the model also reads the summary).
     pub embeddings: EmbeddingTexts,
     /// Jobs without a progress acknowledgement for this time are delivered to another worker, 2 to 3600. Use the same
     /// value for all workers of a model.
@@ -149,6 +166,8 @@ impl Default for WorkerConfig {
             id: None,
             model: ModelChoice::Embedded,
             watch_model_seconds: 0,
+            prompt: "Summarize this article in one sentence:".into(),
+            system_prompt: "You summarize news articles in one sentence.".into(),
             serve_as: "default".into(),
             device: "auto".into(),
             threads: 0,
