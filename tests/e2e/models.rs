@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use precis_schemas::rest::{JobView, Status};
+use precis_tests::product::local_dir;
 use precis_tests::{Options, Product, eventually, id_of, samples};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::{PROGRAM, shared};
 
@@ -158,6 +160,50 @@ async fn a_watched_folder_is_reloaded_when_its_files_change() {
         .summarize(&short(&samples::get("storm-ingrid-coast").article))
         .await;
     assert_eq!(revision_of(&view), new);
+}
+
+/// Downloads SmolLM2-135M-Instruct, once, and returns its file.
+async fn instruct_model() -> String {
+    let program = Path::new(PROGRAM);
+    let local = format!("standalone.local_dir={}", local_dir(program).display());
+    let install = Command::new(program)
+        .args(["install", "smollm2-135m-instruct", "--set", &local])
+        .output()
+        .await
+        .unwrap();
+    let errors = String::from_utf8_lossy(&install.stderr);
+    assert!(install.status.success(), "{errors}");
+    String::from_utf8(install.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn an_instruct_model_in_a_gguf_file_summarizes_an_article() {
+    let product = without_workers().await;
+    let file = instruct_model().await;
+    let _worker = product.worker(
+        "only",
+        &[&format!("worker.model={file}"), "worker.embeddings=both"],
+    );
+    known_revision(&product, |_| true).await;
+    let article = samples::get("storm-ingrid-coast").article;
+    let request = json!({"text": article, "params": {"first_sentence": false, "max_new_tokens": 40}});
+    let view = product.summarize(&request).await;
+    assert_eq!(view.status, Status::Succeeded, "{view:?}");
+    assert_eq!(view.model.as_ref().unwrap().name, "SmolLM2-135M-Instruct.Q4_1");
+    let sizes = view.sizes.unwrap();
+    // The whole article, in one piece.
+    assert!(
+        sizes.text_tokens > 200 && sizes.truncated_tokens == 0,
+        "{sizes:?}"
+    );
+    let summary = view.summary.unwrap();
+    assert!(summary.split_whitespace().count() > 8, "{summary}");
+    assert!(
+        summary.contains("storm") || summary.contains("Storm") || summary.contains("Ingrid"),
+        "{summary}"
+    );
+    let rows = product.stored_rows(&id_of(&view.id)).await;
+    assert_eq!(rows.len(), 1);
 }
 
 #[tokio::test]
