@@ -38,6 +38,7 @@ fn lines(kind: &str) -> Vec<Line> {
 pub(crate) fn params(reference: &BTreeMap<String, Value>) -> GenerationParams {
     let mut params = GenerationParams::default();
     let (mut min_length, mut max_length) = (0, 64);
+    let (mut min_new, mut max_new) = (None, None);
     for (name, value) in reference {
         let whole = || value.as_u64().unwrap() as usize;
         let number = || value.as_f64().unwrap();
@@ -45,6 +46,8 @@ pub(crate) fn params(reference: &BTreeMap<String, Value>) -> GenerationParams {
             "num_beams" => params.num_beams = whole(),
             "min_length" => min_length = whole(),
             "max_length" => max_length = whole(),
+            "min_new_tokens" => min_new = Some(whole()),
+            "max_new_tokens" => max_new = Some(whole()),
             "length_penalty" => params.length_penalty = number(),
             "no_repeat_ngram_size" => params.no_repeat_ngram_size = whole(),
             "repetition_penalty" => params.repetition_penalty = number(),
@@ -58,10 +61,13 @@ pub(crate) fn params(reference: &BTreeMap<String, Value>) -> GenerationParams {
             _ => panic!("the reference has a parameter {name}"),
         }
     }
-    params.with_lengths(min_length, max_length)
+    params = params.with_lengths(min_length, max_length);
+    params.min_new_tokens = min_new.unwrap_or(params.min_new_tokens);
+    params.max_new_tokens = max_new.unwrap_or(params.max_new_tokens);
+    params
 }
 
-fn furthest(found: &[f32], expected: &[f32]) -> f32 {
+pub(crate) fn furthest(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     found
         .iter()
@@ -93,9 +99,16 @@ fn encoder_states_and_first_logits_equal_transformers() {
     }
 }
 
-fn assert_same(found: &Generated, expected: &Expected, what: &str) {
+pub(crate) fn assert_same(found: &Generated, expected: &Expected, what: &str) {
     assert_eq!(found.ids, expected.ids, "{what}, {:?}", expected.params);
-    let tolerance = 1e-4 * expected.score.abs().max(1.0);
+    // A negative length penalty multiplies the log-probability, and its rounding error too.
+    let penalty = expected
+        .params
+        .get("length_penalty")
+        .and_then(Value::as_f64)
+        .unwrap_or(1.0);
+    let factor = (expected.ids.len() as f64).powf(-penalty).max(1.0) as f32;
+    let tolerance = 1e-4 * expected.score.abs().max(factor);
     let distance = (found.score - expected.score).abs();
     assert!(
         distance < tolerance,

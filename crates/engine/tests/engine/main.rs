@@ -4,14 +4,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod batching;
+mod causal;
 mod common;
 mod continuous;
 mod damaged;
 mod errors;
+mod gguf;
 mod golden;
 mod oracle;
 mod precision;
 mod reference;
 mod sampling;
+mod smollm2;
 mod speed;
 mod wide;
