@@ -44,7 +44,7 @@ pub fn explain_field<T: DeserializeOwned>(body: &[u8], error: &Error) -> String 
     let body = body.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(body);
     let tracked = serde_path_to_error::deserialize::<_, T>(Strict(&mut Deserializer::from_slice(body)));
     let place = tracked.err().filter(|error| error.inner().is_data());
-    match place.map(|error| error.path().to_string()) {
+    match place.map(|error| error.path().to_string().trim_end_matches(".?").to_owned()) {
         Some(path) if path != "." && path != "?" => format!("{path}: {message}"),
         _ => message,
     }
