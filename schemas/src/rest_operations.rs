@@ -1,4 +1,4 @@
-//! Bodies of `/v1/queue` and `/v1/dead-letters`.
+//! Bodies of `/v1/queue`, `/v1/dead-letters`, `/v1/status` and `/v1/sample-history`.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::dead::DeadLetter;
 use crate::error_code::Refusal;
 use crate::event::Heartbeat;
-use crate::subject::{Lane, Token};
+use crate::monitor_request::SinkStatus;
+use crate::subject::{Lane, Token, named};
 
 /// Response of `GET /v1/queue`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -69,6 +70,80 @@ pub struct Replayed {
     /// Handle of the new job; absent for a webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
+}
+
+named! {
+    /// State of a part of the deployment.
+    PartState {
+        /// It works.
+        Up = "up",
+        /// It does not answer, or its last attempt failed.
+        Down = "down",
+        /// It is not configured.
+        Off = "off",
+        /// The monitor, which knows, does not answer.
+        Unknown = "unknown",
+    }
+}
+
+/// Response of `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StatusView {
+    /// Version of the gateway.
+    pub version: String,
+    /// The parts: `nats`, `clickhouse`, `monitor`, `arize`, `phoenix`.
+    pub parts: Vec<PartView>,
+    /// Webhooks that are not delivered yet. Absent if the caller may not see every tenant, or NATS does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhooks: Option<WebhookBacklog>,
+    /// Sinks of the monitor. Empty if the caller may not see every tenant.
+    pub sinks: Vec<SinkStatus>,
+}
+
+/// A part of the deployment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PartView {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: PartState,
+    /// Why it is down. Only callers who may see every tenant get it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Messages that wait for it. Only callers who may see every tenant get it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u64>,
+}
+
+/// Webhooks that are not delivered yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WebhookBacklog {
+    /// Webhooks that no gateway has taken yet.
+    pub waiting: u64,
+    /// Webhooks that a gateway is delivering, or will try again.
+    pub in_flight: u64,
+}
+
+/// Response of `/v1/sample-history`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SampleHistory {
+    /// Predictions of the sample history that are stored. All belong to the tenant `sample-history`.
+    pub predictions: u64,
+    /// Sample articles with references that are stored.
+    pub pairs: u64,
+    /// Time of the first of the predictions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub from: Option<Timestamp>,
+    /// Time of the last of the predictions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub to: Option<Timestamp>,
+}
+
+impl SampleHistory {
+    /// Tenant of the predictions.
+    pub const TENANT: &str = "sample-history";
 }
 
 /// A dead letter with its place in the stream.

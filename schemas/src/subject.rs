@@ -15,6 +15,7 @@
 //! | `cancels.v1.<job_id>` | none | a cancellation |
 //! | `workers.v1.<worker_id>` | none | heartbeat |
 //! | `drains.v1.<worker_id>` | none | a request to retire |
+//! | `monitors.v1.<request>` | none | a request to the monitor ([`MonitorRequest`](crate::monitor_request::MonitorRequest)) |
 
 use std::fmt;
 use std::str::FromStr;

@@ -126,6 +126,14 @@ pub fn predictions() -> NamedQuery {
     )
 }
 
+/// Returns the query of `GET /v1/predictions/count`.
+pub fn prediction_count() -> NamedQuery {
+    read(
+        "prediction_count",
+        include_str!("../../clickhouse/predictions/count.sql"),
+    )
+}
+
 /// Returns the query of `GET /v1/predictions/{id}`.
 pub fn prediction() -> NamedQuery {
     read("prediction", include_str!("../../clickhouse/predictions/one.sql"))

@@ -142,3 +142,21 @@ fn values_of_the_wrong_kind_are_rejected() {
         "a' OR 1"
     );
 }
+
+#[test]
+fn the_count_of_predictions_has_the_filters_of_their_list() {
+    let (list, count) = (predictions(), prediction_count());
+    let is_filter = |parameter: &&QueryParameter| !["limit", "after"].contains(&parameter.name.as_str());
+    let filters: Vec<_> = list.parameters.iter().filter(is_filter).collect();
+    assert_eq!(filters, count.parameters.iter().collect::<Vec<_>>());
+    let conditions = |sql: &'static str| -> Vec<&'static str> {
+        let lines = sql.lines().map(str::trim);
+        let lines = lines.filter(|line| line.starts_with("AND (") || line.starts_with("OR "));
+        lines.filter(|line| !line.contains("{after:")).collect()
+    };
+    let counted = conditions(count.sql);
+    assert!(counted.len() > 15);
+    for condition in conditions(list.sql) {
+        assert!(counted.contains(&condition), "count.sql lacks {condition}");
+    }
+}
