@@ -9,6 +9,8 @@
 //! | `drift` | drift of each model from its baseline |
 //! | `reaper` | termination of jobs that no worker will finish |
 //! | `rest` | the monitoring service over HTTP |
+//! | `requests`, `status` | requests of gateways, and what they ask about |
+//! | `samples` | sample data |
 //! | `dead_letter`, `metrics` | dead letters; metrics |
 //! | `wiring` | startup and shutdown |
 
@@ -19,9 +21,12 @@ mod dead_letter;
 mod drift;
 mod metrics;
 mod reaper;
+mod requests;
 mod rest;
 pub mod row;
+mod samples;
 mod sinks;
+mod status;
 mod wiring;
 
 pub use consumer::StreamPosition;

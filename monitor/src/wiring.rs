@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database::{Database, MigrateError, backoff, migrate, rollups};
 use crate::reaper::{Reaper, max_deliveries, stranded, unserved};
+use crate::samples::Samples;
 use crate::sinks::clickhouse::{PredictionTable, SinkContext};
-use crate::{backlog, drift, metrics, rest, sinks};
+use crate::{backlog, drift, metrics, requests, rest, sinks};
 
 /// Describes every metric of the monitor, and exports its counters from the start.
 pub fn describe_metrics() {
@@ -36,9 +37,12 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let closing = CancellationToken::new();
     let connection = Arc::new(OnceLock::new());
+    let database = Database::new(&context.config.clickhouse);
+    let samples = Samples::new(database.clone(), &context.config);
     let state = rest::RestState {
         queue: Arc::clone(&connection),
-        database: Database::new(&context.config.clickhouse),
+        database: database.clone(),
+        samples: samples.clone(),
         clickhouse: context.config.clickhouse.clone(),
         limits: context.config.limits.job(),
     };
@@ -51,7 +55,7 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
         closing.clone(),
     ));
     tracing::info!(listen = %context.config.monitor.listen, "monitor started");
-    let outcome = Box::pin(work(&context, &readiness, &connection)).await;
+    let outcome = Box::pin(work(&context, &readiness, &connection, database, samples)).await;
     readiness.set(false);
     closing.cancel();
     // A client that keeps its connection open must not delay the exit.
@@ -63,6 +67,8 @@ async fn work(
     context: &RoleContext,
     readiness: &Readiness,
     connection: &OnceLock<NatsConnection>,
+    database: Database,
+    samples: Samples,
 ) -> anyhow::Result<()> {
     let config = &context.config;
     let queue = tokio::select! {
@@ -92,12 +98,14 @@ async fn work(
         config.into(),
         context.stop.clone(),
     ));
-    let storing = store_predictions(context, queue.clone(), readiness.clone());
+    let storing = store_predictions(context, queue.clone(), readiness.clone(), database);
+    let answering = requests::run(queue.clone(), samples, context.stop.clone());
     let forwarding = sinks::forward_all(config, &queue, &context.stop)?;
     // Every part ends on shutdown. If one fails, the others are dropped: unacknowledged messages are
     // redelivered.
     tokio::try_join!(
         Box::pin(storing),
+        Box::pin(answering),
         Box::pin(async { forwarding.await.map_err(anyhow::Error::from) }),
         Box::pin(backlog),
         Box::pin(async { max_deliveries.await.map_err(anyhow::Error::from) }),
@@ -120,9 +128,9 @@ async fn store_predictions(
     context: &RoleContext,
     queue: NatsConnection,
     readiness: Readiness,
+    database: Database,
 ) -> anyhow::Result<()> {
     let config = &context.config;
-    let database = Database::new(&config.clickhouse);
     let ack_wait = Duration::from_secs(config.monitor.ack_wait_seconds);
     let sink = SinkContext {
         queue,

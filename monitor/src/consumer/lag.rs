@@ -8,7 +8,7 @@ use precis_runtime::topology::{self, TopologyError};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics;
+use crate::{metrics, status};
 
 /// Time between two measurements.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -63,7 +63,9 @@ impl LagWatch {
         let first = stream.cached_info().state.first_sequence;
         let consumer: PullConsumer = stream.get_consumer(&spec.name).await?;
         let info = consumer.cached_info();
-        metrics::lag(&self.sink, info.num_pending + info.num_ack_pending as u64);
+        let waiting = info.num_pending + info.num_ack_pending as u64;
+        metrics::lag(&self.sink, waiting);
+        status::measured(&self.sink, waiting, info.ack_floor.stream_sequence);
         let missed = self.missed.update(first, info.delivered.stream_sequence);
         if missed > 0 {
             metrics::missed(&self.sink, missed);

@@ -62,6 +62,14 @@ pub(crate) async fn run(database: Database, settings: DriftConfig, stop: Cancell
     }
 }
 
+/// Computes drift once, without waiting for the interval.
+///
+/// # Errors
+/// When ClickHouse is unavailable.
+pub(crate) async fn compute_now(database: &Database, settings: &DriftConfig) -> Result<()> {
+    compute(database, settings, clock::now()).await.map(|_| ())
+}
+
 /// Exports the latest day of each metric, and logs each alert once.
 fn report(days: &[DriftDay], reported: &mut HashSet<(u16, String, String)>) {
     for day in days {

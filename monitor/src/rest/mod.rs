@@ -3,7 +3,7 @@
 //!
 //! | route | purpose |
 //! | --- | --- |
-//! | `POST /db/init` | sets up the schema, loads sample pairs and a sample history |
+//! | `POST /db/init` | sets up the schema, loads sample pairs and the sample history |
 //! | `POST /log/online`, `/log/batch` | logs predictions made elsewhere |
 //! | `GET /sample/pair`, `/sample/pairs` | returns random articles with their references |
 //! | `GET /history/list`, `/history/count`, `/history/score` | returns stored predictions, counts and scores |

@@ -10,6 +10,7 @@ use precis_schemas::job::JobLimits;
 
 use super::problem::ProblemResponse;
 use crate::database::Database;
+use crate::samples::Samples;
 
 /// State of the handlers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -17,6 +18,7 @@ pub(crate) struct RestState {
     /// The NATS connection, once it is established.
     pub(crate) queue: Arc<OnceLock<NatsConnection>>,
     pub(crate) database: Database,
+    pub(crate) samples: Samples,
     pub(crate) clickhouse: ClickHouseConfig,
     pub(crate) limits: JobLimits,
 }

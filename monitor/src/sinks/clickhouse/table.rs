@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::block::{Block, Insert, InsertError};
 use super::fault;
 use crate::database::{Database, backoff, explain, is_content_rejection, rejection};
-use crate::metrics;
 use crate::row::{PredictionRow, TABLE};
+use crate::{metrics, status};
 
 /// Finds which predictions of a range are stored, in any version.
 ///
@@ -35,6 +35,9 @@ const MAX_RANGE_PER_ROW: u64 = 8;
 /// Marks minutes, given in seconds since 1970, for recomputation of their rollups.
 const MARK: &str = "INSERT INTO dirty_minutes (minute, marked_at)
 SELECT toDateTime(arrayJoin(CAST(?, 'Array(UInt32)')), 'UTC'), now64(3)";
+
+/// Name of the sink in its status.
+const SINK: &str = "clickhouse";
 
 /// How long the open block may take after shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -96,6 +99,7 @@ impl PredictionTable {
             let last = stop.is_cancelled();
             match block.insert_into(self).await {
                 Ok(()) => {
+                    status::attempted(SINK, None);
                     if !readiness.get() {
                         tracing::info!("ClickHouse accepts rows again");
                         readiness.set(true);
@@ -104,6 +108,7 @@ impl PredictionTable {
                 }
                 Err(error) => {
                     readiness.set(false);
+                    status::attempted(SINK, Some(&error.to_string()));
                     if last {
                         return false;
                     }

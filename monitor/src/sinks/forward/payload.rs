@@ -11,6 +11,7 @@ use super::http::SendError;
 use super::item::Item;
 use super::metrics;
 use super::target::Target;
+use crate::status;
 
 /// Approximate limit on the bytes of one request, unless a single item is larger.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
@@ -119,6 +120,9 @@ impl<'a> Payload<'a> {
             breaker.succeeded();
         }
         let sink = self.sink;
+        if responded || failure.is_some() {
+            status::attempted(sink, failure.as_ref().map(|(reason, _)| reason.as_str()));
+        }
         let delay = failure.map(|(error, retry_after)| {
             let delay = breaker.failed(retry_after);
             metrics::retry(sink);
