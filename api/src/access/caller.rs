@@ -83,6 +83,20 @@ impl Caller {
         self.sees_all
     }
 
+    /// Checks that the caller may see jobs of every tenant.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Forbidden`].
+    pub(crate) fn require_all_tenants(&self) -> Result<(), Refusal> {
+        match self.sees_all {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                ErrorCode::Forbidden,
+                "this needs the key of an operator, which covers every tenant",
+            )),
+        }
+    }
+
     /// The lane of a job without a priority: `usual`, or the first lane of a key that does not allow it.
     pub(crate) fn default_lane(&self, usual: Lane) -> Lane {
         let lanes = self.key.as_ref().map_or(&[][..], |key| &key.lanes);

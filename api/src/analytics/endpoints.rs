@@ -1,14 +1,15 @@
 //! The routes of named queries, with their documentation.
 
 use precis_schemas::ErrorCode::*;
-use precis_schemas::queries::ParameterKind;
+use precis_schemas::queries::{NamedQuery, ParameterKind};
+use precis_schemas::rest_bulk::{PredictionCount, ResubmittedJobs};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::analytics::predictions::LIST;
-use crate::analytics::{predictions, routes};
+use crate::analytics::{bulk, predictions, routes};
 use crate::gateway::state::AppState;
 use crate::openapi::schema::{SchemaFn, handle, name, object, text};
-use crate::openapi::{Operation, Route, Tag};
+use crate::openapi::{Operation, QUEUE_ERRORS, Route, Tag};
 
 /// Returns all of them.
 pub(crate) fn all() -> Vec<Route<AppState>> {
@@ -41,6 +42,34 @@ pub(crate) fn all() -> Vec<Route<AppState>> {
                 .errors(&[InvalidParameter, QueryNotFound, AnalyticsUnavailable]),
         ),
         Route::new("/v1/predictions").get(predictions::list, list()),
+        Route::new("/v1/predictions/count").get(
+            bulk::count,
+            filtered(
+                Operation::new(Tag::Analytics, "countPredictions", "Count the predictions that match"),
+                &bulk::COUNT,
+            )
+            .describe("The parameters are the filters of the list.")
+            .returns::<PredictionCount>(200, "The count")
+            .with_headers(200, &["cache-control"])
+            .errors(&[InvalidParameter, AnalyticsUnavailable]),
+        ),
+        Route::new("/v1/predictions/resubmit").post(
+            bulk::resubmit,
+            filtered(
+                Operation::new(Tag::Jobs, "resubmitPredictions", "Run the predictions that match again"),
+                &LIST,
+            )
+            .describe(
+                "The parameters are those of the list, with at most 200 predictions a request. Each text that is stored \
+                 becomes a new job with the settings of the first and the priority `bulk`; its metadata names the first job \
+                 as `resubmission_of`. To go on, repeat the request with the `run` and the `after` of the response, and a \
+                 fixed `to`. Requests of one run submit no prediction twice.",
+            )
+            .query("run", "Name of the run, at most 40 letters, digits, `_` and `-`; a new one by default", text)
+            .returns::<ResubmittedJobs>(202, "The new jobs")
+            .errors(&[InvalidParameter, AnalyticsUnavailable, NeedsQueue])
+            .errors(&QUEUE_ERRORS),
+        ),
         Route::new("/v1/predictions/{id}").get(
             predictions::show,
             Operation::new(Tag::Analytics, "showPrediction", "Get a prediction")
@@ -63,15 +92,7 @@ fn list() -> Operation {
     .describe(
         "Pages: pass the `cursor` of the last row as `after`. JSON is ClickHouse's: `meta`, `data`, `rows`.",
     );
-    let operation = LIST.parameters.iter().fold(operation, |operation, parameter| {
-        let schema: SchemaFn = match parameter.kind {
-            ParameterKind::Number => number,
-            ParameterKind::Integer { .. } => integer,
-            ParameterKind::Time | ParameterKind::Text | ParameterKind::Choice(_) => text,
-        };
-        operation.query(&parameter.name, &parameter.description, schema)
-    });
-    operation
+    filtered(operation, &LIST)
         .query(
             "format",
             "`json`, `csv` or `arrow`; the default comes from `Accept`",
@@ -82,6 +103,18 @@ fn list() -> Operation {
         .returns_as(200, "The rows", "application/vnd.apache.arrow.stream", text)
         .with_headers(200, &["cache-control"])
         .errors(&[InvalidParameter, AnalyticsUnavailable])
+}
+
+/// Adds the parameters of a query.
+fn filtered(operation: Operation, query: &'static NamedQuery) -> Operation {
+    query.parameters.iter().fold(operation, |operation, parameter| {
+        let schema: SchemaFn = match parameter.kind {
+            ParameterKind::Number => number,
+            ParameterKind::Integer { .. } => integer,
+            ParameterKind::Time | ParameterKind::Text | ParameterKind::Choice(_) => text,
+        };
+        operation.query(&parameter.name, &parameter.description, schema)
+    })
 }
 
 fn number(_: &mut SchemaGenerator) -> Schema {

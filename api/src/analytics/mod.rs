@@ -1,5 +1,6 @@
 //! Queries to the analytics database: named queries, and lookups of single predictions.
 
+mod bulk;
 pub(crate) mod endpoints;
 mod predictions;
 mod routes;
@@ -20,6 +21,9 @@ use tokio::time::timeout;
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
 /// Extra time for the response after the server's own time limit.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a database that works takes to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The format of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +147,25 @@ impl Analytics {
             Ok(Err(error)) => Err(self.refusal(query.name, &error)),
             Err(_) => Err(self.refusal(query.name, &Error::TimedOut)),
         }
+    }
+
+    /// Checks that the database answers within two seconds.
+    ///
+    /// # Errors
+    /// If it does not, with the reason.
+    pub(crate) async fn ping(&self) -> Result<(), Refusal> {
+        let query = self.client.query("SELECT 1").fetch_one::<u8>();
+        let answer = timeout(PING_TIMEOUT, query).await;
+        answer
+            .unwrap_or(Err(Error::TimedOut))
+            .map(|_| ())
+            .map_err(|error| {
+                tracing::debug!(%error, "the analytics database does not answer");
+                Refusal::new(
+                    ErrorCode::AnalyticsUnavailable,
+                    "the analytics database does not answer",
+                )
+            })
     }
 
     /// Whether this tenant has a prediction of the job. Returns `false` too if the database does not answer soon.

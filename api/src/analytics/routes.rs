@@ -98,6 +98,20 @@ pub(super) async fn respond(
     Ok(response)
 }
 
+/// Reads the parameters of a request whose format is fixed.
+///
+/// # Errors
+/// If a parameter is invalid, or the caller may not see the rows.
+pub(super) fn parameters(
+    caller: &Caller,
+    query: &NamedQuery,
+    given: Vec<(String, String)>,
+) -> Result<Vec<(String, String)>, Refusal> {
+    let mut given = once_each(given)?;
+    restrict(caller, query, &mut given)?;
+    values(query, &given, clock::now())
+}
+
 /// Limits a caller who may see one tenant to that tenant.
 fn restrict(
     caller: &Caller,

@@ -96,6 +96,11 @@ impl AppState {
         }))
     }
 
+    /// The whole configuration.
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
     /// Limits of a request.
     pub(crate) fn limits(&self) -> &LimitsConfig {
         &self.0.config.limits

@@ -7,10 +7,12 @@ use precis_schemas::rest::{
     JobView, ModelList, ReferenceAccepted, ScoreReport, SubmitReference, SubmitScores, SubmitSummary,
     SubmittedBatch,
 };
+use precis_schemas::rest_bulk::{CancelledJobs, QueuedJobList};
+use precis_schemas::{Lane, Task};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::gateway::state::AppState;
-use crate::jobs::{events, model, routes, scores, summaries};
+use crate::jobs::{events, model, queued, routes, scores, summaries};
 use crate::openapi::schema::{batch_id, handle, idempotency_key, of, text};
 use crate::openapi::{Operation, QUEUE_ERRORS, Route, TEXT_ERRORS, Tag};
 
@@ -22,6 +24,8 @@ pub(crate) fn all() -> Vec<Route<AppState>> {
         Route::new("/v1/summaries").post(summaries::submit, submit_summary()),
         Route::new("/v1/scores").post(scores::submit, submit_scores()),
         Route::new("/v1/scores/{id}").get(scores::show, show_scores()),
+        Route::new("/v1/jobs").get(queued::list, list_jobs()),
+        Route::new("/v1/jobs/cancel").post(queued::cancel, cancel_jobs()),
         Route::new("/v1/jobs/{id}")
             .get(routes::show, show_job())
             .delete(routes::cancel, cancel_job()),
@@ -75,6 +79,55 @@ fn show_scores() -> Operation {
         )
         .returns::<ScoreReport>(200, "The scores so far")
         .errors(&[InvalidParameter, JobNotFound, JobGone, QueueUnavailable])
+}
+
+fn list_jobs() -> Operation {
+    let operation = Operation::new(
+        Tag::Jobs,
+        "listJobs",
+        "List the jobs that wait or run, the oldest first",
+    )
+    .describe("Jobs that have ended are in `GET /v1/predictions`. A tenant's key sees its own jobs.");
+    queued_jobs(operation)
+        .returns::<QueuedJobList>(200, "A page of jobs")
+        .with_headers(200, &["cache-control"])
+}
+
+fn cancel_jobs() -> Operation {
+    let operation = Operation::new(
+        Tag::Jobs,
+        "cancelJobs",
+        "Cancel the jobs that wait or run and match",
+    )
+    .describe(
+        "Cancels a page. To go on, repeat the request with the response's `next` as `after`. Idempotent.",
+    );
+    queued_jobs(operation).returns::<CancelledJobs>(200, "The jobs that are cancelled")
+}
+
+/// Adds the parameters of the jobs in the queue.
+fn queued_jobs(operation: Operation) -> Operation {
+    operation
+        .query("after", "`next` of the page before", integer)
+        .query("limit", "Maximum number of jobs, 1 to 500; default 50", integer)
+        .query("model", "Served model to select", text)
+        .query("lane", "Priority to select", lane)
+        .query("task", "Task to select", task)
+        .query("tenant", "Tenant to select", text)
+        .query("q", "Phrase in the text, a note or the id, in any case", text)
+        .errors(&[InvalidParameter, QueueUnavailable, NeedsQueue])
+}
+
+fn integer(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "minimum": 0})
+}
+
+fn lane(generator: &mut SchemaGenerator) -> Schema {
+    of::<Lane>(generator)
+}
+
+fn task(generator: &mut SchemaGenerator) -> Schema {
+    of::<Task>(generator)
 }
 
 fn show_job() -> Operation {

@@ -9,6 +9,7 @@
 //! | `idempotency.rs`, `idempotency_key.rs` | idempotent requests |
 //! | `model.rs` | finds the model of a request |
 //! | `lookup.rs`, `view.rs` | look up a job and show it |
+//! | `queued.rs` | lists and cancels the jobs in the queue that match |
 
 pub(crate) mod endpoints;
 mod events;
@@ -17,6 +18,7 @@ pub(crate) mod idempotency;
 mod idempotency_key;
 mod lookup;
 pub(crate) mod model;
+mod queued;
 mod routes;
 mod scores;
 pub(crate) mod submit;

@@ -1,10 +1,12 @@
 //! The routes of operations, with their documentation.
 
 use precis_schemas::ErrorCode::*;
-use precis_schemas::rest_operations::{DeadLetterList, DeadLetterView, QueueView, Replayed};
+use precis_schemas::rest_operations::{
+    DeadLetterList, DeadLetterView, QueueView, Replayed, SampleHistory, StatusView,
+};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use super::{dead_letters, queue, replay};
+use super::{dead_letters, queue, replay, sample_history, status};
 use crate::gateway::state::AppState;
 use crate::openapi::schema::text;
 use crate::openapi::{Operation, QUEUE_ERRORS, Route, Tag};
@@ -21,6 +23,41 @@ pub(crate) fn all() -> Vec<Route<AppState>> {
                 .with_headers(200, &["cache-control"])
                 .errors(&[QueueUnavailable]),
         ),
+        Route::new("/v1/status").get(
+            status::show,
+            Operation::new(Tag::Operations, "showStatus", "Get the state of NATS, ClickHouse, Arize and Phoenix")
+                .describe(
+                    "The gateway asks NATS and ClickHouse, and the monitor for what it stores and forwards. Answers also \
+                     while parts are down.",
+                )
+                .returns::<StatusView>(200, "The parts, the webhooks that wait, and the sinks of the monitor")
+                .with_headers(200, &["cache-control"]),
+        ),
+        Route::new("/v1/configuration").get(
+            status::configuration,
+            Operation::new(Tag::Operations, "showConfiguration", "Get the gateway's configuration, secrets redacted")
+                .describe("As `precis dump-config` prints it. With API keys, only for operators.")
+                .returns_as(200, "The configuration", "application/toml", text)
+                .with_headers(200, &["cache-control"]),
+        ),
+        Route::new("/v1/sample-history")
+            .get(
+                sample_history::show,
+                samples("showSampleHistory", "Get what is stored of the sample history"),
+            )
+            .post(
+                sample_history::load,
+                samples("loadSampleHistory", "Load 30 days of sample predictions")
+                    .describe(
+                        "Sets up the database and stores about 2,000 invented predictions of the tenant `sample-history`, \
+                         over all channels, to see every chart. Charts are complete within a minute. Idempotent.",
+                    ),
+            )
+            .delete(
+                sample_history::remove,
+                samples("removeSampleHistory", "Remove the sample history with its figures")
+                    .describe("Idempotent. Other predictions stay."),
+            ),
         Route::new("/v1/dead-letters").get(
             dead_letters::list,
             Operation::new(Tag::Operations, "listDeadLetters", "List dead letters, the latest first")
@@ -64,6 +101,14 @@ pub(crate) fn all() -> Vec<Route<AppState>> {
                 .errors(&QUEUE_ERRORS),
         ),
     ]
+}
+
+/// An operation on the sample history.
+fn samples(id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Tag::Operations, id, summary)
+        .returns::<SampleHistory>(200, "What is stored then")
+        .with_headers(200, &["cache-control"])
+        .errors(&[AnalyticsUnavailable, QueueUnavailable, NeedsQueue])
 }
 
 fn sequence(_: &mut SchemaGenerator) -> Schema {

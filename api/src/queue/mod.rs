@@ -20,13 +20,14 @@ use futures::future::{self, BoxFuture};
 use precis_producer::{Accepted, Submission};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::callback::Announcement;
-use precis_schemas::error_code::Refusal;
+use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Cancel;
+use precis_schemas::monitor_request::MonitorRequest;
 use precis_schemas::reference::LateReference;
-use precis_schemas::rest_operations::StoredDeadLetter;
+use precis_schemas::rest_operations::{StoredDeadLetter, WebhookBacklog};
 use precis_schemas::termination::Termination;
 use precis_schemas::worker_consumers::TenantLane;
-use precis_schemas::{JobHandle, JobId, JobResult, JobSubject, Lane, Outcome, Token};
+use precis_schemas::{JobHandle, JobId, JobResult, JobSubject, Lane, Outcome, Task, Token};
 use serde::Deserialize;
 
 pub use depth::{LaneDepth, QueueDepth, TenantDepth};
@@ -63,6 +64,30 @@ pub enum TerminationOutcome {
     Terminated(Box<JobResult>),
     /// The job had already ended, with this record.
     AlreadyFinished(Box<JobResult>),
+}
+
+/// Which jobs of the queue to list. A part that is `None` allows all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// The served model.
+    pub model: Option<Token>,
+    /// The lane.
+    pub lane: Option<Lane>,
+    /// The task.
+    pub task: Option<Task>,
+    /// The tenant.
+    pub tenant: Option<Token>,
+}
+
+/// A job in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedJob {
+    /// Its sequence in the queue.
+    pub sequence: u64,
+    /// The job.
+    pub job: QueuedJob,
+    /// Its text.
+    pub text: String,
 }
 
 /// Which replica a read goes to.
@@ -145,6 +170,17 @@ pub trait QueueBackend: Send + Sync {
         sequence: u64,
     ) -> BoxFuture<'a, Result<Option<QueuedJob>, Refusal>>;
 
+    /// Returns the next `limit` jobs that wait or run and match, after this sequence, in order. The default has none.
+    fn list_jobs<'a>(
+        &'a self,
+        filter: &'a JobFilter,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<ListedJob>, Refusal>> {
+        let _ = (filter, after, limit);
+        future::ready(Ok(Vec::new())).boxed()
+    }
+
     /// Returns the number of a tenant's jobs that wait or run.
     fn count_jobs<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>>;
 
@@ -215,6 +251,18 @@ pub trait QueueBackend: Send + Sync {
         future::ready(Ok(())).boxed()
     }
 
+    /// Returns how many webhooks are not delivered yet. The default has none.
+    fn webhook_backlog(&self) -> BoxFuture<'_, Result<WebhookBacklog, Refusal>> {
+        future::ready(Ok(WebhookBacklog::default())).boxed()
+    }
+
+    /// Sends a request to a monitor, and returns its reply: a [`MonitorReply`](precis_schemas::monitor_request::MonitorReply)
+    /// in JSON. The default reaches no monitor.
+    fn ask_monitor(&self, request: MonitorRequest) -> BoxFuture<'_, Result<Bytes, Refusal>> {
+        let _ = request;
+        future::ready(Err(no_monitor())).boxed()
+    }
+
     /// Terminates the job that the handle names: stores its record, unless it has one, and removes it from the queue.
     /// Returns `None` if the queue has no such job.
     fn terminate<'a>(
@@ -257,4 +305,12 @@ pub trait QueueBackend: Send + Sync {
         let _ = feature;
         Ok(())
     }
+}
+
+/// The refusal if no monitor answers a request.
+pub(crate) fn no_monitor() -> Refusal {
+    Refusal::new(
+        ErrorCode::AnalyticsUnavailable,
+        "no monitor answers; start one, or try again later",
+    )
 }

@@ -4,6 +4,7 @@ mod batches;
 mod connectivity;
 mod dead_letters;
 mod depth;
+mod monitors;
 mod queued_jobs;
 mod readiness;
 mod records;
@@ -24,8 +25,9 @@ use precis_runtime::webhooks;
 use precis_schemas::callback::Announcement;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Cancel;
+use precis_schemas::monitor_request::MonitorRequest;
 use precis_schemas::reference::LateReference;
-use precis_schemas::rest_operations::StoredDeadLetter;
+use precis_schemas::rest_operations::{StoredDeadLetter, WebhookBacklog};
 use precis_schemas::termination::Termination;
 use precis_schemas::topology::{BATCHES, CALLS, DEAD, JOBS, RESULTS};
 use precis_schemas::worker_consumers::TenantLane;
@@ -35,8 +37,8 @@ use self::connectivity::{Connectivity, unavailable};
 use self::queued_jobs::QueuedJobs;
 pub(crate) use self::readiness::watch_readiness;
 use super::{
-    CreateOutcome, DeadLetterPage, JobEnd, QueueBackend, QueueDepth, QueueUsage, QueuedJob, ReadConsistency,
-    Record, TenantDepth, TerminationOutcome,
+    CreateOutcome, DeadLetterPage, JobEnd, JobFilter, ListedJob, QueueBackend, QueueDepth, QueueUsage,
+    QueuedJob, ReadConsistency, Record, TenantDepth, TerminationOutcome,
 };
 
 /// How long a request to NATS may take.
@@ -146,6 +148,15 @@ impl QueueBackend for NatsQueue {
         self.when_connected(self.read_queued_job(id, sequence)).boxed()
     }
 
+    fn list_jobs<'a>(
+        &'a self,
+        filter: &'a JobFilter,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<ListedJob>, Refusal>> {
+        self.when_connected(self.read_jobs(filter, after, limit)).boxed()
+    }
+
     fn count_jobs<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
         self.if_connected(self.read_job_count(tenant)).boxed()
     }
@@ -216,6 +227,14 @@ impl QueueBackend for NatsQueue {
 
     fn delete_dead_letter(&self, sequence: u64) -> BoxFuture<'_, Result<(), Refusal>> {
         self.when_connected(self.remove_dead_letter(sequence)).boxed()
+    }
+
+    fn webhook_backlog(&self) -> BoxFuture<'_, Result<WebhookBacklog, Refusal>> {
+        self.if_connected(self.read_webhook_backlog()).boxed()
+    }
+
+    fn ask_monitor(&self, request: MonitorRequest) -> BoxFuture<'_, Result<Bytes, Refusal>> {
+        self.send_to_monitor(request).boxed()
     }
 
     fn terminate<'a>(

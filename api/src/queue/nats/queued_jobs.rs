@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
+use async_nats::jetstream::message::StreamMessage;
 use precis_runtime::expiring_map::ExpiringMap;
 use precis_runtime::nats::is_missing;
 use precis_schemas::error_code::Refusal;
@@ -12,7 +13,7 @@ use precis_schemas::{Job, JobId, time};
 use serde::Deserialize;
 
 use super::{NatsQueue, request_failed};
-use crate::queue::QueuedJob;
+use crate::queue::{JobFilter, ListedJob, QueuedJob};
 
 /// Jobs whose fields are remembered. The one that was read first is forgotten first.
 const MAX_JOBS: usize = 50_000;
@@ -33,6 +34,27 @@ struct JobFields {
     deadline: Option<jiff::Timestamp>,
     #[serde(default)]
     metadata: BTreeMap<String, String>,
+    #[serde(default)]
+    text: String,
+}
+
+/// Reads the message of a job. Returns `None` if it is no job.
+fn read(message: &StreamMessage) -> Option<ListedJob> {
+    let fields: JobFields = serde_json::from_slice(&message.payload).unwrap_or_default();
+    // Use the id in the body: `Nats-Msg-Id` may differ for an id that was submitted again.
+    let id = fields.id.or_else(|| Job::salvage_id(&message.payload))?;
+    let submitted_at = jiff::Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).ok();
+    Some(ListedJob {
+        sequence: message.sequence,
+        job: QueuedJob {
+            id,
+            subject: message.subject.as_str().parse().ok()?,
+            submitted_at: submitted_at.map(time::to_millis),
+            deadline: fields.deadline,
+            metadata: fields.metadata,
+        },
+        text: fields.text,
+    })
 }
 
 /// What is known about queued jobs. A job's fields never change.
@@ -80,28 +102,44 @@ impl NatsQueue {
             Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(request_failed("reading a job", &error)),
         };
-        // Use the id in the body: `Nats-Msg-Id` may differ for an id that was submitted again.
-        let fields: JobFields = serde_json::from_slice(&message.payload).unwrap_or_default();
-        let found = fields.id.or_else(|| Job::salvage_id(&message.payload));
-        let (Some(found), Ok(subject)) = (
-            found.filter(|found| found == id),
-            message.subject.as_str().parse(),
-        ) else {
+        let Some(ListedJob { job, .. }) = read(&message).filter(|listed| listed.job.id == *id) else {
             return Ok(None);
-        };
-        let submitted_at = jiff::Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).ok();
-        let job = QueuedJob {
-            id: found,
-            subject,
-            submitted_at: submitted_at.map(time::to_millis),
-            deadline: fields.deadline,
-            metadata: fields.metadata,
         };
         let metadata = job.metadata.iter().map(|(key, value)| key.len() + value.len());
         if metadata.sum::<usize>() <= MAX_METADATA_BYTES {
             self.queued_jobs.jobs.insert(sequence, job.clone());
         }
         Ok(Some(job))
+    }
+
+    /// See [`QueueBackend::list_jobs`](crate::queue::QueueBackend::list_jobs). Messages that are no jobs are left out.
+    pub(super) async fn read_jobs(
+        &self,
+        filter: &JobFilter,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<ListedJob>, Refusal> {
+        let part = |part: Option<String>| part.unwrap_or_else(|| "*".to_owned());
+        let subjects = format!(
+            "jobs.v1.{}.{}.{}.{}",
+            part(filter.model.as_ref().map(ToString::to_string)),
+            part(filter.lane.map(|lane| lane.to_string())),
+            part(filter.task.map(|task| task.to_string())),
+            part(filter.tenant.as_ref().map(ToString::to_string)),
+        );
+        let (mut jobs, mut next) = (Vec::new(), after.saturating_add(1));
+        while jobs.len() < limit {
+            let found = self.jobs_stream.get_first_raw_message_by_subject(&subjects, next);
+            match found.await {
+                Ok(message) => {
+                    next = message.sequence + 1;
+                    jobs.extend(read(&message));
+                }
+                Err(error) if is_missing(&error) => break,
+                Err(error) => return Err(request_failed("listing jobs", &error)),
+            }
+        }
+        Ok(jobs)
     }
 
     /// Returns the last sequence that a tenant's consumer has delivered, at most a second old.

@@ -54,6 +54,33 @@ async fn only_open_routes_answer_without_a_key() {
 }
 
 #[tokio::test]
+async fn what_concerns_all_tenants_is_for_operators() {
+    let api = guarded("");
+    for path in ["/v1/configuration", "/v1/sample-history"] {
+        api.refused(with_key(get(path), "one"), 403, "forbidden").await;
+    }
+    api.refused(with_key(get("/v1/jobs?tenant=two"), "one"), 403, "forbidden")
+        .await;
+    let status = api.call(with_key(get("/v1/status"), "one")).await;
+    assert_eq!(status.status, 200);
+    assert!(status.body.get("webhooks").is_none(), "{}", status.body);
+    assert!(!status.body.to_string().contains("detail"), "{}", status.body);
+    for text in ["Rain fell.", "Snow fell."] {
+        let key = if text.starts_with('R') { "one" } else { "two" };
+        let answer = api.call(with_key(submit(&json!({"text": text})), key)).await;
+        assert_eq!(answer.status, 202);
+    }
+    let jobs = api.call(with_key(get("/v1/jobs"), "one")).await;
+    assert_eq!(jobs.body["jobs"].as_array().unwrap().len(), 1, "{}", jobs.body);
+    assert_eq!(jobs.body["jobs"][0]["text"], "Rain fell.");
+
+    let open = super::api();
+    let configuration = open.call(get("/v1/configuration")).await;
+    assert_eq!(configuration.header("content-type"), "application/toml");
+    assert!(configuration.body.as_str().unwrap().contains("[api]"));
+}
+
+#[tokio::test]
 async fn a_tenant_sees_only_its_own_jobs() {
     let api = guarded("");
     let rain = json!({"text": "Rain fell."});

@@ -26,6 +26,7 @@ use crate::testing::{FakeQueue, guarded_state_of, limited_state_of, state_of};
 mod access;
 mod batches;
 mod browsers;
+mod bulk;
 mod compat;
 mod forms;
 mod framing;

@@ -1,6 +1,7 @@
 //! A queue in memory for tests.
 
 mod depth;
+mod listing;
 mod sizes;
 
 use std::collections::HashMap;
@@ -24,7 +25,8 @@ use precis_schemas::worker_consumers::TenantLane;
 use precis_schemas::{JobHandle, JobId, JobResult, Outcome, Task, Token};
 
 use crate::queue::{
-    CreateOutcome, JobEnd, QueueBackend, QueuedJob, ReadConsistency, Record, TerminationOutcome,
+    CreateOutcome, JobEnd, JobFilter, ListedJob, QueueBackend, QueuedJob, ReadConsistency, Record,
+    TerminationOutcome,
 };
 use crate::queue::{QueueDepth, QueueUsage, TenantDepth};
 use crate::testing::result;
@@ -268,6 +270,15 @@ impl QueueBackend for FakeQueue {
             Ok(())
         }
         .boxed()
+    }
+
+    fn list_jobs<'a>(
+        &'a self,
+        filter: &'a JobFilter,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<ListedJob>, Refusal>> {
+        future::ready(self.refusal().map(|()| self.listed(filter, after, limit))).boxed()
     }
 
     fn count_jobs<'a>(&'a self, tenant: &'a Token) -> BoxFuture<'a, Result<u64, Refusal>> {
