@@ -194,7 +194,11 @@ export async function* events(response) {
 
 /** Saves an answer as a file. */
 export async function download(/** @type {Call} */ call, /** @type {string} */ name) {
-  const blob = await (await send(call)).blob();
+  save(await (await send(call)).blob(), name);
+}
+
+/** Saves bytes as a file. */
+export function save(/** @type {Blob} */ blob, /** @type {string} */ name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;

@@ -1,5 +1,5 @@
 // Small parts that every screen uses.
-import { ApiError, curlOf } from "../api.js";
+import { ApiError, curlOf, sendJson } from "../api.js";
 import { html, useEffect, useRef, useState } from "../lib.js";
 import { pieces } from "../provenance.js";
 import { T } from "../text.js";
@@ -154,4 +154,42 @@ export function useLoad(/** @type {(signal: AbortSignal) => Promise<any>} */ loa
     return () => stop.abort();
   }, [...inputs, round]);
   return { ...state, reload: () => setRound((before) => before + 1) };
+}
+
+/** Loads something again and again while the page is visible. */
+export function usePolled(/** @type {string} */ path, interval = 3_000) {
+  const [state, setState] = useState(/** @type {{data?: any, error?: unknown}} */ ({}));
+  const [round, setRound] = useState(0);
+  useEffect(() => {
+    const stop = new AbortController();
+    const load = () => {
+      if (document.hidden) return;
+      sendJson({ method: "GET", path }, stop.signal).then(
+        (data) => setState({ data }),
+        (error) => !stop.signal.aborted && setState((before) => ({ ...before, error })),
+      );
+    };
+    load();
+    const timer = setInterval(load, interval);
+    return () => {
+      stop.abort();
+      clearInterval(timer);
+    };
+  }, [path, round]);
+  return { ...state, reload: () => setRound((before) => before + 1) };
+}
+
+/** A text field that reports its value after a pause. */
+export function Lazy(/** @type {any} */ { value, onValue, ...rest }) {
+  const [text, setText] = useState(value);
+  const timer = useRef(/** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined));
+  useEffect(() => setText(value), [value]);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const change = (/** @type {any} */ event) => {
+    const next = event.target.value;
+    setText(next);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => onValue(next), 350);
+  };
+  return html`<input ...${rest} value=${text} onInput=${change} />`;
 }

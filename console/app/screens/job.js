@@ -82,6 +82,7 @@ export function Job({ id }) {
         <h1>${t.one} <code>${id}</code></h1>
       </div>
       <div class="row">
+        ${row?.tenant === "sample-history" && html`<span class="tag" title=${t.sampleHint}>${t.sample}</span>`}
         ${outcome && html`<${Status} status=${outcome} />`}
         ${job && !isFinal(job) && html`<${Button} kind="danger" icon="stop" onClick=${() => attempt(() => send(cancelCall))}>${T.cancel}<//>`}
         ${again && html`<${Button} icon="refresh" onClick=${resubmit}>${t.resubmitOne}<//>`}

@@ -1,20 +1,22 @@
 // Every prediction: search, filters, pages, and what to do with all that match.
-import { send, sendJson, withQuery } from "../api.js";
-import { count, duration, fixed, parseTime, time } from "../format.js";
+import { save, send, sendJson, withQuery } from "../api.js";
+import { duration, fixed, parseTime, time } from "../format.js";
 import { html, useEffect, useMemo, useRef, useState } from "../lib.js";
 import { offer } from "../parts/palette.js";
-import { Button, Curl, Dialog, Field, Problem, Status } from "../parts/ui.js";
-import { hrefOf, setQuery } from "../route.js";
+import { Button, Curl, Field, Lazy, Problem, Status } from "../parts/ui.js";
+import { go, hrefOf, setQuery } from "../route.js";
 import { randomId } from "../storage.js";
 import { T } from "../text.js";
+import { Bulk } from "./bulk.js";
 import { Job } from "./job.js";
+import { Waiting } from "./waiting.js";
 
 /** @typedef {Record<string, any>} Row */
 
 const t = T.jobs;
 const PAGE = 50;
-/** Rows in one request of a bulk action. */
-const BULK_PAGE = 200;
+const EXPORT_PAGE = 1_000;
+const RESUBMIT_PAGE = 100;
 const RANGES = { "1h": 3_600, "1d": 86_400, "7d": 604_800, "30d": 2_592_000, "365d": 31_536_000 };
 const CHOICES = {
   outcome: ["succeeded", "failed", "cancelled", "expired"],
@@ -41,22 +43,16 @@ export function filterOf(/** @type {URLSearchParams} */ query) {
 
 /** @param {{route: import("../route.js").Route, models: any}} props */
 export function Jobs({ route }) {
-  return route.id ? html`<${Job} key=${route.id} id=${route.id} />` : html`<${List} route=${route} />`;
+  if (route.id) return html`<${Job} key=${route.id} id=${route.id} />`;
+  return route.query.get("view") === "waiting" ? html`<${Waiting} route=${route} />` : html`<${List} route=${route} />`;
 }
 
-/** A text field that reports its value after a pause. */
-function Lazy(/** @type {any} */ { value, onValue, ...rest }) {
-  const [text, setText] = useState(value);
-  const timer = useRef(/** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined));
-  useEffect(() => setText(value), [value]);
-  useEffect(() => () => clearTimeout(timer.current), []);
-  const change = (/** @type {any} */ event) => {
-    const next = event.target.value;
-    setText(next);
-    clearTimeout(timer.current);
-    timer.current = setTimeout(() => onValue(next), 350);
-  };
-  return html`<input ...${rest} value=${text} onInput=${change} />`;
+/** Switches between the jobs that have ended and those that have not. */
+export function Views(/** @type {{waiting?: boolean}} */ { waiting = false }) {
+  return html`<div class="segmented" role="group" aria-label=${t.views}>
+    <button type="button" aria-pressed=${!waiting} onClick=${() => go(hrefOf("jobs"))}>${t.ended}</button>
+    <button type="button" aria-pressed=${waiting} onClick=${() => go(hrefOf("jobs", "", { view: "waiting" }))}>${t.waiting}</button>
+  </div>`;
 }
 
 /** Pages of predictions for a filter. */
@@ -117,6 +113,7 @@ function List({ route }) {
       </div>
     </header>
     <div class="controls">
+      <${Views} />
       <${Lazy} type="search" class="search" placeholder=${t.search} aria-label=${t.search} value=${query.get("q") ?? ""} onValue=${(/** @type {string} */ q) => setQuery({ q })} />
       <div class="segmented" role="group" aria-label=${T.analytics.range}>
         ${Object.keys(RANGES).map((name) => html`<button type="button" aria-pressed=${(query.get("range") ?? "1d") === name && !query.get("from")} onClick=${() => setQuery({ range: name, from: "", to: "" })}>${name}</button>`)}
@@ -144,7 +141,7 @@ function List({ route }) {
         <tbody>
           ${rows.map((row) => html`<tr key=${row.cursor}>
             <td class="when" title=${parseTime(row.finished_at)?.toLocaleString()}>${time(row.finished_at)}</td>
-            <td><${Status} status=${row.outcome} />${row.attempt > 1 ? html` <span class="tag" title=${T.summarize.attempt(row.attempt)}>×${row.attempt}</span>` : ""}</td>
+            <td><${Status} status=${row.outcome} />${row.tenant === "sample-history" ? html` <span class="tag" title=${t.sampleHint}>${t.sample}</span>` : ""}${row.attempt > 1 ? html` <span class="tag" title=${T.summarize.attempt(row.attempt)}>×${row.attempt}</span>` : ""}</td>
             <td class="grow"><a class="open" href=${hrefOf("jobs", row.id)}>
               <span class="clip">${row.error_code ? html`<code>${row.error_code}</code> ${row.error_message}` : row.summary || row.id}</span>
               <span class="clip hint">${row.text}</span>
@@ -163,19 +160,8 @@ function List({ route }) {
       <span class="spacer"></span>
       ${!done && rows.length > 0 && html`<${Button} disabled=${loading} onClick=${more}>${t.more}<//>`}
     </div>
-    ${dialog && html`<${Bulk} action=${dialog} filter=${filter} onClose=${() => setDialog("")} />`}
+    ${dialog && html`<${BulkOf} action=${dialog} filter=${filter} onClose=${() => setDialog("")} />`}
   </section>`;
-}
-
-/** All rows of a filter, page by page. */
-async function* allRows(/** @type {Record<string, string>} */ filter, /** @type {AbortSignal} */ signal, limit = 1_000) {
-  for (let after = ""; ; ) {
-    /** @type {{data: Row[]}} */
-    const page = await sendJson({ method: "GET", path: withQuery("/v1/predictions", { ...filter, limit, after }) }, signal);
-    yield page.data;
-    if (page.data.length < limit) return;
-    after = page.data.at(-1)?.cursor;
-  }
 }
 
 /** The body that runs a prediction's text again. */
@@ -197,86 +183,28 @@ export function resubmission(/** @type {Row} */ row) {
 }
 
 /** Resubmits or exports everything that the filter matches, after a confirmation that names the count. */
-function Bulk(/** @type {{action: string, filter: Record<string, string>, onClose: () => void}} */ { action, filter, onClose }) {
+function BulkOf(/** @type {{action: string, filter: Record<string, string>, onClose: () => void}} */ { action, filter, onClose }) {
   // The window is fixed, so that the count stays true while new predictions arrive.
   const fixedFilter = useMemo(() => ({ ...filter, to: filter.to ?? new Date().toISOString() }), []);
-  const [total, setTotal] = useState(/** @type {number | null} */ (null));
-  const [done, setDone] = useState(0);
-  const [skipped, setSkipped] = useState(0);
-  const [state, setState] = useState("counting");
-  const [error, setError] = useState(/** @type {unknown} */ (null));
-  const stop = useRef(new AbortController());
   const run = useRef(randomId());
-  useEffect(() => {
-    const { signal } = stop.current;
-    (async () => {
-      let found = 0;
-      for await (const rows of allRows(fixedFilter, signal)) setTotal((found += rows.length));
-      setTotal(found);
-      setState("ready");
-    })().catch((failure) => !signal.aborted && setError(failure));
-    return () => stop.current.abort();
-  }, []);
-  const exportAll = async () => {
-    const { signal } = stop.current;
-    /** @type {BlobPart[]} */
-    const parts = [];
-    for (let after = ""; ; ) {
-      const path = withQuery("/v1/predictions", { ...fixedFilter, limit: 1_000, after, format: "csv" });
-      const text = await (await send({ method: "GET", path }, signal)).text();
-      const end = text.indexOf("\n") + 1;
-      parts.push(after ? text.slice(end) : text);
-      const cursors = text.slice(end).match(/^"\d+~[^"]*"/gm) ?? [];
-      setDone((before) => before + cursors.length);
-      if (cursors.length < 1_000) break;
-      after = cursors.at(-1)?.slice(1, -1) ?? "";
-    }
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob(parts, { type: "text/csv" }));
-    link.download = "predictions.csv";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  const parts = useRef(/** @type {BlobPart[]} */ ([]));
+  const countCall = { method: "GET", path: withQuery("/v1/predictions/count", fixedFilter) };
+  const total = async (/** @type {AbortSignal} */ signal) => (await sendJson(countCall, signal)).count;
+  const exportCall = (/** @type {string} */ after = "") => ({ method: "GET", path: withQuery("/v1/predictions", { ...fixedFilter, limit: EXPORT_PAGE, after, format: "csv" }) });
+  const exportPage = async (/** @type {string | undefined} */ after, /** @type {AbortSignal} */ signal) => {
+    const text = await (await send(exportCall(after), signal)).text();
+    const end = text.indexOf("\n") + 1;
+    const cursors = text.slice(end).match(/^"\d+~[^"]*"/gm) ?? [];
+    parts.current.push(after ? text.slice(end) : text);
+    return { done: cursors.length, next: cursors.length < EXPORT_PAGE ? undefined : cursors.at(-1)?.slice(1, -1) };
   };
-  const resubmitAll = async () => {
-    const { signal } = stop.current;
-    for await (const rows of allRows(fixedFilter, signal, BULK_PAGE)) {
-      for (const { job_id: id, task } of rows) {
-        signal.throwIfAborted();
-        const row = task === "summarize" ? await sendJson({ method: "GET", path: `/v1/predictions/${id}` }, signal) : null;
-        if (!row || row.text_policy !== "full" || !row.text) setSkipped((before) => before + 1);
-        else {
-          // A repeated try of this run submits no job twice.
-          const headers = { "idempotency-key": `"again-${id}-${run.current}"` };
-          await send({ method: "POST", path: "/v1/summaries", headers, json: { ...resubmission(row), priority: "bulk" } }, signal);
-          setDone((before) => before + 1);
-        }
-      }
-    }
+  const resubmitCall = (/** @type {string} */ after = "") => ({ method: "POST", path: withQuery("/v1/predictions/resubmit", { ...fixedFilter, limit: RESUBMIT_PAGE, after, run: run.current }) });
+  const resubmitPage = async (/** @type {string | undefined} */ after, /** @type {AbortSignal} */ signal) => {
+    /** @type {import("../../types/rest").ResubmittedJobs} */
+    const report = await sendJson(resubmitCall(after), signal);
+    return { done: report.submitted.length, skipped: report.skipped.length, next: report.after, stopped: report.stopped };
   };
-  const start = async () => {
-    setState("running");
-    setError(null);
-    setDone(0);
-    setSkipped(0);
-    try {
-      await (action === "export" ? exportAll() : resubmitAll());
-      setState("done");
-    } catch (failure) {
-      if (stop.current.signal.aborted) return;
-      setError(failure);
-      setState("ready");
-    }
-  };
-  const words = action === "export" ? t.bulkExport : t.bulkResubmit;
-  return html`<${Dialog} title=${words.title} onClose=${onClose}>
-    <div class="stack">
-      <p>${state === "counting" ? `${t.counting} ${total ? count(total) : ""}` : words.ask(total ?? 0)}</p>
-      ${(state === "running" || state === "done") && html`<progress max=${total || 1} value=${done + skipped}></progress><p role="status">${words.done(done)}${skipped ? `, ${t.skipped(skipped)}` : ""}</p>`}
-      <${Problem} error=${error} />
-      <div class="row end">
-        <${Button} onClick=${onClose}>${state === "done" ? T.close : T.cancel}<//>
-        ${state !== "done" && html`<${Button} kind="primary" disabled=${state !== "ready" || !total} onClick=${start}>${words.button(total ?? 0)}<//>`}
-      </div>
-    </div>
-  <//>`;
+  return action === "export"
+    ? html`<${Bulk} words=${t.bulkExport} total=${total} page=${exportPage} finish=${() => save(new Blob(parts.current, { type: "text/csv" }), "predictions.csv")} calls=${[countCall, exportCall()]} onClose=${onClose} />`
+    : html`<${Bulk} words=${t.bulkResubmit} total=${total} page=${resubmitPage} calls=${[countCall, resubmitCall()]} onClose=${onClose} />`;
 }

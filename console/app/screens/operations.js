@@ -2,81 +2,16 @@
 import { ApiError, send, sendJson, withQuery } from "../api.js";
 import { ago, bytes, count, duration, fixed, time } from "../format.js";
 import { html, useEffect, useMemo, useRef, useState } from "../lib.js";
-import { Button, Copy, Curl, Dialog, Problem, useLoad } from "../parts/ui.js";
+import { Button, Copy, Curl, Dialog, Problem, useLoad, usePolled } from "../parts/ui.js";
 import { hrefOf, setQuery } from "../route.js";
 import { T } from "../text.js";
+import { Configuration, Health, SampleData } from "./system.js";
 
 /** @typedef {import("../../types/rest").QueueView} QueueView */
 /** @typedef {import("../../types/rest").DeadLetterView} DeadLetterView */
 
 const t = T.operations;
-const REFRESH_MS = 3_000;
-/** After this time a part counts as down. */
-const PATIENCE_MS = 5_000;
 const PAGE = 50;
-
-/** Loads something again and again while the page is visible. */
-function usePolled(/** @type {string} */ path) {
-  const [state, setState] = useState(/** @type {{data?: any, error?: unknown}} */ ({}));
-  const [round, setRound] = useState(0);
-  useEffect(() => {
-    const stop = new AbortController();
-    const load = () => {
-      if (document.hidden) return;
-      sendJson({ method: "GET", path }, stop.signal).then(
-        (data) => setState({ data }),
-        (error) => !stop.signal.aborted && setState((before) => ({ ...before, error })),
-      );
-    };
-    load();
-    const timer = setInterval(load, REFRESH_MS);
-    return () => {
-      stop.abort();
-      clearInterval(timer);
-    };
-  }, [path, round]);
-  return { ...state, reload: () => setRound((before) => before + 1) };
-}
-
-/** Whether a part answers in time. */
-async function answers(/** @type {string} */ path, /** @type {AbortSignal} */ stop) {
-  try {
-    await send({ method: "GET", path }, AbortSignal.any([stop, AbortSignal.timeout(PATIENCE_MS)]));
-    return true;
-  } catch (error) {
-    // A refusal for another reason is an answer.
-    return error instanceof ApiError && error.status > 0 && error.status < 500;
-  }
-}
-
-const PARTS = { gateway: "/healthz", queue: "/readyz", database: "/v1/analytics/channels?from=now-1m" };
-
-function Health() {
-  const [data, setData] = useState(/** @type {Record<string, boolean>} */ ({}));
-  useEffect(() => {
-    const stop = new AbortController();
-    /** @type {ReturnType<typeof setTimeout>} */
-    let timer;
-    const ask = async () => {
-      if (!document.hidden) {
-        const parts = Object.entries(PARTS).map(async ([name, path]) => {
-          const up = await answers(path, stop.signal);
-          if (!stop.signal.aborted) setData((before) => ({ ...before, [name]: up }));
-        });
-        await Promise.all(parts);
-      }
-      if (!stop.signal.aborted) timer = setTimeout(ask, 2 * REFRESH_MS);
-    };
-    ask();
-    return () => {
-      stop.abort();
-      clearTimeout(timer);
-    };
-  }, []);
-  const part = (/** @type {string} */ name, /** @type {boolean | undefined} */ up) =>
-    html`<div class=${`health ${up === undefined ? "" : up ? "good" : "bad"}`}><i></i><span>${name}</span><strong>${up === undefined ? "…" : up ? t.up : t.down}</strong></div>`;
-  return html`<div class="health-row" role="status">${part(t.gateway, data.gateway)}${part("NATS", data.queue)}${part("ClickHouse", data.database)}</div>`;
-}
 
 /** @param {{route: import("../route.js").Route}} props */
 export function Operations({ route }) {
@@ -84,12 +19,14 @@ export function Operations({ route }) {
   return html`<section class="operations">
     <header class="head">
       <div><h1>${t.title}</h1><p class="hint">${t.hint}</p></div>
-      <div class="row"><a class="button" href="/metrics" target="_blank" rel="noopener">${t.metrics}</a><a class="button" href="/docs" target="_blank" rel="noopener">${t.docs}</a><${Curl} calls=${[{ method: "GET", path: "/v1/queue" }, { method: "GET", path: "/v1/models" }, { method: "GET", path: "/readyz" }]} /></div>
+      <div class="row"><a class="button" href="/metrics" target="_blank" rel="noopener">${t.metrics}</a><a class="button" href="/docs" target="_blank" rel="noopener">${t.docs}</a><${Curl} calls=${[{ method: "GET", path: "/v1/queue" }, { method: "GET", path: "/v1/models" }, { method: "GET", path: "/v1/status" }]} /></div>
     </header>
     <${Health} />
     <${Problem} error=${error} retry=${reload} />
     ${data && html`<${Queue} queue=${data} />`}
     <${DeadLetters} route=${route} />
+    <${SampleData} />
+    <${Configuration} />
   </section>`;
 }
 
