@@ -72,3 +72,11 @@ export function bytes(/** @type {number} */ value) {
   if (value < 1_048_525) return `${(value / 1_024).toFixed(1)} KB`;
   return `${(value / 1_048_576).toFixed(1)} MB`;
 }
+
+const dayMonth = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
+
+/** A date, such as `30 Oct 2026`. */
+export function date(/** @type {string | null | undefined} */ value) {
+  const at = parseTime(value);
+  return at ? dayMonth.format(at) : "–";
+}

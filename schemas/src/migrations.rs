@@ -78,6 +78,11 @@ pub const ALL: &[Migration] = &[
         name: "exact_windows",
         sql: include_str!("../clickhouse/0013_exact_windows.sql"),
     },
+    Migration {
+        version: 14,
+        name: "trace_id",
+        sql: include_str!("../clickhouse/0014_trace_id.sql"),
+    },
 ];
 
 /// Creates the table of applied migrations and their checksums.

@@ -285,7 +285,7 @@ async fn external_predictions_are_logged_and_listed_under_compatible_names() {
     let stored = product
         .query("SELECT count() AS n, uniqExact(channel) AS channels FROM predictions")
         .await;
-    assert_eq!(json!(stored), json!([{"n": first["predictions"], "channels": 7}]));
+    assert_eq!(json!(stored), json!([{"n": first["predictions"], "channels": 8}]));
     let (_, pair) = ask("/sample/pair").await;
     assert!(pair["article"].is_string() && pair["summ"].is_string(), "{pair}");
     let (_, pairs) = ask("/sample/pairs?num_sample=5").await;

@@ -78,6 +78,8 @@ pub(super) async fn count(
 #[derive(Deserialize)]
 struct Listed {
     cursor: String,
+    /// Handle of its job.
+    id: String,
     job_id: String,
 }
 
@@ -110,7 +112,7 @@ fn run_of(given: &mut Vec<(String, String)>) -> Result<Token, Refusal> {
     Token::new("run", &text).map_err(|error| invalid(error.to_string()))
 }
 
-/// Returns the id of the job that runs a prediction again: the same for every request of a run.
+/// Returns the id of the job that runs the prediction of a job again: the same for every request of a run.
 fn new_id(run: &Token, job_id: &str) -> Result<JobId, Refusal> {
     let hash = Sha256::digest(job_id.as_bytes());
     let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -160,11 +162,13 @@ impl Whole {
 async fn whole(
     state: &AppState,
     values: &[(String, String)],
-    job_id: &str,
+    listed: &Listed,
 ) -> Result<Option<Whole>, Refusal> {
     let tenant = values.iter().find(|(name, _)| name == "tenant");
+    let sequence = listed.id.rsplit('.').next().unwrap_or_default();
     let values = [
-        ("id".to_owned(), job_id.to_owned()),
+        ("id".to_owned(), listed.job_id.clone()),
+        ("sequence".to_owned(), sequence.to_owned()),
         (
             "tenant".to_owned(),
             tenant.map_or_else(String::new, |(_, tenant)| tenant.clone()),
@@ -204,7 +208,7 @@ pub(super) async fn resubmit(
     };
     let reads = page.into_iter().map(|listed| {
         let (state, values) = (&state, &values);
-        async move { (whole(state, values, &listed.job_id).await, listed) }
+        async move { (whole(state, values, &listed).await, listed) }
     });
     let mut reads = futures::stream::iter(reads).buffered(READS);
     while let Some((read, listed)) = reads.next().await {
@@ -214,7 +218,7 @@ pub(super) async fn resubmit(
             let max_entries = state.limits().job().max_metadata_entries;
             let request = read?
                 .ok_or_else(missing)?
-                .request(&job_id, &run, &caller, max_entries)?;
+                .request(&listed.id, &run, &caller, max_entries)?;
             let submission = submit::prepare(&state, &caller, request, &trace).await?;
             submit::publish(&state, &submission).await
         };

@@ -1,10 +1,10 @@
 // One job: its state while it runs, its prediction afterwards.
-import { ApiError, send, sendJson } from "../api.js";
+import { ApiError, send, sendJson, withQuery } from "../api.js";
 import { isFinal, useJob } from "../follow.js";
-import { count, duration, fixed, percent, time } from "../format.js";
+import { count, fixed, percent } from "../format.js";
 import { html, useEffect, useMemo, useState } from "../lib.js";
+import { History, Times } from "../parts/history.js";
 import { Button, Copy, Curl, Marked, Problem, Status, useLoad } from "../parts/ui.js";
-import { Waterfall } from "../parts/waterfall.js";
 import { provenance } from "../provenance.js";
 import { go, hrefOf } from "../route.js";
 import { rememberText } from "../storage.js";
@@ -73,7 +73,7 @@ export function Job({ id }) {
   const found = useMemo(() => (row?.text && summary ? provenance(summary, row.text) : null), [row?.text, summary]);
   const sources = useMemo(() => found?.sentences.flatMap((sentence) => sentence.sources.map((span) => ({ ...span, kind: "copied" }))) ?? [], [found]);
   const problem = job?.error ?? (row?.error_code ? { code: row.error_code, message: row.error_message } : null);
-  const calls = [{ method: "GET", path: `/v1/jobs/${id}` }, { method: "GET", path: `/v1/predictions/${id}` }, ...(again ? [again] : []), cancelCall];
+  const calls = [{ method: "GET", path: `/v1/jobs/${id}` }, { method: "GET", path: `/v1/predictions/${id}` }, { method: "GET", path: withQuery("/v1/dead-letters", { q: id.replace(/\.\d+$/, "") }) }, ...(again ? [again] : []), cancelCall];
   const nothing = !job && !row && followed.error && error;
   return html`<section class="job">
     <header class="head">
@@ -100,6 +100,7 @@ export function Job({ id }) {
           ${found && html`<p class=${`support ${found.unsupported.length ? "bad" : "good"}`}>${percent(found.copied)} ${T.summarize.copied} · ${found.unsupported.length ? `${T.summarize.unsupported(found.unsupported.length)}: ${found.unsupported.map((word) => word.text).join(", ")}` : T.summarize.allSupported}</p>`}
         </article>`}
         ${row && html`<${Times} row=${row} />`}
+        ${ended && html`<${History} id=${id} row=${row} />`}
         ${isFinal(job) && html`<article class="card padded">
           <h2>${T.summarize.reference}</h2>
           <textarea rows="3" aria-label=${T.summarize.reference} placeholder=${T.summarize.referencePlaceholder} value=${reference} onInput=${(/** @type {any} */ event) => { setReference(event.target.value); setSent(false); }}></textarea>
@@ -116,24 +117,6 @@ export function Job({ id }) {
       </div>
     </div>
   </section>`;
-}
-
-/** What happened when. */
-function Times(/** @type {{row: Row}} */ { row }) {
-  const after = (/** @type {number} */ ms) => html`<span class="hint">+${duration(ms)}</span>`;
-  const queue = row.queue_ms;
-  const steps = [
-    [t.accepted, html`${time(row.submitted_at)}`],
-    [t.delivered(row.attempt), row.started_at ? html`${time(row.started_at)} ${after(queue)}` : null],
-    [t.batchBegan(row.batch_size), row.batch_size > 0 ? after(queue + row.batch_wait_ms) : null],
-    [t.stored, html`${time(row.finished_at)} ${after(row.end_to_end_ms)}`],
-    [t.referenceAt, row.reference_at ? time(row.reference_at) : null],
-  ].filter(([, value]) => value);
-  return html`<article class="card padded">
-    <h2>${t.timeline}</h2>
-    <ol class="steps">${steps.map(([name, value]) => html`<li><span>${name}</span> ${value}</li>`)}</ol>
-    <${Waterfall} timings=${{ ...row, total_ms: row.end_to_end_ms }} />
-  </article>`;
 }
 
 function Scores(/** @type {{row: Row}} */ { row }) {
@@ -168,6 +151,7 @@ function Facts(/** @type {{row: Row}} */ { row }) {
       [t.tokens, `${count(row.text_tokens)} → ${count(row.summary_tokens)}${row.truncated_tokens ? ` (${t.cut(row.truncated_tokens)})` : ""}`],
       [t.characters, `${count(row.text_chars)} → ${count(row.summary_chars)}`],
       [t.batchSize, row.batch_size],
+      [t.trace, row.trace_id && html`<code>${row.trace_id}</code> <${Copy} text=${row.trace_id} label=${t.copyTrace} bare />`],
       ...Object.entries(row.metadata ?? {}),
     ])}
     <h3>${T.summarize.settings}</h3>

@@ -35,7 +35,7 @@ function Queue(/** @type {{queue: QueueView}} */ { queue }) {
   return html`<div class="columns even">
     <section class="stack">
       <h2>${t.queue}</h2>
-      <div class="table-box"><table class="list">
+      <div class="table-box"><table class="list queue-list">
         <thead><tr><th>${t.model}</th><th>${t.lane}</th><th class="grow">${t.depth}</th><th class="number">${t.jobs}</th><th class="number">${t.oldest}</th><th class="number">${t.drain}</th></tr></thead>
         <tbody>
           ${queue.lanes.map((lane) => html`<tr key=${`${lane.model}/${lane.lane}`}>

@@ -1,6 +1,6 @@
 // The parts of the deployment, its configuration, and the sample history.
 import { send, sendJson } from "../api.js";
-import { count, time } from "../format.js";
+import { count, date } from "../format.js";
 import { html, useState } from "../lib.js";
 import { Button, Copy, Curl, Dialog, Problem, useLoad, usePolled } from "../parts/ui.js";
 import { hrefOf } from "../route.js";
@@ -63,7 +63,7 @@ export function SampleData() {
   const has = Boolean(stored?.predictions);
   return html`<section class="card padded samples">
     <div class="head">
-      <div><h2>${t.samples.title}</h2><p class="hint">${has && stored ? t.samples.stored(stored.predictions, time(stored.from), time(stored.to)) : t.samples.hint}</p></div>
+      <div><h2>${t.samples.title}</h2><p class="hint">${has && stored ? t.samples.stored(stored.predictions, date(stored.from), date(stored.to)) : t.samples.hint}</p></div>
       <div class="row">
         ${has && html`<a class="button" href=${hrefOf("analytics", "", { range: "30d" })}>${t.samples.charts}</a><a class="button" href=${hrefOf("jobs", "", { tenant: "sample-history", range: "30d" })}>${t.samples.jobs}</a>`}
         ${has

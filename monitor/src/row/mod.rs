@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use async_nats::HeaderMap;
 use clickhouse::Row;
 use jiff::Timestamp;
+use precis_runtime::trace_context::TraceContext;
 use precis_schemas::embedding::{EmbeddingVector, Embeddings};
 use precis_schemas::time::millis_between;
 use precis_schemas::{JobResult, Outcome};
@@ -28,6 +30,7 @@ pub struct PredictionRow {
     pub version: u64,
     pub batch_id: String,
     pub batch_index: u32,
+    pub trace_id: String,
     pub job_sequence: u64,
     pub result_sequence: u64,
     pub submitted_at: i64,
@@ -145,6 +148,8 @@ pub fn build(
         version: 0,
         batch_id: batch.map_or_else(String::new, |batch| batch.id.to_string()),
         batch_index: batch.map_or(0, |batch| to_u32(batch.index)),
+        // The message carries it, not the result.
+        trace_id: String::new(),
         job_sequence: result.job_sequence,
         result_sequence: position.sequence,
         submitted_at: result.submitted_at.as_millisecond(),
@@ -246,6 +251,12 @@ impl PredictionRow {
     pub fn has_whole_summary(&self) -> bool {
         let readable = matches!(self.text_policy.as_str(), "full" | "truncated");
         readable && u32::try_from(self.summary.chars().count()) == Ok(self.summary_chars)
+    }
+
+    /// Sets the trace that the headers of the result's message name, if they do.
+    pub(crate) fn set_trace(&mut self, headers: Option<&HeaderMap>) {
+        let trace = TraceContext::from_message(headers);
+        self.trace_id = trace.map_or_else(String::new, |trace| trace.trace_id().to_owned());
     }
 
     fn set_scores(&mut self, scores: Option<Scores>) {

@@ -147,7 +147,11 @@ impl Samples {
             let now = clock::now();
             let days = self.clickhouse.text_ttl_days.min(history::MAX_DAYS);
             let rows = history::rows(&articles(), now, days, self.texts);
-            in_time(self.insert(&rows)).await?;
+            if let Err(refusal) = in_time(self.insert(&rows)).await {
+                // The table may have changed: look up its columns again.
+                self.database.client.clear_cached_metadata().await;
+                return Err(refusal);
+            }
             self.database.report_change();
             tracing::info!(predictions = rows.len(), days, "sample history loaded");
             if self.drift.every_minutes > 0 {

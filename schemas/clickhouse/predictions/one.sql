@@ -4,7 +4,7 @@
 -- param tenant: text = ''; tenant that it must belong to; empty for any
 SELECT
     concat(job_id, '.', toString(job_sequence)) AS id,
-    * EXCEPT (version, result_sequence, text_embedding, summary_embedding)
+    * EXCEPT (version, text_embedding, summary_embedding)
 FROM prediction_versions
 WHERE job_id = {id:String}
     AND ({sequence:String} = '' OR job_sequence IN (0, toUInt64OrZero({sequence:String})))

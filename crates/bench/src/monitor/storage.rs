@@ -19,6 +19,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "version",
             "batch_id",
             "batch_index",
+            "trace_id",
             "job_sequence",
             "result_sequence",
         ],

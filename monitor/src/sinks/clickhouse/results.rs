@@ -154,7 +154,11 @@ fn build(pulled: &[Delivery], texts: TextFilter) -> BuiltBlock {
             Ok(result) => {
                 let position = delivery.position;
                 // Without this, a result that makes scoring panic would be redelivered forever.
-                let row = || row::build(&result, position, &scorer, texts);
+                let row = || {
+                    let mut row = row::build(&result, position, &scorer, texts);
+                    row.set_trace(delivery.message.headers.as_ref());
+                    row
+                };
                 match catch_unwind(AssertUnwindSafe(row)) {
                     Ok(row) => {
                         rows.push(row);
