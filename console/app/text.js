@@ -230,6 +230,7 @@ export const T = {
     searchWaiting: "Search in texts, notes and ids",
     anyLane: "Any priority",
     state: "State",
+    waitsSince: "Accepted",
     job: "Text",
     expires: (/** @type {string} */ at) => `expires ${at}`,
     noWaiting: "No job waits or runs.",
@@ -238,6 +239,7 @@ export const T = {
     goOn: "Go on",
     bulkCancel: {
       title: "Cancel all that match",
+      keep: "Keep them",
       ask: (/** @type {number} */ n) => `${plural(n, "job")} that ${n === 1 ? "waits or runs" : "wait or run"} will be cancelled for good. Jobs that end first keep their results.`,
       button: (/** @type {number} */ n) => `Cancel ${plural(n, "job")}`,
       done: (/** @type {number} */ n) => `${plural(n, "job")} cancelled`,

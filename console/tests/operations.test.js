@@ -13,7 +13,7 @@ let browser;
 
 before(async () => {
   // Nothing listens at the address of Arize.
-  product = await startProduct({ settings: [`arize.api_key=${SECRET}`, "arize.space_id=test-space", "arize.url=http://127.0.0.1:1", "arize.sampling_rate=1"] });
+  product = await startProduct({ settings: [`arize.api_key=${SECRET}`, "arize.space_id=test-space", "arize.otlp_endpoint=http://127.0.0.1:1/v1/traces", "arize.log_endpoint=http://127.0.0.1:1/v1/log", "arize.sampling_rate=1"] });
   browser = await startBrowser();
 });
 
@@ -93,8 +93,8 @@ test("the sample history is loaded, fills the charts, and is removed in one step
 
 test("waiting jobs are searched and cancelled by filter, after a confirmation that names the count", async () => {
   const rows = Array.from({ length: 60 }, (_, row) => JSON.stringify({ article: `${row % 2 ? "Rain" : "Snow"} fell over the hills in week ${row}.` })).join("\n");
-  const params = "num_beams=64&min_new_tokens=500&max_new_tokens=500&first_sentence=false";
-  const upload = await fetch(`${product.api}/v1/batches?${params}`, { method: "POST", headers: { "content-type": "application/x-ndjson" }, body: rows });
+  const params = encodeURIComponent(JSON.stringify({ num_beams: 64, min_new_tokens: 500, max_new_tokens: 500, first_sentence: false }));
+  const upload = await fetch(`${product.api}/v1/batches?params=${params}`, { method: "POST", headers: { "content-type": "application/x-ndjson" }, body: rows });
   assert.equal(upload.status, 202);
   const { page, context, problems } = await open("#/jobs");
   await page.getByRole("button", { name: "Waiting", exact: true }).click();

@@ -3,7 +3,7 @@
 # without root, without capabilities, on a read-only file system. `precis up` provides NATS and ClickHouse.
 #   PRECIS_BINARY=target/release/precis deploy/check/images.sh
 # Needs root, and Debian's buildah, podman, runc and mmdebstrap. The binary must run on Debian 12. The stages that compile
-# it are not built, because their base images are in registries only.
+# it and install the console's libraries are not built, because their base images are in registries only.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 binary="$(realpath "${PRECIS_BINARY:?}")"
@@ -12,6 +12,7 @@ cache="${PRECIS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/precis}/deploy-check"
 work="$(mktemp -d)"
 mkdir -p "$cache" "$work/binary" "$work/secrets" "$work/models"
 cp "$binary" "$work/binary/precis"
+(cd "$work" && "$binary" install console >/dev/null)
 
 cat >"$work/storage.conf" <<END
 [storage]
@@ -54,6 +55,7 @@ podman import --quiet "$base" docker.io/library/debian:bookworm-slim >/dev/null
 for target in api worker monitor producer lambda sagemaker precis; do
   buildah bud --quiet --isolation=chroot --layers --pull=never --format docker \
     --volume /etc/ssl/certs:/etc/ssl/certs:ro --file deploy/Dockerfile --build-context "binary=$work/binary" \
+    --build-context "console=$work/.local/console" \
     --target "$target" --tag "localhost/precis-$target:test" . >/dev/null
   echo "built precis-$target: $(podman image inspect --format '{{.Size}}' "localhost/precis-$target:test") bytes"
 done
@@ -107,6 +109,13 @@ for name in "${names[@]}"; do
   echo "$name: ready, as user 10001, on a read-only file system"
 done
 podman exec worker touch /var/lib/precis/models/file
+
+page="$(curl --fail --silent --show-error -H 'accept: text/html' "http://127.0.0.1:$api/")"
+grep -q 'src="/console/app.js"' <<<"$page"
+for library in $(grep -o '/console/lib/[^"]*' <<<"$page" | sort -u); do
+  curl --fail --silent --show-error --output /dev/null "http://127.0.0.1:$api$library"
+done
+echo "the gateway serves the console with its libraries"
 
 text="The harbour bridge will close for repairs on Monday, the city said. Ferries will run every ten minutes."
 summary="$(curl --fail --silent --show-error --max-time 120 -H 'content-type: application/json' -H 'prefer: wait=100' \

@@ -13,7 +13,7 @@ import { T } from "../text.js";
 /**
  * A dialog that counts, asks, and then works through pages. After a failure it goes on where it stopped.
  * @param {{
- *   words: {title: string, ask: (n: number) => string, button: (n: number) => string, done: (n: number) => string},
+ *   words: {title: string, keep?: string, ask: (n: number) => string, button: (n: number) => string, done: (n: number) => string},
  *   total: (signal: AbortSignal, found: (n: number) => void) => Promise<number>,
  *   page: (position: any, signal: AbortSignal) => Promise<Page>,
  *   finish?: () => void,
@@ -70,7 +70,7 @@ export function Bulk({ words, total, page, finish, calls, danger = false, onClos
       <${Problem} error=${error} />
       <div class="row end">
         <${Curl} calls=${calls} />
-        <${Button} onClick=${onClose}>${state === "done" ? T.close : T.cancel}<//>
+        <${Button} onClick=${onClose}>${state === "done" ? T.close : (words.keep ?? T.cancel)}<//>
         ${state !== "done" && html`<${Button} kind=${danger ? "danger" : "primary"} disabled=${(state !== "ready" && state !== "stopped") || !n} onClick=${start}>${state === "stopped" ? T.jobs.goOn : words.button(n)}<//>`}
       </div>
     </div>

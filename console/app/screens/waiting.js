@@ -1,7 +1,7 @@
 // Jobs that wait or run: search, filters, and cancelling one or all that match.
 import { send, sendJson, withQuery } from "../api.js";
 import { ago, count } from "../format.js";
-import { html, useMemo, useState } from "../lib.js";
+import { html, useEffect, useMemo, useState } from "../lib.js";
 import { Button, Curl, Lazy, Problem, Status, useLoad } from "../parts/ui.js";
 import { hrefOf, setQuery } from "../route.js";
 import { T } from "../text.js";
@@ -14,6 +14,7 @@ import { Views } from "./jobs.js";
 const t = T.jobs;
 const PAGE = 100;
 const BULK_PAGE = 500;
+const REFRESH_MS = 5_000;
 const FILTERS = ["q", "model", "lane", "tenant"];
 
 /** @param {{route: import("../route.js").Route}} props */
@@ -30,6 +31,12 @@ export function Waiting({ route }) {
   /** @type {QueuedJobView[]} */
   const jobs = [...(data?.jobs ?? []), ...(further?.jobs ?? [])];
   const next = further ? further.next : data?.next;
+  useEffect(() => {
+    // Further pages would be lost.
+    if (further || bulk) return undefined;
+    const timer = setInterval(() => !document.hidden && reload(), REFRESH_MS);
+    return () => clearInterval(timer);
+  }, [Boolean(further), bulk, path]);
   const active = FILTERS.some((name) => filter[name]);
   const loadMore = async () => {
     setFailure(null);
@@ -82,9 +89,9 @@ export function Waiting({ route }) {
       ${active && html`<${Button} kind="quiet" onClick=${() => setQuery(Object.fromEntries(FILTERS.map((name) => [name, ""])))}>${t.clear}<//>`}
     </div>
     <${Problem} error=${failure ?? error} retry=${error ? reload : undefined} />
-    <div class="table-box" aria-busy=${loading}>
+    <div class="table-box" aria-busy=${loading && !data}>
       <table class="list job-list waiting-list">
-        <thead><tr><th>${t.accepted}</th><th>${t.state}</th><th class="grow">${t.job}</th><th>${t.fields.model}</th><th>${t.fields.lane}</th><td></td></tr></thead>
+        <thead><tr><th>${t.waitsSince}</th><th>${t.state}</th><th class="grow">${t.job}</th><th>${t.fields.model}</th><th>${t.fields.lane}</th><td></td></tr></thead>
         <tbody>
           ${jobs.map((job) => html`<tr key=${job.id}>
             <td class="when">${ago(job.submitted_at)}</td>
@@ -99,7 +106,7 @@ export function Waiting({ route }) {
       ${!jobs.length && !loading && !error && html`<p class="nothing">${active ? t.noWaitingMatch : t.noWaiting}</p>`}
     </div>
     <div class="bar">
-      <span class="hint" role="status">${loading ? t.loading : jobs.length ? (next ? t.firstWaiting(jobs.length) : t.all(jobs.length)) : ""}</span>
+      <span class="hint" role="status">${loading && !data ? t.loading : jobs.length ? (next ? t.firstWaiting(jobs.length) : t.all(jobs.length)) : ""}</span>
       <span class="spacer"></span>
       ${next && html`<${Button} onClick=${loadMore}>${t.more}<//>`}
     </div>
