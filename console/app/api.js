@@ -36,6 +36,14 @@ export function apiKey() {
   }
 }
 
+/** @type {Set<() => void>} */
+const keyChanges = new Set();
+
+/** Registers a function that is called when the API key changes. */
+export function onKeyChanged(/** @type {() => void} */ tell) {
+  keyChanges.add(tell);
+}
+
 export function setApiKey(/** @type {string} */ key) {
   hasAsked = false;
   try {
@@ -44,6 +52,7 @@ export function setApiKey(/** @type {string} */ key) {
   } catch {
     // Without storage, the key is asked for again.
   }
+  keyChanges.forEach((tell) => tell());
 }
 
 /** An answer of the gateway that is not a success, or no answer (`status` 0). */

@@ -1,4 +1,5 @@
 // The shell: navigation, theme, API key, commands and shortcuts around the screens.
+import { useAccess } from "./access.js";
 import { apiKey, onKeyWanted, sendJson, setApiKey } from "./api.js";
 import { Component, html, render, useEffect, useRef, useState } from "./lib.js";
 import { Icon } from "./parts/icons.js";
@@ -107,6 +108,17 @@ function Workers(/** @type {any} */ { state }) {
   return html`<span class=${`live ${kind}`} role="status"><i></i>${text}</span>`;
 }
 
+const RIGHTS = /** @type {const} */ (["submit", "read", "analytics", "operate"]);
+
+/** Says what a key that may not do everything may do. */
+function Rights() {
+  const { access, may } = useAccess();
+  if (!access || RIGHTS.every(may)) return null;
+  const name = (/** @type {typeof RIGHTS[number]} */ right) => T.access.rights[right];
+  const [held, lacking] = [RIGHTS.filter(may).map(name), RIGHTS.filter((right) => !may(right)).map(name)];
+  return html`<p class="note rights" role="note">${T.access.note(held.join(", ") || T.access.nothing, lacking.join(", "))}</p>`;
+}
+
 function App() {
   const route = useRoute();
   const theme = useTheme();
@@ -166,6 +178,7 @@ function App() {
         </div>
       </header>
       <main id="main" tabindex="-1" ref=${main}>
+        <${Rights} />
         ${Screen
           ? html`<${Boundary} key=${`${route.screen}/${round}`}><${Screen} route=${route} models=${models} /><//>`
           : html`<section class="notice"><h1>${T.notFound.title}</h1><p>${T.notFound.hint}</p></section>`}

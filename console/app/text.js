@@ -35,6 +35,13 @@ export const T = {
     save: "Use key",
     forget: "Forget key",
   },
+  access: {
+    rights: { submit: "submit jobs", read: "read jobs", analytics: "read predictions and analytics", log: "log predictions", operate: "operate", admin: "do everything" },
+    lacks: (/** @type {string} */ right) => `This key lacks the right “${right}”.`,
+    needsOperator: "This needs the key of an operator.",
+    note: (/** @type {string} */ may, /** @type {string} */ lacks) => `This key may ${may}. It may not ${lacks}.`,
+    nothing: "nothing here",
+  },
   models: {
     none: "No live worker",
     some: (/** @type {number} */ workers) => `${plural(workers, "worker")} live`,
@@ -387,6 +394,7 @@ export const T = {
     noWebhooks: "none waiting",
     webhooksWaiting: (/** @type {number} */ waiting, /** @type {number} */ sent) =>
       `${waiting.toLocaleString("en")} waiting, ${sent.toLocaleString("en")} being delivered`,
+    forOperators: "The sample history and the configuration need the key of an operator.",
     configuration: "Configuration as used",
     configurationHint: "Defaults, files, environment and --set together, as precis dump-config prints them. Secrets are redacted.",
     samples: {

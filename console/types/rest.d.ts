@@ -21,3 +21,4 @@ export type QueuedJobView = Schemas["QueuedJobView"];
 export type QueuedJobList = Schemas["QueuedJobList"];
 export type CancelledJobs = Schemas["CancelledJobs"];
 export type ResubmittedJobs = Schemas["ResubmittedJobs"];
+export type AccessView = Schemas["AccessView"];

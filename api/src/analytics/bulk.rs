@@ -165,7 +165,7 @@ async fn whole(
     listed: &Listed,
 ) -> Result<Option<Whole>, Refusal> {
     let tenant = values.iter().find(|(name, _)| name == "tenant");
-    let sequence = listed.id.rsplit('.').next().unwrap_or_default();
+    let sequence = listed.id.split_once('.').map_or("", |(_, sequence)| sequence);
     let values = [
         ("id".to_owned(), listed.job_id.clone()),
         ("sequence".to_owned(), sequence.to_owned()),

@@ -116,7 +116,7 @@ export function Result({ id, followed, title, source, reference, other, marksMod
       ${ended && job?.timings && html`<span class="number">${duration(job.timings.total_ms)}</span>`}
       ${job?.attempt && job.attempt > 1 ? html`<span class="tag">${T.summarize.attempt(job.attempt)}</span>` : ""}
       <span class="spacer"></span>
-      ${!ended && !followed.error && html`<${Button} icon="stop" kind="danger" onClick=${cancel}>${T.cancel}<//>`}
+      ${!ended && !followed.error && html`<${Button} needs="submit" icon="stop" kind="danger" onClick=${cancel}>${T.cancel}<//>`}
       ${text && html`<${Copy} text=${text} bare />`}
       <${Curl} calls=${calls} bare />
     </header>

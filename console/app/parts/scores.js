@@ -90,8 +90,8 @@ export function Reference({ results, reference, onReference, shown }) {
       <h2>${t.reference}</h2>
       <span class="spacer"></span>
       <label class="check"><input type="checkbox" checked=${stemmed} onChange=${(/** @type {any} */ event) => setStemmed(event.target.checked)} /> ${t.stemmed}</label>
-      <${Button} disabled=${!ready || !!busy} onClick=${compute}>${busy === "score" ? t.scoring : t.score}<//>
-      <${Button} disabled=${!ready || !!busy || logged} title=${t.logHint} icon=${logged ? "check" : ""} onClick=${log}>${logged ? t.logged : t.log}<//>
+      <${Button} needs="submit" disabled=${!ready || !!busy} onClick=${compute}>${busy === "score" ? t.scoring : t.score}<//>
+      <${Button} needs="submit" disabled=${!ready || !!busy || logged} title=${t.logHint} icon=${logged ? "check" : ""} onClick=${log}>${logged ? t.logged : t.log}<//>
       ${ready && html`<${Curl} calls=${[call, ...logCalls]} />`}
     </header>
     ${shown ?? html`<textarea rows="3" aria-label=${t.reference} placeholder=${t.referencePlaceholder} value=${reference}

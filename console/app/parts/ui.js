@@ -1,5 +1,6 @@
 // Small parts that every screen uses.
 import { ApiError, curlOf, sendJson } from "../api.js";
+import { useAccess } from "../access.js";
 import { html, useEffect, useRef, useState } from "../lib.js";
 import { pieces } from "../provenance.js";
 import { T } from "../text.js";
@@ -8,9 +9,10 @@ import { Icon } from "./icons.js";
 /** @typedef {import("../api.js").Call} Call */
 /** @typedef {import("../provenance.js").Mark} Mark */
 
-/** A button. `kind` is `primary`, `quiet`, `danger` or empty. */
-export function Button(/** @type {any} */ { kind = "", icon = "", children, class: extra = "", ...rest }) {
-  return html`<button type="button" class=${`button ${kind} ${extra}`} ...${rest}>
+/** A button. `kind` is `primary`, `quiet`, `danger` or empty. It is disabled for keys without the right that it `needs`. */
+export function Button(/** @type {any} */ { kind = "", icon = "", children, class: extra = "", needs, disabled, title, ...rest }) {
+  const refused = useAccess().reason(needs);
+  return html`<button type="button" class=${`button ${kind} ${extra}`} disabled=${disabled || !!refused} title=${refused || title} ...${rest}>
     ${icon && html`<${Icon} name=${icon} />`}${children && html`<span>${children}</span>`}
   </button>`;
 }

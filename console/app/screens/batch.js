@@ -138,8 +138,8 @@ export function Batch({ id, route }) {
       <div class="row">
         <${Button} icon="download" disabled=${!batch} onClick=${() => save("csv")}>CSV<//>
         <${Button} icon="download" disabled=${!batch} onClick=${() => save("jsonl")}>JSONL<//>
-        <${Button} disabled=${!scorable.length || !!scoring} title=${rows ? "" : t.scoresNeedRows} onClick=${compute}>${scoring ? `${T.summarize.scoring} ${scoring}` : t.compute}<//>
-        ${open > 0 && html`<${Button} kind="danger" icon="stop" onClick=${() => setAsking(true)}>${t.cancelRest}<//>`}
+        <${Button} needs="submit" disabled=${!scorable.length || !!scoring} title=${rows ? "" : t.scoresNeedRows} onClick=${compute}>${scoring ? `${T.summarize.scoring} ${scoring}` : t.compute}<//>
+        ${open > 0 && html`<${Button} needs="submit" kind="danger" icon="stop" onClick=${() => setAsking(true)}>${t.cancelRest}<//>`}
         <${Curl} calls=${calls} />
       </div>
     </header>

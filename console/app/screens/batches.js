@@ -147,7 +147,7 @@ function Upload({ route, models }) {
       </div>
       <div class="pane">
         <div class="bar">
-          <${Button} kind="primary" icon="play" disabled=${!file || busy || !preview || preview.problem} onClick=${submit}>${busy ? t.uploading : t.upload}<//>
+          <${Button} needs="submit" kind="primary" icon="play" disabled=${!file || busy || !preview || preview.problem} onClick=${submit}>${busy ? t.uploading : t.upload}<//>
           <span class="spacer"></span>
           ${file && html`<${Curl} calls=${[call]} />`}
         </div>

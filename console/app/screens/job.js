@@ -84,8 +84,8 @@ export function Job({ id }) {
       <div class="row">
         ${row?.tenant === "sample-history" && html`<span class="tag" title=${t.sampleHint}>${t.sample}</span>`}
         ${outcome && html`<${Status} status=${outcome} />`}
-        ${job && !isFinal(job) && html`<${Button} kind="danger" icon="stop" onClick=${() => attempt(() => send(cancelCall))}>${T.cancel}<//>`}
-        ${again && html`<${Button} icon="refresh" onClick=${resubmit}>${t.resubmitOne}<//>`}
+        ${job && !isFinal(job) && html`<${Button} needs="submit" kind="danger" icon="stop" onClick=${() => attempt(() => send(cancelCall))}>${T.cancel}<//>`}
+        ${again && html`<${Button} needs="submit" icon="refresh" onClick=${resubmit}>${t.resubmitOne}<//>`}
         ${row?.text && isFinal(job) && html`<${Button} icon="summarize" onClick=${openAsText}>${t.openText}<//>`}
         <${Copy} text=${id} label=${t.copyId} />
         <${Curl} calls=${calls} />
@@ -104,7 +104,7 @@ export function Job({ id }) {
         ${isFinal(job) && html`<article class="card padded">
           <h2>${T.summarize.reference}</h2>
           <textarea rows="3" aria-label=${T.summarize.reference} placeholder=${T.summarize.referencePlaceholder} value=${reference} onInput=${(/** @type {any} */ event) => { setReference(event.target.value); setSent(false); }}></textarea>
-          <div class="row"><${Button} disabled=${!reference.trim() || sent || reference === row?.reference} icon=${sent ? "check" : ""} onClick=${score}>${sent ? T.summarize.logged : t.scoreWith}<//><span class="hint">${t.lateHint}</span></div>
+          <div class="row"><${Button} needs="submit" disabled=${!reference.trim() || sent || reference === row?.reference} icon=${sent ? "check" : ""} onClick=${score}>${sent ? T.summarize.logged : t.scoreWith}<//><span class="hint">${t.lateHint}</span></div>
           ${row && row.rouge1 !== null && row.rouge1 !== undefined && html`<${Scores} row=${row} />`}
         </article>`}
         ${row && html`<${Facts} row=${row} />`}

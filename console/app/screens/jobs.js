@@ -107,7 +107,7 @@ function List({ route }) {
       <div><h1>${t.title}</h1><p class="hint">${t.hint}</p></div>
       <div class="row">
         <${Button} icon="refresh" onClick=${reload}>${T.analytics.refresh}<//>
-        <${Button} onClick=${() => setDialog("resubmit")} disabled=${!rows.length}>${t.resubmit}<//>
+        <${Button} needs="submit" onClick=${() => setDialog("resubmit")} disabled=${!rows.length}>${t.resubmit}<//>
         <${Button} icon="download" onClick=${() => setDialog("export")} disabled=${!rows.length}>${t.export}<//>
         <${Curl} calls=${[{ method: "GET", path }]} />
       </div>

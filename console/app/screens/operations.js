@@ -1,4 +1,5 @@
 // The queue, the workers and the dead letters.
+import { useAccess } from "../access.js";
 import { ApiError, send, sendJson, withQuery } from "../api.js";
 import { ago, bytes, count, duration, fixed, time } from "../format.js";
 import { html, useEffect, useMemo, useRef, useState } from "../lib.js";
@@ -16,6 +17,7 @@ const PAGE = 50;
 /** @param {{route: import("../route.js").Route}} props */
 export function Operations({ route }) {
   const { data, error, reload } = usePolled("/v1/queue");
+  const { may } = useAccess();
   return html`<section class="operations">
     <header class="head">
       <div><h1>${t.title}</h1><p class="hint">${t.hint}</p></div>
@@ -25,8 +27,7 @@ export function Operations({ route }) {
     <${Problem} error=${error} retry=${reload} />
     ${data && html`<${Queue} queue=${data} />`}
     <${DeadLetters} route=${route} />
-    <${SampleData} />
-    <${Configuration} />
+    ${may("all_tenants") ? html`<${SampleData} /><${Configuration} />` : html`<p class="hint">${t.forOperators}</p>`}
   </section>`;
 }
 
@@ -128,8 +129,8 @@ function DeadLetters({ route }) {
       <h2>${t.dead}</h2>
       <div class="row">
         <${Button} icon="refresh" onClick=${reload}>${T.analytics.refresh}<//>
-        <${Button} disabled=${!letters.length} onClick=${() => setBulk("replay")}>${t.replayAll}<//>
-        <${Button} kind="danger" disabled=${!letters.length} onClick=${() => setBulk("delete")}>${t.deleteAll}<//>
+        <${Button} needs="operate" disabled=${!letters.length} onClick=${() => setBulk("replay")}>${t.replayAll}<//>
+        <${Button} needs="operate" kind="danger" disabled=${!letters.length} onClick=${() => setBulk("delete")}>${t.deleteAll}<//>
         <${Curl} calls=${[{ method: "GET", path }, { method: "POST", path: "/v1/dead-letters/SEQUENCE/replay" }, { method: "DELETE", path: "/v1/dead-letters/SEQUENCE" }]} />
       </div>
     </div>
@@ -149,7 +150,7 @@ function DeadLetters({ route }) {
             <td>${letter.kind}</td>
             <td class="grow"><button type="button" class="expand" onClick=${() => setOpen(letter.sequence)}><span class="clip"><code>${letter.reason.code}</code> ${letter.reason.message}</span></button><span class="clip hint">${letter.subject} ${letter.body}</span></td>
             <td class="number">${count(letter.attempts)}</td>
-            <td class="actions"><${Button} disabled=${!letter.replayable} onClick=${() => replay(letter.sequence)}>${t.replay}<//></td>
+            <td class="actions"><${Button} needs="operate" disabled=${!letter.replayable} onClick=${() => replay(letter.sequence)}>${t.replay}<//></td>
           </tr>`)}
         </tbody>
       </table>
@@ -179,7 +180,7 @@ function Letter(/** @type {any} */ { sequence, onReplay, onDelete, onClose }) {
         <p class="hint">${data.subject} · ${t.attempts} ${data.attempts} · ${t.submitted} ${time(data.submitted_at)} · ${t.died} ${time(data.died_at)}${data.job_id && html` · <a href=${hrefOf("jobs", data.job_id)} onClick=${onClose}>${T.summarize.openJob}</a>`}</p>
         <div class="code"><pre>${body || t.noBody}</pre><${Copy} text=${body} /></div>
         <div class="row end">
-          ${sure ? html`<span>${t.sure}</span><${Button} onClick=${() => setSure(false)}>${T.cancel}<//><${Button} kind="danger" onClick=${onDelete}>${t.deleteOne}<//>` : html`<${Button} kind="danger" onClick=${() => setSure(true)}>${t.deleteOne}<//><${Button} kind="primary" disabled=${!data.replayable} onClick=${onReplay}>${t.replay}<//>`}
+          ${sure ? html`<span>${t.sure}</span><${Button} onClick=${() => setSure(false)}>${T.cancel}<//><${Button} kind="danger" onClick=${onDelete}>${t.deleteOne}<//>` : html`<${Button} needs="operate" kind="danger" onClick=${() => setSure(true)}>${t.deleteOne}<//><${Button} needs="operate" kind="primary" disabled=${!data.replayable} onClick=${onReplay}>${t.replay}<//>`}
         </div>`}
     </div>
   <//>`;

@@ -224,7 +224,7 @@ export function Summarize({ route, models }) {
     </div>
     <div class="pane result-pane">
       <div class="bar run-bar">
-        <${Button} kind="primary" icon="play" disabled=${!canRun} title="Ctrl-Enter" onClick=${run}>${busy ? t.running : idA ? t.again : t.run}<//>
+        <${Button} needs="submit" kind="primary" icon="play" disabled=${!canRun} title="Ctrl-Enter" onClick=${run}>${busy ? t.running : idA ? t.again : t.run}<//>
         <${Button} kind=${compare ? "on" : ""} icon="compare" aria-pressed=${compare} title=${t.compareHint} onClick=${toggleCompare}>${t.compare}<//>
         <span class="spacer"></span>
         ${modes.length > 1 && html`<div class="segmented" role="group" aria-label=${t.marks}>

@@ -67,8 +67,8 @@ export function SampleData() {
       <div class="row">
         ${has && html`<a class="button" href=${hrefOf("analytics", "", { range: "30d" })}>${t.samples.charts}</a><a class="button" href=${hrefOf("jobs", "", { tenant: "sample-history", range: "30d" })}>${t.samples.jobs}</a>`}
         ${has
-          ? html`<${Button} kind="danger" onClick=${() => setDialog("remove")}>${t.samples.remove}<//>`
-          : html`<${Button} disabled=${!stored} onClick=${() => setDialog("load")}>${t.samples.load}<//>`}
+          ? html`<${Button} needs="all_tenants" kind="danger" onClick=${() => setDialog("remove")}>${t.samples.remove}<//>`
+          : html`<${Button} needs="all_tenants" disabled=${!stored} onClick=${() => setDialog("load")}>${t.samples.load}<//>`}
         <${Curl} calls=${[HISTORY, { ...HISTORY, method: "POST" }, { ...HISTORY, method: "DELETE" }]} />
       </div>
     </div>

@@ -77,7 +77,7 @@ export function Waiting({ route }) {
       <div><h1>${t.title}</h1><p class="hint">${t.waitingHint}</p></div>
       <div class="row">
         <${Button} icon="refresh" onClick=${reload}>${T.analytics.refresh}<//>
-        <${Button} kind="danger" disabled=${!jobs.length} onClick=${() => setBulk(true)}>${t.cancelAll}<//>
+        <${Button} needs="submit" kind="danger" disabled=${!jobs.length} onClick=${() => setBulk(true)}>${t.cancelAll}<//>
         <${Curl} calls=${[{ method: "GET", path }, cancelCall(undefined)]} />
       </div>
     </header>
@@ -99,7 +99,7 @@ export function Waiting({ route }) {
             <td class="grow"><a class="open" href=${hrefOf("jobs", job.id)}><span class="clip">${job.text || job.id}</span><span class="clip hint">${job.id} · ${job.tenant}${job.deadline ? ` · ${t.expires(new Date(job.deadline).toLocaleString())}` : ""}</span></a></td>
             <td class="when">${job.model}</td>
             <td>${T.choices[job.lane]}</td>
-            <td class="actions"><${Button} aria-label=${`${T.cancel} ${job.id}`} onClick=${() => cancel(job.id)}>${T.cancel}<//></td>
+            <td class="actions"><${Button} needs="submit" aria-label=${`${T.cancel} ${job.id}`} onClick=${() => cancel(job.id)}>${T.cancel}<//></td>
           </tr>`)}
         </tbody>
       </table>

@@ -73,7 +73,8 @@ WITH
     )
 SELECT
     concat(toString(toUnixTimestamp64Milli(finished_at)), '~', job_id) AS cursor,
-    concat(job_id, '.', toString(job_sequence)) AS id,
+    -- A prediction that did not come from the queue has no sequence.
+    if(job_sequence = 0, job_id, concat(job_id, '.', toString(job_sequence))) AS id,
     job_id,
     submitted_at,
     finished_at,

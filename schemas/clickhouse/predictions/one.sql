@@ -3,7 +3,8 @@
 -- param sequence: number = ''; sequence of the job in `JOBS`, for an id that was used again; empty for the latest job
 -- param tenant: text = ''; tenant that it must belong to; empty for any
 SELECT
-    concat(job_id, '.', toString(job_sequence)) AS id,
+    -- A prediction that did not come from the queue has no sequence.
+    if(job_sequence = 0, job_id, concat(job_id, '.', toString(job_sequence))) AS id,
     * EXCEPT (version, text_embedding, summary_embedding)
 FROM prediction_versions
 WHERE job_id = {id:String}
