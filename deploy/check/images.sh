@@ -112,7 +112,7 @@ podman exec worker touch /var/lib/precis/models/file
 
 page="$(curl --fail --silent --show-error -H 'accept: text/html' "http://127.0.0.1:$api/")"
 grep -q 'src="/console/app.js"' <<<"$page"
-for library in $(grep -o '/console/lib/[^"]*' <<<"$page" | sort -u); do
+grep -o '/console/lib/[^"]*' <<<"$page" | while IFS= read -r library; do
   curl --fail --silent --show-error --output /dev/null "http://127.0.0.1:$api$library"
 done
 echo "the gateway serves the console with its libraries"

@@ -11,6 +11,7 @@ mod backlog;
 mod batch_cancellation;
 mod batches;
 mod browsers;
+mod bulk;
 mod compat_routes;
 mod console;
 mod contracts;

@@ -7,7 +7,7 @@ import { T } from "../text.js";
 
 /**
  * What a page did. Without `next`, it was the last one.
- * @typedef {{done: number, skipped?: number, next?: any, stopped?: {code: string, message: string} | null}} Page
+ * @typedef {{done: number, skipped?: number, next?: any, stopped?: {code: import("../../types/rest").Problem["code"], message: string} | null}} Page
  */
 
 /**

@@ -1,6 +1,6 @@
 // Jobs that wait or run: search, filters, and cancelling one or all that match.
 import { send, sendJson, withQuery } from "../api.js";
-import { ago, count } from "../format.js";
+import { ago } from "../format.js";
 import { html, useEffect, useMemo, useState } from "../lib.js";
 import { Button, Curl, Lazy, Problem, Status, useLoad } from "../parts/ui.js";
 import { hrefOf, setQuery } from "../route.js";
