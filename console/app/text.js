@@ -394,6 +394,7 @@ export const T = {
     noWebhooks: "none waiting",
     webhooksWaiting: (/** @type {number} */ waiting, /** @type {number} */ sent) =>
       `${waiting.toLocaleString("en")} waiting, ${sent.toLocaleString("en")} being delivered`,
+    deadNeedsRight: "Dead letters need a key with the right “operate”.",
     forOperators: "The sample history and the configuration need the key of an operator.",
     configuration: "Configuration as used",
     configurationHint: "Defaults, files, environment and --set together, as precis dump-config prints them. Secrets are redacted.",

@@ -26,7 +26,7 @@ export function Operations({ route }) {
     <${Health} />
     <${Problem} error=${error} retry=${reload} />
     ${data && html`<${Queue} queue=${data} />`}
-    <${DeadLetters} route=${route} />
+    ${may("operate") ? html`<${DeadLetters} route=${route} />` : html`<p class="hint">${t.deadNeedsRight}</p>`}
     ${may("all_tenants") ? html`<${SampleData} /><${Configuration} />` : html`<p class="hint">${t.forOperators}</p>`}
   </section>`;
 }
