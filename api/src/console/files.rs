@@ -53,6 +53,8 @@ fn media_type(name: &str) -> &'static str {
     }
 }
 
+/// Compresses a file. Brotli would make the first load 14 % smaller, once per browser and version, and a cold build half a
+/// minute of CPU longer.
 fn compress(plain: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     let written = encoder.write_all(plain).and_then(|()| encoder.finish());
