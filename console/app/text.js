@@ -266,7 +266,7 @@ export const T = {
     counting: "Counting",
     sample: "sample",
     sampleHint: "Invented, part of the sample history",
-    skipped: (/** @type {number} */ n) => `${n.toLocaleString("en")} skipped, which have ended, only scored a summary, or whose texts are not stored`,
+    skipped: (/** @type {number} */ n) => `${n.toLocaleString("en")} skipped: they have ended, their texts are not stored, or no worker serves their model`,
     bulkExport: {
       title: "Export all that match",
       ask: (/** @type {number} */ n) => `${plural(n, "job")} will be written to one CSV file.`,

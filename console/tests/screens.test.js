@@ -175,7 +175,7 @@ test("a job is found by its text, read, and run again", async () => {
 });
 
 test("all jobs of a filter are exported and resubmitted after a confirmation", async () => {
-  const { page, context } = await open("#/jobs?q=aldwater%20museum&task=summarize");
+  const { page, context } = await open("#/jobs?q=aldwater%20museum&task=summarize&tenant=public");
   await page.locator("a.open").first().waitFor();
   const shown = await page.locator("a.open").count();
   await page.getByRole("button", { name: "Export all" }).click();
