@@ -23,7 +23,7 @@ pub(super) const MODELS: [&str; 3] = ["sample-small", "sample-base", "sample-ext
 /// Predictions of a usual day.
 const USUAL_DAY: usize = 41;
 /// Predictions of each of the latest days: enough to compare them with the baseline of drift.
-const BUSY_DAY: usize = 300;
+const BUSY_DAY: usize = 320;
 const BUSY_DAYS: u32 = 3;
 /// Hours with traffic. Few hours make few rollups, which are computed soon.
 const HOURS: [i64; 8] = [1, 7, 8, 9, 11, 14, 16, 20];
