@@ -21,4 +21,5 @@ export type QueuedJobView = Schemas["QueuedJobView"];
 export type QueuedJobList = Schemas["QueuedJobList"];
 export type CancelledJobs = Schemas["CancelledJobs"];
 export type ResubmittedJobs = Schemas["ResubmittedJobs"];
-export type AccessView = Schemas["AccessView"];
+/** What a key may do. A gateway that does not say lets the page show everything. */
+export type AccessView = { all_tenants: boolean; rights: string[] };
