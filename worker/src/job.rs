@@ -9,7 +9,7 @@ use precis_schemas::dead::DeadLetter;
 use precis_schemas::error_code::{ErrorCode, Refusal};
 use precis_schemas::event::Progress;
 use precis_schemas::worker_consumers::MAX_FAILED_ATTEMPTS;
-use precis_schemas::{JobResult, Outcome, Token};
+use precis_schemas::{JobResult, Outcome, Task, Token};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::delivery::Delivery;
@@ -25,6 +25,7 @@ use crate::stages::request::ModelRequest;
 use crate::stages::result::ResultBuilder;
 use crate::stages::score::add_scores;
 use crate::stages::tokenize::tokenize;
+use crate::tenant_slots::TenantSlots;
 
 /// Runs jobs. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct JobRunner {
     pub meter: PaceMeter,
     /// Which texts get an embedding.
     pub embeddings: EmbeddingTexts,
+    /// Bounds the jobs whose scores are computed at once.
+    pub scoring: TenantSlots,
     /// Whether the queue can deliver a job again. Without redelivery, every job is settled with a result.
     pub redelivers: bool,
 }
@@ -66,9 +69,9 @@ impl JobRunner {
             signature: &model.signature,
         };
         if job.summary.is_some() {
-            drop(context.permit);
             let result = results.with_own_summary(accepted);
-            return Settlement::answer(add_scores(result, job.stemmed).await);
+            // The job keeps its permit while it waits, so that a worker fetches no more than it can score.
+            return Settlement::answer(self.score(result, job.stemmed, context.permit).await);
         }
         let tokenized = match tokenize(&model.engine, &job.text).await {
             Ok(tokenized) => tokenized,
@@ -101,8 +104,23 @@ impl JobRunner {
             _ => {}
         }
         let result = results.inferred(accepted, &request, &inference, embeddings, context.in_flight);
-        let result = add_scores(result, job.stemmed).await;
+        let result = self.score(result, job.stemmed, None).await;
         finish(accepted, delivery, result, inference.outcome)
+    }
+
+    /// Adds scores to the result of a `score` job, once its tenant has a slot. Releases the permit then.
+    async fn score(
+        &self,
+        result: JobResult,
+        stemmed: bool,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> JobResult {
+        if result.task != Task::Score {
+            return result;
+        }
+        let _slot = self.scoring.acquire(&result.tenant).await;
+        drop(permit);
+        add_scores(result, stemmed).await
     }
 
     /// Runs inference, reports its progress and measures its time.

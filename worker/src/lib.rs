@@ -23,6 +23,7 @@ pub mod settlement;
 pub mod shared_name;
 pub mod stages;
 pub mod summary;
+pub mod tenant_slots;
 pub mod trace;
 
 pub use args::WorkerArgs;

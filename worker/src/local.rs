@@ -22,6 +22,7 @@ use crate::settlement::Settlement;
 use crate::stages::decode::{AcceptedJob, expired};
 use crate::stages::infer::StopSignals;
 use crate::stages::result::ResultBuilder;
+use crate::tenant_slots::TenantSlots;
 
 /// A loaded model that runs jobs and decodes them together. Cheap to clone.
 #[derive(Clone)]
@@ -71,6 +72,7 @@ impl LocalWorker {
                 worker: id,
                 meter: PaceMeter::new(settings.max_batch),
                 embeddings: settings.embeddings,
+                scoring: TenantSlots::for_half_of_the_cores(),
                 redelivers: false,
             },
             in_flight: Arc::default(),

@@ -29,6 +29,7 @@ use crate::pipeline::Pipeline;
 use crate::progress::NatsProgress;
 use crate::stages::fetch::{Fetcher, QueueSettings};
 use crate::stages::publish_result::Publisher;
+use crate::tenant_slots::TenantSlots;
 use crate::{drain, heartbeat, metrics, shared_name};
 
 /// Longest time without progress for which a job is leased. After it, the job goes to another worker.
@@ -140,6 +141,7 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
             worker: identity.id,
             meter,
             embeddings: config.worker.embeddings,
+            scoring: TenantSlots::for_half_of_the_cores(),
             redelivers: true,
         },
         cancellations,

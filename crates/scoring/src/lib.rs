@@ -22,6 +22,7 @@
 
 pub mod aggregate;
 pub mod bleu;
+mod lcs;
 pub mod rouge;
 pub mod sentence;
 pub mod signals;
@@ -32,4 +33,4 @@ pub use aggregate::{Bootstrap, Interval, RougeSummary, interval, mean, summarize
 pub use bleu::{BleuScore, bleu};
 pub use rouge::{Prf, Rouge, RougeFmeasures, RougeScores, TooLong};
 pub use sentence::{first_sentence, sentence_ranges, sentences};
-pub use signals::{Signals, signals};
+pub use signals::{Signals, signals, try_signals};

@@ -53,10 +53,14 @@ pub struct Signals {
     pub truncated: bool,
 }
 
+/// A limit for [`try_signals`] that suits untrusted texts: 2^25 comparisons of words. A summary of 10,000 words of an
+/// article of 100,000 needs about a quarter of that.
+pub const DEFAULT_LIMIT: u64 = 1 << 25;
+
 /// Computes all signals of one summary.
 ///
 /// Time and memory are roughly linear in the two lengths. In the worst case, a few words repeated all over both texts,
-/// time grows with their product.
+/// time grows with their product. For untrusted texts use [`try_signals`].
 ///
 /// ```
 /// use precis_scoring::signals;
@@ -66,38 +70,61 @@ pub struct Signals {
 /// assert!(!found.truncated);
 /// ```
 pub fn signals(article: &str, summary: &str) -> Signals {
+    try_signals(article, summary, u64::MAX).unwrap_or_default()
+}
+
+/// Computes all signals of one summary, or returns `None` if that takes more than `limit` comparisons of words.
+pub fn try_signals(article: &str, summary: &str, limit: u64) -> Option<Signals> {
+    let mut budget = Budget(limit);
     let mut vocabulary = Vocabulary::default();
     let summary_words = vocabulary.intern(summary);
     let article_words = vocabulary.look_up(article);
     let words = summary_words.len();
     let positions = Positions::of(&article_words, words);
     let (mut covered, mut squares) = (0, 0);
-    for length in fragments(&article_words, &positions, &summary_words) {
+    for length in fragments(&article_words, &positions, &summary_words, &mut budget)? {
         covered += length;
         squares += length * length;
     }
     let ngrams: [_; NOVEL_ORDERS] = std::array::from_fn(|at| distinct(&summary_words, at + 1));
     let trigrams = &ngrams[REPETITION_ORDER - 1];
     let all_trigrams = (words + 1).saturating_sub(REPETITION_ORDER);
-    Signals {
+    let mut novel_ngrams = [0.0; NOVEL_ORDERS];
+    for (share, ngrams) in novel_ngrams.iter_mut().zip(&ngrams) {
+        *share = novelty(&article_words, &positions, ngrams, &mut budget)?;
+    }
+    Some(Signals {
         article_words: article_words.len() as u64,
         summary_words: words as u64,
         compression_ratio: ratio(article_words.len(), words),
-        novel_ngrams: ngrams
-            .each_ref()
-            .map(|ngrams| novelty(&article_words, &positions, ngrams)),
+        novel_ngrams,
         coverage: ratio(covered, words),
         density: ratio(squares, words),
         repetition_rate: ratio(all_trigrams - trigrams.len(), all_trigrams),
         empty: words == 0,
         truncated: words > 0 && !ends_like_a_sentence(summary),
+    })
+}
+
+/// The comparisons of words that are left.
+struct Budget(u64);
+
+impl Budget {
+    fn spend(&mut self, comparisons: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(comparisons as u64)?;
+        Some(())
     }
 }
 
 /// Returns the lengths of the summary's fragments that occur in the article, by the greedy search of Grusky et al.
 /// 2018, figure 2: the longest match at each position, continuing after it. Numbers of the summary's words are below
-/// their count.
-fn fragments(article: &[u32], positions: &Positions, summary: &[u32]) -> Vec<usize> {
+/// their count. `None` if the budget is spent.
+fn fragments(
+    article: &[u32],
+    positions: &Positions,
+    summary: &[u32],
+    budget: &mut Budget,
+) -> Option<Vec<usize>> {
     let mut lengths = Vec::new();
     let mut from = 0;
     while let Some(&word) = summary.get(from) {
@@ -105,9 +132,11 @@ fn fragments(article: &[u32], positions: &Positions, summary: &[u32]) -> Vec<usi
         // As in the paper, the search continues after a match, not inside it.
         let mut behind = 0;
         for &at in positions.of_word(word) {
+            budget.spend(1)?;
             if at >= behind {
                 let pairs = summary[from..].iter().zip(&article[at..]);
                 let length = pairs.take_while(|(ours, theirs)| ours == theirs).count();
+                budget.spend(length)?;
                 longest = longest.max(length);
                 behind = at + length;
             }
@@ -117,7 +146,7 @@ fn fragments(article: &[u32], positions: &Positions, summary: &[u32]) -> Vec<usi
         }
         from += longest.max(1);
     }
-    lengths
+    Some(lengths)
 }
 
 /// An index of word positions: the positions of all words one after another, and the start of each word's list.
@@ -164,17 +193,19 @@ fn packed(ngram: &[u32]) -> u128 {
 }
 
 /// Returns the share of the summary's distinct n-grams, given as `ngrams`, that the article lacks. Searches around each
-/// n-gram's rarest word.
-fn novelty(article: &[u32], positions: &Positions, ngrams: &[&[u32]]) -> f64 {
-    let lacks = |ngram: &&&[u32]| {
+/// n-gram's rarest word. `None` if the budget is spent.
+fn novelty(article: &[u32], positions: &Positions, ngrams: &[&[u32]], budget: &mut Budget) -> Option<f64> {
+    let mut lacking = 0;
+    for ngram in ngrams {
         let places = ngram.iter().map(|word| positions.of_word(*word)).enumerate();
         let Some((before, places)) = places.min_by_key(|(_, places)| places.len()) else {
-            return false;
+            continue;
         };
+        budget.spend(places.len())?;
         let mut begins = places.iter().filter_map(|at| at.checked_sub(before));
-        !begins.any(|at| article[at..].starts_with(ngram))
-    };
-    ratio(ngrams.iter().filter(lacks).count(), ngrams.len())
+        lacking += usize::from(!begins.any(|at| article[at..].starts_with(ngram)));
+    }
+    Some(ratio(lacking, ngrams.len()))
 }
 
 /// Returns the distinct n-grams of a text, sorted.
@@ -213,12 +244,27 @@ mod tests {
     #[test]
     fn fragments_are_the_longest_matches_from_left_to_right() {
         let lengths = |article: &[u32], summary: &[u32]| {
-            fragments(article, &Positions::of(article, summary.len()), summary)
+            let positions = Positions::of(article, summary.len());
+            fragments(article, &positions, summary, &mut Budget(u64::MAX)).unwrap()
         };
         let article = [0, 1, 2, 5, 0, 1, 2, 3, ABSENT];
         assert_eq!(lengths(&article, &[0, 1, 2, 3, 4, 5]), [4, 1]);
         assert_eq!(lengths(&[], &[0]), [0; 0]);
         assert_eq!(lengths(&[0], &[]), [0; 0]);
+    }
+
+    #[test]
+    fn repetitive_texts_exceed_the_limit_and_ordinary_ones_do_not() {
+        let article = "a b ".repeat(50_000);
+        assert_eq!(try_signals(&article, &"a c ".repeat(5_000), DEFAULT_LIMIT), None);
+        // One long match, and matches of nothing, are cheap.
+        assert!(try_signals(&article, &article, DEFAULT_LIMIT).is_some());
+        assert!(try_signals(&article, &"x y ".repeat(5_000), DEFAULT_LIMIT).is_some());
+        let (article, summary) = ("The cat sat on the mat all day.", "The cat sat all day.");
+        assert_eq!(
+            try_signals(article, summary, 100),
+            Some(signals(article, summary))
+        );
     }
 
     #[test]

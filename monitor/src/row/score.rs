@@ -1,9 +1,9 @@
 //! Scores against a reference, and signals that need none.
 
-use precis_scoring::{Rouge, RougeScores, Signals, bleu, signals};
+use precis_scoring::signals::{self, try_signals};
+use precis_scoring::{Rouge, RougeScores, Signals, bleu};
 
-/// Most characters of a text whose signals are computed. Finding common passages takes the product of the lengths in
-/// the worst case.
+/// Most characters of a text whose signals are computed.
 const MAX_SIGNAL_CHARS: usize = 200_000;
 
 /// Computes scores and signals.
@@ -55,9 +55,13 @@ impl Scorer {
         })
     }
 
-    /// Computes the signals of `summary`. Returns `None` without its text, or if either is too long.
+    /// Computes the signals of `summary`. Returns `None` without its text, if either is too long, or if both repeat
+    /// themselves so much that finding their common passages takes too long.
     pub fn signals(&self, text: &str, summary: &str) -> Option<Signals> {
         let short = text.len() <= 4 * MAX_SIGNAL_CHARS && summary.len() <= MAX_SIGNAL_CHARS;
-        (short && !text.is_empty()).then(|| signals(text, summary))
+        if !short || text.is_empty() {
+            return None;
+        }
+        try_signals(text, summary, signals::DEFAULT_LIMIT)
     }
 }
