@@ -1,9 +1,10 @@
 //! Shows how far a batch is: a bar on a terminal, or else a line from time to time.
 
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use precis_runtime::clock::Instant;
 use precis_schemas::Outcome;
 
@@ -44,15 +45,21 @@ pub(super) struct Progress {
     state: std::sync::Mutex<State>,
 }
 
+/// Writes rows per second.
+fn write_rate(state: &ProgressState, text: &mut dyn fmt::Write) {
+    // The bar is only for people. Without its text it is still one.
+    let _written = write!(text, "{:.1}/s", state.per_sec());
+}
+
 impl Progress {
     /// Starts with rows that an earlier run has done.
     pub(super) fn start(rows: u64, done: u64, failed: u64, is_quiet: bool) -> Self {
         let shows_bar = !is_quiet && std::io::stderr().is_terminal();
         let bar = shows_bar.then(|| {
             let bar = ProgressBar::with_draw_target(Some(rows), ProgressDrawTarget::stderr());
-            let template = "{bar:30} {human_pos} of {human_len} rows, {msg} {per_sec}, {eta} left";
+            let template = "{bar:30} {human_pos} of {human_len} rows, {msg} {rate}, {eta} left";
             if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
+                bar.set_style(style.with_key("rate", write_rate));
             }
             bar.set_position(done);
             bar.reset_eta();
