@@ -2,9 +2,9 @@
 
 mod batch;
 pub mod cli;
-mod collect;
 mod files;
 pub mod gateway;
+mod polling;
 mod publish;
 pub mod rows;
 mod scores;

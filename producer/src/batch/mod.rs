@@ -8,12 +8,12 @@
 //! | --- | --- |
 //! | `journal.rs` | what is already done |
 //! | `window.rs` | the rows between the first that is not done and the last that was read |
-//! | `flight.rs` | publishes rows and collects their results |
+//! | `pipeline.rs` | publishes rows and collects their results |
 //! | `progress.rs` | shows how far it is |
 //! | `results.rs` | writes the results |
 
-mod flight;
 mod journal;
+mod pipeline;
 mod progress;
 mod results;
 mod window;
@@ -26,8 +26,8 @@ use precis_runtime::boot::{CommandError, RoleContext};
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::{JobId, JobSubject, Lane};
 
-use self::flight::{Flight, Landing};
 use self::journal::{Journal, JournalHead};
+use self::pipeline::{Pipeline, PipelineOutcome};
 use self::progress::Progress;
 use crate::cli::job::JobArgs;
 use crate::cli::{EXIT_FAILED_JOBS, grouped};
@@ -178,7 +178,7 @@ pub(crate) async fn run(context: RoleContext, args: BatchArgs) -> anyhow::Result
     if resumed.done < survey.rows {
         let queue = context.connect("precis-producer").await?;
         let ttl = Duration::from_secs(args.ttl.unwrap_or(context.config.batches.default_ttl_seconds));
-        let flight = Flight {
+        let pipeline = Pipeline {
             producer: Producer::new(queue.jetstream.clone()),
             results: Results::open(&queue.jetstream).await?,
             subject,
@@ -191,12 +191,12 @@ pub(crate) async fn run(context: RoleContext, args: BatchArgs) -> anyhow::Result
             in_flight: usize::try_from(args.in_flight).unwrap_or(usize::MAX),
             stop: context.stop.clone(),
         };
-        let landing = Box::pin(flight.run(&source, &mut journal, resumed, &progress)).await;
+        let outcome = Box::pin(pipeline.run(&source, &mut journal, resumed, &progress)).await;
         journal.sync()?;
         progress.end();
-        match landing? {
-            Landing::Complete => {}
-            Landing::Interrupted { done } => {
+        match outcome? {
+            PipelineOutcome::Complete => {}
+            PipelineOutcome::Interrupted { done } => {
                 return Err(interrupted(done, survey.rows, &paths.journal).into());
             }
         }

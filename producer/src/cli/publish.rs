@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::job::JobArgs;
 use super::{EXIT_FAILED_JOBS, EXIT_NOT_ENDED};
-use crate::collect::{Collector, ended};
+use crate::polling::{ResultPoller, ended};
 use crate::{Producer, Results, Submission};
 
 /// Jobs to publish at once.
@@ -295,7 +295,7 @@ async fn wait(
     let deadline = Instant::now() + patience;
     let mut waiting = accepted;
     let mut ready: HashMap<JobId, Result<JobResult, String>> = HashMap::new();
-    let mut collector = Collector::new(results);
+    let mut poller = ResultPoller::new(results);
     let mut failed = 0;
     let mut trouble = None;
     while !waiting.is_empty() {
@@ -306,10 +306,10 @@ async fn wait(
             .map(|(_, handle)| handle.id.clone())
             .take(MAX_AT_ONCE)
             .collect();
-        let Ok(answer) = tokio::time::timeout_at(deadline, collector.ask(ids)).await else {
+        let Ok(answer) = tokio::time::timeout_at(deadline, poller.poll(ids)).await else {
             return Err(not_ended(&waiting, patience, trouble).into());
         };
-        collector.answered(&answer);
+        poller.polled(&answer);
         match answer {
             Ok(found) => ready.extend(found),
             // The connection may come back in time.

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::journal::{Journal, Resumed, RowOutcome};
 use super::progress::{Obstacle, Progress};
 use super::window::Window;
-use crate::collect::{Answer, Collector, ended};
 use crate::files::{FileError, Source, Texts};
+use crate::polling::{PolledResults, ResultPoller, ended};
 use crate::scores::Scorer;
 use crate::{Producer, PublishError, Results, Submission};
 
@@ -37,9 +37,9 @@ const FLUSHES_PER_SYNC: u32 = 10;
 /// How long after its deadline a job may take to end. The monitor ends jobs that no worker runs.
 const GRACE: SignedDuration = SignedDuration::from_mins(10);
 
-/// How a flight ended.
+/// How a pipeline ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Landing {
+pub(super) enum PipelineOutcome {
     /// Every row has an outcome.
     Complete,
     /// A signal stopped it.
@@ -50,7 +50,7 @@ pub(super) enum Landing {
 }
 
 /// The rows of a batch on their way through the queue.
-pub(super) struct Flight {
+pub(super) struct Pipeline {
     pub(super) producer: Producer,
     pub(super) results: Results,
     pub(super) subject: JobSubject,
@@ -106,7 +106,7 @@ fn shorten(text: &mut String, bytes: usize) {
 /// A job that is in the queue, or why it is not.
 type Published = Result<Timestamp, Refusal>;
 
-impl Flight {
+impl Pipeline {
     /// Takes every row to its outcome. Jobs of an earlier run are waited for.
     ///
     /// # Errors
@@ -117,14 +117,14 @@ impl Flight {
         journal: &mut Journal,
         resumed: Resumed,
         progress: &Progress,
-    ) -> anyhow::Result<Landing> {
-        let mut work = Work {
-            flight: self,
+    ) -> anyhow::Result<PipelineOutcome> {
+        let mut work = RunningBatch {
+            pipeline: self,
             window: Window::new(resumed.done, self.in_flight),
             done: resumed.done,
             known: self.known(&resumed).await?,
             published_before: resumed.published,
-            collector: Collector::new(self.results.clone()),
+            poller: ResultPoller::new(self.results.clone()),
             scorer: Scorer::default(),
             journal,
             progress,
@@ -229,9 +229,9 @@ impl Flight {
     }
 }
 
-/// The state of a running flight.
-struct Work<'a> {
-    flight: &'a Flight,
+/// The state of a running pipeline.
+struct RunningBatch<'a> {
+    pipeline: &'a Pipeline,
     window: Window,
     /// Rows with an outcome in the journal.
     done: u64,
@@ -239,41 +239,41 @@ struct Work<'a> {
     known: HashMap<u64, Result<JobResult, String>>,
     /// Jobs of an earlier run, and when they have ended.
     published_before: HashMap<u64, Timestamp>,
-    collector: Collector,
+    poller: ResultPoller,
     scorer: Scorer,
     journal: &'a mut Journal,
     progress: &'a Progress,
 }
 
-impl Work<'_> {
-    async fn run(&mut self, mut rows: mpsc::Receiver<ReadRow>) -> anyhow::Result<Landing> {
-        let flight = self.flight;
+impl RunningBatch<'_> {
+    async fn run(&mut self, mut rows: mpsc::Receiver<ReadRow>) -> anyhow::Result<PipelineOutcome> {
+        let pipeline = self.pipeline;
         let progress = self.progress;
         let mut is_read = false;
         let mut publishing = FuturesUnordered::new();
-        let mut questions = FuturesUnordered::new();
+        let mut polls = FuturesUnordered::new();
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
         let mut flushes = 0;
         loop {
-            if questions.is_empty() {
+            if polls.is_empty() {
                 let ids = self.window.next_waiting(MAX_AT_ONCE);
-                let ids: Vec<JobId> = ids.into_iter().filter_map(|row| flight.id(row)).collect();
+                let ids: Vec<JobId> = ids.into_iter().filter_map(|row| pipeline.id(row)).collect();
                 if !ids.is_empty() {
-                    questions.push(self.collector.ask(ids));
+                    polls.push(self.poller.poll(ids));
                 }
             }
             let takes_rows = !is_read && self.window.has_room() && publishing.len() < MAX_PUBLISHING;
             tokio::select! {
-                () = flight.stop.cancelled() => {
+                () = pipeline.stop.cancelled() => {
                     self.journal.sync()?;
-                    return Ok(Landing::Interrupted { done: self.done });
+                    return Ok(PipelineOutcome::Interrupted { done: self.done });
                 }
                 row = rows.recv(), if takes_rows => match row {
                     None => is_read = true,
                     Some(row) => {
                         let (line, texts) = row?;
                         if let Some((row, job)) = self.begin(line, texts) {
-                            publishing.push(flight.publish(job, progress).map(move |published| (row, published)));
+                            publishing.push(pipeline.publish(job, progress).map(move |published| (row, published)));
                         }
                     }
                 },
@@ -286,7 +286,7 @@ impl Work<'_> {
                         Err(refusal) => self.refuse(row, &refusal),
                     }
                 }
-                Some(answer) = questions.next(), if !questions.is_empty() => self.take(answer),
+                Some(answer) = polls.next(), if !polls.is_empty() => self.take(answer),
                 _ = flush.tick() => {
                     flushes += 1;
                     if flushes % FLUSHES_PER_SYNC == 0 {
@@ -304,7 +304,7 @@ impl Work<'_> {
                 self.journal.add(outcome)?;
             }
             if is_read && self.window.is_empty() {
-                return Ok(Landing::Complete);
+                return Ok(PipelineOutcome::Complete);
             }
         }
     }
@@ -316,7 +316,7 @@ impl Work<'_> {
             self.end(row, result);
             return None;
         }
-        let job = match texts.and_then(|texts| self.flight.job(row, texts)) {
+        let job = match texts.and_then(|texts| self.pipeline.job(row, texts)) {
             Ok(job) => job,
             Err(refusal) => {
                 self.refuse(row, &refusal);
@@ -362,13 +362,13 @@ impl Work<'_> {
         });
     }
 
-    fn take(&mut self, answer: Answer) {
-        self.collector.answered(&answer);
+    fn take(&mut self, answer: PolledResults) {
+        self.poller.polled(&answer);
         match answer {
             Ok(found) => {
                 self.progress.clear(Obstacle::Results);
                 for (id, result) in found {
-                    if let Some(row) = self.flight.row_of(&id) {
+                    if let Some(row) = self.pipeline.row_of(&id) {
                         self.end(row, result);
                     }
                 }

@@ -1,5 +1,4 @@
-//! Waits for the results of jobs by asking for many at once. It needs no subscription, which on a busy system would
-//! bring the results of everybody else, too.
+//! Polls the results of many jobs at once. A subscription would bring the results of all other jobs, too.
 
 use std::time::Duration;
 
@@ -9,22 +8,22 @@ use precis_schemas::{JobId, JobResult, Outcome};
 
 use crate::Results;
 
-/// Pauses between two questions while no job ends.
+/// Pauses between two requests while no job ends.
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-/// The answer to a question for results.
-pub(crate) type Answer = Result<Vec<(JobId, Result<JobResult, String>)>, ResultError>;
+/// The results that exist.
+pub(crate) type PolledResults = Result<Vec<(JobId, Result<JobResult, String>)>, ResultError>;
 
-/// Paces questions for results.
+/// Polls results, less often while no job ends.
 #[derive(Debug)]
-pub(crate) struct Collector {
+pub(crate) struct ResultPoller {
     results: Results,
     pauses: Backoff,
 }
 
-impl Collector {
-    /// Creates a collector.
+impl ResultPoller {
+    /// Creates a poller.
     pub(crate) fn new(results: Results) -> Self {
         Self {
             results,
@@ -32,8 +31,8 @@ impl Collector {
         }
     }
 
-    /// Asks for results after a pause.
-    pub(crate) fn ask(&mut self, ids: Vec<JobId>) -> impl Future<Output = Answer> + Send + use<> {
+    /// Requests results after a pause.
+    pub(crate) fn poll(&mut self, ids: Vec<JobId>) -> impl Future<Output = PolledResults> + Send + use<> {
         let (results, pause) = (self.results.clone(), self.pauses.next_delay());
         async move {
             tokio::time::sleep(pause).await;
@@ -41,8 +40,8 @@ impl Collector {
         }
     }
 
-    /// Takes note of an answer: after results, the next question comes soon.
-    pub(crate) fn answered(&mut self, answer: &Answer) {
+    /// Shortens the next pause if there were results.
+    pub(crate) fn polled(&mut self, answer: &PolledResults) {
         if answer.as_ref().is_ok_and(|found| !found.is_empty()) {
             self.pauses.reset();
         }
