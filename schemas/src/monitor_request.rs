@@ -11,7 +11,7 @@ use crate::subject::named;
 
 named! {
     /// A request to the monitor. Its message has no body.
-    MonitorRequest {
+    MonitorRequest as "the request" {
         /// Asks for a [`MonitorStatus`].
         Status = "status",
         /// Asks for the [`SampleHistory`](crate::rest_operations::SampleHistory).

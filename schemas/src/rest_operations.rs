@@ -74,7 +74,7 @@ pub struct Replayed {
 
 named! {
     /// State of a part of the deployment.
-    PartState {
+    PartState as "the state" {
         /// It works.
         Up = "up",
         /// It does not answer, or its last attempt failed.
