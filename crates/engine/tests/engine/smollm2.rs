@@ -62,6 +62,9 @@ fn lines() -> Vec<Line> {
         .collect()
 }
 
+/// Of longer prompts, every fourth is summarized, unless `PRECIS_ALL_CASES` is set. All of them take minutes.
+const SHORT_TOKENS: usize = 150;
+
 const ARTICLES: &str = include_str!("../../../../samples/articles.jsonl");
 
 fn text_of(line: &Line) -> String {
@@ -100,8 +103,9 @@ fn prompts_and_tokens_equal_transformers() {
     let engine = engine();
     let lines = lines();
     assert!(lines.len() >= 200, "{}", lines.len());
+    let all = std::env::var_os("PRECIS_ALL_CASES").is_some();
     let (mut requests, mut expected) = (Vec::new(), Vec::new());
-    for line in lines {
+    for (index, line) in lines.into_iter().enumerate() {
         let encoded = engine.tokenize(&text_of(&line)).unwrap();
         assert_eq!(
             (encoded.ids.len(), checksum(&encoded.ids)),
@@ -111,11 +115,15 @@ fn prompts_and_tokens_equal_transformers() {
             line.begin,
             line.end
         );
+        if !all && line.tokens > SHORT_TOKENS && index % 4 != 1 {
+            continue;
+        }
         for search in line.searches {
             requests.push(GenerateRequest::new(encoded.clone(), params(&search.params)));
             expected.push((line.tokens, search));
         }
     }
+    assert!(requests.len() > 100, "{}", requests.len());
     let results = engine.generate_batch(&requests, &mut ());
     let differences: Vec<String> = results
         .into_iter()
