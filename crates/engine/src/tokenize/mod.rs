@@ -88,7 +88,7 @@ enum Format {
     /// A prefix and the end token, for encoders.
     Prefixed { prefix: String, eos: u32 },
     /// A conversation, for decoder-only models.
-    Prompted(Prompts),
+    Prompted(Box<Prompts>),
 }
 
 impl TextTokenizer {
@@ -150,7 +150,7 @@ impl TextTokenizer {
                 let bos = bos.and_then(|bos| tokenizer.token_to_id(bos));
                 let template = config.into_template(chat.template.clone())?;
                 let prompts = Prompts::new(prompt.clone(), template, bos, &tokenizer, max_input_tokens)?;
-                Format::Prompted(prompts)
+                Format::Prompted(Box::new(prompts))
             }
         };
         Ok(Self {

@@ -115,8 +115,12 @@ impl Prompts {
                     ));
                 }
                 kept = kept.saturating_sub(excess);
-                let end = kept.checked_sub(1).map_or(0, |last| ends[last]);
-                ids = self.ids(tokenizer, &text[..text.floor_char_boundary(end)])?;
+                let mut end = kept.checked_sub(1).map_or(0, |last| ends[last]);
+                // A token may end within a character. Index 0 is always a boundary.
+                while !text.is_char_boundary(end) {
+                    end -= 1;
+                }
+                ids = self.ids(tokenizer, &text[..end])?;
             }
         }
         Ok(Encoded {

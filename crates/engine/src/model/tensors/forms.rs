@@ -51,7 +51,10 @@ impl Norm {
 
 /// Normalizes the rows if there is a normalization.
 pub(super) fn normed_if(norm: Option<&Norm>, rows: Tensor) -> Result<Tensor> {
-    norm.map_or(Ok(rows.clone()), |norm| norm.forward(&rows))
+    match norm {
+        Some(norm) => norm.forward(&rows),
+        None => Ok(rows),
+    }
 }
 
 /// A position bias on the device.
