@@ -105,7 +105,7 @@ impl Statistics {
         let of = |(index, name): (usize, &&'static str)| {
             let found = self.interval(index)?;
             Some(Mean {
-                name: *name,
+                name,
                 mean: found.mean,
                 low: found.low,
                 high: found.high,

@@ -54,7 +54,7 @@ pub async fn run(context: RoleContext, command: Command) -> anyhow::Result<()> {
     let stop = context.stop.clone();
     match command {
         Command::Batch(args) => Box::pin(batch::run(context, *args)).await,
-        Command::Publish(args) => unless_stopped(&stop, publish::run(&context, &args)).await,
+        Command::Publish(args) => Box::pin(unless_stopped(&stop, publish::run(&context, &args))).await,
         Command::Score(args) => unless_stopped(&stop, score::run(&context, &args)).await,
         Command::Queue(args) => unless_stopped(&stop, queue::run(&context, &args)).await,
         Command::Dead(args) => unless_stopped(&stop, dead::run(&context, args)).await,

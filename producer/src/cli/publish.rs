@@ -272,7 +272,7 @@ impl Printer {
         }
         match (summary, error) {
             (Some(summary), _) if self.names => {
-                writeln!(out, "{name}\t{}", summary.replace(['\t', '\n', '\r'], " "))?
+                writeln!(out, "{name}\t{}", summary.replace(['\t', '\n', '\r'], " "))?;
             }
             (Some(summary), _) => writeln!(out, "{summary}")?,
             (None, error) => eprintln!("error: {name}: {}", error.unwrap_or_default()),

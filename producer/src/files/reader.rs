@@ -219,13 +219,22 @@ impl FileRows {
 
     /// Reads on until there are rows or the file ends.
     fn read(&mut self) -> Result<(), FileError> {
+        #[cfg(feature = "parquet")]
+        if let Content::Parquet(rows) = &mut self.content {
+            self.is_done = !rows.read(&mut self.ready)?;
+            return Ok(());
+        }
+        #[cfg_attr(
+            not(feature = "parquet"),
+            expect(
+                clippy::infallible_destructuring_match,
+                reason = "there is another format with a feature"
+            )
+        )]
         let parser = match &mut self.content {
             Content::Parsed(parser) => parser,
             #[cfg(feature = "parquet")]
-            Content::Parquet(rows) => {
-                self.is_done = !rows.read(&mut self.ready)?;
-                return Ok(());
-            }
+            Content::Parquet(_) => return Ok(()),
         };
         let refused = |refusal| FileError::Refused {
             path: self.path.clone(),

@@ -24,7 +24,7 @@ pub(crate) fn from_csv(body: &[u8], charset: Option<&'static Encoding>) -> Resul
         .records()
         .collect::<Result<_, _>>()
         .map_err(|error| failed(&error.to_string()))?;
-    if records.last().is_none_or(|last| last != &[END][..]) {
+    if records.last().is_none_or(|last| last != [END][..]) {
         return Err(failed("EOF inside a quoted string"));
     }
     let start_of = |record: &StringRecord| record.position().map_or(0, |at| at.byte() as usize);

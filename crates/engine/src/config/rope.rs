@@ -205,6 +205,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass literals")]
     fn frequencies(value: Value) -> Vec<f32> {
         RopeConfig::parse(&value, 10_000.0, 4096).unwrap().frequencies(8)
     }

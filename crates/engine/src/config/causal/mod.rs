@@ -260,6 +260,7 @@ impl CausalConfig {
 mod tests {
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass literals")]
     fn parse(json: Value) -> Result<CausalConfig> {
         CausalConfig::from_value(&json).map(Option::unwrap)
     }
