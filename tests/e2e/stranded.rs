@@ -112,6 +112,16 @@ async fn a_stranded_job_ends_although_its_consumer_always_has_a_job_in_flight() 
     let lost = publish(&product, "busy", "lost").await;
     take(&busy, 1).await;
     let working = tokio::spawn(work(product.clone(), busy.clone()));
+    // New jobs arrive all the time, also while the consumer is paused.
+    let publishing = tokio::spawn({
+        let product = product.clone();
+        async move {
+            for number in 0.. {
+                publish(&product, "busy", &format!("steady-{number}")).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+    });
     eventually(PATIENCE, "JetStream gives the job up", async || {
         let advisories = product.nats().await.get_stream(ADVISORIES).await.unwrap();
         (advisories.cached_info().state.messages > 0).then_some(())
@@ -130,6 +140,7 @@ async fn a_stranded_job_ends_although_its_consumer_always_has_a_job_in_flight() 
     })
     .await;
     working.abort();
+    publishing.abort();
 }
 
 /// Publishes jobs and works on several at a time, so that the consumer always has one in flight unless it is paused.

@@ -24,6 +24,7 @@ use precis_runtime::nats::is_missing;
 use precis_schemas::worker_consumers::MAX_SERVER_DELIVERIES;
 use tokio_util::sync::CancellationToken;
 
+use self::pause::{ConsumerKey, FruitlessPauses};
 use self::sightings::Sightings;
 use super::max_deliveries::termination;
 use super::termination::{ReapError, Reaper, jetstream_error};
@@ -35,11 +36,9 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_INTERVAL: Duration = Duration::from_secs(30);
 /// Ack waits between the first and the last sighting of a stranded job.
 const ACK_WAITS: u32 = 2;
-/// Ack waits for which a consumer's oldest message is in flight before the consumer may be paused.
-const SUSPICIOUS_ACK_WAITS: u32 = 20;
 
 /// A message of a consumer. A recreated consumer is another one.
-type Sighting = (String, i128, u64);
+type Sighting = (ConsumerKey, u64);
 
 /// What sweeps have found.
 #[derive(Default)]
@@ -48,6 +47,7 @@ struct Findings {
     stranded: Sightings<Sighting>,
     /// The oldest delivered message above the floor, of each consumer.
     oldest: Sightings<Sighting>,
+    fruitless: FruitlessPauses,
 }
 
 /// Sweeps the queue until shutdown.
@@ -94,6 +94,8 @@ impl Findings {
                 oldest.extend(found.oldest_above.map(sighting));
             }
         }
+        let busy = oldest.iter().map(|(consumer, _): &Sighting| consumer.clone());
+        self.fruitless.retain(&busy.collect());
         let now = Instant::now();
         self.stranded.update(stranded, now);
         self.oldest.update(oldest, now);
@@ -114,7 +116,7 @@ impl Findings {
         stop: &CancellationToken,
     ) {
         let mut resumed = HashSet::new();
-        for (consumer, sequence) in seen_for(&self.stranded, consumers, ACK_WAITS) {
+        for (consumer, sequence) in seen_for(&self.stranded, consumers, |_| ACK_WAITS) {
             if stop.is_cancelled() {
                 return;
             }
@@ -135,15 +137,20 @@ impl Findings {
         consumers: &HashMap<&str, &Info>,
         stop: &CancellationToken,
     ) {
-        let suspicious: Vec<_> = seen_for(&self.oldest, consumers, SUSPICIOUS_ACK_WAITS).collect();
+        let ack_waits = |consumer: &ConsumerKey| self.fruitless.suspicious_ack_waits(consumer);
+        let suspicious: Vec<_> = seen_for(&self.oldest, consumers, ack_waits).collect();
         for (consumer, sequence) in suspicious {
             if stop.is_cancelled() {
                 return;
             }
             // The consumer must look stranded for the full time again before the next pause.
-            self.oldest.forget(&sighting(consumer, sequence));
-            if let Err(error) = pause::drain(reaper, consumer).await {
-                tracing::warn!(%error, consumer = consumer.name, "consumer not checked for stranded jobs");
+            let seen = sighting(consumer, sequence);
+            self.oldest.forget(&seen);
+            match pause::drain(reaper, consumer, stop).await {
+                Ok(found) => self.fruitless.record(seen.0, found),
+                Err(error) => {
+                    tracing::warn!(%error, consumer = consumer.name, "consumer not checked for stranded jobs");
+                }
             }
         }
     }
@@ -151,18 +158,18 @@ impl Findings {
 
 fn sighting(consumer: &Info, sequence: u64) -> Sighting {
     let created = consumer.created.unix_timestamp_nanos();
-    (consumer.name.clone(), created, sequence)
+    ((consumer.name.clone(), created), sequence)
 }
 
 /// Returns the messages that have been seen for that many ack waits of their consumer.
 fn seen_for<'c>(
     sightings: &Sightings<Sighting>,
     consumers: &'c HashMap<&str, &'c Info>,
-    ack_waits: u32,
+    ack_waits: impl Fn(&ConsumerKey) -> u32,
 ) -> impl Iterator<Item = (&'c Info, u64)> {
-    sightings.iter().filter_map(move |((name, _, sequence), since)| {
-        let consumer = *consumers.get(name.as_str())?;
-        let is_due = since.elapsed() >= consumer.config.ack_wait * ack_waits;
+    sightings.iter().filter_map(move |((key, sequence), since)| {
+        let consumer = *consumers.get(key.0.as_str())?;
+        let is_due = since.elapsed() >= consumer.config.ack_wait * ack_waits(key);
         is_due.then_some((consumer, *sequence))
     })
 }
