@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use precis_schemas::event::Heartbeat;
+use precis_schemas::event::{Heartbeat, Pace};
 use precis_schemas::{Lane, Token};
 
 /// Sizes that are remembered per lane.
@@ -18,7 +18,7 @@ type LaneKey = (Token, Lane);
 /// What workers of a model have reported.
 #[derive(Debug, Clone, Copy)]
 struct ModelPace {
-    /// Mean input tokens per second of one worker, once one has measured it.
+    /// Mean input tokens per second of one full worker, once one has measured its pace.
     tokens_per_second: Option<f64>,
     /// The most tokens of a text that they read.
     max_input_tokens: u64,
@@ -58,7 +58,7 @@ impl Estimator {
         for worker in live {
             let (tokens, measured, max_input) = sums.entry(&worker.model.served_as).or_default();
             *max_input = worker.max_input_tokens.max(*max_input);
-            if let Some(pace) = worker.pace.and_then(|pace| pace.tokens_per_second) {
+            if let Some(pace) = worker.pace.as_ref().and_then(tokens_per_second_at_capacity) {
                 *tokens += pace;
                 *measured += 1;
             }
@@ -102,10 +102,15 @@ impl Estimator {
     }
 }
 
+/// Returns the input tokens per second of a full worker. A worker with few jobs is slower than it could be.
+fn tokens_per_second_at_capacity(pace: &Pace) -> Option<f64> {
+    let tokens_per_job = pace.tokens_per_second? / pace.jobs_per_second;
+    let jobs_per_second = pace.jobs_per_second_at_capacity.unwrap_or(pace.jobs_per_second);
+    Some(tokens_per_job * jobs_per_second).filter(|tokens| tokens.is_finite())
+}
+
 #[cfg(test)]
 mod tests {
-    use precis_schemas::event::Pace;
-
     use super::*;
 
     fn lane() -> LaneKey {
@@ -146,6 +151,17 @@ mod tests {
         // A new worker has measured nothing yet.
         estimator.learn_pace(&mut [heartbeat(None)].iter());
         assert_near(seconds(&estimator), 4.0);
+    }
+
+    #[test]
+    fn the_pace_is_that_of_a_full_worker() {
+        let mut estimator = Estimator::new(10.0);
+        // It reads 40 tokens a second while it does one job a second, and could do five.
+        let mut worker = heartbeat(Some(40.0));
+        let pace = worker.pace.as_mut().unwrap();
+        pace.jobs_per_second_at_capacity = Some(5.0);
+        estimator.learn_pace(&mut [worker].iter());
+        assert_near(estimator.seconds(&lane(), 2, 450.0), 1.0);
     }
 
     #[test]
