@@ -41,6 +41,8 @@ pub(super) struct AcceptedJob {
 pub(super) struct Learned {
     /// The accepted jobs.
     pub(super) jobs: Vec<AcceptedJob>,
+    /// Parts of the bodies of accepted messages that name no job. Each becomes a dead letter.
+    pub(super) unreadable: Vec<String>,
     /// Submissions that were refused for good, or never answered.
     pub(super) refused: Vec<String>,
 }
@@ -111,7 +113,7 @@ impl Clients {
                 let mut body = json!({
                     "text": self.text(number, behaviour),
                     "priority": lane,
-                    "metadata": self.metadata(number),
+                    "metadata": self.metadata(number.to_string()),
                 });
                 if has_callback {
                     body["callback_url"] = self.testbed.receiver.url(&name).into();
@@ -139,7 +141,7 @@ impl Clients {
                 let mut body = json!({
                     "id": id,
                     "text": self.text(number, behaviour),
-                    "metadata": self.metadata(number),
+                    "metadata": self.metadata(number.to_string()),
                 });
                 if behaviour == Behaviour::Hang {
                     body["deadline"] = (clock::now() + HANG_DEADLINE).to_string().into();
@@ -151,10 +153,15 @@ impl Clients {
                 Ok(())
             }
             Submission::Batch { gateway, rows } => {
-                let rows: Vec<Value> = (0..rows)
-                    .map(|row| json!({"article": format!("Row {row}. {}", self.text(number, Behaviour::Answer))}))
-                    .collect();
                 let key = format!("{}-{number}", self.tag);
+                let rows: Vec<Value> = (0..rows)
+                    .map(|row| {
+                        json!({
+                            "article": format!("Row {row}. {}", self.text(number, Behaviour::Answer)),
+                            "metadata": self.metadata(format!("{number}-{row}")),
+                        })
+                    })
+                    .collect();
                 let count = rows.len();
                 let answer = self
                     .post(gateway, "/v1/batches", &key, &Value::from(rows))
@@ -168,8 +175,19 @@ impl Clients {
             }
             Submission::Malformed => {
                 let id = format!("{}-{number}", self.tag);
-                self.publish(0, Lane::Normal, &id, r#"{"id": 12, "text""#.to_owned())
-                    .await
+                // Half of them say which job they are.
+                let names_job = number.is_multiple_of(2);
+                let body = match names_job {
+                    true => format!(r#"{{"id": "{id}", "text": "Rain fe"#),
+                    false => format!(r#"{{"id": 12, "note": "{id}.", "text""#),
+                };
+                self.publish(0, Lane::Normal, &id, body).await?;
+                if names_job {
+                    self.accept(id.parse()?, None);
+                } else {
+                    self.learned.lock().unreadable.push(format!("{id}."));
+                }
+                Ok(())
             }
             Submission::Oversized => {
                 let id: JobId = format!("{}-{number}", self.tag).parse()?;
@@ -181,8 +199,9 @@ impl Clients {
         }
     }
 
-    fn metadata(&self, number: usize) -> Value {
-        json!({"faults": self.tag, "number": number.to_string()})
+    /// Returns the metadata by which the jobs of a submission, or of a row of an upload, are counted.
+    fn metadata(&self, number: String) -> Value {
+        json!({"faults": self.tag, "number": number})
     }
 
     /// Posts until a gateway accepts the body. Every second attempt goes to the other gateway.

@@ -147,13 +147,13 @@ impl FaultBench {
         let healed = healed?;
         testbed.wait_until_ready().await?;
         let ready_after = healed.elapsed();
-        let findings = verify::verify(testbed, jetstream, &tag, &learned.jobs, self.shipped_defaults).await?;
+        let findings = verify::verify(testbed, jetstream, &tag, &learned, self.shipped_defaults).await?;
         let record = RunRecord {
             seed: self.seed,
             run,
             shipped_defaults: self.shipped_defaults,
             faults: plan.faults.iter().map(|fault| fault.what.to_string()).collect(),
-            jobs: learned.jobs.len() as u64,
+            jobs: (learned.jobs.len() + learned.unreadable.len()) as u64,
             lost: findings.lost,
             doubled: findings.doubled,
             stranded: findings.stranded,

@@ -46,6 +46,11 @@ ack_wait_seconds = 4
 max_block_wait_ms = 100
 ";
 
+/// Keeps every row that was ever stored, so that a job that was stored twice is seen. Restarts keep the setting.
+const KEEP_ROWS: &str = "ALTER TABLE prediction_versions MODIFY SETTING \
+                         max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1, \
+                         parts_to_delay_insert = 100000, parts_to_throw_insert = 100000";
+
 /// The product.
 pub(super) struct Testbed {
     processes: BTreeMap<Target, Process>,
@@ -101,6 +106,8 @@ impl Testbed {
             testbed.spawn(target, arguments, false)?;
         }
         testbed.wait_until_ready().await?;
+        let keep_rows = testbed.clickhouse().query(KEEP_ROWS).execute().await;
+        keep_rows.context("turning off merges")?;
         Ok(testbed)
     }
 

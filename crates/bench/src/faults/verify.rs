@@ -1,5 +1,5 @@
-//! What must hold after a run: every accepted job has one result and one row, every webhook was delivered or buried,
-//! nothing is left in the queues, and no role keeps files open.
+//! What must hold after a run: every accepted job has one result and one row, every unreadable message is a dead letter,
+//! every webhook was delivered or buried, nothing is left in the queues, and no role keeps files open.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use precis_runtime::results::Results;
 use precis_schemas::topology::{DEAD, JOBS, RESULTS, WEBHOOKS, clickhouse_sink_consumer};
 use serde::Deserialize;
 
-use super::clients::AcceptedJob;
+use super::clients::{AcceptedJob, Learned};
 use super::plan::Target;
 use super::testbed::Testbed;
 
@@ -31,9 +31,9 @@ const CHECK: Duration = Duration::from_millis(200);
 /// What was found after a run.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// Accepted jobs without a result or a row.
+    /// Accepted jobs without a result or a row, and unreadable messages without a dead letter.
     pub(super) lost: u64,
-    /// Jobs with several rows, and submissions with several jobs.
+    /// Jobs with several rows, and submissions or rows of uploads with several jobs.
     pub(super) doubled: u64,
     /// Messages left in `JOBS` and `WEBHOOKS`.
     pub(super) stranded: u64,
@@ -69,9 +69,10 @@ pub(super) async fn verify(
     testbed: &Testbed,
     jetstream: &jetstream::Context,
     tag: &str,
-    jobs: &[AcceptedJob],
+    learned: &Learned,
     shipped_defaults: bool,
 ) -> anyhow::Result<Findings> {
+    let jobs = learned.jobs.as_slice();
     let patience = match shipped_defaults {
         true => PATIENCE_WITH_SHIPPED_DEFAULTS,
         false => PATIENCE,
@@ -87,18 +88,23 @@ pub(super) async fn verify(
             .push(format!("unfinished after {} s: {left:?}", patience.as_secs()));
     }
     let results = Results::open(jetstream).await?;
-    let rows = rows(testbed, jobs).await?;
+    let stored = rows(testbed, "prediction_versions", jobs).await?;
+    // What readers see: the last version of each.
+    let visible = rows(testbed, "predictions", jobs).await?;
     for job in jobs {
         let has_result = results.get_from_leader(&job.id).await?.is_some();
-        let rows = rows.get(job.id.as_str()).copied().unwrap_or_default();
-        if !has_result || rows == 0 {
+        let rows = |counted: &HashMap<String, u64>| counted.get(job.id.as_str()).copied().unwrap_or_default();
+        let (stored, visible) = (rows(&stored), rows(&visible));
+        if !has_result || visible == 0 {
             findings.lost += 1;
             findings
                 .problems
-                .push(format!("{} has {rows} rows; result: {has_result}", job.id));
-        } else if rows > 1 {
+                .push(format!("{} has {visible} rows; result: {has_result}", job.id));
+        } else if stored > 1 || visible > 1 {
             findings.doubled += 1;
-            findings.problems.push(format!("{} has {rows} rows", job.id));
+            findings
+                .problems
+                .push(format!("{} has {visible} rows, stored {stored} times", job.id));
         }
     }
     for Counted { name, count } in jobs_by_submission(testbed, tag).await? {
@@ -117,15 +123,20 @@ pub(super) async fn verify(
                 .is_some_and(|name| !testbed.receiver.accepted(name))
         })
         .collect();
-    if !missing.is_empty() {
-        let buried = dead_letters(jetstream).await?;
-        for job in missing {
-            if !buried.iter().any(|letter| letter.contains(job.id.as_str())) {
-                findings.webhooks_lost += 1;
-                findings
-                    .problems
-                    .push(format!("the webhook of {} is lost", job.id));
-            }
+    if !missing.is_empty() || !learned.unreadable.is_empty() {
+        let letters = dead_letters(jetstream).await?;
+        let is_buried = |part: &str| letters.iter().any(|letter| letter.contains(part));
+        for job in missing.into_iter().filter(|job| !is_buried(job.id.as_str())) {
+            findings.webhooks_lost += 1;
+            findings
+                .problems
+                .push(format!("the webhook of {} is lost", job.id));
+        }
+        for body in learned.unreadable.iter().filter(|body| !is_buried(body)) {
+            findings.lost += 1;
+            findings
+                .problems
+                .push(format!("{body} is unreadable and has no dead letter"));
         }
     }
     for (target, files) in leaking(testbed).await {
@@ -185,8 +196,9 @@ async fn unfinished(jetstream: &jetstream::Context) -> Result<Unfinished, async_
     })
 }
 
-/// Returns the number of rows of each job.
-async fn rows(testbed: &Testbed, jobs: &[AcceptedJob]) -> anyhow::Result<HashMap<String, u64>> {
+/// Returns the number of rows of each job in a table. `prediction_versions` is never merged here, so it also has the
+/// rows that a later one replaces.
+async fn rows(testbed: &Testbed, table: &str, jobs: &[AcceptedJob]) -> anyhow::Result<HashMap<String, u64>> {
     let ids: HashSet<String> = jobs.iter().map(|job| format!("'{}'", job.id)).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
@@ -195,7 +207,7 @@ async fn rows(testbed: &Testbed, jobs: &[AcceptedJob]) -> anyhow::Result<HashMap
     let counted = query(
         testbed,
         &format!(
-            "SELECT toString(job_id) AS name, count() AS count FROM prediction_versions WHERE job_id IN ({}) GROUP BY name",
+            "SELECT toString(job_id) AS name, count() AS count FROM {table} WHERE job_id IN ({}) GROUP BY name",
             ids.join(", ")
         ),
     )
