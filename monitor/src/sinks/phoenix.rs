@@ -63,7 +63,7 @@ impl Phoenix {
             .post("/v1/traces")
             .header(CONTENT_TYPE, export::PROTOBUF)
             .body(export::request(self.resource.clone(), spans));
-        export::check_response(&http::send(request).await?, items.len())
+        export::check_response(&http::send(request).await?)
     }
 
     async fn annotations(&self, items: &[&Item]) -> Result<(), SendError> {

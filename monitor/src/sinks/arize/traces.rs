@@ -91,6 +91,6 @@ impl Target for Traces {
             .header(CONTENT_TYPE, export::PROTOBUF)
             .body(export::request(self.resource.clone(), spans));
         let response = http::send(request.headers(self.headers.clone())).await?;
-        export::check_response(&response, items.len())
+        export::check_response(&response)
     }
 }

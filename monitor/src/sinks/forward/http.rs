@@ -20,6 +20,9 @@ pub(crate) enum SendError {
     /// The target rejects its content. Retrying changes nothing.
     #[error("{0}")]
     Rejected(String),
+    /// The target has accepted the request and rejected a part of it, without saying which. OTLP forbids to send it again.
+    #[error("{0}")]
+    PartlyRejected(String),
     /// The target lacks the prediction that it belongs to.
     #[error("{0}")]
     NotYet(String),

@@ -72,7 +72,7 @@ pub(crate) fn skipped(sink: &'static str, results: usize) {
 pub(crate) fn request(sink: &'static str, elapsed: Duration, outcome: &Result<(), SendError>) {
     let outcome = match outcome {
         Ok(()) => "taken",
-        Err(SendError::Rejected(_)) => "refused",
+        Err(SendError::Rejected(_) | SendError::PartlyRejected(_)) => "refused",
         Err(SendError::NotYet(_)) => "not_yet",
         Err(SendError::Unconfirmed(_)) => "unconfirmed",
         Err(SendError::Unavailable { .. }) => "failed",

@@ -97,6 +97,15 @@ impl<'a> Payload<'a> {
                     responded = true;
                     self.narrow_down(request, ItemOutcome::Rejected(reason), &mut outcomes);
                 }
+                Err(SendError::PartlyRejected(reason)) => {
+                    responded = true;
+                    let reason = match request.len() {
+                        1 => reason,
+                        items => format!("{reason} (which of its {items} predictions is not known)"),
+                    };
+                    let rejected = |index| (index, ItemOutcome::Rejected(reason.clone()));
+                    outcomes.extend(request.into_iter().map(rejected));
+                }
                 Err(SendError::NotYet(reason)) => {
                     responded = true;
                     self.narrow_down(request, ItemOutcome::NotYet(reason), &mut outcomes);
@@ -195,6 +204,8 @@ mod tests {
     struct FakeTarget {
         max_items: usize,
         poison: BTreeSet<String>,
+        /// Whether the rest of a request with a poisoned item is accepted.
+        accepts_parts: bool,
         failures: Mutex<u32>,
         /// Whether a failure is an unreadable confirmation.
         unconfirmed: bool,
@@ -206,6 +217,7 @@ mod tests {
         FakeTarget {
             max_items,
             poison: poison.iter().map(|index| format!("job-{index}")).collect(),
+            accepts_parts: false,
             failures: Mutex::new(failures),
             unconfirmed: false,
             accepted: Mutex::default(),
@@ -242,6 +254,9 @@ mod tests {
             }
             let ids: Vec<String> = items.iter().map(|item| item.result.id.to_string()).collect();
             if ids.iter().any(|id| self.poison.contains(id)) {
+                if self.accepts_parts {
+                    return Err(SendError::PartlyRejected("1 span".into()));
+                }
                 return Err(SendError::Rejected("poison".into()));
             }
             self.accepted.lock().unwrap().extend(ids);
@@ -305,6 +320,21 @@ mod tests {
         assert_eq!((later, delays.len()), (vec![0, 1], 3));
         assert_eq!(target.accepted.lock().unwrap().len(), 6);
         assert_eq!(target.sizes.lock().unwrap()[..3], [8, 1, 1]);
+    }
+
+    #[test]
+    fn a_partly_rejected_request_is_not_sent_again() {
+        let mut target = fake_target(4, &BTreeSet::from([1]), 0);
+        target.accepts_parts = true;
+        let (outcomes, delays) = send_all(&target, &items(8));
+        let reason = "1 span (which of its 4 predictions is not known)";
+        let rejected: Vec<usize> = outcomes
+            .iter()
+            .filter(|(_, outcome)| *outcome == ItemOutcome::Rejected(reason.into()))
+            .map(|(index, _)| *index)
+            .collect();
+        assert_eq!((rejected, delays), (vec![0, 1, 2, 3], vec![]));
+        assert_eq!(*target.sizes.lock().unwrap(), [4, 4]);
     }
 
     proptest! {

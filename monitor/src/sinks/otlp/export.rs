@@ -146,14 +146,11 @@ fn rejected(confirmation: &Confirmation) -> Option<(u64, String)> {
     }
 }
 
-/// Checks the response to the spans of `items` items.
-///
-/// OTLP does not say which spans were rejected, and ids are stable. So the items are sent again in smaller requests until
-/// the rejected ones are alone.
+/// Checks the response to a request.
 ///
 /// # Errors
 /// When the target rejected spans, or when the answer is not OTLP's.
-pub(crate) fn check_response(confirmation: &Confirmation, items: usize) -> Result<(), SendError> {
+pub(crate) fn check_response(confirmation: &Confirmation) -> Result<(), SendError> {
     let Some((spans, message)) = rejected(confirmation) else {
         return Err(confirmation.unreadable());
     };
@@ -163,11 +160,9 @@ pub(crate) fn check_response(confirmation: &Confirmation, items: usize) -> Resul
         }
         return Ok(());
     }
-    if items == 1 {
-        metrics::rejected_spans(spans);
-    }
-    Err(SendError::Rejected(format!(
-        "{spans} spans were rejected: {message}"
+    metrics::rejected_spans(spans);
+    Err(SendError::PartlyRejected(format!(
+        "{spans} spans of the request were rejected: {message}"
     )))
 }
 
@@ -207,7 +202,7 @@ mod tests {
             ),
             answer("application/json", r#"{"partialSuccess":{"rejectedSpans":"0"}}"#),
         ] {
-            assert_eq!(check_response(&accepted, 3), Ok(()), "{accepted:?}");
+            assert_eq!(check_response(&accepted), Ok(()), "{accepted:?}");
         }
         for rejected in [
             answer(PROTOBUF, protobuf(2)),
@@ -221,8 +216,8 @@ mod tests {
                 r#"{"partialSuccess":{"rejectedSpans":2,"errorMessage":"too old"}}"#,
             ),
         ] {
-            let reason = SendError::Rejected("2 spans were rejected: too old".into());
-            assert_eq!(check_response(&rejected, 3), Err(reason), "{rejected:?}");
+            let reason = SendError::PartlyRejected("2 spans of the request were rejected: too old".into());
+            assert_eq!(check_response(&rejected), Err(reason), "{rejected:?}");
         }
     }
 
@@ -238,7 +233,7 @@ mod tests {
             answer(PROTOBUF, "<html>sign in</html>"),
             answer("", "<html>sign in</html>"),
         ] {
-            let checked = check_response(&other, 3);
+            let checked = check_response(&other);
             assert!(
                 matches!(checked, Err(SendError::Unconfirmed(_))),
                 "{other:?}: {checked:?}"
