@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use futures::StreamExt;
 use precis_schemas::rest::Status;
 use precis_tests::product::free_port;
 use precis_tests::{Options, Process, Product, eventually, id_of, processes, samples};
@@ -210,9 +211,9 @@ async fn a_second_model_under_one_name_starts_and_is_warned_of() {
         marked.then_some(())
     })
     .await;
-    eventually(Duration::from_secs(30), "the worker warns", async || {
-        let output = worker.output();
-        (output.contains("serve another model under this name") && output.contains("precis-mini"))
+    eventually(Duration::from_secs(30), "the monitor warns", async || {
+        let output = fs::read_to_string(product.data().join("logs/monitor.log")).unwrap_or_default();
+        (output.contains("serve several models under one name") && output.contains("precis-mini"))
             .then_some(())
     })
     .await;
@@ -243,6 +244,40 @@ async fn healthcheck_tells_ready_roles_from_others() {
         "{}",
         check.output()
     );
+}
+
+#[tokio::test]
+async fn healthcheck_asks_no_other_worker() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["healthcheck", "worker"].map(str::to_owned);
+    let mut check = Process::start(Path::new(PROGRAM), &arguments, folder.path(), "unset");
+    assert_eq!(check.ended(Duration::from_secs(30)).await.code(), Some(1));
+    assert!(
+        check.output().contains("set worker.admin_listen"),
+        "{}",
+        check.output()
+    );
+}
+
+#[tokio::test]
+async fn a_worker_that_leaves_without_an_answer_has_left() {
+    let product = shared().await;
+    let client = async_nats::connect(&product.nats).await.unwrap();
+    // It takes the first request, and leaves before it can answer.
+    let mut requests = client.subscribe("drains.v1.silent").await.unwrap();
+    client.flush().await.unwrap();
+    let leaving = tokio::spawn(async move {
+        requests.next().await.unwrap();
+        requests.unsubscribe().await.unwrap();
+    });
+    let url = format!("nats.url={}", product.nats);
+    let arguments = ["worker", "drain", "silent", "--set", &url].map(str::to_owned);
+    let folder = tempfile::tempdir().unwrap();
+    let mut drain = Process::start(Path::new(PROGRAM), &arguments, folder.path(), "drain-silent");
+    let status = drain.ended(Duration::from_secs(60)).await;
+    assert!(status.success(), "{}", drain.output());
+    assert!(drain.printed().contains("silent has left"), "{}", drain.output());
+    leaving.await.unwrap();
 }
 
 #[tokio::test]

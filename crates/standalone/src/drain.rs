@@ -31,20 +31,35 @@ pub(crate) struct DrainArgs {
 /// Asks the worker to retire and waits until it has left.
 ///
 /// # Errors
-/// If NATS can't be reached, no live worker has the id, or the worker still has jobs after the wait.
+/// If NATS can't be reached, no live worker has the id, or the worker does not answer or still has jobs after the wait.
 pub(crate) async fn run(context: RoleContext, args: DrainArgs) -> anyhow::Result<()> {
     let worker = Token::new("the id of a worker", &args.worker)?;
     let client = context.connect("precis-drain").await?.client;
     let live = LiveWorkers::listen(&client, context.stop.clone()).await?;
     let deadline = Instant::now() + Duration::from_secs(args.wait);
     let mut out = std::io::stdout();
+    let body = serde_json::to_vec(&Drain {})?;
+    // Whether a worker with this id has received a request.
     let mut asked = false;
+    // Jobs that it still holds.
+    let mut in_flight = None;
     loop {
-        let body = serde_json::to_vec(&Drain {})?;
-        let answer = match client.request(subject::drain_of(&worker), body.into()).await {
+        let request = client.request(subject::drain_of(&worker), body.clone().into());
+        match request.await {
             Ok(message) => {
-                serde_json::from_slice::<Draining>(&message.payload).context("the worker's answer")?
+                let answer =
+                    serde_json::from_slice::<Draining>(&message.payload).context("the worker's answer")?;
+                if in_flight.is_none() {
+                    writeln!(
+                        out,
+                        "{worker} takes no more jobs and finishes {}",
+                        answer.in_flight
+                    )?;
+                }
+                in_flight = Some(answer.in_flight);
             }
+            // It may have left before it could answer. The next request tells.
+            Err(error) if error.kind() == RequestErrorKind::TimedOut => {}
             Err(error) if error.kind() == RequestErrorKind::NoResponders && asked => {
                 writeln!(out, "{worker} has left")?;
                 return Ok(());
@@ -59,21 +74,17 @@ pub(crate) async fn run(context: RoleContext, args: DrainArgs) -> anyhow::Result
                 );
             }
             Err(error) => return Err(error).context("asking the worker"),
-        };
-        if !asked {
-            writeln!(
-                out,
-                "{worker} takes no more jobs and finishes {}",
-                answer.in_flight
-            )?;
-            asked = true;
         }
+        asked = true;
         if Instant::now() >= deadline {
-            bail!(
-                "{worker} still has {} jobs after {} s; it leaves when they have ended, or after its worker.drain_seconds",
-                answer.in_flight,
-                args.wait
-            );
+            match in_flight {
+                Some(jobs) => bail!(
+                    "{worker} still has {jobs} jobs after {} s; it leaves when they have ended, or after its \
+                     worker.drain_seconds",
+                    args.wait
+                ),
+                None => bail!("{worker} has not answered within {} s", args.wait),
+            }
         }
         tokio::time::sleep(POLL).await;
     }

@@ -1,8 +1,8 @@
 //! `precis healthcheck`: whether a role on this machine is ready, for the health checks of containers.
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use precis_runtime::boot::{RoleContext, RunArgs};
-use precis_runtime::config::WorkerConfig;
 
 use crate::client;
 
@@ -27,15 +27,17 @@ pub(crate) struct HealthcheckArgs {
 /// Asks the role's `/readyz`.
 ///
 /// # Errors
-/// If the role is not ready or does not answer within two seconds.
+/// If the role is not ready or does not answer within two seconds, or if the configuration doesn't say which port a
+/// worker listens on.
 pub(crate) async fn run(context: RoleContext, args: HealthcheckArgs) -> anyhow::Result<()> {
     let config = &context.config;
     let listen = match args.role {
         CheckedRole::Api => config.api.listen,
-        CheckedRole::Worker => {
-            let listen = config.worker.admin_listen;
-            listen.unwrap_or_else(WorkerConfig::preferred_admin_listen)
-        }
+        // Without it, a worker takes any free port, and another worker may answer on the preferred one.
+        CheckedRole::Worker => config
+            .worker
+            .admin_listen
+            .context("set worker.admin_listen for the worker and this check: it says which worker to ask")?,
         CheckedRole::Monitor => config.monitor.listen,
     };
     let url = format!("http://{}/readyz", client::reachable(listen));
