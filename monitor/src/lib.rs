@@ -8,6 +8,7 @@
 //! | `database` | ClickHouse: connection, migrations, retention |
 //! | `drift` | drift of each model from its baseline |
 //! | `reaper` | termination of jobs that no worker will finish |
+//! | `shared_names` | a warning about several models under one name |
 //! | `rest` | the monitoring service over HTTP |
 //! | `requests`, `status` | requests of gateways, and what they ask about |
 //! | `samples` | sample data |
@@ -25,6 +26,7 @@ mod requests;
 mod rest;
 pub mod row;
 mod samples;
+mod shared_names;
 mod sinks;
 mod status;
 mod wiring;

@@ -21,6 +21,7 @@ const DRIFT_COMPUTED: &str = "precis_monitor_drift_computed_timestamp_seconds";
 const DEAD: &str = "precis_monitor_dead_letters_total";
 const TERMINATED: &str = "precis_monitor_jobs_answered_total";
 const QUEUE_WORK: &str = "precis_queue_work_seconds";
+const MODELS_UNDER_NAME: &str = "precis_monitor_models_under_name";
 
 /// How a late reference can end.
 const REFERENCE_OUTCOMES: [&str; 5] = ["scored", "unscored", "superseded", "repeated", "refused"];
@@ -87,7 +88,12 @@ pub(crate) fn describe() {
     describe_gauge!(
         QUEUE_WORK,
         Unit::Seconds,
-        "Estimated time in which one worker finishes the jobs that wait or run, by model and lane"
+        "Estimated time in which one worker at capacity finishes the jobs that wait or run, by model and lane"
+    );
+    describe_gauge!(
+        MODELS_UNDER_NAME,
+        Unit::Count,
+        "Models and revisions that live workers serve under a name, by that name; above 1 while a model is replaced"
     );
     for name in [ROWS, BLOCKS, REJECTED, RETRIES, REFERENCE_WAITS] {
         counter!(name).increment(0);
@@ -157,6 +163,11 @@ pub(crate) fn drift_computed(at: f64) {
 pub(crate) fn queue_work(model: &Token, lane: Lane, seconds: f64) {
     let labels = [("model", model.to_string()), ("lane", lane.to_string())];
     gauge!(QUEUE_WORK, &labels).set(seconds);
+}
+
+/// Exports how many models and revisions live workers serve under a name.
+pub(crate) fn models_under_name(name: &Token, models: usize) {
+    gauge!(MODELS_UNDER_NAME, "model" => name.to_string()).set(models as f64);
 }
 
 /// Counts a dead letter.

@@ -20,7 +20,6 @@ pub mod pipeline;
 pub mod progress;
 mod run;
 pub mod settlement;
-pub mod shared_name;
 pub mod stages;
 pub mod summary;
 pub mod tenant_slots;

@@ -52,11 +52,6 @@ pub fn describe() {
         Unit::Seconds,
         "Time from the start of the last load to the model's first token"
     );
-    describe_gauge!(
-        "precis_worker_models_under_name",
-        Unit::Count,
-        "Models and revisions that live workers serve under this worker's name; above 1 while a model is replaced"
-    );
     describe_counter!(
         "precis_worker_model_replacements_total",
         Unit::Count,
@@ -107,12 +102,6 @@ pub fn fetch_failed(lane: Lane) {
 #[allow(clippy::cast_precision_loss)] // a count of jobs in memory
 pub fn in_flight(jobs: usize) {
     gauge!("precis_worker_jobs_in_flight").set(jobs as f64);
-}
-
-/// Sets the number of models and revisions that live workers serve under this worker's name.
-#[allow(clippy::cast_precision_loss)] // a count of workers' models
-pub fn models_under_name(models: usize) {
-    gauge!("precis_worker_models_under_name").set(models as f64);
 }
 
 /// Sets how long the model took to load, and to generate its first token.

@@ -10,7 +10,6 @@ use precis_runtime::admin::{self, Readiness};
 use precis_runtime::boot::NatsConnection;
 use precis_runtime::browser_guard::BrowserGuard;
 use precis_runtime::config::WorkerConfig;
-use precis_runtime::liveness::LiveWorkers;
 use precis_runtime::results::Results;
 use precis_runtime::spans;
 use precis_schemas::Token;
@@ -30,7 +29,7 @@ use crate::progress::NatsProgress;
 use crate::stages::fetch::{Fetcher, QueueSettings};
 use crate::stages::publish_result::Publisher;
 use crate::tenant_slots::TenantSlots;
-use crate::{drain, heartbeat, metrics, shared_name};
+use crate::{drain, heartbeat, metrics};
 
 /// Longest time without progress for which a job is leased. After it, the job goes to another worker.
 const MAX_LEASE: Duration = Duration::from_secs(600);
@@ -109,12 +108,6 @@ pub async fn run(context: RoleContext) -> anyhow::Result<()> {
         identity.clone(),
         leases,
         meter.clone(),
-        stop.clone(),
-    ));
-    tasks.spawn(shared_name::warn(
-        LiveWorkers::listen(&queue.client, stop.clone()).await?,
-        identity.id.clone(),
-        identity.model.clone(),
         stop.clone(),
     ));
     tasks.spawn(cancel_after(
