@@ -65,6 +65,10 @@ bench PART *ARGS:
 verify-faults *ARGS:
     cargo run --release -- bench faults --runs 200 --state target/faults.jsonl --json {{ ARGS }}
 
+# Kill, restart and empty the servers of a NATS cluster under load: nothing may be lost or doubled
+verify-cluster *ARGS:
+    cargo run --release -- bench cluster --json {{ ARGS }}
+
 # Fuzz the kernels for SECONDS per target (needs nightly and cargo-fuzz)
 fuzz SECONDS="60":
     crates/engine/fuzz/run.sh {{ SECONDS }}

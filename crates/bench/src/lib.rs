@@ -39,6 +39,8 @@ pub enum Bench {
     State(state::StateBench),
     /// Break the product at random under load, and check every promise afterwards
     Faults(faults::FaultBench),
+    /// Kill, restart and empty the servers of a NATS cluster under load, and check every promise afterwards
+    Cluster(faults::ClusterBench),
     /// Measure summary quality by ROUGE: lower precisions, and map-reduce for long texts
     Quality(quality::QualityBench),
 }
@@ -52,6 +54,7 @@ impl Bench {
             Self::Engine(bench) => bench.run(),
             Self::Quality(bench) => bench.run(),
             Self::Faults(bench) => return bench.run(),
+            Self::Cluster(bench) => return bench.run(),
             Self::Api(bench) => return bench.run::<P>(),
             Self::Monitor(bench) => return bench.run::<P>(),
             Self::State(bench) => return bench.run::<P>(),

@@ -1,19 +1,24 @@
 //! Connects to NATS and classifies its errors.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind};
 use async_nats::jetstream::{self, ErrorCode, context::PublishErrorKind};
 use async_nats::{Client, ConnectOptions, Event};
+use futures::future::try_join_all;
 use precis_schemas::nats_version::{self, UnsupportedServer};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::config::NatsConfig;
+use crate::config::{NatsConfig, ServerUrl};
 
 /// Delays between attempts to reconnect.
 const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(50);
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
+
+/// Longest wait for another server of the cluster.
+const PEER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A failure to connect.
 #[derive(Debug, thiserror::Error)]
@@ -93,13 +98,9 @@ pub async fn connect(settings: &NatsConfig, name: &str) -> Result<Client, Connec
     loop {
         match options(settings, name).await?.connect(&addresses[..]).await {
             Ok(client) => {
-                return match nats_version::check(&client.server_info().version) {
-                    Ok(()) => Ok(client),
-                    Err(source) => Err(ConnectError::Unsupported {
-                        url: settings.url.shown(),
-                        source,
-                    }),
-                };
+                check_version(&client, settings.url.shown())?;
+                check_peers(settings, name, &addresses, &client).await?;
+                return Ok(client);
             }
             Err(source) => {
                 let refused = matches!(
@@ -119,6 +120,44 @@ pub async fn connect(settings: &NatsConfig, name: &str) -> Result<Client, Connec
             }
         }
     }
+}
+
+fn check_version(client: &Client, url: String) -> Result<(), ConnectError> {
+    nats_version::check(&client.server_info().version)
+        .map_err(|source| ConnectError::Unsupported { url, source })
+}
+
+/// Checks the versions of the other servers of a cluster: streams may be on any of them, and the client may reconnect to
+/// any. Servers that can't be reached now are skipped.
+async fn check_peers(
+    settings: &NatsConfig,
+    name: &str,
+    addresses: &[&str],
+    client: &Client,
+) -> Result<(), ConnectError> {
+    let advertised = client.server_info().connect_urls;
+    let peers: BTreeSet<&str> = addresses
+        .iter()
+        .copied()
+        .chain(advertised.iter().map(String::as_str))
+        .collect();
+    if peers.len() < 2 {
+        return Ok(());
+    }
+    let checks = peers.into_iter().map(|address| async move {
+        let options = options(settings, name)
+            .await?
+            .connection_timeout(PEER_TIMEOUT)
+            .event_callback(|_| std::future::ready(()));
+        match options.connect(address).await {
+            Ok(peer) => check_version(&peer, ServerUrl::new(address).shown()),
+            Err(error) => {
+                tracing::debug!(%error, "a server of the cluster was not checked");
+                Ok(())
+            }
+        }
+    });
+    try_join_all(checks).await.map(drop)
 }
 
 /// Kind of a failed publish.
@@ -203,7 +242,6 @@ mod tests {
     use async_nats::jetstream::message::PublishMessage;
 
     use super::*;
-    use crate::config::ServerUrl;
     use crate::fake_nats::FakeNats;
 
     #[tokio::test]
@@ -226,6 +264,26 @@ mod tests {
                 assert!(text.contains(version) && text.contains("upgrade"), "{text}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_cluster_with_one_server_that_loses_jobs_is_refused() {
+        let good = FakeNats::start("2.15.1", |_| None).await;
+        let bad = FakeNats::start("2.12.4", |_| None).await;
+        let connected = async |urls: [&str; 2]| {
+            let settings = NatsConfig {
+                url: ServerUrl::new(urls.join(",")),
+                ..NatsConfig::default()
+            };
+            connect(&settings, "test").await
+        };
+        let error = connected([good.url(), bad.url()]).await.unwrap_err().to_string();
+        assert!(
+            error.contains("2.12.4") && error.contains(bad.url().trim_start_matches("nats://")),
+            "{error}"
+        );
+        // A server that is down is not waited for. Nobody listens on port 1.
+        assert!(connected([good.url(), "nats://127.0.0.1:1"]).await.is_ok());
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use precis_schemas::{JobId, Lane, manifest};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::plan::{At, Behaviour, Submission};
 use super::testbed::Testbed;
@@ -45,6 +46,9 @@ pub(super) struct Learned {
     pub(super) unreadable: Vec<String>,
     /// Submissions that were refused for good, or never answered.
     pub(super) refused: Vec<String>,
+    last_accepted: Option<Instant>,
+    /// The longest time in which nothing was accepted, between two accepted submissions.
+    pub(super) longest_pause: Duration,
 }
 
 /// The clients of a run. Cheap to clone.
@@ -78,24 +82,59 @@ impl Clients {
             let clients = self.clone();
             tasks.spawn(async move {
                 tokio::time::sleep_until(start + submission.begins).await;
-                if let Err(error) = clients.submit(number, submission.what).await {
-                    let refused = format!("{number}: {}: {error:#}", submission.what);
-                    clients.learned.lock().refused.push(refused);
-                }
+                clients.try_submit(number, submission.what).await;
             });
         }
         tasks.join_all().await;
         std::mem::take(&mut self.learned.lock())
     }
 
+    /// Submits `load`, one piece each `period`, until `stop`. Returns once every submission was answered.
+    pub(super) async fn submit_until(
+        &self,
+        load: impl Iterator<Item = Submission>,
+        period: Duration,
+        stop: &CancellationToken,
+    ) -> Learned {
+        let mut tasks = JoinSet::new();
+        for (number, what) in load.enumerate() {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(period) => {}
+            }
+            let clients = Self {
+                deadline: Instant::now() + PATIENCE,
+                ..self.clone()
+            };
+            tasks.spawn(async move { clients.try_submit(number, what).await });
+            while tasks.try_join_next().is_some() {}
+        }
+        tasks.join_all().await;
+        std::mem::take(&mut self.learned.lock())
+    }
+
+    async fn try_submit(&self, number: usize, what: Submission) {
+        if let Err(error) = self.submit(number, what).await {
+            let refused = format!("{number}: {what}: {error:#}");
+            self.learned.lock().refused.push(refused);
+        }
+    }
+
     fn accept(&self, id: JobId, webhook: Option<String>) {
-        self.learned.lock().jobs.push(AcceptedJob { id, webhook });
+        let now = Instant::now();
+        let mut learned = self.learned.lock();
+        learned.jobs.push(AcceptedJob { id, webhook });
+        if let Some(last) = learned.last_accepted.replace(now) {
+            learned.longest_pause = learned.longest_pause.max(now - last);
+        }
     }
 
     fn text(&self, number: usize, behaviour: Behaviour) -> String {
         let directive = behaviour.directive();
+        // Long enough to be stored apart from its result.
+        let rest = "It was wet. ".repeat(40);
         format!(
-            "{directive}Rain fell on the coast, says note {number} of run {}. It was wet.",
+            "{directive}Rain fell on the coast, says note {number} of run {}. {rest}",
             self.tag
         )
     }

@@ -8,16 +8,21 @@
 //! | file | what |
 //! | --- | --- |
 //! | `plan.rs` | what happens in a run |
-//! | `testbed.rs` | the product: its processes, proxies and addresses |
+//! | `cluster.rs` | `precis bench cluster`: a NATS cluster that loses servers |
+//! | `random.rs` | random numbers that a seed determines |
+//! | `testbed.rs`, `nats_node.rs` | the product: its processes, proxies and addresses |
 //! | `process.rs`, `proxy.rs`, `receiver.rs` | one process, one proxy, the receiver of webhooks |
 //! | `clients.rs` | the clients that submit work |
 //! | `verify.rs` | what must hold after a run |
 //! | `report.rs` | the results of runs, and the file that keeps them |
 
 mod clients;
+mod cluster;
+mod nats_node;
 mod plan;
 mod process;
 mod proxy;
+mod random;
 mod receiver;
 mod report;
 mod testbed;
@@ -38,7 +43,9 @@ use precis_runtime::config::ConfigArgs;
 use self::clients::Clients;
 use self::plan::Plan;
 use self::report::{Records, RunRecord, Summary};
-use self::testbed::Testbed;
+use self::testbed::{Layout, Testbed};
+
+pub(crate) use self::cluster::ClusterBench;
 
 /// Arguments of `precis bench faults`.
 #[derive(Debug, Args)]
@@ -89,7 +96,7 @@ impl FaultBench {
             .take(usize::try_from(self.chunk.unwrap_or(u64::MAX)).unwrap_or(usize::MAX))
             .collect();
         if !missing.is_empty() {
-            let testbed = Testbed::start(&context.config, self.shipped_defaults).await?;
+            let testbed = Testbed::start(&context.config, Layout::single(self.shipped_defaults)).await?;
             self.run_on(testbed, &missing, &mut records).await?;
         }
         let summary = Summary::of(records.runs(self.first..self.first + self.runs));

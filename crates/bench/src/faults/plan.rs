@@ -5,66 +5,36 @@ use std::time::Duration;
 
 use precis_schemas::Lane;
 
+use super::random::Random;
+
 /// The time in which jobs are submitted and faults begin.
 pub(super) const WINDOW: Duration = Duration::from_secs(6);
 /// Submissions of a run.
 const SUBMISSIONS: u64 = 40;
-
-/// A generator of pseudorandom numbers (SplitMix64) whose numbers no library upgrade changes.
-#[derive(Debug, Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Returns a number from `from` to `to`.
-    fn within(&mut self, from: u64, to: u64) -> u64 {
-        from + self.next() % (to - from + 1)
-    }
-
-    fn one_in(&mut self, count: u64) -> bool {
-        self.next().is_multiple_of(count)
-    }
-
-    fn pick<T: Copy>(&mut self, items: &[T]) -> T {
-        // The remainder is less than the length, which is a `usize`.
-        items[(self.next() % items.len() as u64) as usize]
-    }
-
-    fn duration(&mut self, from_ms: u64, to_ms: u64) -> Duration {
-        Duration::from_millis(self.within(from_ms, to_ms))
-    }
-}
 
 /// A process that faults hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Target {
     /// One of the two gateways.
     Gateway(usize),
-    /// One of the two workers.
+    /// One of the workers.
     Worker(usize),
-    /// The monitor.
-    Monitor,
-    /// The NATS server.
-    Nats,
+    /// The monitor, or one of two.
+    Monitor(usize),
+    /// The NATS server, or one of a cluster.
+    Nats(usize),
     /// ClickHouse.
     ClickHouse,
 }
 
 impl Target {
-    /// The roles of Precis, which reach NATS through proxies.
-    pub(super) const ROLES: [Self; 5] = [
+    /// The roles of Precis that faults hit at random. They reach NATS through proxies.
+    const ROLES: [Self; 5] = [
         Self::Gateway(0),
         Self::Gateway(1),
         Self::Worker(0),
         Self::Worker(1),
-        Self::Monitor,
+        Self::Monitor(0),
     ];
 }
 
@@ -73,8 +43,10 @@ impl fmt::Display for Target {
         match self {
             Self::Gateway(index) => write!(f, "api-{index}"),
             Self::Worker(index) => write!(f, "worker-{index}"),
-            Self::Monitor => f.write_str("monitor"),
-            Self::Nats => f.write_str("nats"),
+            Self::Monitor(0) => f.write_str("monitor"),
+            Self::Monitor(index) => write!(f, "monitor-{index}"),
+            Self::Nats(0) => f.write_str("nats"),
+            Self::Nats(index) => write!(f, "nats-{index}"),
             Self::ClickHouse => f.write_str("clickhouse"),
         }
     }
@@ -225,7 +197,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Returns the plan of a run.
     pub(super) fn new(seed: u64, run: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x0100_0000_01b3) ^ run);
+        let mut random = Random::new(seed.wrapping_mul(0x0100_0000_01b3) ^ run);
         let window = WINDOW.as_millis() as u64;
         let submissions = (0..SUBMISSIONS).map(|_| At {
             begins: random.duration(0, window),
@@ -259,6 +231,50 @@ impl fmt::Display for Plan {
             writeln!(f, "  {:>5} ms  {what}", begins.as_millis())?;
         }
         Ok(())
+    }
+}
+
+/// An endless mix of work without jobs that break the engine.
+#[derive(Debug, Clone)]
+pub(super) struct Load(Random);
+
+impl Load {
+    /// Returns the load of a seed.
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Random::new(seed))
+    }
+}
+
+impl Iterator for Load {
+    type Item = Submission;
+
+    fn next(&mut self) -> Option<Submission> {
+        let random = &mut self.0;
+        let gateway = random.within(0, 1) as usize;
+        let lane = random.pick(Lane::ALL);
+        let behaviour = match random.one_in(3) {
+            true => Behaviour::Sleep(random.duration(50, 500)),
+            false => Behaviour::Answer,
+        };
+        Some(match random.within(0, 99) {
+            0..60 => Submission::Rest {
+                gateway,
+                lane,
+                behaviour,
+                has_callback: random.one_in(4),
+                cancel_after: random.one_in(10).then(|| random.duration(0, 500)),
+            },
+            60..97 => Submission::Direct {
+                tenant: random.within(0, 2),
+                lane,
+                behaviour,
+                copies: random.within(1, 3),
+            },
+            _ => Submission::Batch {
+                gateway,
+                rows: random.within(1, 20),
+            },
+        })
     }
 }
 
@@ -306,7 +322,7 @@ fn behaviour(random: &mut Random) -> Behaviour {
 fn fault(random: &mut Random) -> Fault {
     let role = random.pick(&Target::ROLES);
     let any = match random.within(0, 9) {
-        0..2 => Target::Nats,
+        0..2 => Target::Nats(0),
         2 => Target::ClickHouse,
         _ => role,
     };

@@ -107,6 +107,11 @@ impl Process {
         state.held = state.held.saturating_sub(1);
     }
 
+    /// Returns whether the process runs.
+    pub(super) fn is_running(&self) -> bool {
+        self.pid().is_some()
+    }
+
     /// Returns how often the process was started again.
     pub(super) fn restarts(&self) -> u64 {
         self.state.lock().restarts

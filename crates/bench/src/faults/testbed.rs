@@ -1,5 +1,5 @@
-//! The product under test: two gateways, two workers, a monitor, a NATS server and ClickHouse, each a process of its own
-//! on free ports. Proxies stand between the roles and the NATS server.
+//! The product under test: two gateways, workers, monitors, NATS servers and ClickHouse, each a process of its own on
+//! free ports. Proxies stand between the roles and a single NATS server.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::future::join_all;
 use precis_installer::{ClickHouseBinary, Installer};
 use precis_runtime::clock::Instant;
 use precis_runtime::config::Config;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::nats_node::{self, NatsNode};
 use super::plan::{At, Fault, Target};
 use super::process::{Process, ProcessSpec, set_clock};
 use super::proxy::Proxy;
@@ -51,6 +53,36 @@ const KEEP_ROWS: &str = "ALTER TABLE prediction_versions MODIFY SETTING \
                          max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1, \
                          parts_to_delay_insert = 100000, parts_to_throw_insert = 100000";
 
+/// Which processes a product has besides two gateways and ClickHouse.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    nats_servers: usize,
+    workers: usize,
+    monitors: usize,
+    /// Whether to keep the shipped ack waits.
+    shipped_defaults: bool,
+}
+
+impl Layout {
+    /// A cluster of three NATS servers, each with all streams.
+    pub(super) const CLUSTER: Self = Self {
+        nats_servers: 3,
+        workers: 3,
+        monitors: 2,
+        shipped_defaults: false,
+    };
+
+    /// One NATS server, behind proxies.
+    pub(super) fn single(shipped_defaults: bool) -> Self {
+        Self {
+            nats_servers: 1,
+            workers: 2,
+            monitors: 1,
+            shipped_defaults,
+        }
+    }
+}
+
 /// The product.
 pub(super) struct Testbed {
     processes: BTreeMap<Target, Process>,
@@ -58,8 +90,9 @@ pub(super) struct Testbed {
     /// Receives webhooks.
     pub(super) receiver: Receiver,
     gateways: [SocketAddr; 2],
-    monitor: SocketAddr,
-    nats: SocketAddr,
+    workers: usize,
+    monitors: Vec<SocketAddr>,
+    nats: Vec<NatsNode>,
     clickhouse: SocketAddr,
     /// Sends requests.
     pub(super) http: reqwest::Client,
@@ -68,29 +101,33 @@ pub(super) struct Testbed {
 }
 
 impl Testbed {
-    /// Starts the product and waits until it is ready. Its waits are short unless `shipped_defaults` is set.
-    pub(super) async fn start(config: &Config, shipped_defaults: bool) -> anyhow::Result<Self> {
+    /// Starts the product and waits until it is ready.
+    pub(super) async fn start(config: &Config, layout: Layout) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("creating a folder")?;
-        let settings = if shipped_defaults {
+        let settings = if layout.shipped_defaults {
             CONFIG.to_owned()
         } else {
             format!("{CONFIG}{SHORT_WAITS}")
         };
         std::fs::write(folder.path().join("precis.toml"), settings)?;
         let address = || anyhow::Ok(SocketAddr::from(([127, 0, 0, 1], free_port()?)));
-        let (nats, clickhouse) = (address()?, address()?);
-        let mut proxies = BTreeMap::new();
-        for target in Target::ROLES {
-            proxies.insert(target, Proxy::start(nats).await?);
-        }
+        let node = |_| {
+            anyhow::Ok(NatsNode {
+                clients: address()?,
+                servers: address()?,
+            })
+        };
         let mut testbed = Self {
             processes: BTreeMap::new(),
-            proxies,
+            proxies: BTreeMap::new(),
             receiver: Receiver::start().await?,
             gateways: [address()?, address()?],
-            monitor: address()?,
-            nats,
-            clickhouse,
+            workers: layout.workers,
+            monitors: (0..layout.monitors)
+                .map(|_| address())
+                .collect::<Result<_, _>>()?,
+            nats: (0..layout.nats_servers).map(node).collect::<Result<_, _>>()?,
+            clickhouse: address()?,
             http: reqwest::Client::builder()
                 .no_proxy()
                 .timeout(Duration::from_secs(10))
@@ -100,8 +137,13 @@ impl Testbed {
                 .context("creating an HTTP client")?,
             folder,
         };
+        if let [only] = &testbed.nats[..] {
+            for target in testbed.roles() {
+                testbed.proxies.insert(target, Proxy::start(only.clients).await?);
+            }
+        }
         testbed.start_servers(config).await?;
-        for target in Target::ROLES {
+        for target in testbed.roles() {
             let arguments = testbed.role_arguments(target)?;
             testbed.spawn(target, arguments, false)?;
         }
@@ -123,22 +165,20 @@ impl Testbed {
         let ClickHouseBinary::Library(library) = installer.ensure_clickhouse().await? else {
             anyhow::bail!("the fault suite needs the embedded ClickHouse engine, not a server");
         };
-        let file = self.folder.path().join("nats.conf");
-        let store = self.folder.path().join("nats");
-        let text = format!(
-            "listen: \"{}\"\nmax_payload: 4194304\njetstream {{ store_dir: \"{}\", sync_interval: 1s }}\n",
-            self.nats,
-            store.display()
-        );
-        std::fs::write(&file, text)?;
-        let arguments = [
-            "guard".into(),
-            "--".into(),
-            server.into(),
-            "--config".into(),
-            file.into(),
-        ];
-        self.spawn(Target::Nats, arguments.into(), true)?;
+        for index in 0..self.nats.len() {
+            let target = Target::Nats(index);
+            let file = self.folder.path().join(format!("{target}.conf"));
+            let text = nats_node::config(&self.nats, index, &self.nats_store(index));
+            std::fs::write(&file, text)?;
+            let arguments = [
+                "guard".into(),
+                "--".into(),
+                server.clone().into(),
+                "--config".into(),
+                file.into(),
+            ];
+            self.spawn(target, arguments.into(), true)?;
+        }
         let arguments: [OsString; 8] = [
             "clickhouse".into(),
             "--stop-with-parent".into(),
@@ -152,6 +192,19 @@ impl Testbed {
         self.spawn(Target::ClickHouse, arguments.into(), false)
     }
 
+    /// Returns the folder in which a NATS server keeps its streams.
+    fn nats_store(&self, index: usize) -> PathBuf {
+        self.folder.path().join(format!("{}-store", Target::Nats(index)))
+    }
+
+    /// Returns the processes of Precis.
+    pub(super) fn roles(&self) -> Vec<Target> {
+        let gateways = (0..self.gateways.len()).map(Target::Gateway);
+        let workers = (0..self.workers).map(Target::Worker);
+        let monitors = (0..self.monitors.len()).map(Target::Monitor);
+        gateways.chain(workers).chain(monitors).collect()
+    }
+
     fn role_arguments(&self, target: Target) -> anyhow::Result<Vec<OsString>> {
         let (command, own) = match target {
             Target::Gateway(index) => ("api", vec![format!("api.listen={}", self.gateways[index])]),
@@ -162,11 +215,19 @@ impl Testbed {
                     format!("worker.admin_listen=127.0.0.1:{}", free_port()?),
                 ],
             ),
-            _ => ("monitor", vec![format!("monitor.listen={}", self.monitor)]),
+            Target::Monitor(index) => (
+                "monitor",
+                vec![format!("monitor.listen={}", self.monitors[index])],
+            ),
+            Target::Nats(_) | Target::ClickHouse => anyhow::bail!("{target} is no role"),
         };
-        let nats = self.proxies[&target].address();
+        let nats = match self.proxies.get(&target) {
+            Some(proxy) => format!("nats://{}", proxy.address()),
+            None => self.nats().join(","),
+        };
         let shared = [
-            format!("nats.url=nats://{nats}"),
+            format!("nats.url={nats}"),
+            format!("nats.replicas={}", self.nats.len()),
             format!("clickhouse.url=http://{}", self.clickhouse),
         ];
         let mut arguments = vec![command.into(), "--stop-with-parent".into()];
@@ -199,9 +260,10 @@ impl Testbed {
         format!("http://{}", self.gateways[index])
     }
 
-    /// Returns the address of the NATS server, without a proxy.
-    pub(super) fn nats(&self) -> String {
-        format!("nats://{}", self.nats)
+    /// Returns the addresses of the NATS servers, without proxies.
+    pub(super) fn nats(&self) -> Vec<String> {
+        let url = |node: &NatsNode| format!("nats://{}", node.clients);
+        self.nats.iter().map(url).collect()
     }
 
     /// Returns a client of ClickHouse.
@@ -219,7 +281,7 @@ impl Testbed {
     /// Returns the number of open files of each role that runs.
     pub(super) fn open_files(&self) -> BTreeMap<Target, usize> {
         let files = |target: Target| Some((target, self.processes[&target].open_files()?));
-        Target::ROLES.into_iter().filter_map(files).collect()
+        self.roles().into_iter().filter_map(files).collect()
     }
 
     /// Applies a fault for its duration, and heals it.
@@ -247,12 +309,26 @@ impl Testbed {
         Ok(())
     }
 
-    async fn end(&self, target: Target, signal: Signal, down: Duration) {
+    /// Ends a process, and starts it again after a time.
+    pub(super) async fn end(&self, target: Target, signal: Signal, down: Duration) {
         let process = &self.processes[&target];
         process.hold();
         process.signal(signal);
         tokio::time::sleep(down).await;
         process.release();
+    }
+
+    /// Stops a NATS server, deletes everything that it has stored, and starts it again.
+    pub(super) async fn empty(&self, index: usize) -> anyhow::Result<()> {
+        let process = &self.processes[&Target::Nats(index)];
+        process.hold();
+        process.signal(Signal::TERM);
+        while process.is_running() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        std::fs::remove_dir_all(self.nats_store(index)).context("emptying a NATS server")?;
+        process.release();
+        Ok(())
     }
 
     /// Waits until every process answers and a worker serves the model.
@@ -284,9 +360,11 @@ impl Testbed {
                 .ok()?;
             answer.text().await.ok()
         };
-        ready(self.gateways[0]).await
-            && ready(self.gateways[1]).await
-            && ready(self.monitor).await
+        let listening = self.gateways.iter().chain(&self.monitors);
+        join_all(listening.map(|address| ready(*address)))
+            .await
+            .into_iter()
+            .all(|ready| ready)
             && models().await.is_some_and(|models| models.contains("default"))
     }
 

@@ -31,7 +31,7 @@ const CHECK: Duration = Duration::from_millis(200);
 /// What was found after a run.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// Accepted jobs without a result or a row, and unreadable messages without a dead letter.
+    /// Accepted jobs without a result, a row or a text in it, and unreadable messages without a dead letter.
     pub(super) lost: u64,
     /// Jobs with several rows, and submissions or rows of uploads with several jobs.
     pub(super) doubled: u64,
@@ -88,9 +88,10 @@ pub(super) async fn verify(
             .push(format!("unfinished after {} s: {left:?}", patience.as_secs()));
     }
     let results = Results::open(jetstream).await?;
-    let stored = rows(testbed, "prediction_versions", jobs).await?;
+    let stored = rows(testbed, "prediction_versions WHERE true", jobs).await?;
     // What readers see: the last version of each.
-    let visible = rows(testbed, "predictions", jobs).await?;
+    let visible = rows(testbed, "predictions WHERE true", jobs).await?;
+    let without_text = rows(testbed, "predictions WHERE text_chars > 0 AND text = ''", jobs).await?;
     for job in jobs {
         let has_result = results.get_from_leader(&job.id).await?.is_some();
         let rows = |counted: &HashMap<String, u64>| counted.get(job.id.as_str()).copied().unwrap_or_default();
@@ -105,6 +106,11 @@ pub(super) async fn verify(
             findings
                 .problems
                 .push(format!("{} has {visible} rows, stored {stored} times", job.id));
+        } else if without_text.contains_key(job.id.as_str()) {
+            findings.lost += 1;
+            findings
+                .problems
+                .push(format!("the row of {} has no text", job.id));
         }
     }
     for Counted { name, count } in jobs_by_submission(testbed, tag).await? {
@@ -196,23 +202,22 @@ async fn unfinished(jetstream: &jetstream::Context) -> Result<Unfinished, async_
     })
 }
 
-/// Returns the number of rows of each job in a table. `prediction_versions` is never merged here, so it also has the
+/// Returns the number of rows of each job in a source, which is a table and a condition. `prediction_versions` is never merged here, so it also has the
 /// rows that a later one replaces.
-async fn rows(testbed: &Testbed, table: &str, jobs: &[AcceptedJob]) -> anyhow::Result<HashMap<String, u64>> {
+async fn rows(testbed: &Testbed, source: &str, jobs: &[AcceptedJob]) -> anyhow::Result<HashMap<String, u64>> {
     let ids: HashSet<String> = jobs.iter().map(|job| format!("'{}'", job.id)).collect();
-    if ids.is_empty() {
-        return Ok(HashMap::new());
-    }
     let ids: Vec<String> = ids.into_iter().collect();
-    let counted = query(
-        testbed,
-        &format!(
-            "SELECT toString(job_id) AS name, count() AS count FROM {table} WHERE job_id IN ({}) GROUP BY name",
-            ids.join(", ")
-        ),
-    )
-    .await?;
-    Ok(counted.into_iter().map(|row| (row.name, row.count)).collect())
+    let mut rows = HashMap::new();
+    // A query has a maximum length.
+    for ids in ids.chunks(1_000) {
+        let ids = ids.join(", ");
+        let sql = format!(
+            "SELECT toString(job_id) AS name, count() AS count FROM {source} AND job_id IN ({ids}) GROUP BY name"
+        );
+        let counted = query(testbed, &sql).await?;
+        rows.extend(counted.into_iter().map(|row| (row.name, row.count)));
+    }
+    Ok(rows)
 }
 
 async fn jobs_by_submission(testbed: &Testbed, tag: &str) -> anyhow::Result<Vec<Counted>> {
