@@ -15,6 +15,7 @@ const QUEUED: &str = "precis_api_queued_jobs";
 
 /// Describes the metrics of this crate. Call it once, at start.
 pub fn describe() {
+    precis_runtime::webhooks::describe_metrics();
     describe_counter!(REQUESTS, Unit::Count, "Responses, by route, method and status");
     describe_histogram!(
         SECONDS,

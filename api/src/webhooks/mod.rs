@@ -11,7 +11,7 @@
 //! | `target.rs`, `network.rs` | decides which URLs and networks may be called |
 //! | `signature.rs` | signs as Standard Webhooks specifies |
 //! | `post.rs` | makes one attempt |
-//! | `receivers.rs` | limits the parallel attempts to one receiver |
+//! | `receivers.rs` | limits the parallel attempts to one receiver, and those for one tenant |
 //! | `sender.rs` | takes announcements, retries, gives up after the deadline |
 
 mod network;

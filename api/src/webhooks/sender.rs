@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Webhooks;
 use super::post::{Attempt, Poster, Request};
-use super::receivers::Receivers;
+use super::receivers::{AttemptLimits, Receivers};
 use crate::metrics;
 
 /// How long a pull waits for an announcement.
@@ -37,7 +37,7 @@ const MIN_PULL_DELAY: Duration = Duration::from_millis(200);
 const MAX_PULL_DELAY: Duration = Duration::from_secs(10);
 /// The delay after the payload could not be read.
 const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Shortest and longest delay of an announcement whose receiver has no free slot.
+/// Shortest and longest delay of an announcement whose receiver or tenant has no free slot.
 const MIN_BUSY_DELAY: Duration = Duration::from_secs(1);
 const MAX_BUSY_DELAY: Duration = Duration::from_secs(60);
 /// Shortest and longest delay of an announcement whose job or batch has not ended.
@@ -176,10 +176,15 @@ impl<Source: PayloadSource> Sender<Source> {
         let callback = &announcement.callback;
         let settings = &self.webhooks.settings;
         let deadline = Duration::from_secs(settings.deadline_seconds);
-        // Check the receiver's limit before loading the payload: a busy receiver is checked often, and loading costs a
+        // Check the limits before loading the payload: a busy receiver is checked often, and loading costs a
         // read.
-        let limit = settings.concurrency_per_receiver;
-        let slot = self.receivers.try_acquire(&callback.url, limit);
+        let limits = AttemptLimits {
+            per_receiver: settings.concurrency_per_receiver,
+            per_tenant: settings.concurrency_per_tenant,
+        };
+        let slot = self
+            .receivers
+            .try_acquire(&callback.url, &announcement.tenant, limits);
         let waited = age_of(announcement.announced_at);
         if slot.is_none() && waited < deadline {
             return retry_after(message, jittered(busy_delay(waited))).await;
@@ -201,7 +206,10 @@ impl<Source: PayloadSource> Sender<Source> {
         };
         let Some(slot) = slot else {
             if age >= deadline {
-                let reason = gave_up("the receiver was busy with other webhooks", deadline);
+                let reason = gave_up(
+                    "the receiver, or the tenant's other receivers, were busy with other webhooks",
+                    deadline,
+                );
                 return self.dead_letter(message, reason, "given_up").await;
             }
             return retry_after(message, jittered(busy_delay(waited))).await;

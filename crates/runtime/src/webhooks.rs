@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::{self, message::PublishMessage};
+use metrics::{Unit, counter, describe_counter};
 use precis_schemas::callback::Announcement;
 use precis_schemas::dead::DeadLetter;
 use precis_schemas::error_code::{ErrorCode, Refusal};
@@ -14,11 +15,23 @@ use crate::backoff::Backoff;
 use crate::clock;
 use crate::nats::classify;
 
+const DEAD_LETTERS: &str = "precis_queue_webhooks_dead_lettered_total";
 /// Maximum number of attempts while the server is unreachable.
 const ATTEMPTS: u32 = 5;
 /// Delays between attempts.
 const MIN_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_millis(800);
+
+/// Describes the metric of this module.
+pub fn describe_metrics() {
+    describe_counter!(
+        DEAD_LETTERS,
+        Unit::Count,
+        "Webhooks of jobs that became dead letters without an attempt, because too many of the tenant waited for their \
+         receivers"
+    );
+    counter!(DEAD_LETTERS).increment(0);
+}
 
 /// Announces the webhook of a result, if its job has a callback.
 ///
@@ -39,7 +52,9 @@ pub async fn announce_end(jetstream: &jetstream::Context, result: &JobResult) ->
                 tenant = %result.tenant,
                 "too many undelivered webhooks; storing a dead letter"
             );
-            dead_letter(jetstream, result.job_sequence, &announcement).await
+            dead_letter(jetstream, result.job_sequence, &announcement).await?;
+            counter!(DEAD_LETTERS).increment(1);
+            Ok(())
         }
         sent => sent,
     }

@@ -19,6 +19,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
 use precis_producer::{Accepted, Producer, PublishError, ResultError, Results, Submission};
 use precis_runtime::boot;
+use precis_runtime::nats::classify;
 use precis_runtime::topology;
 use precis_runtime::trace_context::TraceContext;
 use precis_runtime::webhooks;
@@ -189,7 +190,7 @@ impl QueueBackend for NatsQueue {
         message_id: &'a str,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
         let announced = webhooks::announce(&self.connection.jetstream, announcement, message_id);
-        self.when_connected(announced.map_err(|error| request_failed("announcing a webhook", &error)))
+        self.when_connected(announced.map_err(|error| announcement_failed(&error)))
             .boxed()
     }
 
@@ -293,6 +294,17 @@ fn internal() -> Refusal {
 fn request_failed(action: &str, error: &dyn std::error::Error) -> Refusal {
     tracing::warn!(%error, action, "NATS request failed");
     unavailable()
+}
+
+/// Returns the refusal of a request whose webhook can't be announced.
+fn announcement_failed(error: &async_nats::jetstream::context::PublishError) -> Refusal {
+    if classify(error).is_full() {
+        return Refusal::new(
+            ErrorCode::QuotaExceeded,
+            "too many webhooks of this tenant wait for their receivers",
+        );
+    }
+    request_failed("announcing a webhook", error)
 }
 
 /// Logs why a `kind` of message was not published and returns the refusal for the client.

@@ -41,6 +41,8 @@ pub struct WebhooksConfig {
     pub concurrency: usize,
     /// Maximum parallel attempts of one gateway to one receiver (scheme, host and port).
     pub concurrency_per_receiver: usize,
+    /// Maximum parallel attempts of one gateway for one tenant, whose receivers may be many.
+    pub concurrency_per_tenant: usize,
 }
 
 impl Default for WebhooksConfig {
@@ -57,6 +59,7 @@ impl Default for WebhooksConfig {
             deadline_seconds: 12 * 3_600,
             concurrency: 64,
             concurrency_per_receiver: 8,
+            concurrency_per_tenant: 32,
         }
     }
 }
@@ -125,7 +128,8 @@ impl Section for WebhooksConfig {
             "must be above 0, and not more than webhooks.longest_retry_seconds",
         )?;
         check::positive("webhooks.concurrency", self.concurrency)?;
-        check::positive("webhooks.concurrency_per_receiver", self.concurrency_per_receiver)
+        check::positive("webhooks.concurrency_per_receiver", self.concurrency_per_receiver)?;
+        check::positive("webhooks.concurrency_per_tenant", self.concurrency_per_tenant)
     }
 }
 
