@@ -8,6 +8,7 @@
 //! | `database` | ClickHouse: connection, migrations, retention |
 //! | `drift` | drift of each model from its baseline |
 //! | `reaper` | termination of jobs that no worker will finish |
+//! | `retention` | for how long results and texts are really kept |
 //! | `shared_names` | a warning about several models under one name |
 //! | `rest` | the monitoring service over HTTP |
 //! | `requests`, `status` | requests of gateways, and what they ask about |
@@ -24,6 +25,7 @@ mod metrics;
 mod reaper;
 mod requests;
 mod rest;
+mod retention;
 pub mod row;
 mod samples;
 mod shared_names;

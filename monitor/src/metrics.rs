@@ -12,6 +12,9 @@ const REJECTED: &str = "precis_monitor_rows_refused_total";
 const RETRIES: &str = "precis_monitor_insert_retries_total";
 const LAG: &str = "precis_monitor_lag_messages";
 const MISSED: &str = "precis_monitor_messages_missed_total";
+const TEXTS_MISSING: &str = "precis_monitor_texts_missing_total";
+const OLDEST: &str = "precis_monitor_oldest_message_seconds";
+const RETENTION_SHORT: &str = "precis_monitor_retention_short";
 const REFERENCES: &str = "precis_monitor_references_total";
 const REFERENCE_WAITS: &str = "precis_monitor_reference_waits_total";
 const DRIFT_PSI: &str = "precis_monitor_drift_psi";
@@ -28,6 +31,7 @@ const REFERENCE_OUTCOMES: [&str; 5] = ["scored", "unscored", "superseded", "repe
 
 /// Describes every metric, and exports the counters from the start.
 pub(crate) fn describe() {
+    precis_runtime::webhooks::describe_metrics();
     describe_counter!(ROWS, Unit::Count, "Rows that ClickHouse inserted");
     describe_counter!(BLOCKS, Unit::Count, "Inserts that ClickHouse confirmed");
     describe_histogram!(
@@ -50,6 +54,21 @@ pub(crate) fn describe() {
         MISSED,
         Unit::Count,
         "Messages that a stream dropped before a sink read them, since the process started"
+    );
+    describe_counter!(
+        TEXTS_MISSING,
+        Unit::Count,
+        "Results whose text was dropped before a sink read it, by sink"
+    );
+    describe_gauge!(
+        OLDEST,
+        Unit::Seconds,
+        "Age of the oldest message that a stream keeps, by stream: RESULTS or TEXTS"
+    );
+    describe_gauge!(
+        RETENTION_SHORT,
+        Unit::Count,
+        "1 while a stream is full and keeps its messages for less than half of the configured time, by stream"
     );
     describe_counter!(
         REFERENCES,
@@ -105,6 +124,7 @@ pub(crate) fn describe() {
         gauge!(LAG, "sink" => sink).set(0.0);
         counter!(MISSED, "sink" => sink).increment(0);
     }
+    counter!(TEXTS_MISSING, "sink" => "clickhouse").increment(0);
 }
 
 /// Records an insert that took `elapsed` and stored `stored` rows, or failed.
@@ -134,6 +154,20 @@ pub(crate) fn lag(sink: &str, messages: u64) {
 /// Counts messages that the stream dropped before a sink read them.
 pub(crate) fn missed(sink: &str, messages: u64) {
     counter!(MISSED, "sink" => sink.to_owned()).increment(messages);
+}
+
+/// Counts results whose texts are no longer kept.
+pub(crate) fn texts_missing(sink: &'static str, results: usize) {
+    if results > 0 {
+        counter!(TEXTS_MISSING, "sink" => sink).increment(results as u64);
+        tracing::error!(sink, results, "texts were dropped unread: TEXTS was full");
+    }
+}
+
+/// Exports the age of the oldest message of a stream, and whether that is short.
+pub(crate) fn retention(stream: &'static str, oldest: Duration, is_short: bool) {
+    gauge!(OLDEST, "stream" => stream).set(oldest.as_secs_f64());
+    gauge!(RETENTION_SHORT, "stream" => stream).set(f64::from(u8::from(is_short)));
 }
 
 /// Counts a late reference that is settled, with one of [`REFERENCE_OUTCOMES`].

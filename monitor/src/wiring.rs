@@ -14,7 +14,7 @@ use crate::database::{Database, MigrateError, backoff, migrate, rollups};
 use crate::reaper::{Reaper, max_deliveries, stranded, unserved};
 use crate::samples::Samples;
 use crate::sinks::clickhouse::{PredictionTable, SinkContext};
-use crate::{backlog, drift, metrics, requests, rest, shared_names, sinks};
+use crate::{backlog, drift, metrics, requests, rest, retention, shared_names, sinks};
 
 /// Describes every metric of the monitor, and exports its counters from the start.
 pub fn describe_metrics() {
@@ -90,6 +90,7 @@ async fn work(
         context.stop.clone(),
     );
     let shared_names = shared_names::run(workers.clone(), context.stop.clone());
+    let retention = retention::run(queue.jetstream.clone(), context.stop.clone());
     let unserved = unserved::run(reaper.clone(), workers, grace, absent_grace, context.stop.clone());
     let stranded = stranded::run(reaper.clone(), context.stop.clone());
     // Boxed, because a future that contains it would be large.
@@ -111,7 +112,7 @@ async fn work(
         Box::pin(backlog),
         Box::pin(async { max_deliveries.await.map_err(anyhow::Error::from) }),
         Box::pin(async {
-            tokio::join!(unserved, stranded, shared_names);
+            tokio::join!(unserved, stranded, shared_names, retention);
             Ok(())
         }),
     )?;

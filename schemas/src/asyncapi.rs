@@ -14,7 +14,7 @@ use crate::event::{Cancel, Drain, HEARTBEAT_SECONDS, Heartbeat, Progress};
 use crate::headers;
 use crate::reference::LateReference;
 use crate::topology::{
-    ConsumerSpec, DEAD, JOBS, OnFull, REFERENCES, RESULTS, Retention, StreamSpec, TopologyLimits,
+    ConsumerSpec, DEAD, JOBS, OnFull, REFERENCES, RESULTS, Retention, StreamSpec, TEXTS, TopologyLimits,
     clickhouse_references_consumer, clickhouse_sink_consumer, streams,
 };
 use crate::worker_consumers::{TenantLane, lane_marker};
@@ -34,7 +34,7 @@ struct Channel {
     headers: &'static [&'static str],
 }
 
-const CHANNELS: [Channel; 9] = [
+const CHANNELS: [Channel; 10] = [
     Channel {
         name: "jobs",
         address: "jobs.v1.{model}.{lane}.{task}.{tenant}",
@@ -57,6 +57,16 @@ const CHANNELS: [Channel; 9] = [
             headers::TRACEPARENT,
             headers::TRACESTATE,
         ],
+    },
+    Channel {
+        name: "texts",
+        address: "texts.v1.{tenant}.{job_id}.{job_sequence}",
+        action: "send",
+        message: "text",
+        summary: "The text of a job that ended, stored before its result, if the result says `text_in_stream`. The body \
+            is no JSON: the length of the text in bytes (four bytes, little-endian), and one LZ4 block.",
+        stream: Some(TEXTS),
+        headers: &[],
     },
     Channel {
         name: "done",
@@ -189,6 +199,12 @@ fn messages(generator: &mut SchemaGenerator) -> Value {
     json!({
         "job": message::<Job>(generator, "job.v1", "A text to summarize"),
         "result": message::<JobResult>(generator, "result.v1", "How a job ended"),
+        "text": json!({
+            "name": "text.v1",
+            "title": "The text of a job that ended",
+            "contentType": "application/octet-stream",
+            "payload": {"type": "string", "format": "binary"},
+        }),
         "reference": message::<LateReference>(generator, "reference.v1", "A late reference"),
         "deadLetter": message::<DeadLetter>(generator, "dead-letter.v1", "A dead letter"),
         "progress": message::<Progress>(generator, "progress.v1", "A job is running"),
@@ -238,6 +254,7 @@ fn parameters(address: &str) -> Value {
             "task" => json!({"description": "Task of the job, such as `summarize`"}),
             "tenant" => json!({"description": "Tenant that owns the job"}),
             "job_id" => json!({"description": "Id of the job: 1 to 64 characters of A-Z a-z 0-9 _ -"}),
+            "job_sequence" => json!({"description": "Sequence of the job in `JOBS`"}),
             _ => json!({"description": "Id of the worker"}),
         };
         Some((name.to_owned(), parameter))

@@ -127,9 +127,13 @@ pub struct JobResult {
     /// The error, if it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Refusal>,
-    /// The job's text; empty if the message could not be decoded.
-    #[serde(default)]
+    /// The job's text; empty if the message could not be decoded, or if `text_in_stream` is set.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// Whether the text is in the stream `TEXTS` instead, on `texts.v1.<tenant>.<id>.<job_sequence>`: its length in
+    /// bytes as four bytes, little-endian, and one LZ4 block.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub text_in_stream: bool,
     /// The human summary that came with the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
@@ -216,6 +220,7 @@ impl JobResult {
             summary: None,
             error: None,
             text: String::new(),
+            text_in_stream: false,
             reference: None,
             scores: None,
             batch: None,
@@ -274,6 +279,18 @@ impl JobResult {
     /// id was submitted again later. Any other result is final for its id.
     pub fn is_superseded_by(&self, sequence: u64) -> bool {
         self.outcome == Outcome::Cancelled && self.job_sequence < sequence
+    }
+
+    /// Removes the text from a record whose text is in the stream `TEXTS`.
+    pub fn detach_text(&mut self) {
+        self.text.clear();
+        self.text_in_stream = true;
+    }
+
+    /// Puts the text from the stream `TEXTS` into the record.
+    pub fn attach_text(&mut self, text: String) {
+        self.text = text;
+        self.text_in_stream = false;
     }
 
     /// Removes the text, the reference and the metadata, for a result that exceeds the server's size limit. The publisher

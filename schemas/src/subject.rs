@@ -5,6 +5,7 @@
 //! | `jobs.v1.<model>.<lane>.<task>.<tenant>` | `JOBS` | a job |
 //! | `queued.v1.<model>.<lane>.<task>.<tenant>` | none | its headers, republished once `JOBS` has stored it |
 //! | `results.v1.<job_id>` | `RESULTS` | its result |
+//! | `texts.v1.<tenant>.<job_id>.<job_sequence>` | `TEXTS` | the text of a job that ended |
 //! | `done.v1.<job_id>` | none | the result, republished once `RESULTS` has stored it |
 //! | `references.v1.<job_id>` | `REFERENCES` | a late reference |
 //! | `calls.v1.<name>` | `CALLS` | the record of a request |
@@ -33,6 +34,8 @@ pub const JOBS_OF_EVERY_VERSION: &str = "jobs.>";
 pub const QUEUED_OF_JOBS: &str = "queued.>";
 /// Filter for all results of version 1, including rejected ones.
 pub const ALL_RESULTS: &str = "results.v1.*";
+/// Filter for all texts of version 1.
+pub const ALL_TEXTS: &str = "texts.v1.>";
 /// Filter for all results of version 1 that `RESULTS` has stored: the server republishes them. On `results.v1.*` a
 /// subscriber also sees results that the stream rejects because another one was first.
 pub const ALL_DONE: &str = "done.v1.*";
@@ -279,6 +282,11 @@ pub fn jobs_of_tenant(tenant: &Token) -> String {
 /// Returns the subject of a job's result.
 pub fn result_of(id: &JobId) -> String {
     format!("results.v1.{id}")
+}
+
+/// Returns the subject of the text of the job at `sequence` of `JOBS`.
+pub fn text_of(tenant: &Token, id: &JobId, sequence: u64) -> String {
+    format!("texts.v1.{tenant}.{id}.{sequence}")
 }
 
 /// Returns the subject of a job's late references.

@@ -12,6 +12,7 @@ mod batch_cancellation;
 mod batches;
 mod browsers;
 mod bulk;
+mod cluster;
 mod compat_routes;
 mod console;
 mod contracts;
@@ -40,6 +41,7 @@ mod rest;
 mod schema;
 mod slow_clients;
 mod stranded;
+mod texts;
 mod traces;
 mod webhooks;
 

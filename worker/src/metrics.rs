@@ -7,6 +7,7 @@ use precis_schemas::{JobResult, Lane};
 
 /// Describes every metric of this crate. Called once, at startup.
 pub fn describe() {
+    precis_runtime::webhooks::describe_metrics();
     describe_counter!(
         "precis_worker_jobs_total",
         Unit::Count,

@@ -36,16 +36,27 @@ async fn job_payload(
     let expired = |code, message| Ok(Payload::Expired(Refusal::new(code, message)));
     let result = state.queue().result(id, ReadConsistency::Leader).await?;
     // An earlier job with the same id, which was cancelled, has an announcement of its own.
-    let Some(result) = result.filter(|result| !result.is_superseded_by(sequence)) else {
-        // The announcement is published a moment before the result.
-        let age = Duration::try_from(clock::now().duration_since(announcement.announced_at));
-        if age.unwrap_or_default() < state.result_retention().duration() {
-            return Ok(Payload::Pending);
+    let result = match result.filter(|result| !result.is_superseded_by(sequence)) {
+        Some(result) => result,
+        // The announcement is published a moment before the result, and the job leaves the queue after it.
+        None if has_left(state, id, sequence).await? => {
+            // The result may have been stored between the two looks.
+            let result = state.queue().result(id, ReadConsistency::Leader).await?;
+            let Some(result) = result.filter(|result| !result.is_superseded_by(sequence)) else {
+                return expired(
+                    ErrorCode::JobGone,
+                    format!("the result of job `{id}` is no longer kept"),
+                );
+            };
+            result
         }
-        return expired(
-            ErrorCode::JobGone,
-            format!("the result of job `{id}` is no longer kept"),
-        );
+        None if age_of(announcement) < state.result_retention().duration() => return Ok(Payload::Pending),
+        None => {
+            return expired(
+                ErrorCode::JobGone,
+                format!("the result of job `{id}` is no longer kept"),
+            );
+        }
     };
     // Publishers choose ids, so another tenant may have used this one first.
     if result.tenant != announcement.tenant {
@@ -65,6 +76,15 @@ async fn job_payload(
     let ended_at = result.finished_at;
     let kind = format!("job.{}", result.outcome);
     Ok(ready(kind, ended_at, view::ended(result)))
+}
+
+/// Returns whether the job at `sequence` has left the queue. Announcements of early releases don't say the sequence.
+async fn has_left(state: &AppState, id: &JobId, sequence: u64) -> Result<bool, Refusal> {
+    Ok(sequence != 0 && state.queue().queued_job(id, sequence).await?.is_none())
+}
+
+fn age_of(announcement: &Announcement) -> Duration {
+    Duration::try_from(clock::now().duration_since(announcement.announced_at)).unwrap_or_default()
 }
 
 async fn batch_payload(
@@ -112,6 +132,8 @@ fn ready(kind: String, ended_at: Timestamp, data: impl serde::Serialize) -> Payl
 mod tests {
     use std::sync::Arc;
 
+    use precis_producer::Submission;
+    use precis_runtime::trace_context::TraceContext;
     use precis_schemas::callback::Callback;
     use precis_schemas::manifest::{BatchHead, IntakeState, head_of};
     use precis_schemas::{JobId, JobResult, Outcome, Token};
@@ -142,11 +164,43 @@ mod tests {
         });
         let first = state.payload(&announcement(7)).await.unwrap();
         assert!(matches!(first, Payload::Ready { .. }));
+        // The job that was submitted later still waits.
+        let submission = Submission {
+            subject: "jobs.v1.default.normal.summarize.public".parse().unwrap(),
+            job: serde_json::from_value(serde_json::json!({"id": "a", "text": "Rain fell."})).unwrap(),
+            trace: TraceContext::begin(),
+        };
+        *queue.jobs.lock().unwrap() = vec![submission; 9];
         let later = state.payload(&announcement(9)).await.unwrap();
         assert!(matches!(later, Payload::Pending));
         // The stored result belongs to a later job.
         let before = state.payload(&announcement(5)).await.unwrap();
         assert!(matches!(before, Payload::Expired(_)));
+    }
+
+    #[tokio::test]
+    async fn a_webhook_whose_result_was_dropped_is_given_up_at_once() {
+        let queue = Arc::new(FakeQueue::default());
+        let state = state_of(queue.clone());
+        let announcement = |job_sequence| Announcement {
+            ended: WebhookSubject::Job {
+                id: "a".parse().unwrap(),
+                job_sequence,
+            },
+            tenant: Token::sanitized("public"),
+            callback: Callback {
+                url: "https://hooks.example.com/".to_owned(),
+                key: None,
+            },
+            announced_at: clock::now(),
+        };
+        let Payload::Expired(reason) = state.payload(&announcement(7)).await.unwrap() else {
+            panic!("the job has left the queue, and has no result");
+        };
+        assert_eq!(reason.code, ErrorCode::JobGone);
+        // Announcements of early releases have no sequence, so the job can't be looked up.
+        let old = state.payload(&announcement(0)).await.unwrap();
+        assert!(matches!(old, Payload::Pending));
     }
 
     #[tokio::test]

@@ -26,6 +26,7 @@ pub mod retry_after;
 pub mod shutdown;
 pub mod spans;
 pub mod telemetry;
+pub mod texts;
 pub mod topology;
 pub mod trace_context;
 pub mod webhooks;

@@ -14,6 +14,7 @@ use precis_schemas::{JobId, JobResult, subject, time};
 
 use crate::clock;
 use crate::nats::is_missing;
+use crate::texts;
 use crate::topology;
 use crate::trace_context::TraceContext;
 
@@ -177,7 +178,8 @@ impl Results {
     }
 }
 
-/// Publishes the result of a job that ended without a worker, in the trace of `job`, its message in `JOBS`.
+/// Publishes the result of a job that ended without a worker, in the trace of `job`, its message in `JOBS`. Stores its
+/// text before.
 ///
 /// The result replaces the one at sequence `earlier` of `RESULTS`, or is the job's first if `earlier` is 0.
 ///
@@ -189,6 +191,7 @@ pub async fn publish_terminated(
     result: &JobResult,
     earlier: u64,
 ) -> Result<(), PublishError> {
+    let record = texts::store(jetstream, result).await?;
     let mut headers = HeaderMap::new();
     if let Some(trace) = TraceContext::from_message(Some(&job.headers)) {
         trace.write_to(&mut headers);
@@ -196,7 +199,7 @@ pub async fn publish_terminated(
     let publish = PublishMessage::build()
         .headers(headers)
         // Strings, numbers and times always serialize.
-        .payload(serde_json::to_vec(result).unwrap_or_default().into())
+        .payload(serde_json::to_vec(&record).unwrap_or_default().into())
         .expected_last_subject_sequence(earlier);
     let subject = subject::result_of(&result.id);
     jetstream.send_publish(subject, publish).await?.await?;

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use precis_runtime::boot::RoleContext;
 use precis_runtime::{nats, topology};
 use precis_schemas::event::{HEARTBEAT_SECONDS, Heartbeat};
-use precis_schemas::topology::{ADVISORIES, DEAD, JOBS, RESULTS};
+use precis_schemas::topology::{ADVISORIES, DEAD, JOBS, RESULTS, TEXTS};
 use precis_schemas::{Token, subject};
 use reqwest::StatusCode;
 
@@ -92,7 +92,7 @@ async fn print_queue(context: &RoleContext, out: &mut impl Write) -> anyhow::Res
     let mut heartbeats = client.subscribe(subject::ALL_WORKERS).await?;
     let jetstream = async_nats::jetstream::new(client);
     writeln!(out, "{:<11} {:<6} {}", "nats", "ready", settings.url)?;
-    for name in [JOBS, RESULTS, DEAD, ADVISORIES] {
+    for name in [JOBS, RESULTS, TEXTS, DEAD, ADVISORIES] {
         match topology::stream(&jetstream, name).await {
             Ok(stream) => {
                 let state = &stream.cached_info().state;

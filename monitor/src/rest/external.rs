@@ -83,6 +83,7 @@ impl ExternalPrediction {
                 ..Sizes::default()
             },
             text: self.article,
+            text_in_stream: false,
             summary: Some(self.summary),
             reference: target,
             model: Some(ModelRef {

@@ -103,6 +103,8 @@ impl ForwardSettings<'_> {
         late_sink: &'static str,
     ) -> [RunningForwarder; 2] {
         let predictions = Predictions {
+            sink,
+            jetstream: self.queue.jetstream.clone(),
             embeddings: self.config.monitor.texts != TextPolicy::None,
         };
         let references = LateReferences {

@@ -11,6 +11,24 @@ use super::receiver::Receiver;
 use super::{rain, unguarded, unguarded_with};
 
 #[tokio::test]
+async fn a_webhook_whose_result_was_dropped_is_a_dead_letter_at_once() {
+    let product = unguarded().await;
+    let receiver = Receiver::start().await;
+    let dead = product.last_dead_letter().await;
+    let (status, job) = product
+        .post("/v1/summaries", &rain(&receiver.url("/waking")))
+        .await;
+    assert_eq!(status, 202, "{job}");
+    receiver.called("/waking", 1).await;
+    let results = product.nats().await.get_stream("RESULTS").await.unwrap();
+    results.purge().await.unwrap();
+    let letter = product
+        .dead_letter(dead, |letter| letter.subject.starts_with("webhooks."))
+        .await;
+    assert_eq!(letter.reason.code, ErrorCode::JobGone, "{letter:?}");
+}
+
+#[tokio::test]
 async fn a_tenant_with_too_many_undelivered_webhooks_harms_no_other() {
     // Three webhooks of a tenant may wait.
     let product = unguarded_with(vec!["queue.max_jobs=30".into()]).await;
@@ -35,6 +53,12 @@ async fn a_tenant_with_too_many_undelivered_webhooks_harms_no_other() {
         .await;
     assert_eq!(letter.reason.code, ErrorCode::CallbackFailed);
     assert!(letter.reason.message.contains("too many webhooks"), "{letter:?}");
+    let metrics = product.http.get(format!("{}/metrics", product.worker_admin));
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    let counted = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("precis_queue_webhooks_dead_lettered_total "));
+    assert!(counted.unwrap().parse::<f64>().unwrap() >= 1.0, "{metrics}");
     // Every job has ended, and those within the limit are delivered once the receiver is there.
     for id in &jobs {
         assert_eq!(product.stored_rows(id).await.len(), 1, "{id}");

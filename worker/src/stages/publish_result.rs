@@ -1,4 +1,4 @@
-//! Stage 9: publishes the result, so that the first result of a job wins.
+//! Stage 9: publishes the result, so that the first result of a job wins. Its text is stored before.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use precis_runtime::backoff::Backoff;
 use precis_runtime::json;
 use precis_runtime::nats::{PublishFailure, classify};
 use precis_runtime::results::Results;
+use precis_runtime::texts::TextMessage;
 use precis_runtime::trace_context::TraceContext;
 use precis_runtime::webhooks;
 use precis_schemas::dead::DeadLetter;
@@ -73,13 +74,21 @@ impl Publisher {
             tracing::warn!(job = %result.id, %error, "webhook not announced; the job is delivered again");
             return Err(NotStored);
         }
-        let texts = result.text.len() + result.reference.as_ref().map_or(0, String::len);
-        let mut outcome = self.publish_once(result, encode(result, texts), trace).await;
+        let mut record = result.clone();
+        if let Some(TextMessage { subject, body }) = TextMessage::of(result) {
+            match self.publish_with_retries(&subject, body, HeaderMap::new()).await {
+                PublishOutcome::Stored | PublishOutcome::AlreadyAnswered => record.detach_text(),
+                // It stays in the record, which is published without it if that is too large, too.
+                PublishOutcome::TooLarge => {}
+                PublishOutcome::NotStored => return Err(NotStored),
+            }
+        }
+        let texts = record.text.len() + record.reference.as_ref().map_or(0, String::len);
+        let mut outcome = self.publish_once(result, encode(&record, texts), trace).await;
         if outcome == PublishOutcome::TooLarge {
             tracing::warn!(job = %result.id, "result exceeds the size limit; publishing it without its texts");
-            let mut small = result.clone();
-            small.remove_publisher_fields();
-            outcome = self.publish_once(result, encode(&small, 0), trace).await;
+            record.remove_publisher_fields();
+            outcome = self.publish_once(result, encode(&record, 0), trace).await;
         }
         match outcome {
             PublishOutcome::Stored => metrics::job_answered(result),

@@ -28,6 +28,7 @@ use precis_engine::{Engine, EngineOptions, GenerateRequest, ModelSource, NO_OP};
 use precis_runtime::boot::RoleContext;
 use precis_runtime::clock::Instant;
 use precis_runtime::config::ConfigArgs;
+use precis_runtime::texts::Texts;
 use precis_schemas::JobResult;
 use precis_schemas::subject::ALL_RESULTS;
 use precis_schemas::topology::RESULTS;
@@ -226,7 +227,8 @@ impl Messages {
         let queue = context.connect("precis-bench").await?;
         let stream = queue.jetstream.get_stream(RESULTS).await?;
         let message = stream.get_last_raw_message_by_subject(ALL_RESULTS).await?;
-        let result: JobResult = serde_json::from_slice(&message.payload)?;
+        let mut result: JobResult = serde_json::from_slice(&message.payload)?;
+        Texts::open(&queue.jetstream).await?.attach([&mut result]).await?;
         let job = serde_json::json!({
             "id": result.id,
             "text": result.text,

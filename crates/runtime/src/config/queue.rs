@@ -85,8 +85,11 @@ pub struct QueueConfig {
     pub tenant_share: f64,
     /// How long a result can be fetched, 1 to 8760.
     pub result_ttl_hours: u64,
-    /// Maximum size of all results. The oldest results are dropped first.
+    /// Maximum size of all results, without their texts. The oldest results are dropped first.
     pub max_result_bytes: u64,
+    /// Maximum size of the texts of all results, compressed. They are kept for an hour longer than results. Beyond this
+    /// size, the oldest are dropped earlier.
+    pub max_text_bytes: u64,
     /// How long a dead letter is kept, 1 to 3650.
     pub dead_letter_ttl_days: u64,
     /// Maximum size of the records of requests (idempotency keys, score batches). Records are kept for 24 hours. Beyond
@@ -105,6 +108,7 @@ impl Default for QueueConfig {
             tenant_share: 0.9,
             result_ttl_hours: limits.result_ttl.as_secs() / 3600,
             max_result_bytes: limits.max_result_bytes,
+            max_text_bytes: limits.max_text_bytes,
             dead_letter_ttl_days: limits.dead_letter_ttl.as_secs() / 86_400,
             max_call_bytes: limits.max_call_bytes,
         }
@@ -120,6 +124,7 @@ impl QueueConfig {
             max_queue_bytes: self.max_bytes,
             result_ttl: Duration::from_secs(self.result_ttl_seconds()),
             max_result_bytes: self.max_result_bytes,
+            max_text_bytes: self.max_text_bytes,
             dead_letter_ttl: Duration::from_secs(self.dead_letter_ttl_days * 86_400),
             max_call_bytes: self.max_call_bytes,
         }

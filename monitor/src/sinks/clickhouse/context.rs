@@ -7,7 +7,9 @@ use precis_runtime::admin::Readiness;
 use precis_runtime::boot::NatsConnection;
 use precis_runtime::config::MonitorConfig;
 use precis_runtime::durable::{DurableConsumer, TopologySettings};
+use precis_runtime::texts::Texts;
 use precis_runtime::topology::TopologyError;
+use precis_schemas::JobResult;
 use precis_schemas::topology::ConsumerSpec;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +58,37 @@ impl SinkContext {
         let max_wait = Duration::from_millis(self.settings.max_block_wait_ms).max(MIN_PULL_WAIT);
         let max_messages = max_messages.min(max_ack_pending);
         PullLoop::open(consumer, max_messages, max_wait, self.stop.clone()).await
+    }
+
+    /// Adds their texts to results. Texts that are no longer kept stay empty. Returns `None` on shutdown.
+    pub(super) async fn attach_texts(
+        &self,
+        sink: &'static str,
+        results: &mut [Result<JobResult, String>],
+    ) -> Option<()> {
+        if !results.iter().flatten().any(|result| result.text_in_stream) {
+            return Some(());
+        }
+        let mut backoff = backoff();
+        loop {
+            let attached = async {
+                let texts = Texts::open(&self.queue.jetstream).await?;
+                texts.attach(results.iter_mut().flatten()).await
+            };
+            match attached.await {
+                Ok(missing) => {
+                    metrics::texts_missing(sink, missing);
+                    return Some(());
+                }
+                Err(error) => {
+                    metrics::retry();
+                    tracing::warn!(%error, "texts of results not read; retrying");
+                    if !backoff.wait(&self.stop).await {
+                        return None;
+                    }
+                }
+            }
+        }
     }
 
     /// Repeats `attempt` until it succeeds. Returns `None` on shutdown.

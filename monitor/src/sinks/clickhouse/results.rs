@@ -8,6 +8,7 @@
 //! and a lookup in the table finds the rows it stored.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use precis_runtime::clock;
@@ -16,7 +17,7 @@ use precis_schemas::JobResult;
 use precis_schemas::decode_error::describe;
 use precis_schemas::topology::clickhouse_sink_consumer;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::block::Block;
 use super::context::SinkContext;
@@ -35,7 +36,7 @@ const BLOCKS_AHEAD: usize = 2;
 struct PulledBlock {
     in_flight: InFlight,
     received_at: Timestamp,
-    building: JoinHandle<BuiltBlock>,
+    building: JoinHandle<Option<BuiltBlock>>,
 }
 
 /// The rows of a block.
@@ -66,7 +67,7 @@ pub(crate) async fn run(context: SinkContext) -> Result<(), TopologyError> {
         clickhouse = context.table.address(),
         "storing results in ClickHouse"
     );
-    let texts = TextFilter::new(&context.settings);
+    let (filter, building) = (TextFilter::new(&context.settings), context.clone());
     let (pulled, mut to_store) = mpsc::channel::<PulledBlock>(BLOCKS_AHEAD);
     let (stored, mut to_settle) = mpsc::channel::<StoredBlock>(1);
     let pulling = async move {
@@ -74,7 +75,7 @@ pub(crate) async fn run(context: SinkContext) -> Result<(), TopologyError> {
         while let Ok(room) = pulled.reserve().await
             && let Some(in_flight) = pull.next().await
         {
-            room.send(PulledBlock::new(in_flight, texts));
+            room.send(PulledBlock::new(in_flight, building.clone(), filter));
         }
     };
     let storing = async move {
@@ -101,13 +102,15 @@ async fn store(context: &SinkContext, pulled: PulledBlock) -> Option<StoredBlock
         received_at,
         building,
     } = pulled;
-    let Ok(BuiltBlock {
+    let Ok(Some(BuiltBlock {
         mut block,
         deliveries: delivery_of_row,
         mut outcomes,
-    }) = building.await
+    })) = building.await
     else {
-        tracing::error!("a block's rows could not be built; its results will be redelivered");
+        if !context.stop.is_cancelled() {
+            tracing::error!("a block's rows could not be built; its results will be redelivered");
+        }
         return None;
     };
     let deliveries = in_flight.deliveries();
@@ -135,27 +138,51 @@ async fn store(context: &SinkContext, pulled: PulledBlock) -> Option<StoredBlock
 }
 
 impl PulledBlock {
-    /// Starts to build the rows. Scoring is CPU-bound, so it runs off the threads that serve the network.
-    fn new(in_flight: InFlight, texts: TextFilter) -> Self {
+    /// Starts to build the rows.
+    fn new(in_flight: InFlight, context: SinkContext, filter: TextFilter) -> Self {
         let shared = in_flight.shared();
         Self {
             received_at: clock::now(),
-            building: tokio::task::spawn_blocking(move || build(&shared, texts)),
+            building: tokio::spawn(read_and_build(context, shared, filter)),
             in_flight,
         }
     }
 }
 
-fn build(pulled: &[Delivery], texts: TextFilter) -> BuiltBlock {
+/// Reads the results and their texts, and builds the rows. Returns `None` on shutdown.
+///
+/// Decoding and scoring are CPU-bound, so they run off the threads that serve the network.
+async fn read_and_build(
+    context: SinkContext,
+    pulled: Arc<Vec<Delivery>>,
+    filter: TextFilter,
+) -> Option<BuiltBlock> {
+    let deliveries = Arc::clone(&pulled);
+    let mut results = spawn_blocking(move || decode(&deliveries)).await.ok()?;
+    context.attach_texts(SINK, &mut results).await?;
+    spawn_blocking(move || build(&pulled, &results, filter))
+        .await
+        .ok()
+}
+
+fn decode(pulled: &[Delivery]) -> Vec<Result<JobResult, String>> {
+    let decode = |delivery: &Delivery| {
+        serde_json::from_slice(&delivery.message.payload)
+            .map_err(|error| format!("not a result of version 1: {}", describe(&error)))
+    };
+    pulled.iter().map(decode).collect()
+}
+
+fn build(pulled: &[Delivery], results: &[Result<JobResult, String>], texts: TextFilter) -> BuiltBlock {
     let scorer = Scorer::default();
     let (mut rows, mut positions, mut deliveries, mut outcomes) = (vec![], vec![], vec![], vec![]);
-    for (index, delivery) in pulled.iter().enumerate() {
-        let outcome = match serde_json::from_slice::<JobResult>(&delivery.message.payload) {
+    for (index, (delivery, result)) in pulled.iter().zip(results).enumerate() {
+        let outcome = match result {
             Ok(result) => {
                 let position = delivery.position;
                 // Without this, a result that makes scoring panic would be redelivered forever.
                 let row = || {
-                    let mut row = row::build(&result, position, &scorer, texts);
+                    let mut row = row::build(result, position, &scorer, texts);
                     row.set_trace(delivery.message.headers.as_ref());
                     row
                 };
@@ -171,9 +198,7 @@ fn build(pulled: &[Delivery], texts: TextFilter) -> BuiltBlock {
                     }
                 }
             }
-            Err(error) => {
-                DeliveryOutcome::DeadLetter(format!("not a result of version 1: {}", describe(&error)))
-            }
+            Err(reason) => DeliveryOutcome::DeadLetter(reason.clone()),
         };
         outcomes.push(outcome);
     }

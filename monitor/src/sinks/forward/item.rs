@@ -63,7 +63,7 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// Creates the item of a result that takes `bytes` in `RESULTS`, and scores it.
+    /// Creates the item of a result that takes `bytes` in its streams, and scores it.
     pub(crate) fn prediction(
         result: JobResult,
         trace_id: Option<String>,

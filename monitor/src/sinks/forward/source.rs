@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use async_nats::jetstream;
+use precis_runtime::texts::Texts;
 use precis_runtime::trace_context::TraceContext;
 use precis_schemas::JobResult;
+use tokio::task::spawn_blocking;
 
 use super::item::Item;
 use super::sampling::is_chosen;
 use crate::consumer::Delivery;
+use crate::metrics;
 use crate::row::Scorer;
 
 /// What to do with a message.
@@ -31,44 +35,65 @@ pub(crate) trait Source: Send + Sync {
     ) -> impl Future<Output = Option<Vec<SourceItem>>> + Send;
 }
 
-/// The stream `RESULTS`.
-#[derive(Debug, Clone, Copy)]
+/// The stream `RESULTS`, with texts from `TEXTS`.
+#[derive(Debug, Clone)]
 pub(crate) struct Predictions {
+    /// Name of the sink in metrics.
+    pub(crate) sink: &'static str,
+    pub(crate) jetstream: jetstream::Context,
     /// Whether to forward embeddings.
     pub(crate) embeddings: bool,
 }
 
 impl Source for Predictions {
     async fn read(&self, deliveries: Arc<Vec<Delivery>>, sampling_rate: f64) -> Option<Vec<SourceItem>> {
-        // Scoring is CPU-bound, so it runs off the threads that serve the network.
-        let embeddings = self.embeddings;
-        let reading = tokio::task::spawn_blocking(move || {
-            let scorer = Scorer::default();
-            let read = |delivery: &Delivery| prediction(delivery, sampling_rate, embeddings, &scorer);
-            deliveries.iter().map(read).collect()
+        // Decoding and scoring are CPU-bound, so they run off the threads that serve the network.
+        let (embeddings, shared) = (self.embeddings, Arc::clone(&deliveries));
+        let decoding = spawn_blocking(move || {
+            let chosen = |delivery: &Delivery| chosen_result(delivery, sampling_rate, embeddings);
+            shared.iter().map(chosen).collect::<Vec<_>>()
         });
-        reading.await.ok()
+        let mut results = decoding.await.ok()?;
+        if results.iter().flatten().any(|result| result.text_in_stream) {
+            let attached = async {
+                let texts = Texts::open(&self.jetstream).await?;
+                texts.attach(results.iter_mut().flatten()).await
+            };
+            match attached.await {
+                Ok(missing) => metrics::texts_missing(self.sink, missing),
+                Err(error) => {
+                    tracing::warn!(sink = self.sink, %error, "texts of results not read");
+                    return None;
+                }
+            }
+        }
+        let scoring = spawn_blocking(move || {
+            let scorer = Scorer::default();
+            let pairs = deliveries.iter().zip(results);
+            pairs
+                .map(|(delivery, result)| item(delivery, result, &scorer))
+                .collect()
+        });
+        scoring.await.ok()
     }
 }
 
-/// Skips unreadable results: the sink for ClickHouse reads every result and dead-letters those.
-fn prediction(delivery: &Delivery, sampling_rate: f64, embeddings: bool, scorer: &Scorer) -> SourceItem {
-    let payload = &delivery.message.payload;
-    let Ok(mut result) = serde_json::from_slice::<JobResult>(payload) else {
-        return SourceItem::Skip;
-    };
-    if !is_chosen(&result, sampling_rate) {
-        return SourceItem::Skip;
-    }
+/// Returns the result of a delivery if it is to be forwarded. Unreadable results are not: the sink for ClickHouse reads
+/// every result and dead-letters those.
+fn chosen_result(delivery: &Delivery, sampling_rate: f64, embeddings: bool) -> Option<JobResult> {
+    let mut result = serde_json::from_slice::<JobResult>(&delivery.message.payload).ok()?;
     if !embeddings {
         result.embeddings = None;
     }
+    is_chosen(&result, sampling_rate).then_some(result)
+}
+
+fn item(delivery: &Delivery, result: Option<JobResult>, scorer: &Scorer) -> SourceItem {
+    let Some(result) = result else {
+        return SourceItem::Skip;
+    };
     let trace = TraceContext::from_message(delivery.message.headers.as_ref());
     let trace_id = trace.map(|trace| trace.trace_id().to_owned());
-    SourceItem::Forward(Box::new(Item::prediction(
-        result,
-        trace_id,
-        payload.len(),
-        scorer,
-    )))
+    let bytes = delivery.message.payload.len() + result.text.len();
+    SourceItem::Forward(Box::new(Item::prediction(result, trace_id, bytes, scorer)))
 }

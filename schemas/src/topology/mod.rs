@@ -1,6 +1,13 @@
 //! Streams and consumers as data. `precis_runtime::topology` creates them.
 
+mod consumers;
+
 use std::time::Duration;
+
+pub use consumers::{
+    ConsumerSpec, clickhouse_references_consumer, clickhouse_sink_consumer, dead_letter_consumer,
+    forward_consumer, forward_references_consumer, webhook_consumer,
+};
 
 use crate::{subject, worker_consumers};
 
@@ -8,6 +15,8 @@ use crate::{subject, worker_consumers};
 pub const JOBS: &str = "JOBS";
 /// Name of the stream of results.
 pub const RESULTS: &str = "RESULTS";
+/// Name of the stream of texts of jobs that ended.
+pub const TEXTS: &str = "TEXTS";
 /// Name of the stream of late references.
 pub const REFERENCES: &str = "REFERENCES";
 /// Name of the stream of batch manifests.
@@ -85,6 +94,9 @@ pub struct StreamSpec {
 /// Tenants whose webhooks of one kind may all be undelivered before `WEBHOOKS` is full.
 const WEBHOOK_TENANTS: u64 = 10;
 
+/// How much longer than a result its text is kept: the longest time between storing the two.
+const TEXT_GRACE: Duration = Duration::from_secs(3600);
+
 /// Retention of late references.
 pub const REFERENCE_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -101,6 +113,8 @@ pub struct TopologyLimits {
     pub result_ttl: Duration,
     /// Maximum size of all results, in bytes.
     pub max_result_bytes: u64,
+    /// Maximum size of the texts of results, in bytes, compressed.
+    pub max_text_bytes: u64,
     /// Retention of dead letters.
     pub dead_letter_ttl: Duration,
     /// Maximum size of request records, in bytes. The oldest are dropped first.
@@ -115,6 +129,7 @@ impl Default for TopologyLimits {
             max_queue_bytes: 1 << 30,
             result_ttl: Duration::from_secs(24 * 3600),
             max_result_bytes: 2 << 30,
+            max_text_bytes: 4 << 30,
             dead_letter_ttl: Duration::from_secs(30 * 24 * 3600),
             max_call_bytes: 256 << 20,
         }
@@ -164,6 +179,21 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
                 destination: subject::DONE_OF_RESULTS,
                 headers_only: false,
             }),
+        },
+        StreamSpec {
+            name: TEXTS,
+            description: "Texts of jobs that ended, compressed",
+            subjects: vec![subject::ALL_TEXTS.into()],
+            retention: Retention::Limits,
+            on_full: OnFull::DropOldest,
+            max_messages: None,
+            max_bytes: Some(limits.max_text_bytes),
+            // A text is stored before its result, and must outlive it.
+            max_age: Some(limits.result_ttl + TEXT_GRACE),
+            max_messages_per_subject: Some(1),
+            max_consumers: None,
+            duplicate_window: two_minutes,
+            republish: None,
         },
         StreamSpec {
             name: REFERENCES,
@@ -256,115 +286,6 @@ pub fn streams(limits: &TopologyLimits) -> Vec<StreamSpec> {
     ]
 }
 
-/// A durable pull consumer with explicit acknowledgement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsumerSpec {
-    /// Its stream.
-    pub stream: &'static str,
-    /// Its durable name.
-    pub name: String,
-    /// Description for operators, in one line.
-    pub description: String,
-    /// Subject filter; `None`: all messages.
-    pub filter: Option<String>,
-    /// Time without an acknowledgement or progress after which a message is redelivered.
-    pub ack_wait: Duration,
-    /// Maximum number of deliveries of a message; `None`: no limit.
-    pub max_deliver: Option<u64>,
-    /// Maximum number of unacknowledged messages over all clients.
-    pub max_ack_pending: u64,
-    /// Maximum number of open pulls over all clients; `None`: the server's default of 512.
-    pub max_waiting: Option<u64>,
-    /// Time without a pull after which the server removes the consumer; `None`: never.
-    pub inactive_threshold: Option<Duration>,
-}
-
-/// Returns the monitor's consumer of results for ClickHouse.
-pub fn clickhouse_sink_consumer() -> ConsumerSpec {
-    ConsumerSpec {
-        stream: RESULTS,
-        name: "monitor-clickhouse".into(),
-        description: "Consumer of results for ClickHouse".into(),
-        filter: None,
-        ack_wait: Duration::from_secs(60),
-        max_deliver: None,
-        max_ack_pending: 20_000,
-        max_waiting: None,
-        inactive_threshold: None,
-    }
-}
-
-/// Returns a forwarder's consumer of results: `arize-traces`, `arize-records` or `phoenix`.
-pub fn forward_consumer(sink: &str) -> ConsumerSpec {
-    ConsumerSpec {
-        stream: RESULTS,
-        name: format!("monitor-{sink}"),
-        description: format!("Consumer of results for {sink}"),
-        filter: None,
-        ack_wait: Duration::from_secs(60),
-        max_deliver: None,
-        max_ack_pending: 2_000,
-        max_waiting: None,
-        inactive_threshold: None,
-    }
-}
-
-/// Returns a forwarder's consumer of late references.
-pub fn forward_references_consumer(sink: &str) -> ConsumerSpec {
-    ConsumerSpec {
-        stream: REFERENCES,
-        name: format!("monitor-{sink}-references"),
-        description: format!("Consumer of late references for {sink}"),
-        ..forward_consumer(sink)
-    }
-}
-
-/// Returns the monitor's consumer of late references for ClickHouse.
-pub fn clickhouse_references_consumer() -> ConsumerSpec {
-    ConsumerSpec {
-        stream: REFERENCES,
-        name: "monitor-clickhouse-references".into(),
-        description: "Consumer of late references for ClickHouse".into(),
-        filter: None,
-        ack_wait: Duration::from_secs(60),
-        max_deliver: None,
-        max_ack_pending: 20_000,
-        max_waiting: None,
-        inactive_threshold: None,
-    }
-}
-
-/// Returns the consumer of webhooks, shared by all gateways. Webhooks that wait for a retry count as pending, so the
-/// limit is high.
-pub fn webhook_consumer() -> ConsumerSpec {
-    ConsumerSpec {
-        stream: WEBHOOKS,
-        name: "gateway-webhooks".into(),
-        description: "Consumer of due webhooks".into(),
-        filter: None,
-        ack_wait: Duration::from_secs(60),
-        max_deliver: None,
-        max_ack_pending: 100_000,
-        max_waiting: None,
-        inactive_threshold: None,
-    }
-}
-
-/// Returns the monitor's consumer of advisories about jobs that reached the maximum number of deliveries.
-pub fn dead_letter_consumer() -> ConsumerSpec {
-    ConsumerSpec {
-        stream: ADVISORIES,
-        name: "monitor-reaper".into(),
-        description: "Consumer of jobs that reached the maximum number of deliveries".into(),
-        filter: None,
-        ack_wait: Duration::from_secs(30),
-        max_deliver: None,
-        max_ack_pending: 1_024,
-        max_waiting: None,
-        inactive_threshold: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,6 +299,13 @@ mod tests {
             let limit = spec.max_messages_per_subject.unwrap();
             assert!(limit < spec.max_messages.unwrap(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_text_outlives_its_result() {
+        let specs = streams(&TopologyLimits::default());
+        let age = |name| specs.iter().find(|spec| spec.name == name).unwrap().max_age;
+        assert!(age(TEXTS) > age(RESULTS));
     }
 
     #[test]
