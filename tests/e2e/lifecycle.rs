@@ -371,7 +371,7 @@ async fn a_drained_worker_finishes_its_jobs_and_is_not_started_again() {
         product
             .process()
             .output()
-            .contains("is not started again")
+            .contains("was retired; not restarting it")
             .then_some(())
     })
     .await;
