@@ -13,6 +13,7 @@ use crate::PROGRAM;
 const PATIENCE: Duration = Duration::from_secs(900);
 
 #[tokio::test]
+#[ignore = "takes minutes: `just verify-cluster` runs the whole of it"]
 async fn a_cluster_that_loses_servers_loses_and_doubles_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let program = Path::new(PROGRAM);
