@@ -107,7 +107,7 @@ async fn webhooks_over_tls_need_a_trusted_certificate() {
         let (code, reason) = given_up(&product, dead, id).await;
         assert_eq!(code, "callback_failed");
         assert!(
-            reason.contains("no TLS connection") && reason.contains(problem),
+            reason.contains("TLS handshake with the receiver failed") && reason.contains(problem),
             "{reason}"
         );
     }
