@@ -152,7 +152,7 @@ impl Clients {
                 let mut body = json!({
                     "text": self.text(number, behaviour),
                     "priority": lane,
-                    "metadata": self.metadata(number.to_string()),
+                    "metadata": self.metadata(&number.to_string()),
                 });
                 if has_callback {
                     body["callback_url"] = self.testbed.receiver.url(&name).into();
@@ -180,7 +180,7 @@ impl Clients {
                 let mut body = json!({
                     "id": id,
                     "text": self.text(number, behaviour),
-                    "metadata": self.metadata(number.to_string()),
+                    "metadata": self.metadata(&number.to_string()),
                 });
                 if behaviour == Behaviour::Hang {
                     body["deadline"] = (clock::now() + HANG_DEADLINE).to_string().into();
@@ -197,7 +197,7 @@ impl Clients {
                     .map(|row| {
                         json!({
                             "article": format!("Row {row}. {}", self.text(number, Behaviour::Answer)),
-                            "metadata": self.metadata(format!("{number}-{row}")),
+                            "metadata": self.metadata(&format!("{number}-{row}")),
                         })
                     })
                     .collect();
@@ -239,7 +239,7 @@ impl Clients {
     }
 
     /// Returns the metadata by which the jobs of a submission, or of a row of an upload, are counted.
-    fn metadata(&self, number: String) -> Value {
+    fn metadata(&self, number: &str) -> Value {
         json!({"faults": self.tag, "number": number})
     }
 
