@@ -1,5 +1,5 @@
 // What the API key of this tab may do. The gateway enforces it; the page shows it.
-import { onKeyChanged, sendJson } from "./api.js";
+import { apiKey, onKeyChanged, sendJson } from "./api.js";
 import { useEffect, useState } from "./lib.js";
 import { T } from "./text.js";
 
@@ -14,11 +14,13 @@ const watchers = new Set();
 
 async function load() {
   known = null;
-  try {
-    known = await sendJson(ACCESS);
-  } catch {
-    // Without a key, each call says what it needs.
-  }
+  // Without a key, each call says what it needs.
+  if (apiKey())
+    try {
+      known = await sendJson(ACCESS);
+    } catch {
+      // A gateway without this route enforces rights all the same.
+    }
   watchers.forEach((tell) => tell());
 }
 
