@@ -70,6 +70,20 @@ class Pace(TypedDict):
     tokens_per_second: NotRequired[float | None]
 
 
+PartState: TypeAlias = Literal['up', 'down', 'off', 'unknown']
+
+
+class PartView(TypedDict):
+    detail: NotRequired[str | None]
+    name: str
+    state: PartState
+    waiting: NotRequired[int | None]
+
+
+class PredictionCount(TypedDict):
+    count: int
+
+
 class Prf(TypedDict):
     fmeasure: float
     precision: float
@@ -89,6 +103,22 @@ class Refusal(TypedDict):
 
 class Replayed(TypedDict):
     job_id: NotRequired[str | None]
+
+
+class ResubmittedJob(TypedDict):
+    id: str
+    job_id: str
+
+
+SampleHistory = TypedDict(
+    'SampleHistory',
+    {
+        'from': NotRequired[str | None],
+        'pairs': int,
+        'predictions': int,
+        'to': NotRequired[str | None],
+    },
+)
 
 
 class ScoreLinks(TypedDict):
@@ -119,6 +149,14 @@ class Scores(TypedDict):
     stemmed: bool
 
 
+class SinkStatus(TypedDict):
+    attempted_at: NotRequired[str | None]
+    error: NotRequired[str | None]
+    handled_to: NotRequired[int | None]
+    sink: str
+    waiting: int
+
+
 class Sizes(TypedDict):
     batch_size: NotRequired[int]
     padding_ratio: NotRequired[float]
@@ -131,11 +169,19 @@ class Sizes(TypedDict):
     truncated_tokens: NotRequired[int]
 
 
+class SkippedPrediction(TypedDict):
+    job_id: str
+    reason: Refusal
+
+
 Status: TypeAlias = Literal['queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired']
 
 
 class SubmitReference(TypedDict):
     reference: str
+
+
+Task: TypeAlias = Literal['summarize', 'score']
 
 
 class Timings(TypedDict):
@@ -148,6 +194,11 @@ class Timings(TypedDict):
 
 
 Token: TypeAlias = str
+
+
+class WebhookBacklog(TypedDict):
+    in_flight: int
+    waiting: int
 
 
 class WorkerRef(TypedDict):
@@ -164,9 +215,6 @@ Channel: TypeAlias = Literal['api', 'local', 'mlflow', 'lambda', 'sagemaker', 'd
 
 
 Outcome: TypeAlias = Literal['succeeded', 'failed', 'cancelled', 'expired']
-
-
-Task: TypeAlias = Literal['summarize', 'score']
 
 
 Vector: TypeAlias = str
@@ -223,6 +271,13 @@ class BatchView(TypedDict):
     progress: float
     rows: int
     status: BatchStatus
+
+
+class CancelledJobs(TypedDict):
+    cancelled: list[str]
+    ended: int
+    next: NotRequired[int | None]
+    stopped: NotRequired[Refusal | None]
 
 
 class DeadLetterView(TypedDict):
@@ -321,6 +376,34 @@ class Problem(TypedDict):
     type: str
 
 
+class QueuedJobView(TypedDict):
+    deadline: NotRequired[str | None]
+    id: str
+    lane: Lane
+    metadata: NotRequired[dict[str, str]]
+    model: Token
+    status: Status
+    submitted_at: NotRequired[str | None]
+    task: Task
+    tenant: Token
+    text: str
+
+
+class ResubmittedJobs(TypedDict):
+    after: NotRequired[str | None]
+    run: str
+    skipped: list[SkippedPrediction]
+    stopped: NotRequired[Refusal | None]
+    submitted: list[ResubmittedJob]
+
+
+class StatusView(TypedDict):
+    parts: list[PartView]
+    sinks: list[SinkStatus]
+    version: str
+    webhooks: NotRequired[WebhookBacklog | None]
+
+
 class SubmitScores(TypedDict):
     deadline: NotRequired[str | None]
     metadata: NotRequired[dict[str, str]]
@@ -410,6 +493,7 @@ class JobResult(TypedDict):
     task: Task
     tenant: Token
     text: NotRequired[str]
+    text_in_stream: NotRequired[bool]
     timings: NotRequired[Timings]
     worker: NotRequired[WorkerRef | None]
 
@@ -476,6 +560,11 @@ class ModelList(TypedDict):
 class QueueView(TypedDict):
     lanes: list[LaneView]
     workers: list[Heartbeat]
+
+
+class QueuedJobList(TypedDict):
+    jobs: list[QueuedJobView]
+    next: NotRequired[int | None]
 
 
 class ScoreReport(TypedDict):
