@@ -125,6 +125,7 @@ impl Section for ClickHouseConfig {
             "clickhouse.database",
             "must be a plain name (letters, digits, _) other than `default`",
         )?;
+        check::connectable("clickhouse.url", &self.url)?;
         check::within("clickhouse.text_ttl_days", self.text_ttl_days, 1..=3_650)?;
         check::require(
             (self.text_ttl_days..=36_500).contains(&self.row_ttl_days),

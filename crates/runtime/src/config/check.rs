@@ -86,8 +86,8 @@ pub(super) fn connectable(key: &'static str, url: &ServerUrl) -> Result<(), Conf
     require(
         !listens,
         key,
-        "must be an address that clients can connect to; 0.0.0.0 and [::] are addresses to listen on (see standalone.nats_listen for \
-         NATS)",
+        "must be an address that clients can connect to; 0.0.0.0 and [::] are addresses to listen on (for NATS, see \
+         standalone.nats_listen)",
     )
 }
 

@@ -128,6 +128,8 @@ fn rules_across_sections_are_checked() {
             "batches.default_ttl_seconds",
         ),
         (&["api.listen=0.0.0.0:8000"], "api.listen"),
+        (&["clickhouse.url=http://0.0.0.0:8123"], "clickhouse.url"),
+        (&["nats.url=nats://[::]:4222"], "nats.url"),
     ] {
         let error = with(items).unwrap_err().to_string();
         assert!(error.contains(part), "{items:?}: {error}");
