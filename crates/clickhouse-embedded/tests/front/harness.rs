@@ -139,8 +139,13 @@ impl Reply {
 pub(crate) async fn send(method: &str, target: &str, headers: &str, body: &[u8]) -> Option<Reply> {
     let address = address().await?;
     let mut stream = TcpStream::connect(address).await.unwrap();
+    // A request may name another host, but only one.
+    let host = match headers.starts_with("Host: ") {
+        true => String::new(),
+        false => format!("Host: {address}\r\n"),
+    };
     let head = format!(
-        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nX-ClickHouse-User: {USER}\r\nX-ClickHouse-Key: {PASSWORD}\r\n\
+        "{method} {target} HTTP/1.1\r\n{host}X-ClickHouse-User: {USER}\r\nX-ClickHouse-Key: {PASSWORD}\r\n\
          Content-Length: {}\r\nConnection: close\r\n{headers}\r\n",
         body.len()
     );
