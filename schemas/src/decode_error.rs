@@ -7,7 +7,7 @@ use serde_json::{Deserializer, Error, Value};
 use serde_path_to_error::{Path, Segment};
 
 use crate::ids::is_token;
-use crate::strict_json::{BYTE_ORDER_MARK, Strict};
+use crate::strict_json::{Strict, without_mark};
 
 /// Maximum length of a description, in characters.
 const MAX_CHARS: usize = 300;
@@ -20,6 +20,7 @@ const TEXTS: [&str; 4] = ["text", "reference", "summary", "metadata"];
 /// Describes why `body` is no `T`: [`describe`] after the field's name and, if it is one word or number, its value.
 pub fn describe_field<T: DeserializeOwned>(body: &[u8], error: &Error) -> String {
     let description = describe(error);
+    let body = without_mark(body);
     // Tracking the path costs as much as decoding, so it is done only for an error.
     let tracked = serde_path_to_error::deserialize::<_, T>(Strict(&mut Deserializer::from_slice(body)));
     let Some(place) = tracked.err().filter(|error| error.inner().is_data()) else {
@@ -41,7 +42,7 @@ pub fn explain_field<T: DeserializeOwned>(body: &[u8], error: &Error) -> String 
         message.truncate(end);
     }
     let message = in_json_terms(&message);
-    let body = body.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(body);
+    let body = without_mark(body);
     let tracked = serde_path_to_error::deserialize::<_, T>(Strict(&mut Deserializer::from_slice(body)));
     let place = tracked.err().filter(|error| error.inner().is_data());
     match place.map(|error| error.path().to_string().trim_end_matches(".?").to_owned()) {

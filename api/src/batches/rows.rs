@@ -86,10 +86,7 @@ pub(super) fn rows_of_file<'a>(
 /// # Errors
 /// If the body is not a list.
 pub(super) fn rows_of_list(body: &[u8]) -> Result<Vec<InputRow>, ApiError> {
-    let body = body
-        .strip_prefix(strict_json::BYTE_ORDER_MARK.as_bytes())
-        .unwrap_or(body);
-    let list: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| {
+    let list: Vec<&RawValue> = serde_json::from_slice(strict_json::without_mark(body)).map_err(|error| {
         ApiError::new(
             ErrorCode::InvalidRequest,
             format!("the body is not a JSON list of texts or objects: {error}"),
