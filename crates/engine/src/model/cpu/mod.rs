@@ -8,11 +8,12 @@ use self::feed_forward::add_product;
 use self::forms::{Bias, Embedding, Linear, Norm, Rows, Vectors, head_width, numbers};
 use super::backend::{Angles, Backend, CausalAttention, DistanceTable, FeedForward, StepRows};
 use crate::kernels::{
-    Activations, AttentionScratch, DistanceBias, Epilogue, Isa, PackedKeysValues, PackedWeights, Precision,
-    SlotCache, attend, attend_slots, product, product_columns, rms_norm,
+    Activations, AttentionScratch, Epilogue, Isa, PackedKeysValues, PackedWeights, Precision, SlotCache,
+    attend, attend_slots, product, product_columns, rms_norm,
 };
 
 mod causal;
+mod encoder;
 mod feed_forward;
 mod forms;
 
@@ -208,57 +209,7 @@ impl Backend for Cpu {
         bias: &Bias,
         out: &mut Rows,
     ) -> Result<()> {
-        let (isa, stride, inner) = (self.isa, qkv.width, qkv.width / 3);
-        let out = out.shape(qkv.count(), inner);
-        let mut first = 0;
-        for length in lengths {
-            let source = &qkv.values[first * stride..(first + length) * stride];
-            let pack = (*length, heads, head_width(inner, heads));
-            let kv = match &mut self.keys_values {
-                Some(kv) => {
-                    kv.repack(
-                        isa,
-                        self.precision,
-                        source,
-                        stride,
-                        inner,
-                        2 * inner,
-                        pack.0,
-                        pack.1,
-                        pack.2,
-                    );
-                    kv
-                }
-                none => none.insert(PackedKeysValues::pack(
-                    isa,
-                    self.precision,
-                    source,
-                    stride,
-                    inner,
-                    2 * inner,
-                    pack.0,
-                    pack.1,
-                    pack.2,
-                )),
-            };
-            let bias = DistanceBias {
-                values: &bias.table.values,
-                length: bias.table.length,
-                center: bias.table.center,
-            };
-            attend(
-                isa,
-                &mut self.attention,
-                source,
-                stride,
-                0,
-                *length,
-                kv,
-                Some(bias),
-                &mut out[first * inner..(first + length) * inner],
-            );
-            first += length;
-        }
+        self.attend_to_texts(qkv, lengths, heads, bias, out);
         Ok(())
     }
 
